@@ -1,0 +1,1 @@
+//! A trained encoder and a split to embeddings

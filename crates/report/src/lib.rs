@@ -1,0 +1,1 @@
+//! Tables, SVG pictures and the page

@@ -1,0 +1,96 @@
+//! The errors of this crate: each carries the value or path, the rule and the remedy.
+
+use std::path::PathBuf;
+
+/// What can go wrong with files that describe or hold runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// The attempted action, an infinitive.
+        action: &'static str,
+        /// What it was attempted on.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// An experiment file is not valid TOML or has a wrong, missing or unknown key.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message, with line and column.
+        message: String,
+    },
+    /// A value breaks a rule of the experiment.
+    #[error("`{key}` is {value}, but {rule}")]
+    Value {
+        /// The key's full name.
+        key: String,
+        /// The value found.
+        value: String,
+        /// The rule, and the remedy where it does not follow from it.
+        rule: String,
+    },
+    /// No such experiment.
+    #[error("no experiment `{name}`: {path} does not exist; there are: {known}")]
+    UnknownExperiment {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The names that exist.
+        known: String,
+    },
+    /// A head asked for is not part of the experiment.
+    #[error("no head `{name}` in experiment `{experiment}`; it has: {known}")]
+    UnknownHead {
+        /// The name asked for.
+        name: String,
+        /// The experiment.
+        experiment: String,
+        /// Its variants.
+        known: String,
+    },
+    /// A file of a run is damaged or of another version.
+    #[error(
+        "{path} is damaged or of another version: {problem}; remove the folder {folder} and run the benchmark again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The run's folder.
+        folder: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Another process works on the folder.
+    #[error(
+        "{folder} is in use by another benchmark or report; wait for it to end, or choose another folder with --out"
+    )]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] for `map_err`.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// An [`Error::Value`].
+    pub(crate) fn value(key: impl Into<String>, value: impl ToString, rule: impl Into<String>) -> Self {
+        Self::Value { key: key.into(), value: value.to_string(), rule: rule.into() }
+    }
+
+    /// An [`Error::Damaged`] for a file inside a run's folder.
+    pub(crate) fn damaged(path: &std::path::Path, problem: impl ToString) -> Self {
+        let folder = path.parent().unwrap_or(path).to_path_buf();
+        Self::Damaged { path: path.to_path_buf(), folder, problem: problem.to_string() }
+    }
+}

@@ -1,0 +1,38 @@
+//! What stands on disk, and nothing else: experiment files, run folders, manifests, histories, embeddings.
+//!
+//! This crate is the contract between training and reporting. It knows nothing of tensors libraries or plots:
+//! everything here is plain data that is read, checked and written.
+//!
+//! ```text
+//! experiments/<name>.toml                     Experiment
+//! reports/<name>/runs/<variant>-seed<k>/      RunFolder, one per RunSpec (a variant with one seed)
+//!     history.csv                             one row an epoch
+//!     encoder.safetensors head.safetensors    weights and state
+//!     images-<split>.csv                      image ids, true labels, labels trained on
+//!     embeddings-<split>.safetensors          unit embeddings, norms, scores, predictions with labels given
+//!     manifest.json                           written last, by rename: the run is whole
+//! ```
+
+mod embeddings;
+mod error;
+mod experiment;
+mod files;
+mod head;
+mod history;
+mod manifest;
+mod run;
+
+pub use embeddings::{Embeddings, SplitName};
+pub use error::Error;
+pub use experiment::{
+    AnalysisConfig, AugmentationConfig, DataConfig, DatasetName, Engine, Experiment, Overrides,
+    SyntheticConfig, TrainingConfig,
+};
+pub use files::{FolderLock, write_atomically};
+pub use head::{HeadConfig, HeadInit, HeadVariant};
+pub use history::{EpochRecord, read_history, write_history};
+pub use manifest::{DataRecord, Failure, Machine, Manifest, SCHEMA};
+pub use run::{RunFolder, RunSpec, RunState, list_runs};
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

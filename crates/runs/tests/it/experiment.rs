@@ -1,0 +1,120 @@
+//! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
+
+use faceoff_runs::{Error, Experiment, HeadConfig, Overrides};
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments")
+}
+
+pub(crate) fn smoke() -> Experiment {
+    Experiment::load(&folder(), "smoke").unwrap()
+}
+
+fn smoke_text() -> String {
+    std::fs::read_to_string(folder().join("smoke.toml")).unwrap()
+}
+
+/// The message that `smoke.toml` gives after replacing `from` by `to`.
+fn message(from: &str, to: &str) -> String {
+    let text = smoke_text();
+    assert!(text.contains(from), "{from} is not in smoke.toml");
+    Experiment::parse(&text.replacen(from, to, 1), Path::new("smoke.toml")).unwrap_err().to_string()
+}
+
+#[test]
+fn committed_experiments_load_and_hold_all_seven_heads() {
+    let names = Experiment::names(&folder()).unwrap();
+    for name in ["quick", "imagewoof", "smoke"] {
+        assert!(names.iter().any(|known| known == name), "{name} is missing");
+    }
+    for name in names {
+        let experiment = Experiment::load(&folder(), &name).unwrap();
+        for kind in HeadConfig::KINDS {
+            assert!(
+                experiment.heads.iter().any(|variant| variant.head.kind() == kind),
+                "{name} lacks {kind}"
+            );
+        }
+    }
+}
+
+#[test]
+fn writing_and_reading_toml_changes_nothing() {
+    let experiment = smoke();
+    let text = toml::to_string(&experiment).unwrap();
+    assert_eq!(Experiment::parse(&text, Path::new("smoke.toml")).unwrap(), experiment);
+}
+
+#[test]
+fn unknown_keys_are_named() {
+    assert!(message("epochs = ", "epoch = 3\nepochs = ").contains("unknown field `epoch`"));
+    assert!(message("margin_cosine = ", "margin = 0.1\nmargin_cosine = ").contains("unknown field `margin`"));
+}
+
+#[test]
+fn wrong_heads_are_explained() {
+    assert!(
+        message("kind = \"AdaCos\"", "kind = \"AdaCoz\"")
+            .contains("unknown head kind `AdaCoz`; known kinds: ")
+    );
+    assert!(
+        message("kind = \"ArcFace\"\nscale = 64.0", "kind = \"ArcFace\"").contains("`ArcFace` needs `scale`")
+    );
+    assert!(
+        message("kind = \"Classification\"", "kind = \"Classification\"\nscale = 2.0")
+            .contains("has no `scale`")
+    );
+    assert!(
+        message("scale = 64.0", "scale = -1.0")
+            .contains("`CosFace: scale` is -1, but it must be a finite number above 0")
+    );
+    assert!(message("margin_radians = 0.5", "margin_radians = 1.6").contains("it must lie in [0, pi/2]"));
+    assert!(message("scale = 64.0", "scale = nan").contains("finite"));
+}
+
+#[test]
+fn values_out_of_range_are_explained() {
+    for (from, to, expected) in [
+        ("epochs = 2", "epochs = 0", "`training.epochs` is 0, but it must be at least 1"),
+        ("batch_size = 16", "batch_size = 1", "batch norm needs at least 2 images"),
+        ("seeds = [0]", "seeds = [3, 3]", "`training.seeds` is 3, but each seed may stand only once"),
+        ("seeds = [0]", "seeds = []", "at least one seed"),
+        ("image_size_px = 32", "image_size_px = 8", "16 ..= 1024"),
+        ("label_noise_percent = 0", "label_noise_percent = 7", "0, 1, 5, 25 and 50"),
+        ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0 < low <= high <= 1"),
+        ("flip_probability = 0.5", "flip_probability = 1.5", "it must lie in [0, 1]"),
+        ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
+        ("name = \"smoke\"", "name = \"../smoke\"", "it must be letters, digits"),
+    ] {
+        let text = message(from, to);
+        assert!(text.contains(expected), "{to}: {text}");
+    }
+}
+
+#[test]
+fn unknown_experiments_list_the_known_ones() {
+    let error = Experiment::load(&folder(), "quik").unwrap_err();
+    assert!(matches!(error, Error::UnknownExperiment { .. }));
+    assert!(error.to_string().contains("imagewoof, quick"), "{error}");
+    assert!(Experiment::load(&folder(), "../experiments/quick").is_err());
+}
+
+#[test]
+fn overrides_choose_heads_by_name_or_kind() {
+    let overrides = Overrides {
+        heads: Some(vec!["arcface".into(), "Classification".into()]),
+        seeds: Some(vec![7]),
+        epochs: Some(9),
+        image_size_px: Some(48),
+    };
+    let experiment = smoke().with_overrides(&overrides).unwrap();
+    let names: Vec<_> = experiment.heads.iter().map(|variant| variant.name.as_str()).collect();
+    assert_eq!(names, ["Classification", "ArcFace"]);
+    assert_eq!((experiment.training.epochs, experiment.data.image_size_px), (9, 48));
+    assert_eq!(experiment.training.seeds, [7]);
+
+    let wrong = Overrides { heads: Some(vec!["ArcFaces".into()]), ..Overrides::default() };
+    let text = smoke().with_overrides(&wrong).unwrap_err().to_string();
+    assert!(text.contains("no head `ArcFaces`") && text.contains("SubCenterArcFace"), "{text}");
+}

@@ -1,0 +1,4 @@
+//! Tests of the run contract.
+
+mod experiment;
+mod run;

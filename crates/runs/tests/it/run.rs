@@ -1,0 +1,221 @@
+//! Run folders: what is written comes back, what is damaged is named, what is half-done never looks whole.
+
+use crate::experiment::smoke;
+use faceoff_runs::{
+    DataRecord, Embeddings, EpochRecord, Error, Failure, FolderLock, Machine, Manifest, RunFolder, RunSpec,
+    RunState, SCHEMA, SplitName, list_runs, write_atomically,
+};
+use proptest::prelude::*;
+
+fn data() -> DataRecord {
+    DataRecord {
+        name: "synthetic".into(),
+        fingerprint: "abc".into(),
+        archive_md5: None,
+        classes: vec!["one".into(), "two".into()],
+        train_images: 64,
+        val_images: 64,
+    }
+}
+
+fn manifest(spec: &RunSpec) -> Manifest {
+    Manifest {
+        schema: SCHEMA,
+        experiment: "smoke".into(),
+        spec: spec.clone(),
+        spec_hash: spec.hash(),
+        data: data(),
+        version: "0.1.0".into(),
+        commit: "unknown".into(),
+        device: "cpu".into(),
+        machine: Machine {
+            cpu: "test".into(),
+            processors: 2,
+            memory_mib: 1,
+            system: "test".into(),
+            threads: 2,
+        },
+        seconds: [("train".into(), 1.5)].into(),
+    }
+}
+
+fn embeddings(n: usize, dim: usize, classes: usize) -> Embeddings {
+    Embeddings {
+        ids: (0..n).map(|i| format!("val/a,\"b\"/{i}.JPEG")).collect(),
+        labels: (0..n as u32).collect(),
+        labels_trained: (0..n as u32).rev().collect(),
+        dim,
+        classes,
+        unit: (0..n * dim).map(|i| (i as f32).sin()).collect(),
+        norms: (0..n).map(|i| i as f32 + 0.5).collect(),
+        scores: (0..n * classes).map(|i| (i as f32).cos()).collect(),
+        predictions_labels_given: vec![1; n],
+        effective_scale: 64.0,
+    }
+}
+
+#[test]
+fn a_run_goes_from_open_to_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke()).remove(0);
+    let folder = RunFolder::new(root.path(), &spec);
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
+    folder.begin(&spec).unwrap();
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
+    std::fs::write(folder.checkpoint_path(), b"x").unwrap();
+    folder.finish(&manifest(&spec)).unwrap();
+    assert!(!folder.checkpoint_path().exists());
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Whole(Box::new(manifest(&spec))));
+    assert_eq!(list_runs(root.path()).unwrap(), [folder.clone()]);
+    folder.clear().unwrap();
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
+}
+
+#[test]
+fn another_configuration_or_other_data_is_never_taken_for_this_run() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke()).remove(0);
+    let mut other = spec.clone();
+    other.training.epochs += 1;
+    assert_ne!(spec.hash(), other.hash());
+    let folder = RunFolder::new(root.path(), &spec);
+
+    // Half-done.
+    folder.begin(&other).unwrap();
+    let RunState::Other(text) = folder.state(&spec, &data()).unwrap() else { panic!("taken for this run") };
+    assert_eq!(text, "training.epochs: 2, not 3");
+
+    // Whole.
+    folder.finish(&manifest(&other)).unwrap();
+    assert!(matches!(folder.state(&spec, &data()).unwrap(), RunState::Other(_)));
+    let changed = DataRecord { fingerprint: "def".into(), ..data() };
+    let RunState::Other(text) = folder.state(&other, &changed).unwrap() else { panic!("taken for this run") };
+    assert_eq!(text, "data fingerprint: def, not abc");
+}
+
+#[test]
+fn failures_are_remembered() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke()).remove(0);
+    let folder = RunFolder::new(root.path(), &spec);
+    folder.begin(&spec).unwrap();
+    let failure = Failure {
+        spec_hash: spec.hash(),
+        head: "ArcFace".into(),
+        epoch: 1,
+        step: 3,
+        learning_rate: 0.1,
+        message: "loss is NaN".into(),
+    };
+    folder.fail(&failure).unwrap();
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Failed(failure));
+}
+
+#[test]
+fn only_what_is_trained_enters_the_hash() {
+    let mut experiment = smoke();
+    let before: Vec<_> = RunSpec::of(&experiment).iter().map(RunSpec::hash).collect();
+    experiment.description.push('!');
+    experiment.analysis.tsne_perplexity += 1.0;
+    experiment.training.seeds.push(5);
+    let after: Vec<_> = RunSpec::of(&experiment).iter().map(RunSpec::hash).collect();
+    assert_eq!(after[..before.len()], before);
+    assert_eq!(after.len(), 2 * before.len());
+    let mut distinct = after.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), after.len());
+}
+
+#[test]
+fn damaged_files_are_named_with_the_remedy() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke()).remove(0);
+    let folder = RunFolder::new(root.path(), &spec);
+    folder.begin(&spec).unwrap();
+    folder.write_embeddings(SplitName::Val, &embeddings(5, 3, 2)).unwrap();
+    let path = folder.path().join("embeddings-val.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let text = folder.embeddings(SplitName::Val).unwrap_err().to_string();
+    assert!(
+        text.contains("embeddings-val.safetensors is damaged") && text.contains("remove the folder"),
+        "{text}"
+    );
+
+    folder.finish(&manifest(&spec)).unwrap();
+    let path = folder.path().join("manifest.json");
+    let json = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, json.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
+    assert!(folder.manifest().unwrap_err().to_string().contains("its schema is not 1"));
+    std::fs::write(&path, json.replace("\"epochs\": 2", "\"epochs\": 20")).unwrap();
+    assert!(folder.manifest().unwrap_err().to_string().contains("its hash does not fit"));
+}
+
+#[test]
+fn embeddings_that_do_not_fit_together_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke())[0]);
+    let mut wrong = embeddings(4, 3, 2);
+    wrong.norms.pop();
+    let text = folder.write_embeddings(SplitName::Train, &wrong).unwrap_err().to_string();
+    assert!(text.contains("`norms` is 3, but 4 values were expected"), "{text}");
+    assert!(!folder.path().exists());
+}
+
+#[test]
+fn a_failed_write_leaves_what_stood_there() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("results.csv");
+    write_atomically(&path, |file| file.write_all(b"old")).unwrap();
+    let failed = write_atomically(&path, |file| {
+        file.write_all(b"new")?;
+        Err(std::io::Error::other("disk full"))
+    });
+    assert!(failed.unwrap_err().to_string().contains("disk full"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "a temporary file was left behind");
+}
+
+#[test]
+fn a_folder_has_one_writer() {
+    let root = tempfile::tempdir().unwrap();
+    let held = FolderLock::take(root.path()).unwrap();
+    assert!(matches!(FolderLock::take(root.path()), Err(Error::Locked { .. })));
+    drop(held);
+    FolderLock::take(root.path()).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn embeddings_come_back_as_they_went(n in 0usize..9, dim in 1usize..6, classes in 1usize..5) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke())[0]);
+        let written = embeddings(n, dim, classes);
+        folder.write_embeddings(SplitName::Val, &written).unwrap();
+        prop_assert_eq!(folder.embeddings(SplitName::Val).unwrap(), written);
+    }
+
+    #[test]
+    fn history_comes_back_as_it_went(losses in proptest::collection::vec(-1e9f64..1e9, 1..6)) {
+        let root = tempfile::tempdir().unwrap();
+        let spec = RunSpec::of(&smoke()).remove(0);
+        let folder = RunFolder::new(root.path(), &spec);
+        let records: Vec<_> = losses
+            .iter()
+            .enumerate()
+            .map(|(i, &train_loss)| EpochRecord {
+                epoch: i + 1,
+                step: 10 * i,
+                train_loss,
+                train_accuracy: 1.0 / (i + 1) as f64,
+                learning_rate: train_loss / 3.0,
+                effective_scale: 64.0,
+            })
+            .collect();
+        folder.write_history(&spec, &records).unwrap();
+        prop_assert_eq!(folder.history().unwrap(), records);
+    }
+}

@@ -1,0 +1,1 @@
+//! Encoder and head, one visible training loop, checkpoints

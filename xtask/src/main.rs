@@ -1,0 +1,2 @@
+//! Faceoff commands.
+fn main() {}
