@@ -1,2 +1,155 @@
-//! Faceoff commands.
-fn main() {}
+//! Faceoff's commands. One file a command; this one holds the command line and nothing else.
+
+mod benchmark;
+mod data;
+mod heads;
+mod machine;
+mod progress;
+mod report;
+mod results;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Which classification head teaches an encoder the best embeddings? Faceoff trains seven heads on the same encoder,
+/// data and seeds, and compares what they learnt.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train all heads of an experiment, embed both splits, write the report.
+    ///
+    /// A benchmark that was stopped or killed goes on where the last finished epoch ended: run the same command again.
+    /// Runs that are whole are never trained twice.
+    Benchmark(BenchmarkArgs),
+    /// Make the report of an experiment again from its runs, without training.
+    Report(ReportArgs),
+    /// Fetch or verify the images.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// List the heads with formula, parameters and paper.
+    Heads,
+}
+
+/// What to train, on what, where to.
+#[derive(Args)]
+pub(crate) struct BenchmarkArgs {
+    /// Name of a file in experiments/, without `.toml`.
+    #[arg(default_value = "quick")]
+    experiment: String,
+    /// Only these heads, by name or kind, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    heads: Option<Vec<String>>,
+    /// Seeds instead of the experiment's, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "SEED,...")]
+    seeds: Option<Vec<u64>>,
+    /// Epochs instead of the experiment's.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Side of the images that the encoder sees, instead of the experiment's.
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
+    /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Threads for everything; all processors unless stated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Folder of the report folders.
+    #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
+    out: PathBuf,
+    /// Train again, and replace, what was made with another configuration or other images, or has failed.
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done: runs, estimated hours, disk.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Where the images come from.
+#[derive(Args)]
+pub(crate) struct SourceArgs {
+    /// Folder with `train/<class>/` and `val/<class>/`, instead of the cache or the download.
+    #[arg(long, value_name = "DIR", conflicts_with = "archive")]
+    data: Option<PathBuf>,
+    /// Archive of the data set (.tgz), instead of the cache or the download.
+    #[arg(long, value_name = "FILE")]
+    archive: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// Name of a file in experiments/, without `.toml`.
+    #[arg(default_value = "quick")]
+    experiment: String,
+    /// Folder of the report folders.
+    #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
+    out: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DataCommand {
+    /// Bring the images into the cache folder data/: download, check the md5, extract, check the list of files.
+    Fetch(DataArgs),
+    /// Decode every image and name the broken ones.
+    Verify(DataArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct DataArgs {
+    /// Which data set.
+    #[arg(default_value = "imagewoof2-160", value_parser = ["imagewoof2-160", "imagewoof2-320"])]
+    dataset: String,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The fastest that this build and machine have.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+/// The folder of the workspace, wherever in it the command was called.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+fn reports_folder() -> PathBuf {
+    workspace().join("reports")
+}
+
+fn run() -> Result<ExitCode> {
+    let CommandLine { command } = CommandLine::parse();
+    match command {
+        Command::Benchmark(args) => benchmark::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Data(command) => data::run(&command),
+        Command::Heads => heads::run(),
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

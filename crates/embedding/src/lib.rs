@@ -1,1 +1,90 @@
-//! A trained encoder and a split to embeddings
+//! A trained model and a split to embeddings: the raw outcome of a run, from which every metric is made later.
+//!
+//! This crate knows nothing of the heads' formulas or of reports.
+
+use candle_core::{D, Device, Tensor};
+use faceoff_data::Images as SplitImages;
+use faceoff_kernels::Images;
+use faceoff_runs::{Embeddings, SplitName};
+use faceoff_training::Model;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What can go wrong while embedding.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An embedding holds NaN or infinity.
+    #[error("the embedding of {id} is not finite; the training has diverged: lower its learning rate")]
+    NotFinite {
+        /// The image.
+        id: String,
+    },
+    /// The images.
+    #[error(transparent)]
+    Data(#[from] faceoff_data::Error),
+    /// The head.
+    #[error(transparent)]
+    Heads(#[from] faceoff_heads::Error),
+    /// The encoder.
+    #[error(transparent)]
+    Kernels(#[from] faceoff_kernels::Error),
+    /// Tensors.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// Embeds a split without augmentation, in the data set's order.
+///
+/// Embeddings are brought to unit length; their lengths before that are kept. `progress` gets the number of images
+/// done. Returns `None` where `stop` was raised.
+pub fn embed(
+    model: &Model,
+    images: &SplitImages,
+    split: SplitName,
+    batch_size: usize,
+    device: &Device,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Embeddings>, Error> {
+    let items = images.items(split);
+    let dim = model.encoder.dim();
+    let mut embeddings = Embeddings {
+        ids: items.iter().map(|item| item.id.clone()).collect(),
+        labels: items.iter().map(|item| item.label).collect(),
+        labels_trained: items.iter().map(|item| item.label_trained).collect(),
+        dim,
+        classes: images.classes(),
+        unit: Vec::with_capacity(items.len() * dim),
+        norms: Vec::with_capacity(items.len()),
+        scores: Vec::with_capacity(items.len() * images.classes()),
+        predictions_labels_given: Vec::with_capacity(items.len()),
+        effective_scale: model.head.effective_scale()? as f32,
+    };
+    let mut loader = images.eval_batches(split, batch_size)?;
+    while let Some(batch) = loader.next().transpose()? {
+        let done = embeddings.norms.len();
+        let count = batch.labels.len();
+        let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, device)?;
+        let features = model.encoder.forward(&Images::new(batch.pixels, count, images.size_px())?)?;
+        let scores = model.head.scores(&features)?;
+        let given = model.head.labelled_logits(&features, &labels)?.argmax(D::Minus1)?;
+
+        for (row, vector) in features.to_vec2::<f32>()?.into_iter().enumerate() {
+            // In f64, so that unit length holds to the last bit of f32.
+            let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+            if !norm.is_finite() {
+                return Err(Error::NotFinite { id: items[done + row].id.clone() });
+            }
+            let divisor = norm.max(f64::MIN_POSITIVE);
+            embeddings.unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));
+            embeddings.norms.push(norm as f32);
+        }
+        embeddings.scores.extend(scores.flatten_all()?.to_vec1::<f32>()?);
+        embeddings.predictions_labels_given.extend(given.to_vec1::<u32>()?);
+        progress(done + count);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(embeddings))
+}

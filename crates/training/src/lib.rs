@@ -1,1 +1,21 @@
-//! Encoder and head, one visible training loop, checkpoints
+//! Encoder and head, one visible training loop, checkpoints.
+//!
+//! [`train`] is a function of a run's specification, its images and a device. It knows nothing of reports.
+
+mod checkpoint;
+mod error;
+mod initialise;
+mod model;
+mod schedule;
+mod train;
+mod weights;
+
+pub use error::Error;
+pub use initialise::initial_encoder;
+pub use model::Model;
+pub use schedule::Schedule;
+pub use train::{Event, Outcome, Timing, train};
+pub use weights::{load as load_weights, save as save_weights};
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,1 @@
+//! Images: fetch, verify, decode, augment, batch

@@ -1,0 +1,1 @@
+//! Classification heads: embeddings and labels to logits

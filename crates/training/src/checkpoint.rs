@@ -1,0 +1,74 @@
+//! The state of an unfinished training, written after every epoch, so that a benchmark killed at any moment goes on
+//! where the last epoch ended and ends with the same weights, bit for bit.
+//!
+//! One safetensors file, replaced by rename: weights, moments and buffers as tensors, the rest as JSON in its header.
+//! No state of a random generator is needed: everything random is a function of seed, epoch and image.
+
+use crate::model::Model;
+use crate::weights::{load, save, unusable};
+use crate::{Error, Result, Timing};
+use faceoff_kernels::State;
+use faceoff_runs::EpochRecord;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What a checkpoint knows besides tensors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// Hash of the run's specification.
+    pub spec_hash: String,
+    /// Fingerprint of the images.
+    pub data_fingerprint: String,
+    /// Epochs done.
+    pub history: Vec<EpochRecord>,
+    /// Seconds so far.
+    pub timing: Timing,
+}
+
+const PARTS: [&str; 4] = ["encoder.", "encoder_optimizer.", "head.", "head_optimizer."];
+
+/// Writes the checkpoint of `model` after the epochs in `progress`.
+pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<()> {
+    let states =
+        [model.encoder.state()?, model.encoder.optimizer_state()?, model.head_state()?, model.head_optimizer.state()?];
+    let mut all = State::new();
+    for (part, state) in PARTS.iter().zip(states) {
+        all.extend(state.into_iter().map(|(name, tensor)| (format!("{part}{name}"), tensor)));
+    }
+    let json = serde_json::to_string(progress).expect("plain data is always valid JSON");
+    save(path, &all, Some(json))
+}
+
+/// The tensors of a checkpoint, by part.
+pub(crate) struct Checkpoint {
+    pub encoder: State,
+    pub encoder_optimizer: State,
+    pub head: State,
+    pub head_optimizer: State,
+    pub progress: Progress,
+}
+
+/// Reads the checkpoint at `path`, if there is one, and checks that it belongs to this run and these images.
+pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<Checkpoint>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (all, metadata) = load(path)?;
+    let metadata = metadata.ok_or_else(|| unusable(path, "it has no training state in its header"))?;
+    let progress: Progress = serde_json::from_str(&metadata).map_err(|error| unusable(path, error))?;
+    if progress.spec_hash != spec_hash || progress.data_fingerprint != data_fingerprint {
+        return Err(unusable(path, "it was made with another configuration or other images"));
+    }
+    let [mut encoder, mut encoder_optimizer, mut head, mut head_optimizer] = [const { State::new() }; 4];
+    for (name, tensor) in all {
+        let parts = [&mut encoder, &mut encoder_optimizer, &mut head, &mut head_optimizer];
+        let (part, rest) = PARTS
+            .iter()
+            .zip(parts)
+            .find_map(|(prefix, part)| name.strip_prefix(prefix).map(|rest| (part, rest.to_string())))
+            .ok_or_else(|| -> Error { unusable(path, format!("unknown tensor `{name}`")) })?;
+        part.push((rest, tensor));
+    }
+    Ok(Some(Checkpoint { encoder, encoder_optimizer, head, head_optimizer, progress }))
+}

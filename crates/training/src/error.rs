@@ -1,0 +1,40 @@
+//! The errors of this crate.
+
+use std::path::PathBuf;
+
+/// What can go wrong while training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The training split is smaller than a batch.
+    #[error("{images} training images make no batch of {batch_size}; lower training.batch_size or add images")]
+    TooFewImages {
+        /// Images of the split.
+        images: usize,
+        /// Images a batch.
+        batch_size: usize,
+    },
+    /// A file of weights or a checkpoint cannot be used.
+    #[error("{path} cannot be used: {problem}; remove the run's folder and run the benchmark again")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The run's folder.
+    #[error(transparent)]
+    Runs(#[from] faceoff_runs::Error),
+    /// The images.
+    #[error(transparent)]
+    Data(#[from] faceoff_data::Error),
+    /// The head.
+    #[error(transparent)]
+    Heads(#[from] faceoff_heads::Error),
+    /// The encoder.
+    #[error(transparent)]
+    Kernels(#[from] faceoff_kernels::Error),
+    /// The loss.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

@@ -1,0 +1,58 @@
+//! Encoder and head together: built from a seed, from a checkpoint, or from a whole run.
+
+use crate::weights::{load, save};
+use crate::{Result, initial_encoder};
+use candle_core::{DType, Device};
+use faceoff_heads::Head;
+use faceoff_kernels::{AdamW, Encoder, State};
+use faceoff_runs::{RunFolder, RunSpec};
+
+/// An encoder with its head, and the head's optimiser.
+pub struct Model {
+    /// Images to embeddings.
+    pub encoder: Box<dyn Encoder>,
+    /// Embeddings to class scores.
+    pub head: Box<dyn Head>,
+    pub(crate) head_optimizer: AdamW,
+}
+
+impl Model {
+    /// A fresh model: a function of the seed alone.
+    pub fn new(spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
+        Self::with_encoder(&initial_encoder(spec.seed)?, spec, classes, device)
+    }
+
+    /// The model of a whole run.
+    pub fn of_run(folder: &RunFolder, spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
+        let (encoder, _) = load(&folder.encoder_path())?;
+        let mut model = Self::with_encoder(&encoder, spec, classes, device)?;
+        model.head.load(&load(&folder.head_path())?.0)?;
+        Ok(model)
+    }
+
+    pub(crate) fn with_encoder(encoder: &State, spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
+        let encoder = faceoff_kernels::encoder(encoder, device)?;
+        let head = faceoff_heads::build(
+            &spec.variant.head,
+            encoder.dim(),
+            classes,
+            spec.training.head_init,
+            spec.seed,
+            device,
+            DType::F32,
+        )?;
+        let head_optimizer = AdamW::new(head.variables())?;
+        Ok(Self { encoder, head, head_optimizer })
+    }
+
+    /// The head's weights and state, by name.
+    pub(crate) fn head_state(&self) -> Result<State> {
+        Ok(self.head.tensors()?)
+    }
+
+    /// Writes `encoder.safetensors` and `head.safetensors`.
+    pub fn save(&self, folder: &RunFolder) -> Result<()> {
+        save(&folder.encoder_path(), &self.encoder.state()?, None)?;
+        save(&folder.head_path(), &self.head_state()?, None)
+    }
+}

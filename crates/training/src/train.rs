@@ -1,0 +1,184 @@
+//! The training loop: one function, readable from top to bottom.
+
+use crate::checkpoint::{self, Progress};
+use crate::model::Model;
+use crate::{Error, Result, Schedule};
+use candle_core::{D, DType, Device, Tensor, Var};
+use faceoff_data::{Images as TrainingImages, Loader};
+use faceoff_kernels::{AdamWStep, Images};
+use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Wall-clock seconds of a training, all sessions of a resumed run together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The epochs, checkpoints left out.
+    pub train_seconds: f64,
+    /// Of these, waiting for images.
+    pub wait_seconds: f64,
+    /// Writing checkpoints.
+    pub checkpoint_seconds: f64,
+    /// Images trained on.
+    pub images: u64,
+}
+
+/// What the loop says while it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
+    /// Training begins or goes on after `epochs_done` epochs.
+    Start {
+        /// Epochs that a checkpoint already holds.
+        epochs_done: usize,
+        /// Steps of an epoch.
+        steps_per_epoch: usize,
+    },
+    /// A step is done.
+    Step {
+        /// Epoch, counts from 1.
+        epoch: usize,
+        /// Step within the epoch, counts from 1.
+        step: usize,
+        /// Cross-entropy of the batch.
+        loss: f64,
+        /// Learning rate of the step.
+        learning_rate: f64,
+    },
+    /// An epoch is done and its checkpoint written.
+    Epoch {
+        /// What the history says of it.
+        record: EpochRecord,
+        /// Seconds so far.
+        timing: Timing,
+    },
+}
+
+/// How a training ended.
+pub enum Outcome {
+    /// All epochs are done; weights and history are written.
+    Done(Box<Model>, Timing),
+    /// `stop` was raised; the last epoch's checkpoint stays.
+    Stopped,
+    /// The loss became NaN or infinite; noted in the folder, the last good checkpoint stays.
+    Diverged(Failure),
+}
+
+/// Trains one run in its folder, going on from its checkpoint where there is one.
+///
+/// Everything random is a function of the seed, so the outcome does not depend on interruptions. `stop` ends the
+/// training after the step at hand.
+pub fn train(
+    spec: &RunSpec,
+    folder: &RunFolder,
+    images: &TrainingImages,
+    device: &Device,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(Event),
+) -> Result<Outcome> {
+    let recipe = &spec.training;
+    let steps_per_epoch = images.train_len() / recipe.batch_size;
+    if steps_per_epoch == 0 {
+        return Err(Error::TooFewImages { images: images.train_len(), batch_size: recipe.batch_size });
+    }
+    let schedule = Schedule::new(recipe, recipe.epochs * steps_per_epoch);
+    folder.begin(spec)?;
+    let (mut model, mut state) = start(spec, folder, images, device)?;
+    progress(Event::Start { epochs_done: state.history.len(), steps_per_epoch });
+
+    for epoch in state.history.len()..recipe.epochs {
+        let started = Instant::now();
+        let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size)?;
+        let (mut loss_sum, mut correct) = (0.0, 0);
+        let mut step = epoch * steps_per_epoch;
+        while let Some(batch) = loader.next().transpose()? {
+            let optimizer_step = schedule.at(step);
+            let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), device)?;
+            let batch_images = Images::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
+            let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step)?;
+            let AdamWStep { learning_rate, .. } = optimizer_step;
+            step += 1;
+            if !loss.is_finite() {
+                let failure = Failure {
+                    spec_hash: spec.hash(),
+                    head: spec.variant.head.kind().into(),
+                    epoch: epoch + 1,
+                    step,
+                    learning_rate,
+                    message: format!("the loss is {loss}; lower the learning rate, the scale or the margin"),
+                };
+                folder.fail(&failure)?;
+                return Ok(Outcome::Diverged(failure));
+            }
+            loss_sum += loss;
+            correct += hits;
+            progress(Event::Step { epoch: epoch + 1, step: step - epoch * steps_per_epoch, loss, learning_rate });
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        let seen = steps_per_epoch * recipe.batch_size;
+        let record = EpochRecord {
+            epoch: epoch + 1,
+            step,
+            train_loss: loss_sum / steps_per_epoch as f64,
+            train_accuracy: correct as f64 / seen as f64,
+            learning_rate: schedule.at(step - 1).learning_rate,
+            effective_scale: model.head.effective_scale()?,
+        };
+        state.history.push(record);
+        state.timing.train_seconds += started.elapsed().as_secs_f64();
+        state.timing.wait_seconds += loader.wait_seconds();
+        state.timing.images += seen as u64;
+        let started = Instant::now();
+        checkpoint::write(&folder.checkpoint_path(), &model, &state)?;
+        state.timing.checkpoint_seconds += started.elapsed().as_secs_f64();
+        progress(Event::Epoch { record, timing: state.timing });
+    }
+    folder.write_history(spec, &state.history)?;
+    model.save(folder)?;
+    Ok(Outcome::Done(Box::new(model), state.timing))
+}
+
+/// The model at the start of training, or as the checkpoint holds it.
+fn start(spec: &RunSpec, folder: &RunFolder, images: &TrainingImages, device: &Device) -> Result<(Model, Progress)> {
+    let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
+    let classes = images.classes();
+    match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
+        Some(saved) => {
+            let mut model = Model::with_encoder(&saved.encoder, spec, classes, device)?;
+            model.encoder.load_optimizer_state(&saved.encoder_optimizer)?;
+            model.head.load(&saved.head)?;
+            model.head_optimizer.load_state(&saved.head_optimizer)?;
+            Ok((model, saved.progress))
+        }
+        None => {
+            let model = Model::new(spec, classes, device)?;
+            Ok((model, Progress { spec_hash, data_fingerprint, ..Progress::default() }))
+        }
+    }
+}
+
+/// One step: the batch's mean cross-entropy, and how many images had their class scored highest, labels withheld.
+///
+/// A loss that is not finite leaves the weights as they were.
+fn train_step(model: &mut Model, images: &Images, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
+    let (embeddings, tape) = model.encoder.forward_train(images)?;
+    let hits = model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?.sum_all()?;
+
+    // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
+    let embeddings = Var::from_tensor(&embeddings)?;
+    let logits = model.head.train_logits(&embeddings, labels)?;
+    let loss = candle_nn::loss::cross_entropy(&logits, labels)?;
+    let value = f64::from(loss.to_scalar::<f32>()?);
+    if !value.is_finite() {
+        return Ok((value, 0));
+    }
+    let gradients = loss.backward()?;
+    let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
+    let encoder_gradients = model.encoder.backward(tape, at_embeddings)?;
+    model.encoder.apply(encoder_gradients, step)?;
+    // The head's weights are never decayed: it would pull on the very lengths that the heads treat differently.
+    model.head_optimizer.step(&gradients, &AdamWStep { weight_decay: 0.0, ..*step })?;
+    Ok((value, hits.to_scalar::<f32>()? as usize))
+}

@@ -1,0 +1,79 @@
+//! Named tensors on disk: safetensors files, written whole or not at all.
+
+use crate::{Error, Result};
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Tensor};
+use faceoff_kernels::State;
+use faceoff_runs::write_atomically;
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The one metadata key of a file: with two, safetensors would write them in random order.
+const METADATA_KEY: &str = "faceoff";
+
+/// Writes `state`, with `metadata` where given.
+pub fn save(path: &Path, state: &State, metadata: Option<String>) -> Result<()> {
+    let tensors: Vec<_> =
+        state.iter().map(|(name, tensor)| Ok((name, Contiguous::of(tensor)?))).collect::<Result<_>>()?;
+    let metadata = metadata.map(|text| HashMap::from([(METADATA_KEY.to_string(), text)]));
+    let bytes = safetensors::serialize(tensors, metadata).map_err(|error| unusable(path, error))?;
+    Ok(write_atomically(path, |file| file.write_all(&bytes))?)
+}
+
+/// Reads a file: its tensors on the CPU, sorted by name, and its metadata.
+pub fn load(path: &Path) -> Result<(State, Option<String>)> {
+    let bytes = std::fs::read(path).map_err(|error| unusable(path, error))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unusable(path, error))?;
+    let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY).cloned());
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| unusable(path, error))?;
+    let mut state = tensors
+        .iter()
+        .map(|(name, view)| Ok((name.to_string(), view.load(&Device::Cpu)?)))
+        .collect::<Result<State>>()?;
+    state.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((state, metadata))
+}
+
+pub(crate) fn unusable(path: &Path, problem: impl ToString) -> Error {
+    Error::Weights { path: path.to_path_buf(), problem: problem.to_string() }
+}
+
+/// A tensor as the bytes of a safetensors entry.
+struct Contiguous {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Contiguous {
+    fn of(tensor: &Tensor) -> Result<Self> {
+        let flat = tensor.flatten_all()?;
+        let (dtype, bytes) = match tensor.dtype() {
+            DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::I64 => (Dtype::I64, flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            other => candle_core::bail!("a state holds f32, f64 and i64 only, not {other:?}"),
+        };
+        Ok(Self { dtype, shape: tensor.dims().to_vec(), bytes })
+    }
+}
+
+impl View for Contiguous {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,238 @@
+//! `cargo xtask benchmark`: check everything, then train every run, embed, and write the report.
+
+use crate::progress::{Progress, run_work};
+use crate::{BenchmarkArgs, data, machine, report, workspace};
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use faceoff_data::Images;
+use faceoff_runs::{
+    DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec, RunState, SCHEMA, SplitName,
+};
+use faceoff_training::{Event, Outcome, train};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+/// Weights, embeddings and a checkpoint of one run, and its share of the report.
+const DISK_MIB_PER_RUN: u64 = 230;
+
+/// Runs the benchmark.
+pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
+    machine::use_threads(args.threads)?;
+    let mut experiment = Experiment::load(&workspace().join("experiments"), &args.experiment)?.with_overrides(
+        &Overrides {
+            heads: args.heads.clone(),
+            seeds: args.seeds.clone(),
+            epochs: args.epochs,
+            image_size_px: args.image_size,
+        },
+    )?;
+    let device = machine::device(args.device)?;
+    let kernels = faceoff_kernels::describe(&device)?;
+    if args.dry_run {
+        return dry_run(&experiment, args, &device, &kernels);
+    }
+    let stop = stop_on_ctrl_c()?;
+
+    let images = match data::open(&experiment, &args.source) {
+        Err(error) if experiment.data.synthetic_fallback && data::is_unavailable(&error) => {
+            eprintln!("warning: {error:#}");
+            experiment = experiment.on_synthetic();
+            eprintln!(
+                "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
+                experiment.name
+            );
+            data::open(&experiment, &args.source)?
+        }
+        other => other?,
+    };
+    let folder = args.out.join(&experiment.name);
+    let _lock = FolderLock::take(&folder)?;
+    let specs = RunSpec::of(&experiment);
+    let open = open_runs(&specs, &folder, &images, args.force)?;
+    let data = images.record();
+    eprintln!(
+        "{}: {} ({} + {} images) at {} px on {kernels}, {} threads; {} of {} runs to do",
+        experiment.name,
+        data.name,
+        data.train_images,
+        data.val_images,
+        experiment.data.image_size_px,
+        rayon::current_num_threads(),
+        open.len(),
+        specs.len()
+    );
+
+    let work = run_work(experiment.training.epochs, data.train_images, data.val_images);
+    let mut progress = Progress::new(open.len(), work * open.len() as f64);
+    let mut failed = 0;
+    for (index, spec) in open.iter().enumerate() {
+        let run = Run { experiment: &experiment, spec, images: &images, device: &device, kernels: &kernels };
+        match run.complete(&RunFolder::new(&folder, spec), index + 1, &stop, &mut progress)? {
+            Ending::Whole => {}
+            Ending::Failed => failed += 1,
+            Ending::Stopped => {
+                eprintln!("stopped: {index} of {} runs done; run the same command to go on", open.len());
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
+    }
+    report::write(&folder, &experiment)?;
+    if failed > 0 {
+        eprintln!("{failed} of {} runs failed; the report names them", specs.len());
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runs that are not whole yet. Refuses to touch what was made with another configuration, unless forced.
+fn open_runs(specs: &[RunSpec], folder: &Path, images: &Images, force: bool) -> Result<Vec<RunSpec>> {
+    let data = images.record();
+    let mut open = Vec::new();
+    let mut refused = Vec::new();
+    for spec in specs {
+        let run = RunFolder::new(folder, spec);
+        match run.state(spec, data)? {
+            RunState::Whole(_) => {}
+            RunState::Open => open.push(spec.clone()),
+            RunState::Failed(_) | RunState::Other(_) if force => {
+                run.clear()?;
+                open.push(spec.clone());
+            }
+            RunState::Failed(failure) => eprintln!(
+                "{} failed before at epoch {} and would again ({}); change the experiment, or use --force to see it",
+                spec.folder_name(),
+                failure.epoch,
+                failure.message
+            ),
+            RunState::Other(differences) => refused.push(format!("{}: {differences}", run.path().display())),
+        }
+    }
+    if !refused.is_empty() {
+        bail!(
+            "there are runs of another configuration (wanted, not found):\n  {}\nuse --force to replace them, or --out to keep both",
+            refused.join("\n  ")
+        );
+    }
+    Ok(open)
+}
+
+/// One run on its way from a specification to a whole folder.
+struct Run<'a> {
+    experiment: &'a Experiment,
+    spec: &'a RunSpec,
+    images: &'a Images,
+    device: &'a Device,
+    kernels: &'a str,
+}
+
+enum Ending {
+    Whole,
+    Failed,
+    Stopped,
+}
+
+impl Run<'_> {
+    fn complete(&self, folder: &RunFolder, number: usize, stop: &AtomicBool, progress: &mut Progress) -> Result<Ending> {
+        let data = self.images.record();
+        let outcome = train(self.spec, folder, self.images, self.device, stop, &mut |event| match event {
+            Event::Start { epochs_done, .. } => progress.run(number, self.spec, data.train_images, epochs_done),
+            Event::Step { epoch, step, loss, learning_rate } => progress.step(epoch, step, loss, learning_rate),
+            Event::Epoch { record, timing } => progress.epoch(&record, &timing),
+        })
+        .with_context(|| format!("run {}", self.spec.folder_name()))?;
+        let (model, timing) = match outcome {
+            Outcome::Done(model, timing) => (model, timing),
+            Outcome::Stopped => return Ok(Ending::Stopped),
+            Outcome::Diverged(failure) => {
+                progress.say(&format!(
+                    "{} FAILED at epoch {}, step {}, learning rate {:.2e}: {}",
+                    self.spec.folder_name(),
+                    failure.epoch,
+                    failure.step,
+                    failure.learning_rate,
+                    failure.message
+                ));
+                return Ok(Ending::Failed);
+            }
+        };
+
+        let started = Instant::now();
+        let batch = self.spec.training.batch_size;
+        for split in SplitName::ALL {
+            let count = self.images.items(split).len();
+            let embeddings =
+                faceoff_embedding::embed(&model, self.images, split, batch, self.device, stop, &mut |done| {
+                    progress.embed(split.as_str(), done, count, batch);
+                })?;
+            let Some(embeddings) = embeddings else { return Ok(Ending::Stopped) };
+            folder.write_embeddings(split, &embeddings)?;
+        }
+        folder.finish(&Manifest {
+            schema: SCHEMA,
+            experiment: self.experiment.name.clone(),
+            spec: self.spec.clone(),
+            spec_hash: self.spec.hash(),
+            data: data.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: machine::commit(),
+            device: self.kernels.into(),
+            machine: machine::describe(),
+            seconds: [
+                ("train".into(), timing.train_seconds),
+                ("wait for data".into(), timing.wait_seconds),
+                ("checkpoints".into(), timing.checkpoint_seconds),
+                ("embed".into(), started.elapsed().as_secs_f64()),
+            ]
+            .into(),
+        })?;
+        Ok(Ending::Whole)
+    }
+}
+
+/// Raised by the first Ctrl-C, which ends the benchmark after the step at hand; the second ends it at once.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)");
+    })
+    .context("Ctrl-C cannot be caught")?;
+    Ok(stop)
+}
+
+/// Says what would be done. The speed comes from a few real steps on made-up pixels.
+fn dry_run(experiment: &Experiment, args: &BenchmarkArgs, device: &Device, kernels: &str) -> Result<ExitCode> {
+    let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
+        (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
+        (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
+        _ => {
+            let images = data::open(experiment, &args.source)?;
+            (images.record().train_images, images.record().val_images)
+        }
+    };
+    let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
+    let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
+    let specs = RunSpec::of(experiment);
+    let per_second =
+        faceoff_training::images_per_second(experiment.data.image_size_px, experiment.training.batch_size, device)?;
+    let hours = work * specs.len() as f64 / per_second / 3600.0;
+
+    println!("experiment  {}: {}", experiment.name, experiment.description);
+    println!("device      {kernels}, {} threads", rayon::current_num_threads());
+    println!("runs        {} ({} heads x {} seeds)", specs.len(), experiment.heads.len(), experiment.training.seeds.len());
+    for spec in &specs {
+        println!("            {}", RunFolder::new(&args.out.join(&experiment.name), spec).path().display());
+    }
+    println!("time        about {hours:.2} hours at {per_second:.0} training images/s (report not counted)");
+    println!("disk        about {} MiB of results", specs.len() as u64 * DISK_MIB_PER_RUN);
+    println!("nothing was done");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,1 @@
+//! `cargo xtask data`, and opening an experiment's images.
