@@ -9,6 +9,7 @@ mod error;
 mod portable;
 pub mod resnet;
 mod seam;
+mod state;
 
 pub use adamw::{AdamW, AdamWStep};
 pub use error::Error;
@@ -17,3 +18,17 @@ pub use seam::{Encoder, Gradients, Images, State, Tape};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The encoder of `state` (torchvision's names and shapes) on `device`.
+pub fn encoder(state: &State, device: &candle_core::Device) -> Result<Box<dyn Encoder>> {
+    Ok(Box::new(PortableEncoder::new(state, device, candle_core::DType::F32)?))
+}
+
+/// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (candle)`.
+pub fn describe(device: &candle_core::Device) -> Result<String> {
+    Ok(match device {
+        candle_core::Device::Cpu => "cpu (candle)".into(),
+        candle_core::Device::Cuda(_) => "cuda".into(),
+        candle_core::Device::Metal(_) => "metal".into(),
+    })
+}

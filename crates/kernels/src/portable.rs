@@ -1,1 +1,296 @@
-//! x
+//! The encoder through Candle's own operators and autograd: on the CPU the oracle of the tests, on CUDA and Metal the
+//! implementation.
+//!
+//! Layout NCHW, as Candle's convolutions want it. Two operators are written here from simpler ones, because Candle's
+//! have other gradients than PyTorch's: ReLU (Candle passes the gradient at 0) and max-pooling (Candle has none for
+//! overlapping windows, and spreads it over ties).
+
+use crate::adamw::{AdamW, AdamWStep};
+use crate::resnet::{self, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ConvBatchNorm, EMBEDDING_DIM};
+use crate::seam::{GradientsKind, TapeKind};
+use crate::state::checked;
+use crate::{Encoder, Error, Gradients, Images, Result, State, Tape};
+use candle_core::{DType, Device, Tensor, Var};
+use std::collections::HashMap;
+
+/// ResNet-18 in Candle's operators.
+pub struct PortableEncoder {
+    device: Device,
+    dtype: DType,
+    stem: Layer,
+    blocks: Vec<Block>,
+    /// All trained tensors, in the order of [`resnet::parameters`].
+    parameters: Vec<(String, Var)>,
+    optimizer: AdamW,
+}
+
+struct Block {
+    first: Layer,
+    second: Layer,
+    downsample: Option<Layer>,
+}
+
+/// A convolution and its batch norm.
+struct Layer {
+    plan: ConvBatchNorm,
+    conv: Var,
+    weight: Var,
+    bias: Var,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: i64,
+}
+
+impl PortableEncoder {
+    /// The encoder of `state` on `device`, computing in `dtype` (f32, or f64 for tests).
+    pub fn new(state: &State, device: &Device, dtype: DType) -> Result<Self> {
+        let tensors = checked(state)?;
+        let layer = |plan| Layer::new(plan, &tensors, device, dtype);
+        let stem = layer(resnet::stem())?;
+        let blocks = resnet::blocks()
+            .into_iter()
+            .map(|block| {
+                Ok(Block {
+                    first: layer(block.first)?,
+                    second: layer(block.second)?,
+                    downsample: block.downsample.map(layer).transpose()?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let parameters: Vec<_> = layers(&stem, &blocks).flat_map(Layer::parameters).collect();
+        let optimizer = AdamW::new(parameters.clone())?;
+        Ok(Self { device: device.clone(), dtype, stem, blocks, parameters, optimizer })
+    }
+
+    /// Pixels to normalised values, `(batch, 3, size, size)`.
+    fn input(&self, images: &Images) -> Result<Tensor> {
+        let (count, size) = (images.count(), images.size_px());
+        let pixels = Tensor::from_slice(images.pixels(), (count, size, size, 3), &self.device)?;
+        let pixels = pixels.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?.contiguous()?;
+        let row = |values: [f32; 3]| {
+            Tensor::new(&values, &self.device)?.to_dtype(self.dtype)?.reshape((1, 3, 1, 1))
+        };
+        Ok((pixels / 255.0)?.broadcast_sub(&row(resnet::MEAN)?)?.broadcast_div(&row(resnet::DEVIATION)?)?)
+    }
+}
+
+fn layers<'a>(stem: &'a Layer, blocks: &'a [Block]) -> impl Iterator<Item = &'a Layer> {
+    let of_block = |block: &'a Block| [Some(&block.first), Some(&block.second), block.downsample.as_ref()];
+    std::iter::once(stem).chain(blocks.iter().flat_map(of_block).flatten())
+}
+
+impl Layer {
+    fn new(
+        plan: ConvBatchNorm,
+        tensors: &HashMap<String, Tensor>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let tensor =
+            |name: String| -> Result<Tensor> { Ok(tensors[&name].to_device(device)?.to_dtype(dtype)?) };
+        let var = |name: String| -> Result<Var> { Ok(Var::from_tensor(&tensor(name)?)?) };
+        let (conv, norm) = (&plan.conv, &plan.norm);
+        Ok(Self {
+            conv: var(format!("{conv}.weight"))?,
+            weight: var(format!("{norm}.weight"))?,
+            bias: var(format!("{norm}.bias"))?,
+            running_mean: tensor(format!("{norm}.running_mean"))?,
+            running_var: tensor(format!("{norm}.running_var"))?,
+            batches: tensors[&format!("{norm}.num_batches_tracked")].to_scalar()?,
+            plan,
+        })
+    }
+
+    fn parameters(&self) -> [(String, Var); 3] {
+        let (conv, norm) = (&self.plan.conv, &self.plan.norm);
+        [
+            (format!("{conv}.weight"), self.conv.clone()),
+            (format!("{norm}.weight"), self.weight.clone()),
+            (format!("{norm}.bias"), self.bias.clone()),
+        ]
+    }
+
+    fn convolve(&self, input: &Tensor) -> Result<Tensor> {
+        Ok(input.conv2d(&self.conv, self.plan.padding, self.plan.stride, 1, 1)?)
+    }
+
+    /// Convolution and batch norm with the batch's own statistics, which move the running ones.
+    fn train(&mut self, input: &Tensor) -> Result<Tensor> {
+        let x = self.convolve(input)?;
+        let count = x.elem_count() / self.plan.out_channels;
+        if count < 2 {
+            return Err(Error::Misuse(format!(
+                "batch norm `{}` sees one value a channel and has no variance; train on more or larger images",
+                self.plan.norm
+            )));
+        }
+        let mean = x.mean_keepdim((0, 2, 3))?;
+        let centered = x.broadcast_sub(&mean)?;
+        let variance = centered.sqr()?.mean_keepdim((0, 2, 3))?;
+
+        let unbiased = count as f64 / (count - 1) as f64;
+        let running = |old: &Tensor, new: &Tensor, factor: f64| -> Result<Tensor> {
+            let new = (new.detach().flatten_all()? * (BATCH_NORM_MOMENTUM * factor))?;
+            Ok(((old * (1.0 - BATCH_NORM_MOMENTUM))? + new)?)
+        };
+        self.running_mean = running(&self.running_mean, &mean, 1.0)?;
+        self.running_var = running(&self.running_var, &variance, unbiased)?;
+        self.batches += 1;
+        self.scale_and_shift(&centered, &variance)
+    }
+
+    /// Convolution and batch norm with the running statistics.
+    fn infer(&self, input: &Tensor) -> Result<Tensor> {
+        let x = self.convolve(input)?;
+        let centered = x.broadcast_sub(&self.running_mean.reshape((1, (), 1, 1))?)?;
+        self.scale_and_shift(&centered, &self.running_var.reshape((1, (), 1, 1))?)
+    }
+
+    fn scale_and_shift(&self, centered: &Tensor, variance: &Tensor) -> Result<Tensor> {
+        let normalized = centered.broadcast_div(&(variance + BATCH_NORM_EPSILON)?.sqrt()?)?;
+        let (weight, bias) = (self.weight.reshape((1, (), 1, 1))?, self.bias.reshape((1, (), 1, 1))?);
+        Ok(normalized.broadcast_mul(&weight)?.broadcast_add(&bias)?)
+    }
+}
+
+impl Encoder for PortableEncoder {
+    fn forward_train(&mut self, images: &Images) -> Result<(Tensor, Tape)> {
+        let input = self.input(images)?;
+        let mut x = max_pool(&relu(&self.stem.train(&input)?)?)?;
+        for block in &mut self.blocks {
+            let branch = relu(&block.first.train(&x)?)?;
+            let branch = block.second.train(&branch)?;
+            let shortcut = match &mut block.downsample {
+                Some(layer) => layer.train(&x)?,
+                None => x,
+            };
+            x = relu(&(branch + shortcut)?)?;
+        }
+        let embeddings = x.mean((2, 3))?;
+        Ok((embeddings.detach(), Tape(TapeKind::Portable(embeddings))))
+    }
+
+    fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
+        #[allow(irrefutable_let_patterns)]
+        let TapeKind::Portable(embeddings) = tape.0 else {
+            return Err(Error::Misuse("the tape is of another encoder".into()));
+        };
+        if embeddings.dims() != grad.dims() {
+            return Err(Error::Misuse(format!(
+                "the gradient's shape is {:?}, the embeddings' {:?}: they must be equal",
+                grad.dims(),
+                embeddings.dims()
+            )));
+        }
+        let store = (&embeddings * grad)?.sum_all()?.backward()?;
+        let gradients = self
+            .parameters
+            .iter()
+            .map(|(_, var)| store.get(var).cloned().expect("the embeddings depend on every parameter"))
+            .collect();
+        Ok(Gradients(GradientsKind::Portable(gradients)))
+    }
+
+    fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
+        let gradients = own(&gradients)?;
+        self.optimizer.step_all(gradients, step)
+    }
+
+    fn forward(&self, images: &Images) -> Result<Tensor> {
+        let mut x = max_pool(&relu(&self.stem.infer(&self.input(images)?)?)?)?;
+        for block in &self.blocks {
+            let branch = block.second.infer(&relu(&block.first.infer(&x)?)?)?;
+            let shortcut = match &block.downsample {
+                Some(layer) => layer.infer(&x)?,
+                None => x,
+            };
+            x = relu(&(branch + shortcut)?)?;
+        }
+        Ok(x.mean((2, 3))?.detach())
+    }
+
+    fn dim(&self) -> usize {
+        EMBEDDING_DIM
+    }
+
+    fn state(&self) -> Result<State> {
+        let cpu = Device::Cpu;
+        let mut state = State::new();
+        for layer in layers(&self.stem, &self.blocks) {
+            for (name, var) in layer.parameters() {
+                state.push((name, var.as_tensor().detach().to_device(&cpu)?.copy()?));
+            }
+            let norm = &layer.plan.norm;
+            state.push((format!("{norm}.running_mean"), layer.running_mean.to_device(&cpu)?));
+            state.push((format!("{norm}.running_var"), layer.running_var.to_device(&cpu)?));
+            state.push((format!("{norm}.num_batches_tracked"), Tensor::new(layer.batches, &cpu)?));
+        }
+        Ok(state)
+    }
+
+    fn optimizer_state(&self) -> Result<State> {
+        self.optimizer.state()
+    }
+
+    fn load_optimizer_state(&mut self, state: &State) -> Result<()> {
+        self.optimizer.load_state(state)
+    }
+
+    fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
+        let names = self.parameters.iter().map(|(name, _)| name.clone());
+        let tensors = own(gradients)?.iter().map(|tensor| tensor.to_device(&Device::Cpu));
+        names.zip(tensors).map(|(name, tensor)| Ok((name, tensor?))).collect()
+    }
+}
+
+fn own(gradients: &Gradients) -> Result<&[Tensor]> {
+    #[allow(irrefutable_let_patterns)]
+    let GradientsKind::Portable(gradients) = &gradients.0 else {
+        return Err(Error::Misuse("the gradients are of another encoder".into()));
+    };
+    Ok(gradients)
+}
+
+/// ReLU with gradient 0 at 0, as PyTorch's.
+fn relu(x: &Tensor) -> Result<Tensor> {
+    Ok((x * x.gt(0.0)?.to_dtype(x.dtype())?)?)
+}
+
+/// Max-pooling, window 3, stride 2, padding 1; the gradient goes to the first of equal maxima, as PyTorch's.
+///
+/// Padded to an even number of rows and columns, the map falls apart into four maps of every second row and column; the
+/// nine members of a window are nine shifted views of those.
+pub(crate) fn max_pool(x: &Tensor) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
+    let padded = pad(&pad(x, 2, 2 * rows + 2)?, 3, 2 * columns + 2)?;
+    let split = padded.reshape((batch * channels, rows + 1, 2, columns + 1, 2))?;
+    let mut largest: Option<Tensor> = None;
+    for row in 0..3 {
+        for column in 0..3 {
+            let member = split
+                .narrow(2, row % 2, 1)?
+                .narrow(4, column % 2, 1)?
+                .narrow(1, row / 2, rows)?
+                .narrow(3, column / 2, columns)?
+                .contiguous()?;
+            largest = Some(match largest {
+                Some(largest) => member.gt(&largest)?.where_cond(&member, &largest)?,
+                None => member,
+            });
+        }
+    }
+    let largest = largest.expect("a window has nine members");
+    Ok(largest.reshape((batch, channels, rows, columns))?)
+}
+
+/// One row or column of the lowest number before `x`, and as many after it as make `length`.
+fn pad(x: &Tensor, dimension: usize, length: usize) -> Result<Tensor> {
+    let fill = |count: usize| -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        shape[dimension] = count;
+        Ok(Tensor::full(f32::MIN, shape, x.device())?.to_dtype(x.dtype())?)
+    };
+    let after = length - 1 - x.dim(dimension)?;
+    Ok(Tensor::cat(&[&fill(1)?, x, &fill(after)?], dimension)?)
+}

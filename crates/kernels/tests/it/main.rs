@@ -1,0 +1,3 @@
+//! Tests of the encoder's arithmetic.
+
+mod portable;

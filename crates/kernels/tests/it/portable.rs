@@ -1,0 +1,232 @@
+//! The portable encoder against torchvision's own ResNet-18, and its optimiser against PyTorch's AdamW, in f64.
+//!
+//! The goldens are made by `scripts/golden_encoder.py`; weights and images come from the same formulas there and here.
+
+use candle_core::{DType, Device, Tensor};
+use faceoff_kernels::{AdamWStep, Encoder, Images, PortableEncoder, State, resnet};
+use serde_json::Value;
+
+const CPU: Device = Device::Cpu;
+
+fn wave(count: usize, phase: f64) -> Vec<f64> {
+    (0..count).map(|index| (index as f64 * 0.7 + phase).sin()).collect()
+}
+
+/// The weights of the goldens; batch norms with fresh running statistics.
+pub(crate) fn golden_state(dtype: DType) -> State {
+    let mut state = State::new();
+    for (index, (name, shape)) in resnet::parameters().into_iter().enumerate() {
+        let values = wave(shape.iter().product(), index as f64);
+        let values: Vec<f64> = match shape[..] {
+            [out, _, kernel, _] => {
+                values.iter().map(|x| x * 2.0 / ((out * kernel * kernel) as f64).sqrt()).collect()
+            }
+            _ if name.ends_with("weight") => values.iter().map(|x| 1.0 + 0.1 * x).collect(),
+            _ => values.iter().map(|x| 0.1 * x).collect(),
+        };
+        state.push((name, Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()));
+    }
+    for layer in resnet::layers() {
+        let full =
+            |value: f64| Tensor::full(value, layer.out_channels, &CPU).unwrap().to_dtype(dtype).unwrap();
+        state.push((format!("{}.running_mean", layer.norm), full(0.0)));
+        state.push((format!("{}.running_var", layer.norm), full(1.0)));
+        state.push((format!("{}.num_batches_tracked", layer.norm), Tensor::new(0i64, &CPU).unwrap()));
+    }
+    state
+}
+
+pub(crate) fn golden_images(count: usize, size_px: usize) -> Images {
+    let pixel = |index: usize| ((index * 7919 + index / 97 * 31) % 256) as u8;
+    Images::new((0..count * size_px * size_px * 3).map(pixel).collect(), count, size_px).unwrap()
+}
+
+fn projections(tensor: &Tensor) -> [f64; 2] {
+    let flat = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let along = flat.iter().zip(wave(flat.len(), 0.3)).map(|(x, y)| x * y).sum();
+    [along, flat.iter().map(|x| x * x).sum::<f64>().sqrt()]
+}
+
+/// Two projections agree to `tolerance` of the tensor's norm.
+fn assert_projections(what: &str, tensor: &Tensor, expected: &Value, tolerance: f64) {
+    let expected = [expected[0].as_f64().unwrap(), expected[1].as_f64().unwrap()];
+    let found = projections(tensor);
+    for (found, wanted) in found.iter().zip(expected) {
+        let error = (found - wanted).abs() / expected[1].max(1e-9);
+        assert!(error <= tolerance, "{what}: {found} instead of {wanted}, error {error:e}");
+    }
+}
+
+fn assert_rows(what: &str, embeddings: &Tensor, expected: &Value, tolerance: f64) {
+    for (row, expected) in expected.as_array().unwrap().iter().enumerate() {
+        assert_projections(
+            &format!("{what}, image {row}"),
+            &embeddings.get(row).unwrap(),
+            expected,
+            tolerance,
+        );
+    }
+}
+
+/// Runs every golden case through `encoder`, with every outcome to `tolerance`.
+pub(crate) fn check_goldens(encoder: impl Fn(&State) -> Box<dyn Encoder>, dtype: DType, tolerance: f64) {
+    let cases: Value = serde_json::from_str(include_str!("../golden/resnet18.json")).unwrap();
+    for case in cases.as_array().unwrap() {
+        let (count, size_px) =
+            (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
+        let images = golden_images(count, size_px);
+        let direction =
+            Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
+        let mut encoder = encoder(&golden_state(dtype));
+        for (index, step) in case["steps"].as_array().unwrap().iter().enumerate() {
+            let (embeddings, tape) = encoder.forward_train(&images).unwrap();
+            let gradients = encoder.backward(tape, &direction).unwrap();
+            if index == 0 {
+                assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
+                for (name, gradient) in encoder.named_gradients(&gradients).unwrap() {
+                    assert_projections(&name, &gradient, &case["gradients"][&name], tolerance);
+                }
+                let state = encoder.state().unwrap();
+                let buffers = case["buffers"].as_object().unwrap();
+                assert_eq!(buffers.len(), 60);
+                for (name, expected) in buffers {
+                    let (_, tensor) = state.iter().find(|(other, _)| other == name).unwrap();
+                    assert_projections(name, tensor, expected, tolerance);
+                }
+            }
+            let step = (
+                step["learning_rate"].as_f64().unwrap(),
+                step["beta1"].as_f64().unwrap(),
+                &step["embeddings"],
+            );
+            let numbers = AdamWStep {
+                learning_rate: step.0,
+                beta1: step.1,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: 0.05,
+                step: index as u64 + 1,
+            };
+            encoder.apply(gradients, &numbers).unwrap();
+            // AdamW's first steps are the gradient's signs: what is near 0 flips with the last bit, so errors grow.
+            let after = encoder.forward(&images).unwrap();
+            assert_rows(&format!("after step {}", index + 1), &after, step.2, tolerance * 1e3);
+        }
+    }
+}
+
+#[test]
+fn equals_torchvision_and_adamw_in_f64() {
+    let encoder = |state: &State| -> Box<dyn Encoder> {
+        Box::new(PortableEncoder::new(state, &CPU, DType::F64).unwrap())
+    };
+    check_goldens(encoder, DType::F64, 1e-9);
+}
+
+/// The derivative along a random direction of all parameters, against central differences.
+#[test]
+fn gradients_equal_finite_differences() {
+    let images = golden_images(2, 33);
+    let direction = Tensor::from_vec(wave(2 * 512, 0.1), (2, 512), &CPU).unwrap();
+    let state = golden_state(DType::F64);
+    let loss = |state: &State| {
+        let mut encoder = PortableEncoder::new(state, &CPU, DType::F64).unwrap();
+        let (embeddings, _) = encoder.forward_train(&images).unwrap();
+        (embeddings * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+    };
+    let mut encoder = PortableEncoder::new(&state, &CPU, DType::F64).unwrap();
+    let (_, tape) = encoder.forward_train(&images).unwrap();
+    let gradients = encoder.backward(tape, &direction).unwrap();
+    let gradients = encoder.named_gradients(&gradients).unwrap();
+
+    for name in [
+        "conv1.weight",
+        "bn1.weight",
+        "layer1.0.conv1.weight",
+        "layer2.0.downsample.0.weight",
+        "layer4.1.bn2.bias",
+    ] {
+        let (_, gradient) = gradients.iter().find(|(other, _)| other == name).unwrap();
+        let along = Tensor::from_vec(wave(gradient.elem_count(), 0.9), gradient.shape(), &CPU).unwrap();
+        let expected = (gradient * &along).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+        let moved = |h: f64| -> State {
+            let shift = |(other, tensor): &(String, Tensor)| {
+                let tensor =
+                    if other == name { (tensor + (&along * h).unwrap()).unwrap() } else { tensor.clone() };
+                (other.clone(), tensor)
+            };
+            state.iter().map(shift).collect()
+        };
+        let h = 1e-7;
+        let difference = (loss(&moved(h)) - loss(&moved(-h))) / (2.0 * h);
+        let error = (difference - expected).abs() / expected.abs().max(1e-3);
+        assert!(error < 1e-4, "{name}: {difference} instead of {expected}");
+    }
+}
+
+#[test]
+fn a_state_and_moments_go_round() {
+    let images = golden_images(2, 33);
+    let step = AdamWStep {
+        learning_rate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.05,
+        step: 1,
+    };
+    let train = |encoder: &mut dyn Encoder, number: u64| {
+        let (embeddings, tape) = encoder.forward_train(&images).unwrap();
+        let gradients = encoder.backward(tape, &embeddings).unwrap();
+        encoder.apply(gradients, &AdamWStep { step: number, ..step }).unwrap();
+    };
+    let mut through = faceoff_kernels::encoder(&golden_state(DType::F32), &CPU).unwrap();
+    train(through.as_mut(), 1);
+    let mut resumed = faceoff_kernels::encoder(&through.state().unwrap(), &CPU).unwrap();
+    resumed.load_optimizer_state(&through.optimizer_state().unwrap()).unwrap();
+    train(through.as_mut(), 2);
+    train(resumed.as_mut(), 2);
+    for ((name, a), (_, b)) in through.state().unwrap().iter().zip(&resumed.state().unwrap()) {
+        let bits = |tensor: &Tensor| {
+            tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()
+        };
+        assert_eq!(bits(a), bits(b), "{name}");
+    }
+}
+
+#[test]
+fn wrong_states_are_named() {
+    let message = |change: &dyn Fn(&mut State)| {
+        let mut state = golden_state(DType::F32);
+        change(&mut state);
+        faceoff_kernels::encoder(&state, &CPU).err().expect("the state is wrong").to_string()
+    };
+    let missing = message(&|state| state.retain(|(name, _)| name != "layer3.1.bn2.bias"));
+    assert!(missing.starts_with("tensor `layer3.1.bn2.bias`: it is missing;"), "{missing}");
+    let unknown = message(&|state| state.push(("fc.weight".into(), Tensor::new(0f32, &CPU).unwrap())));
+    assert!(unknown.starts_with("tensor `fc.weight`: it is unknown;"), "{unknown}");
+    let shape = message(&|state| state[0].1 = Tensor::zeros((64, 3, 3, 3), DType::F32, &CPU).unwrap());
+    assert!(shape.contains("its shape is [64, 3, 3, 3], not [64, 3, 7, 7]"), "{shape}");
+    let dtype = message(&|state| state[0].1 = Tensor::zeros((64, 3, 7, 7), DType::I64, &CPU).unwrap());
+    assert!(dtype.contains("its type is I64"), "{dtype}");
+}
+
+#[test]
+fn one_value_a_channel_has_no_variance() {
+    let mut encoder = PortableEncoder::new(&golden_state(DType::F32), &CPU, DType::F32).unwrap();
+    let error = encoder.forward_train(&golden_images(1, 32)).err().expect("one image of 32 px").to_string();
+    assert!(error.contains("sees one value a channel"), "{error}");
+    assert!(encoder.forward(&golden_images(1, 32)).is_ok());
+}
+
+#[test]
+fn wrong_batches_and_gradients_are_errors() {
+    let error = Images::new(vec![0; 10], 1, 2).unwrap_err().to_string();
+    assert!(error.contains("10 bytes of pixels for 1 images of 2 px"), "{error}");
+    assert!(Images::new(Vec::new(), 0, 32).is_err());
+    let mut encoder = faceoff_kernels::encoder(&golden_state(DType::F32), &CPU).unwrap();
+    let (_, tape) = encoder.forward_train(&golden_images(2, 33)).unwrap();
+    let grad = Tensor::zeros((3, 512), DType::F32, &CPU).unwrap();
+    let error = encoder.backward(tape, &grad).err().expect("the batch has two images").to_string();
+    assert!(error.contains("[3, 512]") && error.contains("[2, 512]"), "{error}");
+}
