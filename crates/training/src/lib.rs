@@ -7,6 +7,7 @@ mod error;
 mod initialise;
 mod model;
 mod schedule;
+mod speed;
 mod train;
 mod weights;
 
@@ -14,6 +15,7 @@ pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;
 pub use schedule::Schedule;
+pub use speed::images_per_second;
 pub use train::{Event, Outcome, Timing, train};
 pub use weights::{load as load_weights, save as save_weights};
 
