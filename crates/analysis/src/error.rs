@@ -1,0 +1,141 @@
+//! What can be wrong with embeddings, scores, labels and parameters: each error names the value, the rule and the remedy.
+
+use ndarray::ArrayView2;
+
+/// The result of every fallible function of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a measurement is not defined for the given input.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing to measure.
+    #[error("{what} is empty: at least one entry is needed; check the split or filter that it comes from")]
+    Empty {
+        /// The empty input.
+        what: &'static str,
+    },
+    /// Two inputs that describe the same things differ in length.
+    #[error(
+        "{left} has {left_len} entries but {right} has {right_len}: they must agree; pass both from the same split"
+    )]
+    LengthMismatch {
+        /// The first input.
+        left: &'static str,
+        /// Its length.
+        left_len: usize,
+        /// The second input.
+        right: &'static str,
+        /// Its length.
+        right_len: usize,
+    },
+    /// A NaN or an infinity.
+    #[error(
+        "{what} holds {value} at row {row}, column {column}: every value must be finite; look for a diverged run"
+    )]
+    NotFinite {
+        /// The input.
+        what: &'static str,
+        /// Zero-based row.
+        row: usize,
+        /// Zero-based column.
+        column: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A label that names no class.
+    #[error(
+        "label {label} at position {position} is not below {classes} classes; check the class count or the label map"
+    )]
+    LabelOutOfRange {
+        /// Zero-based position.
+        position: usize,
+        /// The label found.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// More neighbours are asked for than there are.
+    #[error("{k} neighbours asked for where 1 to {available} can be had; lower k or pass more points")]
+    NeighborCount {
+        /// Neighbours asked for.
+        k: usize,
+        /// Points that can be neighbours.
+        available: usize,
+    },
+    /// A number outside its range.
+    #[error("{name} is {value}: {rule}; {remedy}")]
+    OutOfRange {
+        /// The parameter or measured number.
+        name: &'static str,
+        /// The value found.
+        value: f64,
+        /// The range that holds.
+        rule: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Well-formed input for which the measure has no value, such as points without any spread.
+    #[error("{what} is not defined: {rule}; {remedy}")]
+    Undefined {
+        /// The measure.
+        what: &'static str,
+        /// What the input lacks.
+        rule: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A library could not finish.
+    #[error("{library} failed: {reason}; use the default engine")]
+    Library {
+        /// The library.
+        library: &'static str,
+        /// Its own message.
+        reason: String,
+    },
+}
+
+/// Fails unless the matrix has rows and columns and all its values are finite.
+pub(crate) fn check_matrix(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> {
+    if data.is_empty() {
+        return Err(Error::Empty { what });
+    }
+    for (row, values) in data.rows().into_iter().enumerate() {
+        // A sum of x * 0 is zero exactly if all are finite, and vectorises where a search does not.
+        let clean = match values.as_slice() {
+            Some(values) => values.iter().map(|v| v * 0.0).fold(0.0, |a: f32, v| a + v) == 0.0,
+            None => false,
+        };
+        if clean {
+            continue;
+        }
+        if let Some(column) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { what, row, column, value: f64::from(values[column]) });
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless both lengths agree and are not zero.
+pub(crate) fn check_lengths(
+    left: &'static str,
+    left_len: usize,
+    right: &'static str,
+    right_len: usize,
+) -> Result<()> {
+    if left_len != right_len {
+        return Err(Error::LengthMismatch { left, left_len, right, right_len });
+    }
+    if left_len == 0 {
+        return Err(Error::Empty { what: left });
+    }
+    Ok(())
+}
+
+/// Fails at the first label that is not below `classes`.
+pub(crate) fn check_labels(labels: &[u32], classes: usize) -> Result<()> {
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(position) => Err(Error::LabelOutOfRange { position, label: labels[position], classes }),
+        None => Ok(()),
+    }
+}

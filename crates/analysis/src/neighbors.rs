@@ -1,0 +1,261 @@
+//! Exact nearest neighbours by inner product, and the vote of the nearest.
+//!
+//! The similarity of two points is the inner product of their rows: the cosine, where rows have unit length. The search is
+//! exhaustive: similarities are computed block by block as f32 matrix products and the best k are kept on the way, so the memory
+//! does not grow with (queries x index). Blocks are fixed, so values and order are the same for any number of threads.
+
+use std::cmp::Ordering;
+
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use linfa_nn::{BallTree, NearestNeighbour, distance::L2Dist};
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, check_lengths, check_matrix};
+
+/// Candidates beyond 2k that are gathered between two selections.
+const SLACK: usize = 16;
+/// Queries of one task.
+const QUERY_BLOCK: usize = 128;
+/// Index points of one matrix product.
+const INDEX_BLOCK: usize = 1024;
+
+/// The k nearest index points of each query, nearest first; equal similarities stand in the order of their indices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neighbors {
+    /// (queries, k) rows of the index.
+    pub indices: Array2<u32>,
+    /// (queries, k) inner products, falling along a row.
+    pub similarities: Array2<f32>,
+}
+
+/// The `k` nearest rows of `index` (points, D) for each row of `queries` (queries, D).
+///
+/// # Errors
+/// Empty input, NaN or infinity, different dimensions, `k` of 0 or above the number of points.
+pub fn nearest(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
+    check_pair(index, queries, k, index.nrows())?;
+    Ok(search(index, queries, k, None))
+}
+
+/// The `k` nearest other rows of each row of `points` (N, D): leave-one-out.
+///
+/// # Errors
+/// As [`nearest`], with at most N - 1 neighbours.
+pub fn nearest_excluding_self(points: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
+    check_pair(points, points, k, points.nrows().saturating_sub(1))?;
+    Ok(search(points, points, k, Some(0)))
+}
+
+fn check_pair(
+    index: ArrayView2<'_, f32>,
+    queries: ArrayView2<'_, f32>,
+    k: usize,
+    available: usize,
+) -> Result<()> {
+    check_norms("the index", index)?;
+    check_norms("the queries", queries)?;
+    check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
+    if k == 0 || k > available {
+        return Err(Error::NeighborCount { k, available });
+    }
+    Ok(())
+}
+
+/// Squared norms within f32 bound every inner product, so that none overflows.
+fn check_norms(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> {
+    check_matrix(what, data)?;
+    for row in data.rows() {
+        let squared = row.dot(&row);
+        if !squared.is_finite() {
+            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            return Err(Error::OutOfRange {
+                name: "the norm of an embedding",
+                value: norm,
+                rule: "it must be below 1.8e19".into(),
+                remedy: "scale the rows to unit length",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `own`: the row of the index that is query 0 itself, where queries must not find themselves.
+fn search(
+    index: ArrayView2<'_, f32>,
+    queries: ArrayView2<'_, f32>,
+    k: usize,
+    own: Option<usize>,
+) -> Neighbors {
+    let (rows, dims) = (queries.nrows(), queries.ncols());
+    let index = index.as_standard_layout();
+    let queries = queries.as_standard_layout();
+    let mut indices = Array2::<u32>::zeros((rows, k));
+    let mut similarities = Array2::<f32>::zeros((rows, k));
+    indices
+        .as_slice_mut()
+        .expect("standard layout")
+        .par_chunks_mut(QUERY_BLOCK * k)
+        .zip(similarities.as_slice_mut().expect("standard layout").par_chunks_mut(QUERY_BLOCK * k))
+        .enumerate()
+        .for_each(|(block, (indices, similarities))| {
+            let first_query = block * QUERY_BLOCK;
+            let count = indices.len() / k;
+            let queries = padded(queries.view(), first_query, QUERY_BLOCK);
+            let mut products = vec![0.0_f32; QUERY_BLOCK * INDEX_BLOCK];
+            let mut best = (0..count).map(|_| Best::new(k)).collect::<Vec<_>>();
+            for first in (0..index.nrows()).step_by(INDEX_BLOCK) {
+                let points = padded(index.view(), first, INDEX_BLOCK);
+                let width = INDEX_BLOCK.min(index.nrows() - first);
+                matmul(
+                    MatMut::from_row_major_slice_mut(&mut products, QUERY_BLOCK, INDEX_BLOCK),
+                    Accum::Replace,
+                    MatRef::from_row_major_slice(&queries, QUERY_BLOCK, dims),
+                    MatRef::from_row_major_slice(&points, INDEX_BLOCK, dims).transpose(),
+                    1.0,
+                    Par::Seq,
+                );
+                for (query, best) in best.iter_mut().enumerate() {
+                    let row = &mut products[query * INDEX_BLOCK..][..width];
+                    if let Some(own) = own.map(|own| own + first_query + query)
+                        && (first..first + width).contains(&own)
+                    {
+                        row[own - first] = f32::NEG_INFINITY;
+                    }
+                    best.offer(row, first as u32);
+                }
+            }
+            for (query, best) in best.into_iter().enumerate() {
+                for (rank, (similarity, point)) in best.sorted().into_iter().enumerate() {
+                    indices[query * k + rank] = point;
+                    similarities[query * k + rank] = similarity;
+                }
+            }
+        });
+    Neighbors { indices, similarities }
+}
+
+/// `count` rows from `first` on, zero rows behind the last: every matrix product has the same shape, hence the same kernel and
+/// order of summation, and equal points have equal similarities wherever they stand.
+fn padded(data: ArrayView2<'_, f32>, first: usize, count: usize) -> std::borrow::Cow<'_, [f32]> {
+    let dims = data.ncols();
+    let rows = data.to_slice().expect("standard layout");
+    let end = (first + count) * dims;
+    if end <= rows.len() {
+        return rows[first * dims..end].into();
+    }
+    let mut block = rows[first * dims..].to_vec();
+    block.resize(count * dims, 0.0);
+    block.into()
+}
+
+/// Higher similarity first, then lower index.
+fn order(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
+}
+
+/// The best k seen so far of one query.
+struct Best {
+    k: usize,
+    /// What a newcomer must exceed. Equal similarity does not enter: points come in the order of their indices.
+    threshold: f32,
+    candidates: Vec<(f32, u32)>,
+}
+
+impl Best {
+    fn new(k: usize) -> Self {
+        Self { k, threshold: f32::NEG_INFINITY, candidates: Vec::with_capacity(2 * k + SLACK) }
+    }
+
+    fn offer(&mut self, similarities: &[f32], first: u32) {
+        const LANES: usize = 16;
+        for (chunk, values) in similarities.chunks(LANES).enumerate() {
+            if !values.iter().fold(false, |any, &v| any | (v > self.threshold)) {
+                continue;
+            }
+            for (lane, &value) in values.iter().enumerate() {
+                if value > self.threshold {
+                    self.candidates.push((value, first + (chunk * LANES + lane) as u32));
+                    if self.candidates.len() == 2 * self.k + SLACK {
+                        self.shrink();
+                    }
+                }
+            }
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.candidates.len() > self.k {
+            self.candidates.select_nth_unstable_by(self.k - 1, order);
+            self.candidates.truncate(self.k);
+            self.threshold = self.candidates[self.k - 1].0;
+        }
+    }
+
+    fn sorted(mut self) -> Vec<(f32, u32)> {
+        self.shrink();
+        self.candidates.sort_unstable_by(order);
+        self.candidates
+    }
+}
+
+/// As [`nearest`], found by linfa's ball tree: for rows of unit length, where the Euclidean order is that of the inner product.
+///
+/// Of several points that tie for the last place, the tree's choice is kept.
+///
+/// # Errors
+/// As [`nearest`].
+pub fn nearest_linfa(
+    index: ArrayView2<'_, f32>,
+    queries: ArrayView2<'_, f32>,
+    k: usize,
+) -> Result<Neighbors> {
+    check_pair(index, queries, k, index.nrows())?;
+    let failed = |reason: String| Error::Library { library: "linfa-nn", reason };
+    let tree = BallTree::new().from_batch(&index, L2Dist).map_err(|e| failed(e.to_string()))?;
+    let mut indices = Array2::zeros((queries.nrows(), k));
+    let mut similarities = Array2::zeros((queries.nrows(), k));
+    for (row, query) in queries.rows().into_iter().enumerate() {
+        let found = tree.k_nearest(query, k).map_err(|e| failed(e.to_string()))?;
+        let mut found: Vec<_> = found.iter().map(|(point, at)| (point.dot(&query), *at as u32)).collect();
+        found.sort_unstable_by(order);
+        for (rank, (similarity, point)) in found.into_iter().enumerate() {
+            indices[[row, rank]] = point;
+            similarities[[row, rank]] = similarity;
+        }
+    }
+    Ok(Neighbors { indices, similarities })
+}
+
+/// The class that most of the first `k` neighbours have; ties go to the class of the nearest neighbour among the tied.
+///
+/// # Errors
+/// `k` of 0 or above the neighbours found; a neighbour without a label.
+pub fn knn_predictions(neighbors: &Neighbors, index_labels: &[u32], k: usize) -> Result<Vec<u32>> {
+    if k == 0 || k > neighbors.indices.ncols() {
+        return Err(Error::NeighborCount { k, available: neighbors.indices.ncols() });
+    }
+    let mut votes: Vec<(u32, usize)> = Vec::with_capacity(k);
+    neighbors
+        .indices
+        .rows()
+        .into_iter()
+        .map(|row| {
+            votes.clear();
+            for &point in row.iter().take(k) {
+                let label = *index_labels.get(point as usize).ok_or(Error::LengthMismatch {
+                    left: "the index of the neighbours",
+                    left_len: point as usize + 1,
+                    right: "the index labels",
+                    right_len: index_labels.len(),
+                })?;
+                match votes.iter_mut().find(|(class, _)| *class == label) {
+                    Some((_, count)) => *count += 1,
+                    None => votes.push((label, 1)),
+                }
+            }
+            // Classes stand in the order of their nearest neighbour, and only a greater count replaces an earlier class.
+            Ok(votes.iter().fold((0, 0), |best, &vote| if vote.1 > best.1 { vote } else { best }).0)
+        })
+        .collect()
+}
