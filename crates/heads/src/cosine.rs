@@ -1,0 +1,61 @@
+//! What the cosine heads share: unit vectors, cosines, the angular margin.
+//!
+//! Only operators whose gradients Candle gets right are used here; see each comment for what is avoided.
+
+use crate::Result;
+use candle_core::Tensor;
+
+/// Vectors shorter than this are divided by it instead of their length, as PyTorch's `F.normalize` does.
+const SHORTEST: f64 = 1e-12;
+/// Floor of 1 - c^2 before the root: its gradient is infinite at 0.
+const SMALLEST_SINE_SQUARED: f64 = 1e-12;
+
+/// Rows brought to unit length.
+pub(crate) fn unit(rows: &Tensor) -> Result<Tensor> {
+    let squares = rows.sqr()?.sum_keepdim(candle_core::D::Minus1)?;
+    // Floored before the root, not after: the root's gradient at 0 is infinite, and 0 times infinity is NaN.
+    let floor = (squares.ones_like()? * (SHORTEST * SHORTEST))?;
+    Ok(rows.broadcast_div(&squares.maximum(&floor)?.sqrt()?)?)
+}
+
+/// Cosines between embeddings `(batch, dim)` and weights `(rows, dim)`: `(batch, rows)`.
+pub(crate) fn cosines(embeddings: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    Ok(unit(embeddings)?.matmul(&unit(weight)?.t()?)?)
+}
+
+/// Cosines held inside [-bound, bound], with no gradient where they are held: Candle's own clamp halves the gradient at
+/// the bound.
+pub(crate) fn held(cosines: &Tensor, bound: f64) -> Result<Tensor> {
+    let dtype = cosines.dtype();
+    let (above, below) = (cosines.gt(bound)?.to_dtype(dtype)?, cosines.lt(-bound)?.to_dtype(dtype)?);
+    let inside = (1.0 - (&above + &below)?)?;
+    Ok(((cosines * inside)? + ((above - below)? * bound)?)?)
+}
+
+/// cos(theta + margin) from c = cos(theta) by the addition theorem: c cos m - sqrt(1 - c^2) sin m.
+pub(crate) fn with_angular_margin(cosines: &Tensor, margin_radians: f64) -> Result<Tensor> {
+    let squared = (1.0 - cosines.sqr()?)?;
+    let floor = (squared.ones_like()? * SMALLEST_SINE_SQUARED)?;
+    let sines = squared.maximum(&floor)?.sqrt()?;
+    Ok(((cosines * margin_radians.cos())? - (sines * margin_radians.sin())?)?)
+}
+
+/// `labelled` where the mask is 1, `others` elsewhere. Candle's scatter has no right gradient, and its `where_cond` lets
+/// NaN through.
+pub(crate) fn blend(mask: &Tensor, labelled: &Tensor, others: &Tensor) -> Result<Tensor> {
+    Ok((others + (mask * (labelled - others)?)?)?)
+}
+
+/// ArcFace's logits from cosines: s cos(theta_y + m) at the label as long as theta_y + m <= pi, s c elsewhere.
+pub(crate) fn arcface_logits(
+    cosines: &Tensor,
+    mask: &Tensor,
+    scale: f64,
+    margin_radians: f64,
+    epsilon: f64,
+) -> Result<Tensor> {
+    let cosines = held(cosines, 1.0 - epsilon)?;
+    let within = cosines.ge(-margin_radians.cos())?.to_dtype(cosines.dtype())?;
+    let logits = blend(&(mask * within)?, &with_angular_margin(&cosines, margin_radians)?, &cosines)?;
+    Ok((logits * scale)?)
+}

@@ -1,0 +1,51 @@
+//! The errors of this crate: each carries the value, the rule and the remedy.
+
+/// What can go wrong in a head.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter outside its range.
+    #[error(transparent)]
+    Config(#[from] faceoff_runs::Error),
+    /// Too few classes for this head.
+    #[error("{head} with {classes} classes: {rule}")]
+    Classes {
+        /// Kind of the head.
+        head: &'static str,
+        /// Classes asked for.
+        classes: usize,
+        /// What there must be, and why.
+        rule: &'static str,
+    },
+    /// A tensor of the wrong shape.
+    #[error("{what} have shape {found:?}; this head needs {expected}")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape it must have.
+        expected: String,
+    },
+    /// A label that is no class.
+    #[error("label {label} of row {row}: labels must be below {classes}, the number of classes")]
+    Label {
+        /// The label.
+        label: u32,
+        /// Where it stands in the batch.
+        row: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A saved tensor is missing, unknown or of another shape.
+    #[error("tensor `{name}` of the head: {problem}; the file belongs to another head or number of classes")]
+    State {
+        /// The tensor's name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A failure inside Candle.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

@@ -1,0 +1,178 @@
+//! Every head against values that Catalyst's own layers gave in float64: logits, loss, gradients and three steps of state.
+//!
+//! Equal means, in f32: logits to 1e-4 relative with a floor of s / 100; gradients row by row, |dg| norm(row) <= 1e-4
+//! max(|g| norm(row), 0.01 s / B), where norm(row) is that embedding's or weight's own norm and B the batch. (One row of
+//! tiny norm has a gradient near 1e5, so a tolerance over elements or whole tensors is either impossible or blind.) In
+//! f64: 1e-9 in the same form. s is 1 for heads without a scale.
+
+use crate::{CPU, head, loss_and_gradients, values};
+use candle_core::{DType, Tensor};
+use faceoff_runs::HeadConfig;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    std::env::var_os("FACEOFF_GOLDEN_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+#[test]
+fn golden_values_of_catalyst() {
+    let folder = folder();
+    let mut read = 0;
+    let mut worst = [0f64; 2];
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    for path in files {
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        for (index, (dtype, tolerance)) in [(DType::F32, 1e-4), (DType::F64, 1e-9)].into_iter().enumerate() {
+            let error = check(&golden, dtype, &format!("{name} in {dtype:?}"), tolerance);
+            worst[index] = worst[index].max(error);
+        }
+        read += 1;
+    }
+    println!(
+        "{read} golden files of {} read; worst error f32 {:.1e}, f64 {:.1e}",
+        folder.display(),
+        worst[0],
+        worst[1]
+    );
+    assert!(read > 0, "{} holds no golden file", folder.display());
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn flat(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(flat).collect(),
+        other => vec![number(other)],
+    }
+}
+
+fn config(golden: &Value) -> HeadConfig {
+    let hyper = |key: &str| number(&golden["hyper"][key]);
+    match golden["head"].as_str().unwrap() {
+        "ArcFace" => {
+            HeadConfig::ArcFace { scale: hyper("s"), margin_radians: hyper("m"), epsilon: hyper("eps") }
+        }
+        "SubCenterArcFace" => HeadConfig::SubCenterArcFace {
+            scale: hyper("s"),
+            margin_radians: hyper("m"),
+            epsilon: hyper("eps"),
+            sub_centers: hyper("k") as usize,
+        },
+        "CosFace" => HeadConfig::CosFace { scale: hyper("s"), margin_cosine: hyper("m") },
+        "AdaCos" => HeadConfig::AdaCos { epsilon: hyper("eps") },
+        "CurricularFace" => HeadConfig::CurricularFace { scale: hyper("s"), margin_radians: hyper("m") },
+        "ArcMarginProduct" => HeadConfig::ArcMarginProduct,
+        "Classification" => HeadConfig::Classification,
+        other => panic!("unknown head {other}"),
+    }
+}
+
+/// The largest error in units where `tolerance` is allowed.
+fn check(golden: &Value, dtype: DType, name: &str, tolerance: f64) -> f64 {
+    let size = |key: &str| number(&golden[key]) as usize;
+    let (batch, dim, classes) = (size("batch"), size("features"), size("classes"));
+    let tensor = |values: Vec<f64>, shape: &[usize]| {
+        Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()
+    };
+    let mut head = head(&config(golden), dim, classes, dtype);
+    let weight = flat(&golden["weight"]);
+    let state = head
+        .tensors()
+        .unwrap()
+        .into_iter()
+        .map(|(name, old)| {
+            let new = match name.as_str() {
+                "weight" => tensor(weight.clone(), old.dims()),
+                "bias" => tensor(flat(&golden["bias"]), old.dims()),
+                _ => old,
+            };
+            (name, new)
+        })
+        .collect();
+    head.load(&state).unwrap();
+
+    let mut worst = 0f64;
+    let mut within = |what: String, error: f64, unit: f64| {
+        let relative = error / unit;
+        assert!(relative <= tolerance, "{name}: {what} is off by {relative:.1e}");
+        worst = worst.max(relative);
+    };
+    for (index, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
+        let rows = flat(&step["embeddings"]);
+        let embeddings = tensor(rows.clone(), &[batch, dim]);
+        let labels: Vec<u32> = flat(&step["targets"]).iter().map(|&label| label as u32).collect();
+        let labels = Tensor::new(labels, &CPU).unwrap();
+        for (state, key) in [("scale", "s_before"), ("curriculum", "t_before")] {
+            if let Some(expected) = step.get(key) {
+                let found = head.tensors().unwrap().into_iter().find(|(name, _)| name == state).unwrap().1;
+                within(
+                    format!("{state} before step {index}"),
+                    (values(&found)[0] - number(expected)).abs(),
+                    number(expected).abs().max(1.0),
+                );
+            }
+        }
+        let scores = values(&head.scores(&embeddings).unwrap());
+        for (found, expected) in scores.iter().zip(flat(&step["inference_logits"])) {
+            within(format!("score of step {index}"), (found - expected).abs(), expected.abs().max(0.01));
+        }
+        let (loss, gradients) = loss_and_gradients(head.as_mut(), &embeddings, &labels);
+        let scale = head.effective_scale();
+        // After the training step the state is the new one, so the logits with labels given are those of training.
+        let logits = values(&head.labelled_logits(&embeddings, &labels).unwrap());
+        for (found, expected) in logits.iter().zip(flat(&step["logits"])) {
+            within(
+                format!("logit of step {index}"),
+                (found - expected).abs(),
+                expected.abs().max(scale / 100.0),
+            );
+        }
+        let expected = number(&step["loss"]);
+        within(format!("loss of step {index}"), (loss - expected).abs(), expected.abs().max(scale / 100.0));
+        for (state, key) in [("scale", "s_after"), ("curriculum", "t_after")] {
+            if let Some(expected) = step.get(key) {
+                let found = head.tensors().unwrap().into_iter().find(|(name, _)| name == state).unwrap().1;
+                within(
+                    format!("{state} after step {index}"),
+                    (values(&found)[0] - number(expected)).abs(),
+                    number(expected).abs().max(1.0),
+                );
+            }
+        }
+        let floor = 0.01 * scale / batch as f64;
+        for (what, gradient) in gradients {
+            let expected = flat(&step[format!("grad_{what}")]);
+            // A bias has no rows; it is one, of norm 1.
+            let (owner, width) = match what.as_str() {
+                "embeddings" => (rows.clone(), dim),
+                "weight" => (weight.clone(), dim),
+                _ => (Vec::new(), classes),
+            };
+            let found = values(&gradient);
+            assert_eq!(found.len(), expected.len());
+            for (row, (found, expected)) in found.chunks(width).zip(expected.chunks(width)).enumerate() {
+                let length = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let norm =
+                    if owner.is_empty() { 1.0 } else { length(&owner[row * width..(row + 1) * width]) };
+                let difference: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+                let unit = (length(expected) * norm).max(floor);
+                within(
+                    format!("gradient of {what}, row {row}, step {index}"),
+                    length(&difference) * norm,
+                    unit,
+                );
+            }
+        }
+    }
+    worst
+}

@@ -1,0 +1,50 @@
+//! Tests of the heads.
+
+mod errors;
+mod golden;
+mod properties;
+
+use candle_core::{DType, Device, Tensor, Var};
+use faceoff_heads::{Head, build};
+use faceoff_runs::{HeadConfig, HeadInit};
+
+const CPU: Device = Device::Cpu;
+
+fn head(config: &HeadConfig, dim: usize, classes: usize, dtype: DType) -> Box<dyn Head> {
+    build(config, dim, classes, HeadInit::Uniform, 0, &CPU, dtype).unwrap()
+}
+
+/// One head of every kind with Catalyst's defaults.
+fn all() -> Vec<HeadConfig> {
+    let (scale, margin_radians, epsilon) = (64.0, 0.5, 1e-6);
+    vec![
+        HeadConfig::Classification,
+        HeadConfig::ArcMarginProduct,
+        HeadConfig::CosFace { scale, margin_cosine: 0.35 },
+        HeadConfig::ArcFace { scale, margin_radians, epsilon },
+        HeadConfig::AdaCos { epsilon },
+        HeadConfig::SubCenterArcFace { scale, margin_radians, epsilon, sub_centers: 3 },
+        HeadConfig::CurricularFace { scale, margin_radians },
+    ]
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Mean cross-entropy of the training logits, and its gradients: at the embeddings, then at each variable.
+fn loss_and_gradients(
+    head: &mut dyn Head,
+    embeddings: &Tensor,
+    labels: &Tensor,
+) -> (f64, Vec<(String, Tensor)>) {
+    let embeddings = Var::from_tensor(embeddings).unwrap();
+    let logits = head.train_logits(&embeddings, labels).unwrap();
+    let loss = candle_nn::loss::cross_entropy(&logits, labels).unwrap();
+    let store = loss.backward().unwrap();
+    let mut gradients = vec![("embeddings".to_string(), store.get(&embeddings).unwrap().clone())];
+    for (name, var) in head.variables() {
+        gradients.push((name, store.get(&var).unwrap().clone()));
+    }
+    (values(&loss)[0], gradients)
+}

@@ -1,0 +1,201 @@
+//! What must hold for any batch.
+
+use crate::{CPU, all, head, loss_and_gradients, values};
+use candle_core::{DType, Tensor};
+use faceoff_heads::{Head, build, catalogue};
+use faceoff_runs::{HeadConfig, HeadInit};
+use proptest::prelude::*;
+
+const CLASSES: usize = 5;
+
+/// A batch of embeddings of width `dim` with labels below [`CLASSES`].
+fn batches() -> impl Strategy<Value = (usize, Vec<f64>, Vec<u32>)> {
+    (1usize..6, 2usize..9).prop_flat_map(|(batch, dim)| {
+        let numbers = prop::collection::vec(-3.0..3.0f64, batch * dim);
+        (Just(dim), numbers, prop::collection::vec(0..CLASSES as u32, batch))
+    })
+}
+
+fn tensors(dim: usize, numbers: &[f64], labels: &[u32]) -> (Tensor, Tensor) {
+    let embeddings = Tensor::from_slice(numbers, (labels.len(), dim), &CPU).unwrap();
+    (embeddings, Tensor::new(labels, &CPU).unwrap())
+}
+
+fn logits(head: &dyn Head, batch: &(Tensor, Tensor)) -> Vec<f64> {
+    values(&head.labelled_logits(&batch.0, &batch.1).unwrap())
+}
+
+fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance * a.abs().max(1.0))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_sub_center_is_arcface((dim, numbers, labels) in batches(), margin_radians in 0.0..1.5f64) {
+        let (scale, epsilon) = (30.0, 1e-6);
+        let batch = tensors(dim, &numbers, &labels);
+        let one = head(&HeadConfig::SubCenterArcFace { scale, margin_radians, epsilon, sub_centers: 1 }, dim, CLASSES, DType::F64);
+        let arc = head(&HeadConfig::ArcFace { scale, margin_radians, epsilon }, dim, CLASSES, DType::F64);
+        prop_assert!(close(&logits(one.as_ref(), &batch), &logits(arc.as_ref(), &batch), 1e-12));
+    }
+
+    #[test]
+    fn without_margin_all_are_scaled_cosines((dim, numbers, labels) in batches(), scale in 0.5..80.0f64) {
+        let batch = tensors(dim, &numbers, &labels);
+        let plain = head(&HeadConfig::ArcMarginProduct, dim, CLASSES, DType::F64);
+        let expected: Vec<f64> = logits(plain.as_ref(), &batch).iter().map(|c| scale * c).collect();
+        for config in [
+            HeadConfig::CosFace { scale, margin_cosine: 0.0 },
+            HeadConfig::ArcFace { scale, margin_radians: 0.0, epsilon: 0.0 },
+        ] {
+            let found = logits(head(&config, dim, CLASSES, DType::F64).as_ref(), &batch);
+            prop_assert!(close(&found, &expected, 1e-6), "{config:?}: {found:?} {expected:?}");
+        }
+    }
+
+    /// A margin lowers the labelled logit and, CurricularFace's hard negatives aside, no other.
+    #[test]
+    fn a_margin_handicaps_the_label_alone((dim, numbers, labels) in batches()) {
+        let batch = tensors(dim, &numbers, &labels);
+        let (scale, margin_radians, epsilon) = (10.0, 0.4, 1e-6);
+        let plain = logits(head(&HeadConfig::CosFace { scale, margin_cosine: 0.0 }, dim, CLASSES, DType::F64).as_ref(), &batch);
+        for config in [HeadConfig::CosFace { scale, margin_cosine: 0.2 }, HeadConfig::ArcFace { scale, margin_radians, epsilon }] {
+            let found = logits(head(&config, dim, CLASSES, DType::F64).as_ref(), &batch);
+            for (index, (found, plain)) in found.iter().zip(&plain).enumerate() {
+                let labelled = labels[index / CLASSES] as usize == index % CLASSES;
+                let holds = if labelled { *found <= plain + 1e-4 } else { (found - plain).abs() < 1e-4 };
+                prop_assert!(holds, "{config:?}: {found} {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn cosines_know_no_length((dim, numbers, labels) in batches(), factor in 0.1..50.0f64) {
+        let (embeddings, _) = tensors(dim, &numbers, &labels);
+        // A vector near 0 has no direction that rounding leaves alone.
+        prop_assume!(numbers.chunks(dim).all(|row| row.iter().map(|x| x * x).sum::<f64>() > 1e-3));
+        for config in all().into_iter().skip(1) {
+            let head = head(&config, dim, CLASSES, DType::F64);
+            let once = values(&head.scores(&embeddings).unwrap());
+            let longer = values(&head.scores(&(&embeddings * factor).unwrap()).unwrap());
+            prop_assert!(close(&once, &longer, 1e-9), "{config:?}");
+            prop_assert!(once.iter().all(|c| c.abs() <= 1.0 + 1e-12));
+        }
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences((dim, numbers, labels) in batches()) {
+        let (embeddings, labels) = tensors(dim, &numbers, &labels);
+        // Low scales, so that differences stay smooth over the step; kinks are measured by the goldens.
+        let (scale, margin_radians, epsilon) = (4.0, 0.3, 1e-6);
+        for config in [
+            HeadConfig::Classification,
+            HeadConfig::ArcMarginProduct,
+            HeadConfig::CosFace { scale, margin_cosine: 0.2 },
+            HeadConfig::ArcFace { scale, margin_radians, epsilon },
+        ] {
+            let (_, gradients) = loss_and_gradients(head(&config, dim, CLASSES, DType::F64).as_mut(), &embeddings, &labels);
+            let gradient = values(&gradients[0].1);
+            let h = 1e-6;
+            let loss = |index: usize, by: f64| {
+                let mut moved = numbers.clone();
+                moved[index] += by;
+                let moved = Tensor::from_vec(moved, embeddings.dims(), &CPU).unwrap();
+                loss_and_gradients(head(&config, dim, CLASSES, DType::F64).as_mut(), &moved, &labels).0
+            };
+            for index in 0..numbers.len().min(4) {
+                let difference = (loss(index, h) - loss(index, -h)) / (2.0 * h);
+                let norm = numbers[index / dim * dim..(index / dim + 1) * dim].iter().map(|x| x * x).sum::<f64>().sqrt();
+                prop_assume!(norm > 0.1);
+                prop_assert!((difference - gradient[index]).abs() < 1e-4, "{config:?}: {difference} {}", gradient[index]);
+            }
+        }
+    }
+}
+
+/// Embeddings that are a class's weight, its opposite, or 0: cosines of 1, -1 and undefined.
+#[test]
+fn gradients_stay_finite_at_the_corners() {
+    for dtype in [DType::F32, DType::F64] {
+        for config in all() {
+            let mut head = head(&config, 6, CLASSES, dtype);
+            let (_, weight) = head.tensors().unwrap().into_iter().find(|(name, _)| name == "weight").unwrap();
+            let first = weight.flatten_to(weight.rank() - 2).unwrap().narrow(0, 0, 1).unwrap();
+            for row in
+                [first.clone(), first.neg().unwrap(), first.zeros_like().unwrap(), (&first * 1e-6).unwrap()]
+            {
+                for label in [0u32, 1] {
+                    let labels = Tensor::new(&[label], &CPU).unwrap();
+                    let (loss, gradients) = loss_and_gradients(head.as_mut(), &row, &labels);
+                    assert!(loss.is_finite(), "{config:?} {dtype:?}");
+                    for (name, gradient) in gradients {
+                        assert!(
+                            values(&gradient).iter().all(|g| g.is_finite()),
+                            "{config:?} {dtype:?} {name}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn state_changes_in_training_alone_and_is_restored() {
+    let embeddings =
+        Tensor::from_vec((0..24).map(|x| (x as f64).sin()).collect::<Vec<_>>(), (4, 6), &CPU).unwrap();
+    let labels = Tensor::new(&[0u32, 1, 2, 3], &CPU).unwrap();
+    let state = |head: &dyn Head| {
+        head.tensors()
+            .unwrap()
+            .iter()
+            .map(|(name, tensor)| (name.clone(), values(tensor)))
+            .collect::<Vec<_>>()
+    };
+    for config in all() {
+        let mut trained = head(&config, 6, CLASSES, DType::F64);
+        let start = state(trained.as_ref());
+        trained.scores(&embeddings).unwrap();
+        trained.labelled_logits(&embeddings, &labels).unwrap();
+        assert_eq!(state(trained.as_ref()), start);
+        let logits = values(&trained.train_logits(&embeddings, &labels).unwrap());
+        let has_state = matches!(config, HeadConfig::AdaCos { .. } | HeadConfig::CurricularFace { .. });
+        assert_eq!(state(trained.as_ref()) != start, has_state, "{config:?}");
+
+        let mut other = build(&config, 6, CLASSES, HeadInit::Uniform, 7, &CPU, DType::F64).unwrap();
+        assert_ne!(
+            values(&other.scores(&embeddings).unwrap()),
+            values(&trained.scores(&embeddings).unwrap())
+        );
+        other.load(&trained.tensors().unwrap()).unwrap();
+        assert_eq!(state(other.as_ref()), state(trained.as_ref()));
+        assert_eq!(values(&other.labelled_logits(&embeddings, &labels).unwrap()), logits);
+    }
+}
+
+#[test]
+fn heads_start_equal_under_one_rule_and_differ_under_catalysts() {
+    let weight = |config: &HeadConfig, init, seed| {
+        let head = build(config, 6, CLASSES, init, seed, &CPU, DType::F32).unwrap();
+        values(&head.variables()[0].1)
+    };
+    let first = weight(&HeadConfig::Classification, HeadInit::Uniform, 0);
+    assert!(first.iter().all(|x| x.abs() <= (6f64 / 11.0).sqrt()));
+    assert!(first.iter().any(|x| x.abs() > 0.5));
+    for config in all() {
+        assert_eq!(weight(&config, HeadInit::Uniform, 0)[..30], first[..], "{config:?}");
+        assert_ne!(weight(&config, HeadInit::Uniform, 1)[..30], first[..], "{config:?}");
+    }
+    let curricular =
+        weight(&HeadConfig::CurricularFace { scale: 64.0, margin_radians: 0.5 }, HeadInit::Catalyst, 0);
+    assert!(curricular.iter().all(|x| x.abs() < 0.06), "{curricular:?}");
+    let linear = weight(&HeadConfig::Classification, HeadInit::Catalyst, 0);
+    assert!(linear.iter().all(|x| x.abs() <= 1.0 / 6f64.sqrt()) && linear != first);
+}
+
+#[test]
+fn the_catalogue_names_every_kind() {
+    assert_eq!(catalogue().map(|head| head.name), HeadConfig::KINDS);
+}
