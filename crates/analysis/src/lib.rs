@@ -6,5 +6,6 @@
 pub mod accuracy;
 mod error;
 pub mod neighbors;
+pub mod pca;
 
 pub use error::{Error, Result};

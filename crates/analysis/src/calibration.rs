@@ -1,0 +1,100 @@
+//! Calibration: is a prediction of 80 % confidence right in 80 % of cases?
+//!
+//! Probabilities are softmax(scale * scores): for a head of cosines the scale s belongs to the logits, and the bare cosine is never
+//! confident. The confidence of a point is its highest probability, its prediction the class of it (the first of equal ones).
+//!
+//! | measure | definition |
+//! |---|---|
+//! | ECE | sum over bins of (points in the bin / N) * abs(accuracy - mean confidence), 15 bins of equal width (Guo et al., arXiv:1706.04599, eq. 3) |
+//! | NLL | mean of -ln(probability of the label), nats |
+//! | Brier | mean of sum over classes of (probability - \[class is the label\])^2, in [0, 2] |
+
+use ndarray::ArrayView2;
+
+use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
+
+/// Bins of equal width over [0, 1].
+pub const BINS: usize = 15;
+
+/// How far confidence and accuracy lie apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// Expected calibration error, in [0, 1].
+    pub ece: f64,
+    /// Negative log-likelihood in nats; infinite only if the label's probability is zero even in the logarithm.
+    pub nll: f64,
+    /// Brier score, in [0, 2].
+    pub brier: f64,
+    /// The reliability curve: bin i holds confidences in (i / 15, (i + 1) / 15].
+    pub bins: [ReliabilityBin; BINS],
+}
+
+/// The points of one range of confidence.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ReliabilityBin {
+    /// Number of points.
+    pub count: usize,
+    /// Mean confidence; 0 in an empty bin.
+    pub confidence: f64,
+    /// Fraction of right predictions; 0 in an empty bin.
+    pub accuracy: f64,
+}
+
+/// Calibration of softmax(`scale` * `scores`), scores (N, C) as inference gives them, `scale` the head's effective scale (1 for
+/// heads without one).
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a label that is not below C, a scale that is not above zero.
+pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64) -> Result<Calibration> {
+    check_lengths("scores", scores.nrows(), "labels", labels.len())?;
+    check_matrix("scores", scores)?;
+    check_labels(labels, scores.ncols())?;
+    if !(scale > 0.0 && scale.is_finite()) {
+        return Err(Error::OutOfRange {
+            name: "scale",
+            value: scale,
+            rule: "it must be finite and above 0".into(),
+            remedy: "pass the head's effective scale, 1 for a head without one",
+        });
+    }
+    let mut bins = [ReliabilityBin::default(); BINS];
+    let (mut nll, mut brier) = (0.0, 0.0);
+    let mut probabilities = vec![0.0_f64; scores.ncols()];
+    for (row, &label) in scores.rows().into_iter().zip(labels) {
+        let label = label as usize;
+        let mut prediction = 0;
+        for class in 1..row.len() {
+            if row[class] > row[prediction] {
+                prediction = class;
+            }
+        }
+        // Relative to the highest logit, so that the sum lies in [1, C].
+        let relative = |class: usize| scale * (f64::from(row[class]) - f64::from(row[prediction]));
+        for (class, probability) in probabilities.iter_mut().enumerate() {
+            *probability = relative(class).exp();
+        }
+        let sum: f64 = probabilities.iter().sum();
+        for probability in &mut probabilities {
+            *probability /= sum;
+        }
+        nll += sum.ln() - relative(label);
+        brier += probabilities
+            .iter()
+            .enumerate()
+            .map(|(class, p)| (p - f64::from(u8::from(class == label))).powi(2))
+            .sum::<f64>();
+        let confidence = probabilities[prediction];
+        let bin = &mut bins[((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1];
+        bin.count += 1;
+        bin.confidence += confidence;
+        bin.accuracy += f64::from(u8::from(prediction == label));
+    }
+    let points = labels.len() as f64;
+    let mut ece = 0.0;
+    for bin in bins.iter_mut().filter(|bin| bin.count > 0) {
+        ece += (bin.accuracy - bin.confidence).abs() / points;
+        bin.confidence /= bin.count as f64;
+        bin.accuracy /= bin.count as f64;
+    }
+    Ok(Calibration { ece, nll: nll / points, brier: brier / points, bins })
+}

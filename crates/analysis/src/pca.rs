@@ -1,0 +1,294 @@
+//! Principal component analysis: the directions of the greatest variance, and how much of the *total* variance each explains.
+//!
+//! Centred data X (N x D) -> eigenpairs of X'X / (N - 1), in f64 throughout: in f32 the rounding of the first variance would
+//! drown the last ones. Where N < D the smaller X X' is decomposed instead. Work is cut into fixed pieces, so the result does not
+//! depend on the number of threads. Pearson (1901), doi:10.1080/14786440109462720.
+
+use faer::{
+    Accum, Mat, MatMut, MatRef, Par, Side,
+    linalg::matmul::{
+        matmul,
+        triangular::{self, BlockStructure},
+    },
+};
+use linfa::{DatasetBase, traits::Fit};
+use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, check_lengths, check_matrix};
+
+/// Pieces of the rows whose covariances are summed apart, then added in order.
+const PIECES: usize = 8;
+/// Rows that are centred and multiplied at once.
+const ROW_BLOCK: usize = 256;
+
+/// A fitted basis of `k` components in `D` dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pca {
+    /// (D) mean of the data.
+    pub mean: Array1<f64>,
+    /// (k, D) orthonormal rows, greatest variance first; the entry of greatest magnitude of each row is positive.
+    pub components: Array2<f64>,
+    /// Variance along each component, with divisor N - 1.
+    pub explained_variance: Vec<f64>,
+    /// Variance along each component over the total variance of the data, kept or not.
+    pub explained_variance_ratio: Vec<f64>,
+    /// Sum of the variances of all D dimensions.
+    pub total_variance: f64,
+}
+
+/// Fits `components` principal components to `data` (N, D).
+///
+/// A component without variance (fewer independent points than components) gets variance 0 and some direction orthogonal to the
+/// others.
+///
+/// # Errors
+/// Empty data, NaN or infinity, fewer than two points, `components` outside 1 to min(N, D), points that are all equal.
+pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
+    let centred = Centred::new(data, components)?;
+    let (points, dims) = data.dim();
+    let side = dims.min(points);
+    let scatter = if dims <= points { centred.scatter() } else { centred.gram() };
+    let eigen = scatter
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|e| Error::Library { library: "faer's eigen-decomposition", reason: format!("{e:?}") })?;
+
+    // Eigenvalues come in rising order.
+    let variances = (0..components).map(|k| eigen.S()[side - 1 - k].max(0.0) / (points - 1) as f64).collect();
+    let leading = Mat::from_fn(side, components, |i, k| eigen.U()[(i, side - 1 - k)]);
+    let basis = if dims <= points {
+        leading
+    } else {
+        // X'u is the component times its singular value; the orthogonal factor has unit length even where that is 0.
+        let mut directions = Mat::zeros(dims, components);
+        let rows = centred.all();
+        let rows = MatRef::from_row_major_slice(&rows, points, dims);
+        matmul(directions.as_mut(), Accum::Replace, rows.transpose(), leading.as_ref(), 1.0, Par::Seq);
+        directions.qr().compute_thin_Q()
+    };
+    let basis = Array2::from_shape_fn((components, dims), |(k, d)| basis[(d, k)]);
+    Ok(centred.into_pca(basis, variances))
+}
+
+/// As [`fit`], by linfa-reduction's iterative decomposition, with variances of its singular values over N - 1 and ratios against
+/// the total variance (its own divide by components - 1 and by the sum over the kept components). Components without variance
+/// may be missing from the result.
+///
+/// # Errors
+/// As [`fit`]; or the decomposition does not converge.
+pub fn fit_linfa(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
+    let centred = Centred::new(data, components)?;
+    let fitted = linfa_reduction::Pca::params(components)
+        .fit(&DatasetBase::from(data.mapv(f64::from)))
+        .map_err(|e| Error::Library { library: "linfa-reduction", reason: e.to_string() })?;
+    let variances = fitted.singular_values().iter().map(|s| s * s / (data.nrows() - 1) as f64).collect();
+    Ok(centred.into_pca(fitted.components().clone(), variances))
+}
+
+impl Pca {
+    /// Coordinates (points, k) of `data` (points, D) along the components.
+    ///
+    /// # Errors
+    /// Empty data, NaN or infinity, dimensions other than those fitted.
+    pub fn transform(&self, data: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        check_matrix("the data", data)?;
+        check_lengths("a row of the data", data.ncols(), "a component", self.components.ncols())?;
+        let components = self.components.as_standard_layout();
+        let (kept, dims) = components.dim();
+        let basis = MatRef::from_row_major_slice(components.as_slice().expect("standard layout"), kept, dims);
+        let mut coordinates = Array2::<f32>::zeros((data.nrows(), kept));
+        coordinates
+            .as_slice_mut()
+            .expect("standard layout")
+            .par_chunks_mut(ROW_BLOCK * kept)
+            .enumerate()
+            .for_each(|(block, out)| {
+                let rows = out.len() / kept;
+                let centred: Vec<f64> = (block * ROW_BLOCK..block * ROW_BLOCK + rows)
+                    .flat_map(|row| data.row(row).into_iter().zip(&self.mean).map(|(&x, m)| f64::from(x) - m))
+                    .collect();
+                let mut product = vec![0.0; out.len()];
+                matmul(
+                    MatMut::from_row_major_slice_mut(&mut product, rows, kept),
+                    Accum::Replace,
+                    MatRef::from_row_major_slice(&centred, rows, dims),
+                    basis.transpose(),
+                    1.0,
+                    Par::Seq,
+                );
+                out.iter_mut().zip(product).for_each(|(out, value)| *out = value as f32);
+            });
+        Ok(coordinates)
+    }
+}
+
+/// Checked data and what is subtracted from it. Rows are taken relative to the first one, so that equal rows leave exact zeros.
+struct Centred<'a> {
+    data: CowArray<'a, f32, Ix2>,
+    /// Mean of (row - first row).
+    offset: Vec<f64>,
+    total_variance: f64,
+}
+
+impl<'a> Centred<'a> {
+    fn new(data: ArrayView2<'a, f32>, components: usize) -> Result<Self> {
+        check_matrix("the data", data)?;
+        let (points, dims) = data.dim();
+        if points < 2 {
+            return Err(Error::OutOfRange {
+                name: "the number of points",
+                value: points as f64,
+                rule: "a variance needs at least 2".into(),
+                remedy: "pass more points",
+            });
+        }
+        let most = points.min(dims);
+        if components == 0 || components > most {
+            return Err(Error::OutOfRange {
+                name: "the number of components",
+                value: components as f64,
+                rule: format!(
+                    "it must be from 1 to {most}, the smaller of {points} points and {dims} dimensions"
+                ),
+                remedy: "ask for fewer components",
+            });
+        }
+        let mut centred = Self { data: view_in_rows(data), offset: vec![0.0; dims], total_variance: 0.0 };
+        centred.offset = centred.column_sums(|x| x).into_iter().map(|sum| sum / points as f64).collect();
+        centred.total_variance =
+            centred.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
+        if centred.total_variance == 0.0 {
+            return Err(Error::Undefined {
+                what: "a principal component",
+                rule: format!("all {points} points are equal, so there is no variance to explain"),
+                remedy: "look for a collapsed encoder",
+            });
+        }
+        Ok(centred)
+    }
+
+    fn first(&self) -> &[f32] {
+        &self.rows()[..self.offset.len()]
+    }
+
+    fn rows(&self) -> &[f32] {
+        self.data.as_slice().expect("standard layout")
+    }
+
+    /// Replaces `out` by the centred values of whole rows.
+    fn centre(&self, rows: &[f32], out: &mut Vec<f64>) {
+        out.clear();
+        for row in rows.chunks_exact(self.offset.len()) {
+            let values = row.iter().zip(self.first()).zip(&self.offset);
+            out.extend(values.map(|((&x, &first), offset)| f64::from(x) - f64::from(first) - offset));
+        }
+    }
+
+    /// Folds the centred rows, block by block, into one accumulator for each piece.
+    fn fold<A: Send>(&self, start: impl Fn() -> A + Sync, step: impl Fn(&mut A, &[f64]) + Sync) -> Vec<A> {
+        let dims = self.offset.len();
+        let piece = self.data.nrows().div_ceil(PIECES);
+        self.rows()
+            .par_chunks(piece * dims)
+            .map(|rows| {
+                let mut block = Vec::with_capacity(ROW_BLOCK * dims);
+                let mut accumulator = start();
+                for rows in rows.chunks(ROW_BLOCK * dims) {
+                    self.centre(rows, &mut block);
+                    step(&mut accumulator, &block);
+                }
+                accumulator
+            })
+            .collect()
+    }
+
+    fn column_sums(&self, term: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
+        let dims = self.offset.len();
+        let add = |sums: &mut Vec<f64>, values: &[f64]| {
+            for row in values.chunks_exact(dims) {
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += term(x));
+            }
+        };
+        let mut total = vec![0.0; dims];
+        for piece in self.fold(|| vec![0.0; dims], add) {
+            total.iter_mut().zip(piece).for_each(|(sum, part)| *sum += part);
+        }
+        total
+    }
+
+    /// The lower triangle of X'X (D, D).
+    fn scatter(&self) -> Mat<f64> {
+        let dims = self.offset.len();
+        let add = |sum: &mut Mat<f64>, values: &[f64]| {
+            let rows = MatRef::from_row_major_slice(values, values.len() / dims, dims);
+            add_lower(sum.as_mut(), rows.transpose(), rows);
+        };
+        self.fold(|| Mat::zeros(dims, dims), add)
+            .into_iter()
+            .reduce(|a, b| a + b)
+            .expect("at least one piece")
+    }
+
+    /// X (N, D), row by row.
+    fn all(&self) -> Vec<f64> {
+        let mut values = Vec::new();
+        self.centre(self.rows(), &mut values);
+        values
+    }
+
+    /// The lower triangle of XX' (N, N).
+    fn gram(&self) -> Mat<f64> {
+        let values = self.all();
+        let (points, dims) = self.data.dim();
+        let rows = MatRef::from_row_major_slice(&values, points, dims);
+        let mut gram = Mat::zeros(points, points);
+        add_lower(gram.as_mut(), rows, rows.transpose());
+        gram
+    }
+
+    /// Completes a basis (k, D) with the variances along it.
+    fn into_pca(self, mut components: Array2<f64>, explained_variance: Vec<f64>) -> Pca {
+        for mut row in components.rows_mut() {
+            let largest = row.iter().fold(0.0_f64, |best, &x| if x.abs() > best.abs() { x } else { best });
+            if largest < 0.0 {
+                row.mapv_inplace(|x| -x);
+            }
+        }
+        let total_variance = self.total_variance;
+        Pca {
+            mean: self
+                .first()
+                .iter()
+                .zip(&self.offset)
+                .map(|(&first, offset)| f64::from(first) + offset)
+                .collect(),
+            components,
+            explained_variance_ratio: explained_variance.iter().map(|v| v / total_variance).collect(),
+            explained_variance,
+            total_variance,
+        }
+    }
+}
+
+fn view_in_rows(data: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
+    if data.is_standard_layout() {
+        CowArray::from(data)
+    } else {
+        CowArray::from(data.as_standard_layout().into_owned())
+    }
+}
+
+fn add_lower(sum: MatMut<'_, f64>, left: MatRef<'_, f64>, right: MatRef<'_, f64>) {
+    use BlockStructure::{Rectangular, TriangularLower};
+    triangular::matmul(
+        sum,
+        TriangularLower,
+        Accum::Add,
+        left,
+        Rectangular,
+        right,
+        Rectangular,
+        1.0,
+        Par::Seq,
+    );
+}

@@ -1,0 +1,279 @@
+//! Retrieval: how well the nearest points share a query's class.
+//!
+//! Every query ranks the whole index by falling cosine; equal cosines stand in the order of their index rows. Only a query whose
+//! class the index holds (apart from the query itself) is counted; the others are left out, as in pytorch-metric-learning's
+//! `AccuracyCalculator`. With R the number of items of the query's class in the index (minus itself), and `hit(i)` = 1 if the
+//! item at rank i has the query's class:
+//!
+//! | measure | of one query; the mean over queries is reported |
+//! |---|---|
+//! | precision@1 | hit(1) |
+//! | recall@k | 1 if any of hit(1) .. hit(k), else 0 (the field's "recall at k", a hit rate; Jégou et al., PAMI 2011) |
+//! | R-precision | (hit(1) + .. + hit(R)) / R |
+//! | MAP@R | (1/R) sum over i <= R of hit(i) (hit(1) + .. + hit(i)) / i |
+//! | reciprocal rank | 1 / (the smallest i with hit(i) = 1), over the whole ranking |
+//!
+//! R-precision and MAP@R: Musgrave et al., "A Metric Learning Reality Check", arXiv:2003.08505, section 3.2.
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, check_lengths};
+use crate::neighbors::Neighbors;
+use crate::products::{LEFT_BLOCK, RIGHT_BLOCK, block_products, check_embeddings, contiguous};
+
+/// The k of [`Retrieval::recall_at`].
+pub const RECALL_AT: [usize; 4] = [1, 2, 4, 8];
+
+/// Means over the queries, all in [0, 1]; definitions at the head of this module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retrieval {
+    /// Queries counted.
+    pub queries: usize,
+    /// Queries without an item of their class in the index, not counted.
+    pub left_out: usize,
+    /// Fraction of queries whose first item has their class.
+    pub precision_at_1: f64,
+    /// Fraction of queries with a hit among the first 1, 2, 4 and 8 items ([`RECALL_AT`]).
+    pub recall_at: [f64; 4],
+    /// Mean R-precision.
+    pub r_precision: f64,
+    /// Mean average precision at R.
+    pub map_at_r: f64,
+    /// Mean reciprocal rank of the first hit.
+    pub mean_reciprocal_rank: f64,
+}
+
+/// Retrieval of `queries` (Q, D) from `index` (N, D), rows of unit length.
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length, different dimensions, or no query with an item
+/// of its class.
+pub fn retrieval(
+    index: ArrayView2<'_, f32>,
+    index_labels: &[u32],
+    queries: ArrayView2<'_, f32>,
+    query_labels: &[u32],
+) -> Result<Retrieval> {
+    check_embeddings(index, index_labels)?;
+    check_embeddings(queries, query_labels)?;
+    check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
+    rank_all(index, index_labels, queries, query_labels, false)
+}
+
+/// Retrieval of each row of `points` (N, D) from all other rows: leave-one-out.
+///
+/// # Errors
+/// As [`retrieval`].
+pub fn retrieval_leave_one_out(points: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Retrieval> {
+    check_embeddings(points, labels)?;
+    rank_all(points, labels, points, labels, true)
+}
+
+/// What one query contributes.
+struct Ranking {
+    /// 1-based rank of the first hit.
+    first_hit: usize,
+    r_precision: f64,
+    average_precision_at_r: f64,
+}
+
+fn rank_all(
+    index: ArrayView2<'_, f32>,
+    index_labels: &[u32],
+    queries: ArrayView2<'_, f32>,
+    query_labels: &[u32],
+    leave_one_out: bool,
+) -> Result<Retrieval> {
+    let dims = index.ncols();
+    let (index, queries) = (contiguous(index), contiguous(queries));
+    let class_sizes = class_sizes(index_labels);
+    let width = index_labels.len().next_multiple_of(RIGHT_BLOCK);
+    let rankings: Vec<Option<Ranking>> = (0..query_labels.len().div_ceil(LEFT_BLOCK))
+        .into_par_iter()
+        .flat_map_iter(|block| {
+            let first = block * LEFT_BLOCK;
+            let count = LEFT_BLOCK.min(query_labels.len() - first);
+            let mut cosines = vec![0.0_f32; count * width];
+            let mut products = vec![0.0_f32; LEFT_BLOCK * RIGHT_BLOCK];
+            for first_point in (0..width).step_by(RIGHT_BLOCK) {
+                block_products(&queries, first, &index, first_point, dims, &mut products);
+                for query in 0..count {
+                    cosines[query * width + first_point..][..RIGHT_BLOCK]
+                        .copy_from_slice(&products[query * RIGHT_BLOCK..][..RIGHT_BLOCK]);
+                }
+            }
+            let mut keys = Vec::with_capacity(index_labels.len());
+            (0..count)
+                .map(|query| {
+                    let label = query_labels[first + query];
+                    let own = leave_one_out.then_some(first + query);
+                    let same_class = class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
+                    rank(&cosines[query * width..], index_labels, label, own, same_class, &mut keys)
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+
+    let counted: Vec<&Ranking> = rankings.iter().flatten().collect();
+    if counted.is_empty() {
+        return Err(Error::Undefined {
+            what: "retrieval",
+            rule: "at least one query needs another point of its class in the index".into(),
+            remedy: "pass index and queries that share classes",
+        });
+    }
+    let mean = |value: &dyn Fn(&Ranking) -> f64| {
+        counted.iter().map(|ranking| value(ranking)).sum::<f64>() / counted.len() as f64
+    };
+    let recall_at = RECALL_AT.map(|k| mean(&|ranking| f64::from(u8::from(ranking.first_hit <= k))));
+    Ok(Retrieval {
+        queries: counted.len(),
+        left_out: rankings.len() - counted.len(),
+        precision_at_1: recall_at[0],
+        recall_at,
+        r_precision: mean(&|ranking| ranking.r_precision),
+        map_at_r: mean(&|ranking| ranking.average_precision_at_r),
+        mean_reciprocal_rank: mean(&|ranking| 1.0 / ranking.first_hit as f64),
+    })
+}
+
+fn class_sizes(labels: &[u32]) -> std::collections::HashMap<u32, usize> {
+    let mut sizes = std::collections::HashMap::new();
+    for &label in labels {
+        *sizes.entry(label).or_insert(0) += 1;
+    }
+    sizes
+}
+
+/// `None` for a query without an item of its class (`same_class` of 0).
+fn rank(
+    cosines: &[f32],
+    index_labels: &[u32],
+    label: u32,
+    own: Option<usize>,
+    same_class: usize,
+    keys: &mut Vec<u64>,
+) -> Option<Ranking> {
+    if same_class == 0 {
+        return None;
+    }
+    keys.clear();
+    keys.extend(
+        (0..index_labels.len()).filter(|&point| own != Some(point)).map(|point| key(cosines[point], point)),
+    );
+    let is_hit = |key: &u64| index_labels[*key as u32 as usize] == label;
+    keys.select_nth_unstable(same_class - 1);
+    let top = &mut keys[..same_class];
+    top.sort_unstable();
+    let mut hits = 0;
+    let mut precisions = 0.0;
+    let mut first_hit = None;
+    for (position, key) in top.iter().enumerate() {
+        if is_hit(key) {
+            hits += 1;
+            precisions += f64::from(hits) / (position + 1) as f64;
+            first_hit.get_or_insert(position + 1);
+        }
+    }
+    let first_hit = first_hit.unwrap_or_else(|| {
+        let nearest = keys.iter().filter(|key| is_hit(key)).min().copied().unwrap_or(u64::MAX);
+        1 + keys.iter().filter(|&&key| key < nearest).count()
+    });
+    Some(Ranking {
+        first_hit,
+        r_precision: f64::from(hits) / same_class as f64,
+        average_precision_at_r: precisions / same_class as f64,
+    })
+}
+
+/// Grows with the rank: falling cosine, then rising index row.
+fn key(cosine: f32, point: usize) -> u64 {
+    // Adding zero makes -0 a +0, which compares equal but has other bits.
+    let bits = (cosine + 0.0).to_bits();
+    let rising = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(!rising) << 32 | point as u64
+}
+
+/// How the neighbours of a query are counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Vote {
+    /// Each neighbour counts one.
+    Majority,
+    /// A neighbour with cosine c counts exp(c / temperature), as in instance discrimination (Wu et al., arXiv:1805.01978,
+    /// temperature 0.07).
+    Softmax {
+        /// Above zero; the smaller, the more the nearest neighbours decide.
+        temperature: f64,
+    },
+}
+
+/// KNN accuracy for k = 1, 2, .. K, the number of neighbours found: element k - 1 is the fraction of queries whose k nearest
+/// neighbours vote for the query's own class. Ties go to the class of the nearest neighbour among the tied.
+///
+/// # Errors
+/// No queries or neighbours, different lengths, a neighbour without a label, a NaN similarity, a temperature that is not above zero.
+pub fn knn_accuracy_curve(
+    neighbors: &Neighbors,
+    index_labels: &[u32],
+    query_labels: &[u32],
+    vote: Vote,
+) -> Result<Vec<f64>> {
+    let (queries, depth) = neighbors.indices.dim();
+    check_lengths("neighbours", queries, "query labels", query_labels.len())?;
+    if depth == 0 {
+        return Err(Error::NeighborCount { k: 0, available: 0 });
+    }
+    if let Vote::Softmax { temperature } = vote
+        && !(temperature > 0.0 && temperature.is_finite())
+    {
+        return Err(Error::OutOfRange {
+            name: "temperature",
+            value: temperature,
+            rule: "it must be finite and above 0".into(),
+            remedy: "0.07 is customary",
+        });
+    }
+    let mut right = vec![0_usize; depth];
+    let mut votes: Vec<(u32, f64)> = Vec::with_capacity(depth);
+    for query in 0..queries {
+        votes.clear();
+        let nearest = f64::from(neighbors.similarities[[query, 0]]);
+        for rank in 0..depth {
+            let point = neighbors.indices[[query, rank]] as usize;
+            let label = *index_labels.get(point).ok_or(Error::LengthMismatch {
+                left: "the index of the neighbours",
+                left_len: point + 1,
+                right: "the index labels",
+                right_len: index_labels.len(),
+            })?;
+            let similarity = f64::from(neighbors.similarities[[query, rank]]);
+            if !similarity.is_finite() {
+                return Err(Error::NotFinite {
+                    what: "similarities",
+                    row: query,
+                    column: rank,
+                    value: similarity,
+                });
+            }
+            let weight = match vote {
+                Vote::Majority => 1.0,
+                // Relative to the nearest, so that no weight overflows.
+                Vote::Softmax { temperature } => ((similarity - nearest) / temperature).exp(),
+            };
+            match votes.iter_mut().find(|(class, _)| *class == label) {
+                Some((_, sum)) => *sum += weight,
+                None => votes.push((label, weight)),
+            }
+            // Classes stand in the order of their nearest neighbour, and only a greater sum replaces an earlier class.
+            let mut best = votes[0];
+            for &vote in &votes[1..] {
+                if vote.1 > best.1 {
+                    best = vote;
+                }
+            }
+            right[rank] += usize::from(best.0 == query_labels[query]);
+        }
+    }
+    Ok(right.into_iter().map(|count| count as f64 / queries as f64).collect())
+}
