@@ -1,7 +1,7 @@
 //! `cargo xtask benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::progress::{Progress, run_work};
-use crate::{BenchmarkArgs, data, machine, report, workspace};
+use crate::{BenchmarkArgs, data, load_experiment, machine, report};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_data::Images;
@@ -23,7 +23,7 @@ const DISK_MIB_PER_RUN: u64 = 230;
 /// Runs the benchmark.
 pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     machine::use_threads(args.threads)?;
-    let mut experiment = Experiment::load(&workspace().join("experiments"), &args.experiment)?.with_overrides(
+    let mut experiment = load_experiment(&args.experiment)?.with_overrides(
         &Overrides {
             heads: args.heads.clone(),
             seeds: args.seeds.clone(),

@@ -10,6 +10,7 @@ mod results;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use faceoff_runs::Experiment;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,7 +42,7 @@ enum Command {
 /// What to train, on what, where to.
 #[derive(Args)]
 pub(crate) struct BenchmarkArgs {
-    /// Name of a file in experiments/, without `.toml`.
+    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
     #[arg(default_value = "quick")]
     experiment: String,
     /// Only these heads, by name or kind, separated by commas.
@@ -88,7 +89,7 @@ pub(crate) struct SourceArgs {
 
 #[derive(Args)]
 pub(crate) struct ReportArgs {
-    /// Name of a file in experiments/, without `.toml`.
+    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
     #[arg(default_value = "quick")]
     experiment: String,
     /// Folder of the report folders.
@@ -128,6 +129,18 @@ pub(crate) enum DeviceChoice {
 /// The folder of the workspace, wherever in it the command was called.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// The experiment of that name in experiments/, or of the file at that path.
+pub(crate) fn load_experiment(name_or_path: &str) -> Result<Experiment> {
+    let path = Path::new(name_or_path);
+    Ok(match (path.parent(), path.file_stem(), path.extension()) {
+        (Some(folder), Some(stem), Some(extension)) if extension == "toml" => {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            Experiment::load(folder, &stem.to_string_lossy())?
+        }
+        _ => Experiment::load(&workspace().join("experiments"), name_or_path)?,
+    })
 }
 
 fn reports_folder() -> PathBuf {

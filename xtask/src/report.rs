@@ -1,19 +1,18 @@
 //! `cargo xtask report`: the report of an experiment again, from its runs.
 
-use crate::{ReportArgs, results, workspace};
+use crate::{ReportArgs, load_experiment, results, workspace};
 use anyhow::{Result, bail};
 use faceoff_runs::{Experiment, FolderLock};
 use std::process::ExitCode;
 
 /// Writes the report and prints the results.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
-    let experiments = workspace().join("experiments");
     // The fallback of an experiment has a report folder of its own, but no file.
     let experiment = match args.experiment.strip_suffix("-synthetic") {
-        Some(base) if !experiments.join(format!("{}.toml", args.experiment)).exists() => {
-            Experiment::load(&experiments, base)?.on_synthetic()
+        Some(base) if !workspace().join(format!("experiments/{}.toml", args.experiment)).exists() => {
+            load_experiment(base)?.on_synthetic()
         }
-        _ => Experiment::load(&experiments, &args.experiment)?,
+        _ => load_experiment(&args.experiment)?,
     };
     let folder = args.out.join(&experiment.name);
     if !folder.is_dir() {

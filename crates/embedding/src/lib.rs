@@ -58,7 +58,7 @@ pub fn embed(
         norms: Vec::with_capacity(items.len()),
         scores: Vec::with_capacity(items.len() * images.classes()),
         predictions_labels_given: Vec::with_capacity(items.len()),
-        effective_scale: model.head.effective_scale()? as f32,
+        effective_scale: model.head.effective_scale() as f32,
     };
     let mut loader = images.eval_batches(split, batch_size)?;
     while let Some(batch) = loader.next().transpose()? {

@@ -22,6 +22,23 @@ pub struct Experiment {
     pub analysis: AnalysisConfig,
     /// The heads, in the order of tables and pictures.
     pub heads: Vec<HeadVariant>,
+    /// Every head is trained under each of these; absent means once, on the images as `[data]` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// `[[conditions]]`: what of `[data]` changes, under a name that is appended to the variants' names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// Letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// Instead of `data.label_noise_percent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_noise_percent: Option<u32>,
+    /// Instead of `data.held_out_classes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_classes: Option<Vec<String>>,
 }
 
 /// The data sets that are known by name.
@@ -78,6 +95,10 @@ pub struct DataConfig {
     pub images_per_split: Option<usize>,
     /// Share of wrong training labels in percent, from the data set's own columns: 0, 1, 5, 25 or 50.
     pub label_noise_percent: u32,
+    /// Classes that training never sees and evaluation is about, by name; empty means training and evaluation on all.
+    /// Embeddings are then those of the held-out classes in both splits, and there are no metrics of a classifier.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out_classes: Vec<String>,
     /// Whether the synthetic set takes over (under the name `<experiment>-synthetic`) where the data set cannot be had.
     pub synthetic_fallback: bool,
     /// How the synthetic set is made; needed for `dataset = "synthetic"` and for the fallback.
@@ -285,7 +306,40 @@ impl Experiment {
             }
             variant.head.validate()?;
         }
+        for (index, condition) in self.conditions.iter().enumerate() {
+            if !is_plain_name(&condition.name) {
+                return Err(Error::value("conditions.name", &condition.name, NAME_RULE));
+            }
+            if self.conditions[..index].iter().any(|other| other.name == condition.name) {
+                return Err(Error::value(
+                    "conditions.name",
+                    &condition.name,
+                    "another condition has the same name",
+                ));
+            }
+            self.data_under(Some(condition)).validate()?;
+        }
         Ok(())
+    }
+
+    /// The conditions, or `None` alone where the experiment has none.
+    pub(crate) fn each_condition(&self) -> impl Iterator<Item = Option<&Condition>> {
+        let none = self.conditions.is_empty().then_some(None);
+        none.into_iter().chain(self.conditions.iter().map(Some))
+    }
+
+    /// `[data]` as `condition` changes it.
+    pub(crate) fn data_under(&self, condition: Option<&Condition>) -> DataConfig {
+        let mut data = self.data.clone();
+        if let Some(condition) = condition {
+            if let Some(noise) = condition.label_noise_percent {
+                data.label_noise_percent = noise;
+            }
+            if let Some(classes) = &condition.held_out_classes {
+                data.held_out_classes.clone_from(classes);
+            }
+        }
+        data
     }
 }
 
@@ -316,6 +370,12 @@ impl DataConfig {
                 self.label_noise_percent,
                 "the data set has columns for 0, 1, 5, 25 and 50 only",
             ));
+        }
+        let held_out = &self.held_out_classes;
+        if let Some((_, twice)) =
+            held_out.iter().enumerate().find(|(index, name)| held_out[..*index].contains(name))
+        {
+            return Err(Error::value("data.held_out_classes", twice, "each class may stand only once"));
         }
         let needs_synthetic = self.dataset == DatasetName::Synthetic || self.synthetic_fallback;
         match &self.synthetic {

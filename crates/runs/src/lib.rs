@@ -25,7 +25,7 @@ mod run;
 pub use embeddings::{Embeddings, SplitName};
 pub use error::Error;
 pub use experiment::{
-    AnalysisConfig, AugmentationConfig, DataConfig, DatasetName, Engine, Experiment, Overrides,
+    AnalysisConfig, AugmentationConfig, Condition, DataConfig, DatasetName, Engine, Experiment, Overrides,
     SyntheticConfig, TrainingConfig,
 };
 pub use files::{FolderLock, write_atomically};

@@ -16,28 +16,38 @@ pub struct RunSpec {
     pub data: DataConfig,
     /// The recipe. Its `seeds` holds only this run's seed.
     pub training: TrainingConfig,
-    /// The head.
+    /// The head. Under a condition, the condition's name is appended to the variant's.
     pub variant: HeadVariant,
+    /// Name of the condition; empty without.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub condition: String,
     /// The seed.
     pub seed: u64,
 }
 
 impl RunSpec {
-    /// The runs of an experiment: every seed of every variant, seed by seed.
+    /// The runs of an experiment: every seed of every variant under every condition, seed by seed.
     ///
     /// All heads see one seed before the next begins, so that an interrupted benchmark compares like with like.
     pub fn of(experiment: &Experiment) -> Vec<Self> {
         let mut specs = Vec::new();
         for &seed in &experiment.training.seeds {
-            for variant in &experiment.heads {
-                let mut data = experiment.data.clone();
+            for (condition, variant) in
+                experiment.each_condition().flat_map(|c| experiment.heads.iter().map(move |head| (c, head)))
+            {
+                let mut data = experiment.data_under(condition);
                 // Where the images come from in need is no part of what is trained.
                 data.synthetic_fallback = false;
                 if data.dataset != crate::DatasetName::Synthetic {
                     data.synthetic = None;
                 }
                 let training = TrainingConfig { seeds: vec![seed], ..experiment.training.clone() };
-                specs.push(Self { data, training, variant: variant.clone(), seed });
+                let mut variant = variant.clone();
+                let condition = condition.map(|condition| condition.name.clone()).unwrap_or_default();
+                if !condition.is_empty() {
+                    variant.name = format!("{}-{condition}", variant.name);
+                }
+                specs.push(Self { data, training, variant, condition, seed });
             }
         }
         specs

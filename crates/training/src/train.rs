@@ -124,7 +124,7 @@ pub fn train(
             train_loss: loss_sum / steps_per_epoch as f64,
             train_accuracy: correct as f64 / seen as f64,
             learning_rate: schedule.at(step - 1).learning_rate,
-            effective_scale: model.head.effective_scale()?,
+            effective_scale: model.head.effective_scale(),
         };
         state.history.push(record);
         state.timing.train_seconds += started.elapsed().as_secs_f64();

@@ -1,6 +1,6 @@
 //! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
 
-use faceoff_runs::{Error, Experiment, HeadConfig, Overrides};
+use faceoff_runs::{Error, Experiment, HeadConfig, Overrides, RunSpec};
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -29,7 +29,10 @@ fn committed_experiments_load_and_hold_all_seven_heads() {
         assert!(names.iter().any(|known| known == name), "{name} is missing");
     }
     for name in names {
-        let experiment = Experiment::load(&folder(), &name).unwrap();
+        Experiment::load(&folder(), &name).unwrap();
+    }
+    for name in ["quick", "imagewoof", "smoke"] {
+        let experiment = Experiment::load(&folder(), name).unwrap();
         for kind in HeadConfig::KINDS {
             assert!(
                 experiment.heads.iter().any(|variant| variant.head.kind() == kind),
@@ -117,4 +120,25 @@ fn overrides_choose_heads_by_name_or_kind() {
     let wrong = Overrides { heads: Some(vec!["ArcFaces".into()]), ..Overrides::default() };
     let text = smoke().with_overrides(&wrong).unwrap_err().to_string();
     assert!(text.contains("no head `ArcFaces`") && text.contains("SubCenterArcFace"), "{text}");
+}
+
+/// Every head under every condition, with the condition in the run's name and its data, and in nothing else.
+#[test]
+fn conditions_multiply_the_runs() {
+    let conditions = "[[conditions]]\nname = \"clean\"\nlabel_noise_percent = 0\n\n\
+        [[conditions]]\nname = \"noise-25\"\nlabel_noise_percent = 25\n\n\
+        [[conditions]]\nname = \"unseen\"\nheld_out_classes = [\"beagle\", \"dingo\"]\n";
+    let experiment = Experiment::parse(&(smoke_text() + conditions), Path::new("smoke.toml")).unwrap();
+    let specs = RunSpec::of(&experiment);
+    assert_eq!(specs.len(), 21);
+    assert_eq!(specs[0].folder_name(), "Classification-clean-seed0");
+    assert_eq!((specs[7].condition.as_str(), specs[7].data.label_noise_percent), ("noise-25", 25));
+    assert_eq!(specs[14].data.held_out_classes, ["beagle", "dingo"]);
+    assert_eq!(RunSpec::of(&smoke())[0].condition, "");
+
+    let twice = conditions.replace("noise-25\"", "clean\"");
+    let error = Experiment::parse(&(smoke_text() + &twice), Path::new("smoke.toml")).unwrap_err().to_string();
+    assert!(error.contains("conditions.name") && error.contains("another condition"), "{error}");
+    let noise = conditions.replace("percent = 25", "percent = 26");
+    assert!(Experiment::parse(&(smoke_text() + &noise), Path::new("smoke.toml")).is_err());
 }

@@ -1,0 +1,81 @@
+//! What a user may get wrong: each answer states the value, the rule and the remedy, and nothing is lost.
+
+use crate::{benchmark, experiment, report, stderr, two_heads};
+use std::path::Path;
+use std::process::Command;
+
+/// Runs and expects failure; what the program said.
+fn complaint(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let message = stderr(&output);
+    assert!(!output.status.success(), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = experiment(folder.path(), "key", |text| text.replace("batch_size", "batch_sice"));
+    let message = complaint(&mut benchmark(&path, &folder.path().join("out")));
+    assert!(message.contains("batch_sice") && message.contains("key.toml"), "{message}");
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let path = two_heads(folder.path(), "names");
+    let message = complaint(benchmark(&path, &out).args(["--heads", "SphereFace"]));
+    assert!(message.contains("SphereFace") && message.contains("Classification, AdaCos"), "{message}");
+    let message = complaint(&mut benchmark(Path::new("imagenet"), &out));
+    assert!(message.contains("imagenet") && message.contains("quick"), "{message}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_device_that_the_build_lacks_is_answered_with_its_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = two_heads(folder.path(), "device");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["benchmark", "--device", "metal", "--out"]).arg(folder.path().join("out")).arg(&path);
+    assert!(complaint(&mut command).contains("cargo xtask-metal benchmark --device metal"));
+}
+
+#[test]
+fn a_report_without_runs_says_how_to_make_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = two_heads(folder.path(), "nothing");
+    let message = complaint(&mut report(&path, folder.path()));
+    assert!(message.contains("cargo xtask benchmark"), "{message}");
+}
+
+#[test]
+fn missing_images_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = experiment(folder.path(), "images", |text| text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\""));
+    let out = folder.path().join("out");
+    let message = complaint(benchmark(&path, &out).arg("--data").arg(folder.path().join("nowhere")));
+    assert!(message.contains("nowhere"), "{message}");
+    let archive = folder.path().join("half.tgz");
+    std::fs::write(&archive, b"no archive").unwrap();
+    let message = complaint(benchmark(&path, &out).arg("--archive").arg(&archive));
+    assert!(message.contains("half.tgz"), "{message}");
+}
+
+/// Two benchmarks in one folder would mix their files: the second gives up at once.
+#[test]
+fn a_folder_has_one_benchmark_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let path = two_heads(folder.path(), "locked");
+    let mut first = benchmark(&path, &out).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while !out.join("locked/runs").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(first.try_wait().unwrap().is_none(), "the first benchmark ended early");
+    }
+    let message = complaint(&mut benchmark(&path, &out));
+    assert!(message.contains("locked"), "{message}");
+    assert!(first.wait().unwrap().success());
+}

@@ -1,0 +1,99 @@
+//! Whole benchmarks: results, repeatability, reuse of whole runs, a head that diverges.
+
+use crate::{assert_same_outcomes, benchmark, experiment, report, stderr, succeed, two_heads};
+use std::path::Path;
+
+/// The values of `metric` by variant.
+fn metric(folder: &Path, metric: &str) -> Vec<(String, f64)> {
+    let table = std::fs::read_to_string(folder.join("metrics.csv")).unwrap();
+    assert!(table.starts_with("variant,head,seed,metric,value\n"), "{table}");
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .filter(|fields| fields[3] == metric)
+        .map(|fields| (fields[0].to_string(), fields[4].parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn both_commands_make_the_same_report_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = two_heads(folder.path(), "pair");
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let first = succeed(benchmark(&experiment, &one).args(["--threads", "1"]));
+    succeed(benchmark(&experiment, &two).args(["--threads", "2"]));
+    assert_same_outcomes(&one, &two);
+
+    for name in ["index.html", "summary.csv", "explained_variance.csv", "runs/AdaCos-seed0/manifest.json"] {
+        assert!(one.join("pair").join(name).is_file(), "{name}");
+    }
+    let accuracies = metric(&one.join("pair"), "dnn_accuracy");
+    assert_eq!(accuracies.iter().map(|(variant, _)| variant.as_str()).collect::<Vec<_>>(), ["Classification", "AdaCos"]);
+    let table = String::from_utf8(first.stdout).unwrap();
+    assert!(table.contains("Classification") && table.contains("index.html"), "{table}");
+
+    // The report alone, from the runs.
+    for entry in std::fs::read_dir(one.join("pair")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    succeed(&mut report(&experiment, &one));
+    assert_same_outcomes(&one, &two);
+}
+
+#[test]
+fn whole_runs_are_kept_and_other_ones_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = two_heads(folder.path(), "kept");
+    let out = folder.path().join("out");
+    succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--epochs", "1"]));
+    let weights = out.join("kept/runs/AdaCos-seed0/encoder.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    let written = std::fs::metadata(&weights).unwrap().modified().unwrap();
+
+    let again = succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--epochs", "1"]));
+    assert!(stderr(&again).contains("0 of 1 runs to do"), "{}", stderr(&again));
+    assert_eq!(std::fs::metadata(&weights).unwrap().modified().unwrap(), written);
+
+    let refused = benchmark(&experiment, &out).output().unwrap();
+    let message = stderr(&refused);
+    assert!(!refused.status.success());
+    assert!(message.contains("training.epochs: 2, not 1") && message.contains("--force"), "{message}");
+    assert_eq!(std::fs::read(&weights).unwrap(), before);
+
+    succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--force"]));
+    assert_ne!(std::fs::read(&weights).unwrap(), before);
+}
+
+/// A learning rate beyond all reason blows one training up; the benchmark says so, and reports what is whole.
+#[test]
+fn a_diverging_head_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    // Normalised heads survive absurd rates; the plain linear layer does not.
+    let experiment = experiment(folder.path(), "absurd", |text| {
+        let heads = text.find("[[heads]]").unwrap();
+        text[..heads].replace("peak_learning_rate = 3e-3", "peak_learning_rate = 1e36")
+            + "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"ArcMarginProduct\"\n"
+    });
+    let output = benchmark(&experiment, &out).output().unwrap();
+    let message = stderr(&output);
+    assert!(!output.status.success(), "{message}");
+    assert!(message.contains("Classification-seed0 FAILED at epoch 1, step"), "{message}");
+    assert!(message.contains("ArcMarginProduct"), "{message}");
+    let failure = std::fs::read_to_string(out.join("absurd/runs/Classification-seed0/failure.json")).unwrap();
+    assert!(failure.contains("\"learning_rate\""), "{failure}");
+}
+
+#[test]
+fn a_dry_run_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = two_heads(folder.path(), "dry");
+    let output = succeed(benchmark(&experiment, &folder.path().join("out")).arg("--dry-run"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("runs        2 (2 heads x 1 seeds)") && text.contains("hours"), "{text}");
+    assert!(!folder.path().join("out").exists());
+}

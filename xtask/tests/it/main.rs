@@ -1,0 +1,78 @@
+//! The program as a user runs it: whole benchmarks on synthetic images, interruptions, bad input.
+
+mod benchmark;
+mod bad_input;
+mod interruptions;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program, writing its reports into `out`.
+fn benchmark(experiment: &Path, out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["benchmark", "--device", "cpu", "--out"]).arg(out).arg(experiment);
+    command
+}
+
+fn report(experiment: &Path, out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["report", "--out"]).arg(out).arg(experiment);
+    command
+}
+
+/// Runs to the end; on another outcome than success shows what the program said.
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, stderr(&output));
+    output
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The smoke experiment under another name, changed by `change`, as a file in `folder`.
+fn experiment(folder: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
+    let smoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/smoke.toml");
+    let text = std::fs::read_to_string(smoke).unwrap();
+    let text = change(text.replace("name = \"smoke\"", &format!("name = \"{name}\"")));
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The smoke experiment with two heads only, one of them with state.
+fn two_heads(folder: &Path, name: &str) -> PathBuf {
+    experiment(folder, name, |text| {
+        let heads = text.find("[[heads]]").unwrap();
+        format!("{}[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n", &text[..heads])
+    })
+}
+
+/// Relative paths and bytes of the files below `folder` that an interruption must not change: weights, embeddings,
+/// histories and all CSV files.
+fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "safetensors" || extension == "csv") {
+                files.push((path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn assert_same_outcomes(a: &Path, b: &Path) {
+    let (a, b) = (outcomes(a), outcomes(b));
+    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&a), names(&b));
+    for ((name, a), (_, b)) in a.iter().zip(&b) {
+        assert!(a == b, "{} differs", name.display());
+    }
+}
