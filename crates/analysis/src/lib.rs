@@ -6,6 +6,12 @@
 pub mod accuracy;
 mod error;
 pub mod neighbors;
+mod products;
+pub mod verification;
+pub mod statistics;
+pub mod retrieval;
+pub mod calibration;
 pub mod pca;
+pub mod tsne;
 
 pub use error::{Error, Result};

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use linfa_nn::{BallTree, NearestNeighbour, distance::L2Dist};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths, check_matrix};
@@ -35,7 +35,7 @@ pub struct Neighbors {
 /// Empty input, NaN or infinity, different dimensions, `k` of 0 or above the number of points.
 pub fn nearest(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(index, queries, k, index.nrows())?;
-    Ok(search(index, queries, k, None))
+    Ok(search(index, queries, k, None, None))
 }
 
 /// The `k` nearest other rows of each row of `points` (N, D): leave-one-out.
@@ -44,7 +44,7 @@ pub fn nearest(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usiz
 /// As [`nearest`], with at most N - 1 neighbours.
 pub fn nearest_excluding_self(points: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(points, points, k, points.nrows().saturating_sub(1))?;
-    Ok(search(points, points, k, Some(0)))
+    Ok(search(points, points, k, Some(0), None))
 }
 
 fn check_pair(
@@ -80,12 +80,56 @@ fn check_norms(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> {
     Ok(())
 }
 
-/// `own`: the row of the index that is query 0 itself, where queries must not find themselves.
+/// The `k` nearest other rows of each row of `points` (N, D) in Euclidean distance, and the squared distances in f64, both (N, k).
+pub(crate) fn nearest_by_distance(
+    points: ArrayView2<'_, f32>,
+    k: usize,
+) -> Result<(Array2<u32>, Array2<f64>)> {
+    // |x - y|^2 = |x|^2 - 2 (x'y - |y|^2 / 2): the order of the brackets. Centred, little of it is lost to rounding.
+    let mean = points.mapv(f64::from).mean_axis(Axis(0)).ok_or(Error::Empty { what: "the points" })?;
+    let mut centred = points.to_owned();
+    centred
+        .rows_mut()
+        .into_iter()
+        .for_each(|mut row| row.zip_mut_with(&mean, |x, m| *x = (f64::from(*x) - m) as f32));
+    check_pair(centred.view(), centred.view(), k, points.nrows().saturating_sub(1))?;
+    let bias: Vec<f32> = centred.rows().into_iter().map(|row| -0.5 * row.dot(&row)).collect();
+    let found = search(centred.view(), centred.view(), k, Some(0), Some(&bias)).indices;
+    let points = points.as_standard_layout();
+    let mut distances = Array2::<f64>::zeros(found.dim());
+    distances.as_slice_mut().expect("standard layout").par_chunks_mut(k).enumerate().for_each(
+        |(row, out)| {
+            for (out, &other) in out.iter_mut().zip(found.row(row)) {
+                *out = squared_distance(
+                    points.row(row).to_slice().expect("standard layout"),
+                    points.row(other as usize).to_slice().expect("standard layout"),
+                );
+            }
+        },
+    );
+    Ok((found, distances))
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0_f64; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            let difference = f64::from(a) - f64::from(b);
+            *sum += difference * difference;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// `own`: the row of the index that is query 0 itself, where queries must not find themselves. `bias` is added to the products of
+/// each row of the index.
 fn search(
     index: ArrayView2<'_, f32>,
     queries: ArrayView2<'_, f32>,
     k: usize,
     own: Option<usize>,
+    bias: Option<&[f32]>,
 ) -> Neighbors {
     let (rows, dims) = (queries.nrows(), queries.ncols());
     let index = index.as_standard_layout();
@@ -117,6 +161,9 @@ fn search(
                 );
                 for (query, best) in best.iter_mut().enumerate() {
                     let row = &mut products[query * INDEX_BLOCK..][..width];
+                    if let Some(bias) = bias {
+                        row.iter_mut().zip(&bias[first..]).for_each(|(product, bias)| *product += bias);
+                    }
                     if let Some(own) = own.map(|own| own + first_query + query)
                         && (first..first + width).contains(&own)
                     {
