@@ -1,0 +1,140 @@
+//! Accuracies of the variants side by side, with 95 % intervals.
+
+use super::{
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, line, percent_tick,
+    picture, px,
+};
+use crate::error::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+/// An accuracy with what is known of its uncertainty.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bar {
+    pub(crate) mean: f64,
+    /// 95 % interval.
+    pub(crate) interval: Option<(f64, f64)>,
+    /// The seeds' own values.
+    pub(crate) seeds: Vec<f64>,
+}
+
+/// One variant: a bar for each series.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BarRow {
+    pub(crate) name: String,
+    pub(crate) bars: Vec<Option<Bar>>,
+}
+
+const BAR_PX: f64 = 15.0;
+const GAP_PX: f64 = 14.0;
+
+/// Horizontal bars, grouped by variant. `series` names the bars of a group.
+pub(crate) fn bars(file: &str, alt: &str, caption: &str, series: &[&str], rows: &[BarRow]) -> Result<Picture> {
+    let name_text = Text::new(TEXT_PX, INK, HPos::Right, VPos::Center);
+    let names_px = rows.iter().map(|row| name_text.width(&row.name)).fold(60.0, f64::max).min(260.0) + 16.0;
+    let group_px = series.len() as f64 * BAR_PX + GAP_PX;
+    let (top, bottom, right) = (44.0, 64.0, 64.0);
+    let plot_height = rows.len() as f64 * group_px;
+    let size = (names_px + 560.0 + right, top + plot_height + bottom);
+
+    picture(file, alt, size, |canvas| {
+        let shown = rows.iter().flat_map(|row| row.bars.iter().flatten());
+        let top_value =
+            shown.map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean))).fold(0.0, f64::max);
+        let x_max = ((top_value * 10.0 + 0.2).ceil() / 10.0).clamp(0.1, 1.0);
+        let mut chart = ChartBuilder::on(canvas)
+            .margin_top(px(top))
+            .margin_right(px(right))
+            .margin_bottom(px(bottom - 44.0))
+            .margin_left(px(names_px))
+            .x_label_area_size(px(44.0))
+            .build_cartesian_2d(0.0..x_max, 0.0..plot_height)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(0)
+            .x_labels(11)
+            .x_max_light_lines(1)
+            .light_line_style(line(GRID, 0.0))
+            .bold_line_style(line(GRID, 1.0))
+            .axis_style(line(MUTED, 1.0))
+            .label_style(Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center).style())
+            .axis_desc_style(Text::new(TEXT_PX, INK, HPos::Center, VPos::Center).style())
+            .x_label_formatter(&percent_tick)
+            .x_desc("accuracy on the validation images")
+            .set_all_tick_mark_size(px(4.0))
+            .draw()?;
+
+        for (index, row) in rows.iter().enumerate() {
+            let group_top = index as f64 * group_px + GAP_PX / 2.0;
+            let middle = top + group_top + series.len() as f64 * BAR_PX / 2.0;
+            let name = name_text.fit(&row.name, names_px - 16.0);
+            name_text.draw(canvas, &name, (names_px - 10.0, middle))?;
+            for (s, bar) in row.bars.iter().enumerate() {
+                let y = top + group_top + s as f64 * BAR_PX;
+                match bar {
+                    Some(bar) => draw_bar(canvas, bar, s, x_max, names_px, y)?,
+                    None => Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Center).draw(
+                        canvas,
+                        "not measured",
+                        (names_px + 6.0, y + BAR_PX / 2.0),
+                    )?,
+                }
+            }
+        }
+        legend(canvas, series, names_px)?;
+        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, caption, (12.0, size.1 - 8.0))?;
+        Ok(String::new())
+    })
+}
+
+const PLOT_WIDTH_PX: f64 = 560.0;
+
+fn draw_bar(canvas: &Canvas<'_>, bar: &Bar, series: usize, x_max: f64, left: f64, y: f64) -> Drawn {
+    let x = |value: f64| left + PLOT_WIDTH_PX * (value / x_max).clamp(0.0, 1.0);
+    let rect = |from: f64, y0: f64, to: f64, y1: f64| [(px(from), px(y0)), (px(to), px(y1))];
+    canvas.draw(&Rectangle::new(
+        rect(left, y + 1.0, x(bar.mean), y + BAR_PX - 1.0),
+        fill_of(series).filled(),
+    ))?;
+    let middle = y + BAR_PX / 2.0;
+    for &seed in bar.seeds.iter().filter(|_| bar.seeds.len() > 1) {
+        canvas.draw(&Circle::new((px(x(seed)), px(middle)), px(1.6), INK.mix(0.55).filled()))?;
+    }
+    let mut end = x(bar.mean);
+    if let Some((low, high)) = bar.interval {
+        let (low, high) = (x(low), x(high));
+        end = end.max(high);
+        for path in [
+            vec![(px(low), px(middle)), (px(high), px(middle))],
+            vec![(px(low), px(middle - 3.5)), (px(low), px(middle + 3.5))],
+            vec![(px(high), px(middle - 3.5)), (px(high), px(middle + 3.5))],
+        ] {
+            canvas.draw(&PathElement::new(path, line(INK, 1.3)))?;
+        }
+    }
+    Text::new(SMALL_PX, INK, HPos::Left, VPos::Center).draw(
+        canvas,
+        &format!("{:.1} %", 100.0 * bar.mean),
+        (end + 6.0, middle),
+    )
+}
+
+fn fill_of(series: usize) -> RGBColor {
+    // Blue and amber: apart in hue and in brightness.
+    PALETTE[[5, 1, 2, 3][series % 4]]
+}
+
+fn legend(canvas: &Canvas<'_>, series: &[&str], left: f64) -> Drawn {
+    let text = Text::new(HEAD_PX - 1.0, INK, HPos::Left, VPos::Center);
+    let mut x = left;
+    for (index, name) in series.iter().enumerate() {
+        canvas.draw(&Rectangle::new(
+            [(px(x), px(16.0)), (px(x + 14.0), px(28.0))],
+            fill_of(index).filled(),
+        ))?;
+        text.draw(canvas, name, (x + 20.0, 22.0))?;
+        x += 20.0 + text.width(name) + 24.0;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Line charts: one with a legend, or small multiples with an axis each.
+
+use super::svg::UNITS_PER_PX;
+use super::{
+    Axes, Canvas, Chart, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, px,
+};
+use crate::error::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+use std::ops::Range;
+
+/// A named curve; lines of equal `style` look alike.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Curve {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Decides colour, dash and marker.
+    pub(crate) style: usize,
+}
+
+/// What the axes of a chart say and span.
+pub(crate) struct Frame<'a> {
+    pub(crate) axes: Axes<'a>,
+    pub(crate) x_range: Range<f64>,
+    pub(crate) y_range: Range<f64>,
+    /// Points are marked where there are few of them.
+    pub(crate) marks: bool,
+    /// Drawn in grey below the curves, such as the diagonal of chance.
+    pub(crate) reference: Option<[(f64, f64); 2]>,
+}
+
+const CHART_PX: (f64, f64) = (560.0, 380.0);
+
+/// One chart with a legend at its right.
+pub(crate) fn chart(file: &str, alt: &str, frame: &Frame<'_>, curves: &[Curve]) -> Result<Picture> {
+    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
+    let names: Vec<_> = curves.iter().map(|curve| curve.name.as_str()).collect();
+    let legend = names.iter().map(|name| text.width(name)).fold(0.0, f64::max).min(280.0);
+    let left = CHART_PX.0 + 24.0;
+    let height = CHART_PX.1.max(40.0 + 22.0 * curves.len() as f64);
+    picture(file, alt, (left + 44.0 + legend + 16.0, height), |canvas| {
+        let (plot, _) = canvas.split_horizontally(px(CHART_PX.0 + 8.0));
+        draw_chart(&plot, frame, curves)?;
+        for (index, curve) in curves.iter().enumerate() {
+            let y = 24.0 + 22.0 * index as f64;
+            sample(canvas, curve.style, (left, left + 34.0), y)?;
+            text.draw(canvas, &text.fit(&curve.name, legend + 1.0), (left + 44.0, y))?;
+        }
+        Ok(String::new())
+    })
+}
+
+/// A panel of [`panels`].
+pub(crate) struct Panel<'a> {
+    pub(crate) title: String,
+    pub(crate) frame: Frame<'a>,
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// Small multiples: every panel has axes of its own.
+pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>]) -> Result<Picture> {
+    const PANEL_PX: (f64, f64) = (270.0, 220.0);
+    let (columns, rows) = grid(panels.len());
+    let size = (PANEL_PX.0 * columns as f64 + 8.0, PANEL_PX.1 * rows as f64 + 8.0);
+    picture(file, alt, size, |canvas| {
+        for (index, panel) in panels.iter().enumerate() {
+            let (column, row) = (index % columns, index / columns);
+            let (x, y) = (4.0 + column as f64 * PANEL_PX.0, 4.0 + row as f64 * PANEL_PX.1);
+            let area = canvas.clone().shrink((px(x), px(y)), (px(PANEL_PX.0), px(PANEL_PX.1)));
+            let title = Text::new(HEAD_PX - 1.0, INK, HPos::Left, VPos::Center).bold();
+            title.draw(&area, &title.fit(&panel.title, PANEL_PX.0 - 24.0), (12.0, 14.0))?;
+            let (_, plot) = area.split_vertically(px(24.0));
+            draw_chart(&plot, &panel.frame, &panel.curves)?;
+        }
+        Ok(String::new())
+    })
+}
+
+fn draw_chart(area: &Canvas<'_>, frame: &Frame<'_>, curves: &[Curve]) -> Drawn {
+    let tick = Text::new(SMALL_PX, INK, HPos::Left, VPos::Center);
+    let widest = [frame.y_range.start, frame.y_range.end, (frame.y_range.start + frame.y_range.end) / 2.0]
+        .iter()
+        .map(|value| tick.width(&(frame.axes.format_y)(value)))
+        .fold(20.0, f64::max);
+    let mut chart: Chart<'_, '_> = ChartBuilder::on(area)
+        .margin_top(px(10.0))
+        .margin_right(px(14.0))
+        .margin_bottom(px(4.0))
+        .margin_left(px(6.0))
+        .x_label_area_size(px(40.0))
+        .y_label_area_size(px(widest + 30.0))
+        .build_cartesian_2d(frame.x_range.clone(), frame.y_range.clone())?;
+    frame.axes.draw(&mut chart)?;
+    let screen = area.use_screen_coord();
+    let place = |point: &(f64, f64)| {
+        let (x, y) = chart.plotting_area().map_coordinate(point);
+        (f64::from(x) / f64::from(UNITS_PER_PX), f64::from(y) / f64::from(UNITS_PER_PX))
+    };
+    if let Some(ends) = frame.reference {
+        stroke(&screen, &ends.map(|point| place(&point)), Some((3.0, 3.0)), line(MUTED, 1.0))?;
+    }
+    for curve in curves {
+        let points: Vec<_> = curve.points.iter().map(place).collect();
+        stroke(&screen, &points, dash(curve.style), line(line_color(curve.style), 1.8))?;
+        for &at in points.iter().filter(|_| frame.marks) {
+            mark(&screen, curve.style, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// A piece of a curve for the legend.
+fn sample(canvas: &Canvas<'_>, style: usize, (from, to): (f64, f64), y: f64) -> Drawn {
+    stroke(canvas, &[(from, y), (to, y)], dash(style), line(line_color(style), 2.2))?;
+    mark(canvas, style, ((from + to) / 2.0, y))
+}
+
+fn stroke(canvas: &Canvas<'_>, points: &[(f64, f64)], dash: Option<(f64, f64)>, style: ShapeStyle) -> Drawn {
+    let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
+    match dash {
+        None => canvas.draw(&PathElement::new(points, style))?,
+        Some((on, off)) => {
+            canvas.draw(&plotters::element::DashedPathElement::new(points.iter().copied(), px(on), px(off), style))?;
+        }
+    }
+    Ok(())
+}
+
+/// The palette, with its light colours darkened: a line is thinner than a dot.
+pub(crate) fn line_color(style: usize) -> RGBColor {
+    match style % PALETTE.len() {
+        1 => RGBColor(0xd1, 0x94, 0x0c),
+        3 => RGBColor(0xe8, 0x5d, 0x72),
+        5 => RGBColor(0x3d, 0x90, 0xee),
+        index => PALETTE[index],
+    }
+}
+
+/// Solid, then dashed, then dotted: one turn of the palette each.
+fn dash(style: usize) -> Option<(f64, f64)> {
+    match style / PALETTE.len() {
+        0 => None,
+        1 => Some((6.0, 3.0)),
+        _ => Some((2.0, 3.0)),
+    }
+}
+
+/// A small filled shape.
+fn mark(canvas: &Canvas<'_>, style: usize, (x, y): (f64, f64)) -> Drawn {
+    let fill = line_color(style).filled();
+    let polygon = |corners: &[(f64, f64)]| {
+        Polygon::new(corners.iter().map(|&(dx, dy)| (px(x + dx), px(y + dy))).collect::<Vec<_>>(), fill)
+    };
+    match style % 5 {
+        0 => canvas.draw(&Circle::new((px(x), px(y)), px(3.0), fill))?,
+        1 => canvas.draw(&polygon(&[(-2.8, -2.8), (2.8, -2.8), (2.8, 2.8), (-2.8, 2.8)]))?,
+        2 => canvas.draw(&polygon(&[(0.0, -3.8), (3.6, 2.6), (-3.6, 2.6)]))?,
+        3 => canvas.draw(&polygon(&[(0.0, -4.0), (4.0, 0.0), (0.0, 4.0), (-4.0, 0.0)]))?,
+        _ => canvas.draw(&polygon(&[(0.0, 3.8), (3.6, -2.6), (-3.6, -2.6)]))?,
+    }
+    Ok(())
+}

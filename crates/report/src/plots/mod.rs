@@ -1,0 +1,226 @@
+//! Pictures from plain numbers: no files, no runs, no measuring here.
+//!
+//! Sizes are pixels; [`px`] turns them into the backend's tenths. Text is at least [`SMALL_PX`] high.
+
+pub(crate) mod accuracy;
+pub(crate) mod curves;
+pub(crate) mod matrix;
+pub(crate) mod scatter;
+pub(crate) mod svg;
+
+use crate::error::{Error, Result};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, register_font};
+use std::sync::OnceLock;
+use svg::{FONT_FAMILY, FONT_HEIGHT_EM, Svg, UNITS_PER_PX};
+
+/// Smallest text.
+pub(crate) const SMALL_PX: f64 = 11.0;
+/// Ordinary text.
+pub(crate) const TEXT_PX: f64 = 12.0;
+/// Headings inside a picture.
+pub(crate) const HEAD_PX: f64 = 14.0;
+
+pub(crate) const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
+pub(crate) const MUTED: RGBColor = RGBColor(0x59, 0x63, 0x6e);
+pub(crate) const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
+
+/// Ten colours that differ by at least 10 OKLab units (of 100) pairwise, also as seen without red or green cones.
+pub(crate) const PALETTE: [RGBColor; 10] = [
+    RGBColor(0x22, 0x4b, 0xb2),
+    RGBColor(0xec, 0xbd, 0x57),
+    RGBColor(0x66, 0xa3, 0x1c),
+    RGBColor(0xf4, 0x89, 0x98),
+    RGBColor(0x57, 0x05, 0x78),
+    RGBColor(0x6e, 0xb2, 0xfe),
+    RGBColor(0x79, 0x41, 0x53),
+    RGBColor(0x2a, 0x7f, 0x87),
+    RGBColor(0xc0, 0x66, 0xc9),
+    RGBColor(0x35, 0x40, 0x04),
+];
+
+/// The colour of the class or variant at `index`.
+pub(crate) fn color(index: usize) -> RGBColor {
+    PALETTE[index % PALETTE.len()]
+}
+
+/// A finished picture.
+#[derive(Debug, Clone)]
+pub(crate) struct Picture {
+    /// File name below `plots/`.
+    pub(crate) file: String,
+    /// What it shows, for people who cannot see it.
+    pub(crate) alt: String,
+    pub(crate) svg: String,
+}
+
+pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
+pub(crate) type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+pub(crate) type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Pixels in backend units.
+pub(crate) fn px(pixels: f64) -> i32 {
+    (pixels * f64::from(UNITS_PER_PX)).round() as i32
+}
+
+/// A line `width` pixels wide.
+pub(crate) fn line(color: RGBColor, width: f64) -> ShapeStyle {
+    color.stroke_width(px(width) as u32)
+}
+
+/// Draws a picture of `size` pixels. What `draw` returns is SVG that goes on top.
+pub(crate) fn picture(
+    file: impl Into<String>,
+    alt: impl Into<String>,
+    (width, height): (f64, f64),
+    draw: impl FnOnce(&Canvas<'_>) -> Drawn<String>,
+) -> Result<Picture> {
+    let (file, alt) = (file.into(), alt.into());
+    let failed = |reason: String| Error::Picture { picture: file.clone(), reason };
+    load_font().map_err(|reason| failed(reason.into()))?;
+    let size = (px(width) as u32, px(height) as u32);
+    let mut body = String::new();
+    let on_top = {
+        let canvas = Svg::new(&mut body, size).into_drawing_area();
+        let on_top = draw(&canvas).map_err(|error| failed(error.to_string()))?;
+        canvas.present().map_err(|error| failed(error.to_string()))?;
+        on_top
+    };
+    body.push_str(&on_top);
+    let svg = svg::document(&body, size, &alt);
+    Ok(Picture { file, alt, svg })
+}
+
+/// plotters measures text with this font; what a reader sees has the same widths or narrower ones.
+fn load_font() -> std::result::Result<(), &'static str> {
+    static LOADED: OnceLock<bool> = OnceLock::new();
+    let loaded = LOADED.get_or_init(|| {
+        let bytes = include_bytes!("../../assets/Arimo-Regular.ttf");
+        register_font(FONT_FAMILY, FontStyle::Normal, bytes).is_ok()
+    });
+    if *loaded { Ok(()) } else { Err("the bundled font cannot be read") }
+}
+
+/// How a text looks and where its anchor is.
+#[derive(Clone, Copy)]
+pub(crate) struct Text {
+    pub(crate) size: f64,
+    pub(crate) color: RGBColor,
+    pub(crate) h: HPos,
+    pub(crate) v: VPos,
+    pub(crate) bold: bool,
+}
+
+impl Text {
+    pub(crate) fn new(size: f64, color: RGBColor, h: HPos, v: VPos) -> Self {
+        Self { size, color, h, v, bold: false }
+    }
+
+    pub(crate) fn bold(self) -> Self {
+        Self { bold: true, ..self }
+    }
+
+    pub(crate) fn style(self) -> TextStyle<'static> {
+        let style = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
+        let height = self.size * FONT_HEIGHT_EM * f64::from(UNITS_PER_PX);
+        TextStyle {
+            font: FontDesc::new(FontFamily::Name(FONT_FAMILY), height, style),
+            color: self.color.to_backend_color(),
+            pos: Pos::new(self.h, self.v),
+        }
+    }
+
+    /// Draws `text` with its anchor at `at`, in pixels of `canvas`.
+    pub(crate) fn draw(self, canvas: &Canvas<'_>, text: &str, at: (f64, f64)) -> Drawn {
+        canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), self.style()))?;
+        Ok(())
+    }
+
+    /// The width of `text` in pixels.
+    pub(crate) fn width(self, text: &str) -> f64 {
+        let regular = Self { bold: false, ..self };
+        let width = regular.style().font.box_size(text).map_or(0.0, |(width, _)| f64::from(width));
+        // The bold face is not bundled; it runs about a tenth wider.
+        width / f64::from(UNITS_PER_PX) * if self.bold { 1.1 } else { 1.0 }
+    }
+
+    /// `text` cut to `width` pixels, with an ellipsis where something is cut.
+    pub(crate) fn fit(self, text: &str, width: f64) -> String {
+        if self.width(text) <= width {
+            return text.to_string();
+        }
+        let mut kept: String = text.to_string();
+        while kept.pop().is_some() {
+            let cut = format!("{}\u{2026}", kept.trim_end());
+            if self.width(&cut) <= width {
+                return cut;
+            }
+        }
+        String::new()
+    }
+}
+
+/// Axes as all charts of this crate have them: light grid, ticks outside, descriptions in full words.
+pub(crate) struct Axes<'a> {
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+    pub(crate) x_ticks: usize,
+    pub(crate) y_ticks: usize,
+    pub(crate) format_x: fn(&f64) -> String,
+    pub(crate) format_y: fn(&f64) -> String,
+}
+
+impl Axes<'_> {
+    pub(crate) fn draw(&self, chart: &mut Chart<'_, '_>) -> Drawn {
+        let label = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
+        let description = Text::new(TEXT_PX, INK, HPos::Center, VPos::Center);
+        chart
+            .configure_mesh()
+            .x_labels(self.x_ticks)
+            .y_labels(self.y_ticks)
+            .x_max_light_lines(1)
+            .y_max_light_lines(1)
+            .light_line_style(line(GRID, 0.0))
+            .bold_line_style(line(GRID, 1.0))
+            .axis_style(line(MUTED, 1.0))
+            .label_style(label.style())
+            .axis_desc_style(description.style())
+            .x_label_formatter(&self.format_x)
+            .y_label_formatter(&self.format_y)
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .set_all_tick_mark_size(px(4.0))
+            .draw()?;
+        Ok(())
+    }
+}
+
+/// `0.5` as `50 %`.
+pub(crate) fn percent_tick(value: &f64) -> String {
+    format!("{} %", round(value * 100.0))
+}
+
+/// A number with as many digits as it needs, at most four decimals.
+pub(crate) fn plain_tick(value: &f64) -> String {
+    round(*value)
+}
+
+fn round(value: f64) -> String {
+    let rounded = (value * 1e4).round() / 1e4;
+    // No "-0".
+    format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
+}
+
+/// Columns and rows for `n` panels on a page: at most four columns.
+pub(crate) fn grid(n: usize) -> (usize, usize) {
+    let columns = match n {
+        0..=3 => n.max(1),
+        4 => 2,
+        5 | 6 => 3,
+        _ => 4,
+    };
+    (columns, n.div_ceil(columns))
+}

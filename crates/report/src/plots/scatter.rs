@@ -1,0 +1,272 @@
+//! Clouds of points in two and three dimensions, coloured and shaped by class.
+//!
+//! The points are drawn as SVG markers on invisible paths: about ten bytes a point, whatever its shape. They are drawn in rounds of a fixed
+//! shuffled order, so that no class lies on top of all others.
+
+use super::svg::{hex, number};
+use super::{
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, picture, px,
+};
+use crate::error::Result;
+use plotters::prelude::*;
+use plotters::style::FontTransform;
+use plotters::style::text_anchor::{HPos, VPos};
+use std::fmt::Write as _;
+
+/// Points of one run with the labels of [`Classes`].
+#[derive(Debug, Clone)]
+pub(crate) struct Cloud {
+    pub(crate) title: String,
+    /// One, two or three coordinates a point; a missing one is 0.
+    pub(crate) points: Vec<[f64; 3]>,
+    /// What the axes are; empty where directions mean nothing.
+    pub(crate) axes: [String; 3],
+}
+
+/// Class of each point, and the names.
+pub(crate) struct Classes<'a> {
+    pub(crate) labels: &'a [u32],
+    pub(crate) names: &'a [String],
+}
+
+/// Rounds in which the points of all classes are drawn in turn.
+const ROUNDS: usize = 8;
+const LEGEND_NAME_PX: f64 = 180.0;
+
+/// One large picture of a cloud's first two coordinates, with the legend at its right.
+pub(crate) fn cloud(file: &str, alt: &str, classes: &Classes<'_>, cloud: &Cloud) -> Result<Picture> {
+    const SIDE_PX: f64 = 520.0;
+    let legend_width = 30.0 + legend_names_px(classes);
+    let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.names.len() as f64);
+    picture(file, alt, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
+        let mut marks = marker_definitions(classes.names.len(), 3.0);
+        let panel = (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0);
+        marks += &flat_panel(canvas, classes, cloud, panel)?;
+        for class in 0..classes.names.len() {
+            marks += &legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
+        }
+        Ok(marks)
+    })
+}
+
+/// All clouds on one page; the classes are named once at the foot. `solid` draws three dimensions.
+pub(crate) fn sheet(
+    file: &str,
+    alt: &str,
+    classes: &Classes<'_>,
+    clouds: &[Cloud],
+    solid: bool,
+) -> Result<Picture> {
+    const PANEL_PX: (f64, f64) = (300.0, 318.0);
+    let (columns, rows) = grid(clouds.len());
+    // A page of one or two panels is still wide enough for the legend.
+    let width = (PANEL_PX.0 * columns as f64 + 16.0).max(640.0);
+    let entry = 34.0 + legend_names_px(classes);
+    let per_line = (((width - 24.0) / entry) as usize).max(1);
+    let lines = classes.names.len().div_ceil(per_line);
+    let panels_height = PANEL_PX.1 * rows as f64;
+    picture(file, alt, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
+        let mut marks = marker_definitions(classes.names.len(), 1.9);
+        for (index, cloud) in clouds.iter().enumerate() {
+            let x = 8.0 + PANEL_PX.0 * (index % columns) as f64;
+            let y = PANEL_PX.1 * (index / columns) as f64;
+            let panel = (x + 20.0, y + 30.0, PANEL_PX.0 - 32.0, PANEL_PX.1 - 56.0);
+            marks += &if solid {
+                solid_panel(canvas, classes, cloud, panel)?
+            } else {
+                flat_panel(canvas, classes, cloud, panel)?
+            };
+        }
+        for class in 0..classes.names.len() {
+            let at = (
+                16.0 + entry * (class % per_line) as f64,
+                panels_height + 22.0 + 22.0 * (class / per_line) as f64,
+            );
+            marks += &legend_entry(canvas, classes, class, at)?;
+        }
+        Ok(marks)
+    })
+}
+
+fn legend_names_px(classes: &Classes<'_>) -> f64 {
+    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
+    classes.names.iter().map(|name| text.width(name)).fold(40.0, f64::max).min(LEGEND_NAME_PX)
+}
+
+fn legend_entry(canvas: &Canvas<'_>, classes: &Classes<'_>, class: usize, (x, y): (f64, f64)) -> Drawn<String> {
+    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
+    text.draw(canvas, &text.fit(&classes.names[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
+    let shape = shape(class, 4.5);
+    Ok(format!(
+        "<path d=\"{shape}\" transform=\"translate({} {})\" fill=\"{}\"/>\n",
+        number(px(x + 4.0)),
+        number(px(y)),
+        hex(rgb(class))
+    ))
+}
+
+type Rect = (f64, f64, f64, f64);
+
+/// Two dimensions in a frame: equal units on both axes, no ticks, since neither t-SNE's nor a rotation's numbers mean anything by themselves.
+fn flat_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: Rect) -> Drawn<String> {
+    let (x, y, width, height) = rect;
+    frame(canvas, cloud, rect)?;
+    canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + width), px(y + height))], line(GRID, 1.0)))?;
+    let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
+    axis.draw(canvas, &cloud.axes[0], (x + width / 2.0, y + height + 13.0))?;
+    let style = axis.style().transform(FontTransform::Rotate270);
+    canvas.draw(&plotters::element::Text::new(
+        cloud.axes[1].clone(),
+        (px(x - 12.0), px(y + height / 2.0)),
+        style,
+    ))?;
+    let flat: Vec<_> = cloud.points.iter().map(|&[a, b, _]| (a, -b)).collect();
+    Ok(points(classes.labels, &into_rect(&flat, &flat, rect, 6.0), classes.names.len(), None))
+}
+
+/// Three dimensions from a fixed viewpoint, in a box.
+fn solid_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: Rect) -> Drawn<String> {
+    frame(canvas, cloud, rect)?;
+    let bounds = |axis: usize| {
+        let values = cloud.points.iter().map(|point| point[axis]);
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (bx, by, bz) = (bounds(0), bounds(1), bounds(2));
+    let corner = |i: usize| {
+        let pick = |bit: usize, (low, high): (f64, f64)| if i >> bit & 1 == 0 { low } else { high };
+        [pick(0, bx), pick(1, by), pick(2, bz)]
+    };
+    let corners: Vec<_> = (0..8).map(|i| project(corner(i)).0).collect();
+    let placed = into_rect(&corners, &corners, rect, 18.0);
+    // Edges of the box that meet at its far lower corner carry the axes.
+    for (a, b) in [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)] {
+        let ends = [placed[a], placed[b]].map(|(x, y)| (px(x), px(y)));
+        canvas.draw(&PathElement::new(ends, line(GRID, 1.0)))?;
+    }
+    let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
+    for (name, (a, b), (dx, dy)) in [
+        (&cloud.axes[0], (0, 1), (-6.0, 11.0)),
+        (&cloud.axes[1], (1, 3), (14.0, 9.0)),
+        (&cloud.axes[2], (0, 4), (-14.0, 0.0)),
+    ] {
+        let middle = ((placed[a].0 + placed[b].0) / 2.0, (placed[a].1 + placed[b].1) / 2.0);
+        axis.draw(canvas, name, (middle.0 + dx, middle.1 + dy))?;
+    }
+    let projected: Vec<_> = cloud.points.iter().map(|&point| project(point)).collect();
+    let flat: Vec<_> = projected.iter().map(|&(at, _)| at).collect();
+    let depths: Vec<_> = projected.iter().map(|&(_, depth)| depth).collect();
+    Ok(points(classes.labels, &into_rect(&flat, &corners, rect, 18.0), classes.names.len(), Some(&depths)))
+}
+
+fn frame(canvas: &Canvas<'_>, cloud: &Cloud, (x, y, width, _): Rect) -> Drawn {
+    let title = Text::new(HEAD_PX, INK, HPos::Left, VPos::Center).bold();
+    title.draw(canvas, &title.fit(&cloud.title, width), (x, y - 14.0))
+}
+
+/// Where a point of space falls on the page (y downwards), and its distance from the eye.
+fn project([x, y, z]: [f64; 3]) -> ((f64, f64), f64) {
+    let (turn, tilt) = (0.6_f64, 0.42_f64);
+    let (right, away) = (x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin());
+    ((right, -(z * tilt.cos() + away * tilt.sin())), away * tilt.cos() - z * tilt.sin())
+}
+
+/// Moves points so that `extent` fills the rectangle, with equal units on both axes.
+fn into_rect(
+    points: &[(f64, f64)],
+    extent: &[(f64, f64)],
+    (x, y, width, height): Rect,
+    pad: f64,
+) -> Vec<(f64, f64)> {
+    let bounds = |value: fn(&(f64, f64)) -> f64| {
+        let values = extent.iter().map(value).filter(|v| v.is_finite());
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let ((x_low, x_high), (y_low, y_high)) = (bounds(|p| p.0), bounds(|p| p.1));
+    let span = |low: f64, high: f64| (high - low).max(1e-12);
+    let scale = ((width - 2.0 * pad) / span(x_low, x_high)).min((height - 2.0 * pad) / span(y_low, y_high));
+    let middle = ((x_low + x_high) / 2.0, (y_low + y_high) / 2.0);
+    points
+        .iter()
+        .map(|&(px, py)| {
+            (x + width / 2.0 + (px - middle.0) * scale, y + height / 2.0 + (py - middle.1) * scale)
+        })
+        .collect()
+}
+
+fn rgb(class: usize) -> (u8, u8, u8) {
+    let RGBColor(r, g, b) = color(class);
+    (r, g, b)
+}
+
+/// Outline of a class's marker around (0, 0): classes of one colour differ in shape, and neighbouring colours do as well.
+fn shape(class: usize, radius: f64) -> String {
+    let polygon = |corners: &[(f64, f64)]| {
+        let mut data = String::new();
+        for (index, (x, y)) in corners.iter().enumerate() {
+            let command = if index == 0 { "M" } else { "L" };
+            let _ = write!(data, "{command}{:.2} {:.2}", x * radius, y * radius);
+        }
+        data + "z"
+    };
+    // Shifted by one for each turn of the palette.
+    match (class + class / 10) % 6 {
+        0 => format!("M-{radius:.2} 0a{radius:.2} {radius:.2} 0 1 0 {0:.2} 0a{radius:.2} {radius:.2} 0 1 0 -{0:.2} 0z", 2.0 * radius),
+        1 => polygon(&[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]),
+        2 => polygon(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
+        3 => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
+        4 => polygon(&[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)]),
+        _ => polygon(&[
+            (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4), (0.4, 1.2), (-0.4, 1.2),
+            (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
+        ]),
+    }
+}
+
+fn marker_definitions(classes: usize, radius: f64) -> String {
+    let mut out = String::from("<defs>\n");
+    for class in 0..classes {
+        let _ = writeln!(
+            out,
+            "<marker id=\"c{class}\" markerUnits=\"userSpaceOnUse\" markerWidth=\"{0:.1}\" markerHeight=\"{0:.1}\" overflow=\"visible\">\
+             <path d=\"{1}\" fill=\"{2}\" fill-opacity=\".78\"/></marker>",
+            4.0 * radius,
+            shape(class, radius),
+            hex(rgb(class))
+        );
+    }
+    out + "</defs>\n"
+}
+
+/// Paths with the class's marker at each point: shuffled, or far points first where depths are given.
+fn points(labels: &[u32], places: &[(f64, f64)], classes: usize, depths: Option<&[f64]>) -> String {
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    match depths {
+        Some(depths) => order.sort_by(|&a, &b| depths[b].total_cmp(&depths[a]).then(a.cmp(&b))),
+        // A fixed shuffle: multiplication by an odd constant mixes the bits of the index.
+        None => order.sort_by_key(|&index| (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+    }
+    let mut out = String::from("<g fill=\"none\">\n");
+    for round in order.chunks(places.len().div_ceil(ROUNDS).max(1)) {
+        for class in 0..classes {
+            let mut data = String::new();
+            for &index in round.iter().filter(|&&index| labels[index] as usize == class) {
+                let (x, y) = places[index];
+                if x.is_finite() && y.is_finite() {
+                    let lead = if data.is_empty() { 'M' } else { ' ' };
+                    let _ = write!(data, "{lead}{} {}", number(px(x)), number(px(y)));
+                }
+            }
+            if data.is_empty() {
+                continue;
+            }
+            // A path of one point has no direction: the stub of no length gives it one.
+            let stub = if data.matches(' ').count() == 1 { "h0" } else { "" };
+            let url = format!("url(#c{class})");
+            let _ = writeln!(
+                out,
+                "<path d=\"{data}{stub}\" marker-start=\"{url}\" marker-mid=\"{url}\" marker-end=\"{url}\"/>"
+            );
+        }
+    }
+    out + "</g>\n"
+}

@@ -1,0 +1,218 @@
+//! The CSV files of a report. Same numbers, same bytes.
+
+use crate::error::{Error, Result};
+use crate::metrics::{Measured, ValImages};
+use crate::runs::Selection;
+use faceoff_analysis::statistics::{self, Summary};
+use ndarray::Array2;
+use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
+
+/// A metric of a variant over its seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MetricSummary {
+    /// Index of the variant in the selection.
+    pub(crate) variant: usize,
+    pub(crate) metric: String,
+    /// By seed.
+    pub(crate) values: Vec<f64>,
+    pub(crate) summary: Summary,
+}
+
+/// Every metric of every variant over its seeds, in the order of the runs' values.
+pub(crate) fn summarise(measured: &[Measured], variants: usize) -> Vec<MetricSummary> {
+    let mut summaries = Vec::new();
+    for variant in 0..variants {
+        let runs: Vec<_> = measured.iter().filter(|run| run.variant == variant).collect();
+        let mut metrics: Vec<&str> = Vec::new();
+        for (name, _) in runs.iter().flat_map(|run| &run.values) {
+            if !metrics.contains(&name.as_str()) {
+                metrics.push(name);
+            }
+        }
+        for metric in metrics {
+            let values: Vec<f64> = runs.iter().filter_map(|run| run.value(metric)).collect();
+            // Infinite values (a negative log-likelihood of a zero probability) have no mean.
+            if let Ok(summary) = statistics::summary(&values) {
+                summaries.push(MetricSummary { variant, metric: metric.into(), values, summary });
+            }
+        }
+    }
+    summaries
+}
+
+/// A table that grows row by row; every one starts with the columns `variant` and `head`.
+struct Table<'a> {
+    file: &'a str,
+    selection: &'a Selection,
+    variant: Vec<String>,
+    head: Vec<String>,
+}
+
+impl<'a> Table<'a> {
+    fn new(file: &'a str, selection: &'a Selection) -> Self {
+        Self { file, selection, variant: Vec::new(), head: Vec::new() }
+    }
+
+    fn row(&mut self, variant: usize) {
+        let variant = &self.selection.variants[variant];
+        self.variant.push(variant.name.clone());
+        self.head.push(variant.head.kind().into());
+    }
+
+    /// The bytes of the file, with `columns` after the first two. `decimals` rounds fractions; all digits without.
+    fn csv(self, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<u8>> {
+        let mut all = vec![column("variant", self.variant), column("head", self.head)];
+        all.extend(columns);
+        let failed = |source| Error::Table { table: self.file.to_string(), source };
+        let mut frame = DataFrame::new_infer_height(all).map_err(failed)?;
+        let mut bytes = Vec::new();
+        CsvWriter::new(&mut bytes).with_float_precision(decimals).n_threads(1).finish(&mut frame).map_err(failed)?;
+        Ok(bytes)
+    }
+}
+
+fn column<T, Kind: ?Sized>(name: &str, values: T) -> Column
+where
+    Series: NamedFrom<T, Kind>,
+{
+    <Series as NamedFrom<T, Kind>>::new(name.into(), values).into()
+}
+
+/// Coordinates need no more digits; shorter files.
+const COORDINATE_DECIMALS: usize = 5;
+
+/// `metrics.csv`: variant, head, seed, metric, value.
+pub(crate) fn metrics(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
+    let mut table = Table::new("metrics.csv", selection);
+    let (mut seeds, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for run in measured {
+        for (name, value) in &run.values {
+            table.row(run.variant);
+            seeds.push(run.seed);
+            names.push(name.clone());
+            values.push(*value);
+        }
+    }
+    table.csv(vec![column("seed", seeds), column("metric", names), column("value", values)], None)
+}
+
+/// `summary.csv`: variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
+pub(crate) fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Result<Vec<u8>> {
+    let mut table = Table::new("summary.csv", selection);
+    summaries.iter().for_each(|row| table.row(row.variant));
+    let interval = |end: fn(&statistics::Interval) -> f64| -> Vec<Option<f64>> {
+        summaries.iter().map(|row| row.summary.interval.as_ref().map(end)).collect()
+    };
+    let columns = vec![
+        column("metric", summaries.iter().map(|row| row.metric.clone()).collect::<Vec<_>>()),
+        column("n", summaries.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
+        column("mean", summaries.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
+        column("sd", summaries.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
+        column("ci95_low", interval(|interval| interval.low)),
+        column("ci95_high", interval(|interval| interval.high)),
+    ];
+    table.csv(columns, None)
+}
+
+/// `confusion/<variant>.csv`: variant, head, true, predicted, count; all seeds together.
+pub(crate) fn confusion(
+    selection: &Selection,
+    file: &str,
+    variant: usize,
+    counts: &Array2<u64>,
+    classes: &[String],
+) -> Result<Vec<u8>> {
+    let mut table = Table::new(file, selection);
+    let (mut truths, mut predictions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for ((truth, predicted), &count) in counts.indexed_iter() {
+        table.row(variant);
+        truths.push(classes[truth].clone());
+        predictions.push(classes[predicted].clone());
+        values.push(count);
+    }
+    table.csv(vec![column("true", truths), column("predicted", predictions), column("count", values)], None)
+}
+
+/// `explained_variance.csv`: variant, head, seed, components_kept, component, ratio, cumulative; ratios of the total variance.
+pub(crate) fn explained_variance(selection: &Selection, measured: &[Measured], kept: &[usize]) -> Result<Vec<u8>> {
+    let mut table = Table::new("explained_variance.csv", selection);
+    let (mut seeds, mut counts, mut components) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut sums) = (Vec::new(), Vec::new());
+    for run in measured {
+        for &count in kept {
+            let mut sum = 0.0;
+            for (index, &ratio) in run.variance_ratios.iter().take(count).enumerate() {
+                sum += ratio;
+                table.row(run.variant);
+                seeds.push(run.seed);
+                counts.push(count as u64);
+                components.push(index as u64 + 1);
+                ratios.push(ratio);
+                sums.push(sum);
+            }
+        }
+    }
+    let columns = vec![
+        column("seed", seeds),
+        column("components_kept", counts),
+        column("component", components),
+        column("ratio", ratios),
+        column("cumulative", sums),
+    ];
+    table.csv(columns, None)
+}
+
+/// `history.csv`: the histories of all runs below each other.
+pub(crate) fn history(selection: &Selection) -> Result<Vec<u8>> {
+    let mut table = Table::new("history.csv", selection);
+    let (mut seeds, mut epochs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers: [Vec<f64>; 4] = Default::default();
+    for run in &selection.runs {
+        for record in &run.history {
+            table.row(run.variant);
+            seeds.push(run.seed());
+            epochs.push(record.epoch as u64);
+            steps.push(record.step as u64);
+            let row = [record.train_loss, record.train_accuracy, record.learning_rate, record.effective_scale];
+            numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+        }
+    }
+    let [losses, accuracies, rates, scales] = numbers;
+    let columns = vec![
+        column("seed", seeds),
+        column("epoch", epochs),
+        column("step", steps),
+        column("train_loss", losses),
+        column("train_accuracy", accuracies),
+        column("learning_rate", rates),
+        column("effective_scale", scales),
+    ];
+    table.csv(columns, None)
+}
+
+/// `tsne.csv` (x, y) and `pca.csv` (pc1, pc2, pc3): one row a validation image of each variant's first seed.
+pub(crate) fn map(
+    selection: &Selection,
+    file: &str,
+    axes: &[&str],
+    maps: &[(&Measured, &ValImages, Vec<[f64; 3]>)],
+    classes: &[String],
+) -> Result<Vec<u8>> {
+    let mut table = Table::new(file, selection);
+    let (mut seeds, mut ids, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut coordinates = vec![Vec::new(); axes.len()];
+    for (run, images, points) in maps {
+        for ((id, &label), point) in images.ids.iter().zip(&images.labels).zip(points) {
+            table.row(run.variant);
+            seeds.push(run.seed);
+            ids.push(id.clone());
+            labels.push(label);
+            names.push(classes[label as usize].clone());
+            coordinates.iter_mut().zip(point).for_each(|(axis, &value)| axis.push(value));
+        }
+    }
+    let mut columns =
+        vec![column("seed", seeds), column("id", ids), column("label", labels), column("class", names)];
+    columns.extend(axes.iter().zip(coordinates).map(|(axis, values)| column(axis, values)));
+    table.csv(columns, Some(COORDINATE_DECIMALS))
+}
