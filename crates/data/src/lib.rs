@@ -1,1 +1,38 @@
-//! Images: fetch, verify, decode, augment, batch
+//! Images: fetch, verify, decode, augment, batch. This crate knows nothing of models.
+//!
+//! ```text
+//! --data | --archive | cache folder | download      source, download, archive, synthetic
+//!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list
+//!    -> decoded once, memory-mapped                  cache, decode
+//!    -> cropped, resized, flipped on threads         augment, loader
+//!    -> Batch: (n, size, size, 3) u8
+//! ```
+
+mod archive;
+mod augment;
+mod cache;
+mod decode;
+mod download;
+mod error;
+#[cfg(feature = "extra-datasets")]
+mod extra;
+mod folder;
+mod images;
+mod loader;
+mod source;
+mod synthetic;
+
+pub use archive::{extract, md5_of};
+pub use augment::{eval_view, train_view};
+pub use decode::Rgb;
+pub use download::{Download, Patience};
+pub use error::Error;
+pub use images::{Images, Item, broken_images};
+pub use loader::{Batch, Loader};
+pub use source::{Source, fetch};
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Told how far a long job is: what it does, how much is done, how much there is (0 where unknown).
+pub type Report<'a> = &'a (dyn Fn(&str, u64, u64) + Sync);

@@ -1,0 +1,86 @@
+//! A `.tgz` to a folder: into a temporary folder that is renamed when all of it is there, and nothing outside it.
+
+use crate::{Error, Report, Result};
+use flate2::read::GzDecoder;
+use md5::{Digest, Md5};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Component, Path};
+
+/// md5 of a file, in hexadecimal.
+pub fn md5_of(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut digest = Md5::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).map_err(Error::io("read", path))?;
+        if count == 0 {
+            return Ok(hex::encode(digest.finalize()));
+        }
+        digest.update(&buffer[..count]);
+    }
+}
+
+/// Extracts the one top folder of `archive` as `target`, which must not exist yet. Files and folders only: links,
+/// absolute paths and `..` are refused, and then nothing is left behind.
+pub fn extract(archive: &Path, target: &Path, report: Report) -> Result<()> {
+    let refused = |problem: String| Error::Archive { path: archive.to_path_buf(), problem };
+    let parent = target.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".extracting-")
+        .tempdir_in(parent)
+        .map_err(Error::io("create a temporary folder in", parent))?;
+    let file = File::open(archive).map_err(Error::io("open", archive))?;
+    let mut tar = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 20, file)));
+    let broken = |error: std::io::Error| refused(format!("it is damaged ({error})"));
+    let mut files = 0;
+    for entry in tar.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?.into_owned();
+        if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(refused(format!("its entry `{}` points outside", path.display())));
+        }
+        let kind = entry.header().entry_type();
+        let to = temporary.path().join(&path);
+        if kind.is_dir() {
+            std::fs::create_dir_all(&to).map_err(Error::io("create folder", &to))?;
+        } else if kind.is_file() {
+            let folder = to.parent().expect("the path lies in the temporary folder");
+            std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
+            let mut out = File::create_new(&to).map_err(Error::io("create", &to))?;
+            copy(&mut entry, &mut out, &to).map_err(|error| match error {
+                Copy::Read(error) => broken(error),
+                Copy::Write(error) => error,
+            })?;
+            files += 1;
+            report("extract", files, 0);
+        } else if !matches!(kind, tar::EntryType::XGlobalHeader | tar::EntryType::XHeader) {
+            return Err(refused(format!("its entry `{}` is a link or something else than a file", path.display())));
+        }
+    }
+    let mut tops = std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
+    match (tops.next(), tops.next()) {
+        (Some(top), None) if top.path().is_dir() => {
+            std::fs::rename(top.path(), target).map_err(Error::io("rename", top.path()))
+        }
+        _ => Err(refused("it does not hold one folder".into())),
+    }
+}
+
+enum Copy {
+    Read(std::io::Error),
+    Write(Error),
+}
+
+/// `std::io::copy` that tells a damaged archive from a full disk.
+fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> std::result::Result<(), Copy> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = from.read(&mut buffer).map_err(Copy::Read)?;
+        if count == 0 {
+            return Ok(());
+        }
+        std::io::Write::write_all(to, &buffer[..count]).map_err(|error| Copy::Write(Error::io("write", path)(error)))?;
+    }
+}

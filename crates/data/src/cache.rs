@@ -1,0 +1,202 @@
+//! Every image decoded once: one file of RGB bytes that all runs map into memory.
+//!
+//! ```text
+//! pixels of image 0, pixels of image 1, ...   RGB, row by row
+//! trailer                                     JSON: fingerprint, sizes
+//! length of the trailer                       u64, little-endian
+//! magic                                       8 bytes
+//! ```
+//!
+//! The file's name holds a digest of the names, sizes and times of the image files, so it is made anew when one changes.
+//! The fingerprint in it is of names and contents, so it says the same on every machine.
+
+use crate::augment::Pixels;
+use crate::decode::decode;
+use crate::folder::Listing;
+use crate::{Error, Report, Result, Rgb};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"FACEOFF1";
+/// Images decoded between two writes.
+const CHUNK: usize = 256;
+/// Sets that would be larger are decoded anew each time an image is needed.
+const LARGEST_CACHE_BYTES: u64 = 8 << 30;
+
+#[derive(Serialize, Deserialize)]
+struct Trailer {
+    fingerprint: String,
+    /// Width and height of each image.
+    sizes: Vec<(u32, u32)>,
+}
+
+/// The decoded images of a data set, training images first.
+pub(crate) struct Store {
+    pub(crate) fingerprint: String,
+    place: Place,
+}
+
+enum Place {
+    Mapped {
+        map: Mmap,
+        /// Offset, width and height of each image.
+        images: Vec<(usize, u32, u32)>,
+    },
+    Files(Vec<PathBuf>),
+}
+
+impl Store {
+    /// Opens the cache of the images that `listing` names below `folder`, after making it if need be.
+    pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, report: Report) -> Result<Self> {
+        let ids: Vec<&str> = listing.train.iter().chain(&listing.val).map(|file| file.id.as_str()).collect();
+        let paths: Vec<PathBuf> = ids.iter().map(|id| folder.join(id)).collect();
+        let key = key(&ids, &paths)?;
+        let path = cache_dir.join("decoded").join(format!("{}.rgb", &key[..16]));
+        if let Some(store) = Self::map(&path, ids.len())? {
+            return Ok(store);
+        }
+        if estimated_bytes(&paths)? > LARGEST_CACHE_BYTES {
+            let fingerprint = fingerprint_of_files(&ids, &paths)?;
+            return Ok(Self { fingerprint, place: Place::Files(paths) });
+        }
+        build(&path, &ids, &paths, report)?;
+        Self::map(&path, ids.len())?.ok_or_else(|| {
+            let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
+            Error::Io { action: "use", path, source: damaged }
+        })
+    }
+
+    /// Hands an image to `use_it`.
+    pub(crate) fn with<R>(&self, index: usize, use_it: impl FnOnce(Pixels) -> R) -> Result<R> {
+        match &self.place {
+            Place::Mapped { map, images } => {
+                let (offset, width, height) = images[index];
+                let bytes = &map[offset..offset + (width * height * 3) as usize];
+                Ok(use_it(Pixels { width, height, bytes }))
+            }
+            Place::Files(paths) => Ok(use_it((&read(&paths[index])?.0).into())),
+        }
+    }
+
+    /// The cache at `path`, or `None` where there is none or it is not whole.
+    fn map(path: &Path, count: usize) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let map = map_read_only(&file).map_err(Error::io("map", path))?;
+        let Some((Trailer { fingerprint, sizes }, end)) = trailer(&map) else { return Ok(None) };
+        let mut offset = 0;
+        let mut images = Vec::with_capacity(count);
+        for (width, height) in sizes {
+            images.push((offset, width, height));
+            offset += (width * height * 3) as usize;
+        }
+        let whole = images.len() == count && offset == end;
+        Ok(whole.then_some(Self { fingerprint, place: Place::Mapped { map, images } }))
+    }
+}
+
+/// Maps a cache file.
+#[allow(unsafe_code)] // a map has no safe constructor
+fn map_read_only(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the bytes must not change while they are mapped. Cache files are written under a temporary name and
+    // renamed when whole, never opened for writing again, and removing one keeps the mapped bytes.
+    unsafe { Mmap::map(file) }
+}
+
+/// The trailer and where it begins.
+fn trailer(map: &[u8]) -> Option<(Trailer, usize)> {
+    let rest = map.strip_suffix(MAGIC)?;
+    let (rest, length) = rest.split_last_chunk::<8>()?;
+    let start = rest.len().checked_sub(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    Some((serde_json::from_slice(&rest[start..]).ok()?, start))
+}
+
+fn key(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
+    let mut digest = Sha256::new();
+    for (id, path) in ids.iter().zip(paths) {
+        let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+        let time = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        digest.update(format!("{id}\n{}\n{:?}\n", metadata.len(), time.map(|time| time.as_nanos())));
+    }
+    Ok(hex::encode(digest.finalize()))
+}
+
+/// Bytes that all images take decoded, as a sample of them tells.
+fn estimated_bytes(paths: &[PathBuf]) -> Result<u64> {
+    let sample: Vec<_> = paths.iter().step_by(paths.len().div_ceil(32)).collect();
+    let bytes: Vec<u64> =
+        sample.par_iter().map(|path| Ok(read(path)?.0.pixels.len() as u64)).collect::<Result<_>>()?;
+    Ok(bytes.iter().sum::<u64>() / sample.len() as u64 * paths.len() as u64)
+}
+
+/// Reads and decodes a file; the image and the digest of the file's bytes.
+fn read(path: &Path) -> Result<(Rgb, [u8; 32])> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let image = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem })?;
+    Ok((image, Sha256::digest(&bytes).into()))
+}
+
+/// What is wrong with the image at `path`, if anything.
+pub(crate) fn problem_with(path: &Path) -> Option<Error> {
+    read(path).err()
+}
+
+fn build(path: &Path, ids: &[&str], paths: &[PathBuf], report: Report) -> Result<()> {
+    // An image that cannot be decoded must come out as itself, not as a failed write.
+    let total = ids.len() as u64;
+    let mut failure = None;
+    let written = faceoff_runs::write_atomically(path, |out| {
+        let mut fingerprint = Sha256::new();
+        let mut sizes = Vec::with_capacity(ids.len());
+        for (ids, paths) in ids.chunks(CHUNK).zip(paths.chunks(CHUNK)) {
+            let images: Vec<_> = paths.par_iter().map(|path| read(path)).collect();
+            for (id, image) in ids.iter().zip(images) {
+                let (image, digest) = match image {
+                    Ok(image) => image,
+                    Err(error) => {
+                        let text = error.to_string();
+                        failure = Some(error);
+                        return Err(std::io::Error::other(text));
+                    }
+                };
+                add(&mut fingerprint, id, &digest);
+                out.write_all(&image.pixels)?;
+                sizes.push((image.width, image.height));
+            }
+            report("decode", sizes.len() as u64, total);
+        }
+        let trailer = Trailer { fingerprint: hex::encode(fingerprint.finalize()), sizes };
+        let trailer = serde_json::to_vec(&trailer)?;
+        out.write_all(&trailer)?;
+        out.write_all(&(trailer.len() as u64).to_le_bytes())?;
+        out.write_all(MAGIC)
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(written?),
+    }
+}
+
+fn fingerprint_of_files(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
+    let digests: Vec<[u8; 32]> = paths
+        .par_iter()
+        .map(|path| Ok(Sha256::digest(std::fs::read(path).map_err(Error::io("read", path))?).into()))
+        .collect::<Result<_>>()?;
+    let mut fingerprint = Sha256::new();
+    for (id, digest) in ids.iter().zip(&digests) {
+        add(&mut fingerprint, id, digest);
+    }
+    Ok(hex::encode(fingerprint.finalize()))
+}
+
+fn add(fingerprint: &mut Sha256, id: &str, digest: &[u8; 32]) {
+    fingerprint.update(id.as_bytes());
+    fingerprint.update([0]);
+    fingerprint.update(digest);
+}

@@ -1,0 +1,150 @@
+//! A download that goes on where it broke off, into a `.part` file, and is believed only after its md5.
+
+use crate::archive::md5_of;
+use crate::{Error, Report, Result};
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What is downloaded.
+#[derive(Debug, Clone)]
+pub struct Download {
+    /// Its address.
+    pub url: String,
+    /// The md5 that it must have, in hexadecimal.
+    pub md5: String,
+}
+
+/// How long to wait, and how often to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the connection, for the answer, and for each piece of it.
+    pub timeout: Duration,
+    /// Requests in a row that bring nothing new before giving up.
+    pub attempts: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(20), attempts: 4 }
+    }
+}
+
+/// Why a request ended before the end of the file.
+enum Interruption {
+    /// Another request may bring the rest.
+    Broken(String),
+    /// Another request would end alike.
+    Final(Error),
+}
+
+impl Download {
+    /// Downloads to `target`. What an earlier call left in `<target>.part` is kept and continued; a file with another
+    /// md5 is removed.
+    pub fn run(&self, target: &Path, patience: Patience, report: Report) -> Result<()> {
+        let part = part_of(target);
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
+        }
+        let agent = ureq::Agent::config_builder()
+            .timeout_connect(Some(patience.timeout))
+            .timeout_recv_response(Some(patience.timeout))
+            .timeout_per_read(Some(patience.timeout))
+            .http_status_as_error(false)
+            .build()
+            .new_agent();
+        let mut idle = 0;
+        loop {
+            let before = length(&part);
+            match self.request(&agent, &part, report) {
+                Ok(()) => break,
+                Err(Interruption::Final(error)) => return Err(error),
+                Err(Interruption::Broken(problem)) => {
+                    idle = if length(&part) > before { 0 } else { idle + 1 };
+                    if idle == patience.attempts {
+                        return Err(self.failed(problem));
+                    }
+                    std::thread::sleep(patience.timeout.min(Duration::from_secs(1)) * idle);
+                }
+            }
+        }
+        let found = md5_of(&part)?;
+        if found != self.md5 {
+            std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
+            return Err(Error::WrongFile { url: self.url.clone(), md5: self.md5.clone(), found });
+        }
+        std::fs::rename(&part, target).map_err(Error::io("rename", &part))
+    }
+
+    fn failed(&self, problem: impl ToString) -> Error {
+        Error::Download { url: self.url.clone(), md5: self.md5.clone(), problem: problem.to_string() }
+    }
+
+    /// One request for what is missing, appended to `part`. Ends well at the end of the file only.
+    fn request(
+        &self,
+        agent: &ureq::Agent,
+        part: &Path,
+        report: Report,
+    ) -> std::result::Result<(), Interruption> {
+        let begun = length(part);
+        let mut request = agent.get(&self.url);
+        if begun > 0 {
+            request = request.header("Range", format!("bytes={begun}-"));
+        }
+        let response = request.call().map_err(|error| Interruption::Broken(error.to_string()))?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let (start, total) = match response.status().as_u16() {
+            // Nothing was asked, or the server ignores ranges: from the beginning.
+            200 => (0, header("content-length").and_then(|text| text.parse::<u64>().ok())),
+            206 => match content_range(header("content-range").unwrap_or_default()) {
+                Some((start, total)) if start == begun => (start, total),
+                _ => return Err(Interruption::Final(self.failed("the server answers with another range than asked"))),
+            },
+            // All of it is there already; the md5 decides whether it is right.
+            416 => return Ok(()),
+            status @ (408 | 429 | 500..=599) => return Err(Interruption::Broken(format!("the server answers {status}"))),
+            status => return Err(Interruption::Final(self.failed(format!("the server answers {status}")))),
+        };
+        let disk = |error| Interruption::Final(Error::io("write", part)(error));
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(disk)?;
+        file.seek(SeekFrom::Start(start)).map_err(disk)?;
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; 1 << 16];
+        let mut done = start;
+        loop {
+            let count = body.read(&mut buffer).map_err(|error| Interruption::Broken(error.to_string()))?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count]).map_err(disk)?;
+            done += count as u64;
+            report("download", done, total.unwrap_or(0));
+        }
+        file.sync_all().map_err(disk)?;
+        match total {
+            Some(total) if done < total => {
+                Err(Interruption::Broken(format!("the connection broke off after {done} of {total} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `bytes 5-9/10` to (5, Some(10)).
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
+}
+
+fn part_of(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}

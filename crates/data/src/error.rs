@@ -1,0 +1,107 @@
+//! The errors of this crate: each carries the value or path, the rule and the remedy.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with images.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The download did not come through.
+    #[error(
+        "{url} cannot be downloaded: {problem}; fetch the file (md5 {md5}) elsewhere and pass it with --archive FILE, or pass a folder with --data DIR"
+    )]
+    Download {
+        /// The address.
+        url: String,
+        /// The published md5.
+        md5: String,
+        /// What happened.
+        problem: String,
+    },
+    /// The downloaded file is not the published one.
+    #[error(
+        "{url} gave a file with md5 {found} instead of {md5}; it was removed. Try again later, or pass a good file with --archive FILE"
+    )]
+    WrongFile {
+        /// The address.
+        url: String,
+        /// The published md5.
+        md5: String,
+        /// The md5 of what came.
+        found: String,
+    },
+    /// An archive that cannot be used.
+    #[error("archive {path}: {problem}; nothing was extracted. Get the archive again")]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A folder that is no data set.
+    #[error("{path}: {problem}; a data set has images in train/<class>/ and val/<class>/")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The files are not those of the data set's own list.
+    #[error("{path} does not hold the files that {list} lists: {problem}; extract the archive again")]
+    FileList {
+        /// The folder.
+        path: PathBuf,
+        /// The list.
+        list: String,
+        /// Counts per class, and examples.
+        problem: String,
+    },
+    /// An image that cannot be decoded.
+    #[error("image {path} cannot be decoded: {problem}; replace or remove the file")]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A setting that the data set cannot fulfil.
+    #[error("{key} = {value}: {rule}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Writing a file failed.
+    #[error(transparent)]
+    Runs(#[from] faceoff_runs::Error),
+}
+
+impl Error {
+    /// For `map_err`: the system's answer with what was tried on what.
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn folder(path: &Path, problem: impl ToString) -> Self {
+        Self::Folder { path: path.to_path_buf(), problem: problem.to_string() }
+    }
+
+    /// Whether the images could not be had at all, so that others may stand in: no download was possible.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Download { .. })
+    }
+}

@@ -1,0 +1,197 @@
+//! A folder of images: which files, which classes, which labels, and whether they are those of the data set's own list.
+
+use crate::{Error, Result};
+use faceoff_runs::SplitName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Imagewoof's list of all files, with noisy labels.
+pub(crate) const LIST: &str = "noisy_imagewoof.csv";
+
+/// Imagewoof's folders and the breeds they hold.
+const BREEDS: [(&str, &str); 10] = [
+    ("n02086240", "Shih-Tzu"),
+    ("n02087394", "Rhodesian ridgeback"),
+    ("n02088364", "beagle"),
+    ("n02089973", "English foxhound"),
+    ("n02093754", "Border terrier"),
+    ("n02096294", "Australian terrier"),
+    ("n02099601", "golden retriever"),
+    ("n02105641", "Old English sheepdog"),
+    ("n02111889", "Samoyed"),
+    ("n02115641", "dingo"),
+];
+
+/// One image file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Path relative to the data set's folder, with `/`.
+    pub(crate) id: String,
+    /// Index of its class.
+    pub(crate) label: u32,
+    /// Index of the class that the list's noisy column gives it; the same without noise.
+    pub(crate) noisy_label: u32,
+}
+
+/// What a folder holds.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Names of the class folders, sorted; a label is an index into them.
+    pub(crate) class_folders: Vec<String>,
+    /// Names of the classes for people.
+    pub(crate) class_names: Vec<String>,
+    /// Training images, sorted by path.
+    pub(crate) train: Vec<File>,
+    /// Validation images, sorted by path.
+    pub(crate) val: Vec<File>,
+}
+
+impl Listing {
+    pub(crate) fn split(&self, split: SplitName) -> &[File] {
+        match split {
+            SplitName::Train => &self.train,
+            SplitName::Val => &self.val,
+        }
+    }
+}
+
+/// Lists the images below `folder`, with training labels of `noise_percent` % noise.
+pub(crate) fn list(folder: &Path, noise_percent: u32) -> Result<Listing> {
+    let mut files = BTreeMap::new();
+    let mut classes = BTreeSet::new();
+    for split in SplitName::ALL {
+        let found = images_of(folder, split.as_str())?;
+        classes.extend(found.iter().map(|(class, _)| class.clone()));
+        files.insert(split.as_str(), found);
+    }
+    let class_folders: Vec<String> = classes.into_iter().collect();
+    for split in SplitName::ALL {
+        for class in &class_folders {
+            if !files[split.as_str()].iter().any(|(other, _)| other == class) {
+                return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
+            }
+        }
+    }
+    if class_folders.len() < 2 {
+        return Err(Error::folder(folder, format!("{} class is too few to tell apart", class_folders.len())));
+    }
+    let label = |class: &str| class_folders.iter().position(|other| other == class).map(|index| index as u32);
+    let of_split = |split: SplitName| -> Vec<File> {
+        let mut files: Vec<File> = files[split.as_str()]
+            .iter()
+            .map(|(class, name)| {
+                let label = label(class).expect("the class was collected from these files");
+                File { id: format!("{}/{class}/{name}", split.as_str()), label, noisy_label: label }
+            })
+            .collect();
+        files.sort_by(|a, b| a.id.cmp(&b.id));
+        files
+    };
+    let (mut train, val) = (of_split(SplitName::Train), of_split(SplitName::Val));
+
+    let list = folder.join(LIST);
+    if list.exists() {
+        let listed = read_list(&list, noise_percent)?;
+        compare(folder, &listed, train.iter().chain(&val))?;
+        for file in &mut train {
+            file.noisy_label = label(&listed[&file.id]).ok_or_else(|| Error::FileList {
+                path: folder.into(),
+                list: LIST.into(),
+                problem: format!("{} has the noisy label `{}`, which is no class", file.id, listed[&file.id]),
+            })?;
+        }
+    } else if noise_percent > 0 {
+        return Err(Error::Setting {
+            key: "data.label_noise_percent",
+            value: noise_percent.to_string(),
+            rule: format!("noisy labels come from {LIST}, which {} does not hold; set it to 0", folder.display()),
+        });
+    }
+    let name = |class: &String| {
+        BREEDS.iter().find(|(wnid, _)| wnid == class).map_or(class.clone(), |(_, breed)| breed.to_string())
+    };
+    let class_names = class_folders.iter().map(name).collect();
+    Ok(Listing { class_folders, class_names, train, val })
+}
+
+/// (class, file name) of every image of a split.
+fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
+    let root = folder.join(split);
+    if !root.is_dir() {
+        return Err(Error::folder(folder, format!("there is no folder {split}/")));
+    }
+    let mut images = Vec::new();
+    for entry in walkdir::WalkDir::new(&root).min_depth(2).max_depth(2).sort_by_file_name() {
+        let entry = entry.map_err(|error| Error::folder(&root, error))?;
+        let path = entry.path();
+        let is_image = path.extension().is_some_and(|extension| {
+            ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        });
+        if is_image {
+            let text = |part: Option<&std::ffi::OsStr>| {
+                part.and_then(|part| part.to_str()).map(String::from).ok_or_else(|| {
+                    Error::folder(&root, format!("{} is no valid UTF-8", path.display()))
+                })
+            };
+            images.push((text(path.parent().and_then(Path::file_name))?, text(path.file_name())?));
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::folder(&root, "there is no JPEG or PNG image in its class folders"));
+    }
+    Ok(images)
+}
+
+/// Path to noisy label, as the list has them.
+fn read_list(path: &Path, noise_percent: u32) -> Result<BTreeMap<String, String>> {
+    let broken = |problem: String| Error::FileList {
+        path: path.parent().unwrap_or(path).into(),
+        list: LIST.into(),
+        problem: format!("the list cannot be read ({problem})"),
+    };
+    let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
+    let headers = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
+    let column = |name: &str| {
+        headers.iter().position(|header| header == name).ok_or_else(|| broken(format!("it has no column `{name}`")))
+    };
+    let (id, label) = (column("path")?, column(&format!("noisy_labels_{noise_percent}"))?);
+    let mut listed = BTreeMap::new();
+    for row in reader.records() {
+        let row = row.map_err(|error| broken(error.to_string()))?;
+        listed.insert(row[id].to_string(), row[label].to_string());
+    }
+    Ok(listed)
+}
+
+/// The files that are there against those that are listed; counts per class on any difference.
+fn compare<'a>(
+    folder: &Path,
+    listed: &BTreeMap<String, String>,
+    files: impl Iterator<Item = &'a File>,
+) -> Result<()> {
+    let found: BTreeSet<&str> = files.map(|file| file.id.as_str()).collect();
+    let wanted: BTreeSet<&str> = listed.keys().map(String::as_str).collect();
+    if found == wanted {
+        return Ok(());
+    }
+    let mut counts: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+    for (index, ids) in [&found, &wanted].into_iter().enumerate() {
+        for id in ids {
+            counts.entry(id.rsplit_once('/').map_or("", |(class, _)| class)).or_default()[index] += 1;
+        }
+    }
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(_, [found, wanted])| found != wanted)
+        .map(|(class, [found, wanted])| format!("{class}: {found} of {wanted}"))
+        .collect();
+    let example = found.symmetric_difference(&wanted).next().copied().unwrap_or_default();
+    let problem = format!(
+        "{} files where {} are listed{}{}, e.g. {example}",
+        found.len(),
+        wanted.len(),
+        if counts.is_empty() { "" } else { "; per class " },
+        counts.join(", ")
+    );
+    Err(Error::FileList { path: folder.into(), list: LIST.into(), problem })
+}

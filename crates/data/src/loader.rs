@@ -1,0 +1,123 @@
+//! Batches made on background threads, in order, a few ahead of who takes them.
+
+use crate::augment::{Viewer, stream};
+use crate::cache::Store;
+use crate::{Error, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use faceoff_runs::AugmentationConfig;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Batches that a worker makes ahead.
+const AHEAD: usize = 2;
+/// More workers than this do not help: they share one memory.
+const MOST_WORKERS: usize = 8;
+
+/// Images and their labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// `(n, size, size, 3)`, RGB.
+    pub pixels: Vec<u8>,
+    /// Class of each image: the labels trained on in training, the true ones in evaluation.
+    pub labels: Vec<u32>,
+}
+
+/// One image on its way into batches.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    /// Its place in the store.
+    pub(crate) stored: usize,
+    /// Its name, which its random numbers depend on.
+    pub(crate) id: String,
+    pub(crate) label: u32,
+}
+
+/// What is made of the images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum View {
+    Train { seed: u64, epoch: usize },
+    Eval,
+}
+
+/// All that a worker needs.
+pub(crate) struct Job {
+    pub(crate) store: Arc<Store>,
+    /// In the order of the batches.
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) batch_size: usize,
+    pub(crate) view: View,
+    pub(crate) size_px: usize,
+    pub(crate) augmentation: AugmentationConfig,
+}
+
+/// The batches of one pass over a split. Dropping it ends its threads.
+pub struct Loader {
+    /// Worker w makes batches w, w + W, w + 2 W, ...: so they come in order without any sorting.
+    workers: Vec<Receiver<Result<Batch>>>,
+    next: usize,
+    batches: usize,
+    waited: Duration,
+}
+
+impl Loader {
+    pub(crate) fn start(job: Job) -> Result<Self> {
+        let batches = job.samples.len().div_ceil(job.batch_size);
+        let count = rayon::current_num_threads().clamp(1, MOST_WORKERS).min(batches.max(1));
+        let job = Arc::new(job);
+        let mut workers = Vec::with_capacity(count);
+        for worker in 0..count {
+            let (sender, receiver) = bounded(AHEAD);
+            let job = job.clone();
+            std::thread::Builder::new()
+                .name(format!("images {worker}"))
+                .spawn(move || work(&job, worker, count, batches, &sender))
+                .map_err(Error::io("start a thread for", "the images"))?;
+            workers.push(receiver);
+        }
+        Ok(Self { workers, next: 0, batches, waited: Duration::ZERO })
+    }
+
+    /// Seconds that the taker has waited for batches so far.
+    pub fn wait_seconds(&self) -> f64 {
+        self.waited.as_secs_f64()
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.batches {
+            return None;
+        }
+        let started = Instant::now();
+        let batch = self.workers[self.next % self.workers.len()].recv().expect("a worker makes all its batches");
+        self.waited += started.elapsed();
+        self.next = if batch.is_ok() { self.next + 1 } else { self.batches };
+        Some(batch)
+    }
+}
+
+fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sender<Result<Batch>>) {
+    let mut viewer = Viewer::new(job.size_px, &job.augmentation);
+    for batch in (worker..batches).step_by(workers) {
+        // Nobody takes batches any more once the loader is dropped.
+        if sender.send(make(job, batch, &mut viewer)).is_err() {
+            return;
+        }
+    }
+}
+
+fn make(job: &Job, batch: usize, viewer: &mut Viewer) -> Result<Batch> {
+    let end = job.samples.len().min((batch + 1) * job.batch_size);
+    let samples = &job.samples[batch * job.batch_size..end];
+    let bytes = job.size_px * job.size_px * 3;
+    let mut pixels = vec![0; samples.len() * bytes];
+    for (sample, out) in samples.iter().zip(pixels.chunks_exact_mut(bytes)) {
+        job.store.with(sample.stored, |image| match job.view {
+            View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &sample.id), out),
+            View::Eval => viewer.eval(image, out),
+        })?;
+    }
+    Ok(Batch { pixels, labels: samples.iter().map(|sample| sample.label).collect() })
+}
