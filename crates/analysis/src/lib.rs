@@ -4,14 +4,17 @@
 //! depend on the number of threads. Embeddings are `(points, dimensions)` f32 matrices, one row a point.
 
 pub mod accuracy;
-mod error;
-pub mod neighbors;
-mod products;
-pub mod verification;
-pub mod statistics;
-pub mod retrieval;
 pub mod calibration;
+pub mod clustering;
+mod error;
+pub mod geometry;
+pub mod neighbors;
 pub mod pca;
+pub mod probe;
+mod products;
+pub mod retrieval;
+pub mod statistics;
 pub mod tsne;
+pub mod verification;
 
 pub use error::{Error, Result};

@@ -26,8 +26,7 @@ pub(crate) fn check_unit_rows(embeddings: ArrayView2<'_, f32>) -> Result<()> {
     check_matrix("embeddings", embeddings)?;
     for row in embeddings.rows() {
         let norm = f64::from(row.dot(&row)).sqrt();
-        // Negated, so that an overflow to infinity or NaN fails too.
-        if !((norm - 1.0).abs() <= NORM_TOLERANCE) {
+        if !norm.is_finite() || (norm - 1.0).abs() > NORM_TOLERANCE {
             return Err(Error::OutOfRange {
                 name: "the norm of an embedding",
                 value: norm,
@@ -102,4 +101,54 @@ pub(crate) fn visit_pairs(
             }
         }
     }
+}
+
+/// Inner product in f64, in an order of summation that does not change.
+pub(crate) fn dot(row: &[f32], weights: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0_f64; LANES];
+    let (rows, weight_chunks) = (row.chunks_exact(LANES), weights.chunks_exact(LANES));
+    let rest: f64 =
+        rows.remainder().iter().zip(weight_chunks.remainder()).map(|(x, w)| f64::from(*x) * w).sum();
+    for (xs, ws) in rows.zip(weight_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(xs[lane]) * ws[lane];
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The classes that occur, rising, and each label's place among them.
+pub(crate) fn classes_of(labels: &[u32]) -> (Vec<u32>, Vec<usize>) {
+    let mut classes = labels.to_vec();
+    classes.sort_unstable();
+    classes.dedup();
+    let places = labels.iter().map(|label| classes.partition_point(|class| class < label)).collect();
+    (classes, places)
+}
+
+/// Sum of the rows of each class, each row divided by its norm, (classes, D) row by row; and the number of rows of each class.
+///
+/// Divided in f64, so that a point's cosine with itself is 1 to all digits.
+pub(crate) fn class_sums(
+    rows: &[f32],
+    dims: usize,
+    places: &[usize],
+    classes: usize,
+) -> (Vec<Vec<f64>>, Vec<usize>) {
+    let mut sums = vec![vec![0.0; dims]; classes];
+    let mut counts = vec![0; classes];
+    for (row, &class) in rows.chunks_exact(dims).zip(places) {
+        let scale = 1.0 / norm(row);
+        for (sum, &value) in sums[class].iter_mut().zip(row) {
+            *sum += scale * f64::from(value);
+        }
+        counts[class] += 1;
+    }
+    (sums, counts)
+}
+
+/// Euclidean norm in f64.
+pub(crate) fn norm(row: &[f32]) -> f64 {
+    row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }

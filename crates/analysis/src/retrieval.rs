@@ -108,7 +108,8 @@ fn rank_all(
                 .map(|query| {
                     let label = query_labels[first + query];
                     let own = leave_one_out.then_some(first + query);
-                    let same_class = class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
+                    let same_class =
+                        class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
                     rank(&cosines[query * width..], index_labels, label, own, same_class, &mut keys)
                 })
                 .collect::<Vec<_>>()

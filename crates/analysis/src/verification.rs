@@ -109,10 +109,10 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     }
     let (p, m) = (positive_pairs as f64, negative_pairs as f64);
 
-    let allowed = |far: f64| (far * m) as u64;
+    let within = |negatives: u64, far: f64| negatives as f64 / m <= far;
     let mut roc_far: Vec<f64> = (0..=240).map(|i| 10_f64.powf(f64::from(i - 240) / 40.0)).collect();
     roc_far.extend((1..100).map(|i| f64::from(i) / 100.0));
-    roc_far.retain(|&far| far * m >= 1.0);
+    roc_far.retain(|&far| within(1, far));
     roc_far.push(0.0);
     roc_far.sort_unstable_by(f64::total_cmp);
 
@@ -120,7 +120,7 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     let (mut area, mut tied) = (0.0_f64, 0.0_f64);
     let mut eer = None;
     let mut tar_at_far = [0_u64; FAR.len()];
-    let mut roc: Vec<(f64, f64)> = Vec::with_capacity(roc_far.len() + 1);
+    let mut roc: Vec<(f64, f64)> = Vec::with_capacity(roc_far.len());
     for bin in (0..BINS).rev() {
         if positive[bin] == 0 && negative[bin] == 0 {
             continue;
@@ -132,11 +132,11 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
         tied += negative[bin] as f64 * positive[bin] as f64;
 
         for (tar, far) in tar_at_far.iter_mut().zip(FAR) {
-            if accepted_negative <= allowed(far) {
+            if within(accepted_negative, far) {
                 *tar = accepted_positive;
             }
         }
-        while roc.len() < roc_far.len() && accepted_negative > allowed(roc_far[roc.len()]) {
+        while roc.len() < roc_far.len() && !within(accepted_negative, roc_far[roc.len()]) {
             roc.push((roc_far[roc.len()], before_positive as f64 / p));
         }
         // FAR + TAR - 1 rises from -1 to 1 along the ROC.
@@ -151,12 +151,9 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     for &far in &roc_far[roc.len()..] {
         roc.push((far, 1.0));
     }
-    if roc.last() != Some(&(1.0, 1.0)) {
-        roc.push((1.0, 1.0));
-    }
     let mut at_far = [None; FAR.len()];
     for ((slot, tar), far) in at_far.iter_mut().zip(tar_at_far).zip(FAR) {
-        *slot = (far * m >= 1.0).then_some(tar as f64 / p);
+        *slot = within(1, far).then_some(tar as f64 / p);
     }
     Ok(Verification {
         positive_pairs,

@@ -1,0 +1,333 @@
+//! Geometry: how classes and points spread over the sphere.
+
+use faer::{Mat, Side};
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, check_lengths};
+use crate::products::{
+    LEFT_BLOCK, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm, visit_pairs,
+};
+
+/// Angles between class centres.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CenterAngles {
+    /// The classes that occur, rising.
+    pub classes: Vec<u32>,
+    /// (classes, classes) angles in degrees between the means of the classes' embeddings; 0 on the diagonal.
+    pub degrees: Array2<f64>,
+}
+
+/// Angles between the means of the classes of unit rows (N, D).
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length; a class whose embeddings cancel out.
+pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<CenterAngles> {
+    check_embeddings(embeddings, labels)?;
+    let (classes, directions) = directions(embeddings, labels)?;
+    let degrees = Array2::from_shape_fn((classes.len(), classes.len()), |(i, j)| {
+        if i == j { 0.0 } else { inner(&directions[i], &directions[j]).clamp(-1.0, 1.0).acos().to_degrees() }
+    });
+    Ok(CenterAngles { classes, degrees })
+}
+
+/// The class of each query's nearest class centre by cosine, centres being the mean directions of `index`; the lower class of equally near
+/// ones. Its accuracy is that of the nearest-centre classifier; its agreement with the head's predictions is neural collapse's NC4.
+///
+/// # Errors
+/// As [`center_angles`]; different dimensions.
+pub fn nearest_center_predictions(
+    index: ArrayView2<'_, f32>,
+    index_labels: &[u32],
+    queries: ArrayView2<'_, f32>,
+) -> Result<Vec<u32>> {
+    check_embeddings(index, index_labels)?;
+    check_unit_rows(queries)?;
+    check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
+    let (classes, directions) = directions(index, index_labels)?;
+    Ok(contiguous(queries)
+        .par_chunks_exact(queries.ncols())
+        .map(|row| {
+            let mut best = (f64::NEG_INFINITY, 0);
+            for (class, direction) in directions.iter().enumerate() {
+                let cosine = dot(row, direction);
+                if cosine > best.0 {
+                    best = (cosine, class);
+                }
+            }
+            classes[best.1]
+        })
+        .collect())
+}
+
+fn directions(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(Vec<u32>, Vec<Vec<f64>>)> {
+    let (classes, mut means) = class_means(embeddings, labels);
+    for (mean, class) in means.iter_mut().zip(&classes) {
+        let norm = inner(mean, mean).sqrt();
+        if norm < 1e-6 {
+            return Err(Error::Undefined {
+                what: "the direction of a class",
+                rule: format!("the embeddings of class {class} cancel out, their mean has length {norm:e}"),
+                remedy: "leave the class out",
+            });
+        }
+        mean.iter_mut().for_each(|v| *v /= norm);
+    }
+    Ok((classes, means))
+}
+
+fn class_means(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> (Vec<u32>, Vec<Vec<f64>>) {
+    let (classes, places) = classes_of(labels);
+    let (mut sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len());
+    for (sum, &count) in sums.iter_mut().zip(&counts) {
+        sum.iter_mut().for_each(|v| *v /= count as f64);
+    }
+    (classes, sums)
+}
+
+fn inner(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Alignment: mean of |x - y|^2 over all pairs of one class, in [0, 4]; lower is better. Wang and Isola, arXiv:2005.10242, eq. 5 with
+/// alpha = 2.
+///
+/// Exact in O(N D): the squared distances of a class add up to n sum |x|^2 - |sum x|^2.
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length; no class with two members.
+pub fn alignment(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
+    check_embeddings(embeddings, labels)?;
+    let (classes, places) = classes_of(labels);
+    let (sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len());
+    let (mut squares, mut pairs) = (0.0, 0.0);
+    for (sum, &count) in sums.iter().zip(&counts) {
+        let count = count as f64;
+        squares += (count * count - inner(sum, sum)).max(0.0);
+        pairs += 0.5 * count * (count - 1.0);
+    }
+    if pairs == 0.0 {
+        return Err(Error::Undefined {
+            what: "alignment",
+            rule: "a class with two members is needed".into(),
+            remedy: "pass a split with several images a class",
+        });
+    }
+    Ok(squares / pairs)
+}
+
+/// Uniformity: ln of the mean of exp(-2 |x - y|^2) over all pairs of points, in [-8, 0]; lower is better. Wang and Isola,
+/// arXiv:2005.10242, eq. 6 with t = 2.
+///
+/// # Errors
+/// Empty input, NaN or infinity, a row that has not unit length; one point only.
+pub fn uniformity(embeddings: ArrayView2<'_, f32>) -> Result<f64> {
+    check_unit_rows(embeddings)?;
+    let points = embeddings.nrows();
+    if points < 2 {
+        return Err(Error::Undefined {
+            what: "uniformity",
+            rule: "two points or more are needed".into(),
+            remedy: "pass the whole split",
+        });
+    }
+    let rows = contiguous(embeddings);
+    // A sum for each block, added up in their order: the same for any number of threads.
+    let sums: Vec<f64> = (0..points.div_ceil(LEFT_BLOCK))
+        .into_par_iter()
+        .map(|block| {
+            let mut sum = 0.0;
+            visit_pairs(&rows, block * LEFT_BLOCK, embeddings.ncols(), |_, _, cosine| {
+                sum += (-4.0 * (1.0 - f64::from(cosine.min(1.0)))).exp();
+            });
+            sum
+        })
+        .collect();
+    let pairs = 0.5 * points as f64 * (points - 1) as f64;
+    Ok((sums.iter().sum::<f64>() / pairs).ln())
+}
+
+/// How far classes have collapsed to the corners of a simplex. All four are 0 at full collapse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NeuralCollapse {
+    /// NC1, variability within classes: tr(S_W pinv(S_B)) / C.
+    pub within_over_between: f64,
+    /// NC2, equal norms: standard deviation over mean of the norms of the centred class means.
+    pub equinorm: f64,
+    /// NC2, equal angles: standard deviation of the cosines between centred class means.
+    pub equiangularity: f64,
+    /// NC2, largest angles: mean of abs(cosine + 1 / (C - 1)) of centred class means.
+    pub maximal_angle: f64,
+}
+
+/// Neural collapse of unit rows (N, D): Papyan, Han and Donoho, PNAS 117, 2020 (arXiv:2008.08186).
+///
+/// Every class weighs the same: with class means m_c, m = mean of m_c, S_B = (1/C) sum (m_c - m)(m_c - m)^T and
+/// S_W = (1/C) sum over classes of the mean over the class of (x - m_c)(x - m_c)^T, which is Papyan's S_W where classes have equal size. Eigenvalues of
+/// S_B below 1e-10 of the largest count as 0.
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or a class mean that is the mean of all.
+pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<NeuralCollapse> {
+    check_embeddings(embeddings, labels)?;
+    let (classes, means) = class_means(embeddings, labels);
+    let count = classes.len();
+    let undefined = |rule: String| Error::Undefined {
+        what: "neural collapse",
+        rule,
+        remedy: "pass a split with several classes that differ",
+    };
+    if count < 2 {
+        return Err(undefined("two classes or more are needed".into()));
+    }
+    let dims = embeddings.ncols();
+    let center: Vec<f64> =
+        (0..dims).map(|d| means.iter().map(|m| m[d]).sum::<f64>() / count as f64).collect();
+    let centred: Vec<Vec<f64>> =
+        means.iter().map(|mean| mean.iter().zip(&center).map(|(m, c)| m - c).collect()).collect();
+    let norms: Vec<f64> = centred.iter().map(|m| inner(m, m).sqrt()).collect();
+    if let Some(place) = norms.iter().position(|&norm| norm < 1e-9) {
+        return Err(undefined(format!("the mean of class {} is the mean of all classes", classes[place])));
+    }
+    let gram = Mat::from_fn(count, count, |i, j| inner(&centred[i], &centred[j]));
+    let mut cosines = Vec::with_capacity(count * (count - 1) / 2);
+    for i in 0..count {
+        for j in i + 1..count {
+            cosines.push(gram[(i, j)] / norms[i] / norms[j]);
+        }
+    }
+    let ideal = -1.0 / (count as f64 - 1.0);
+    let maximal_angle =
+        cosines.iter().map(|cosine| (cosine - ideal).abs()).sum::<f64>() / cosines.len() as f64;
+    let (mean_norm, sd_norm) = mean_and_sd(&norms);
+    Ok(NeuralCollapse {
+        within_over_between: within_over_between(embeddings, labels, &classes, &means, &centred, &gram)?,
+        equinorm: sd_norm / mean_norm,
+        equiangularity: mean_and_sd(&cosines).1,
+        maximal_angle,
+    })
+}
+
+/// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centred means as rows, S_B has the eigenvectors u = M^T v / sqrt(C l) and
+/// the same eigenvalues, so tr(S_W pinv(S_B)) = sum over l of the mean over S_W's points of (u (x - m_c))^2 / l: no D x D matrix.
+fn within_over_between(
+    embeddings: ArrayView2<'_, f32>,
+    labels: &[u32],
+    classes: &[u32],
+    means: &[Vec<f64>],
+    centred: &[Vec<f64>],
+    gram: &Mat<f64>,
+) -> Result<f64> {
+    let count = classes.len();
+    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|error| Error::Library {
+        library: "faer",
+        reason: format!("eigenvalues of class means: {error:?}"),
+    })?;
+    let eigenvalue = |k: usize| eigen.S()[k] / count as f64;
+    let largest = (0..count).map(eigenvalue).fold(0.0, f64::max);
+    let kept: Vec<usize> = (0..count).filter(|&k| eigenvalue(k) > 1e-10 * largest).collect();
+    let directions: Vec<Vec<f64>> = kept
+        .iter()
+        .map(|&k| {
+            let scale = 1.0 / (count as f64 * eigenvalue(k)).sqrt();
+            let mut direction = vec![0.0; means[0].len()];
+            for (class, mean) in centred.iter().enumerate() {
+                let weight = scale * eigen.U()[(class, k)];
+                direction.iter_mut().zip(mean).for_each(|(d, m)| *d += weight * m);
+            }
+            direction
+        })
+        .collect();
+    let (_, places) = classes_of(labels);
+    let projected_means: Vec<Vec<f64>> =
+        means.iter().map(|mean| directions.iter().map(|u| inner(u, mean)).collect()).collect();
+    let rows = contiguous(embeddings);
+    let per_point: Vec<f64> = rows
+        .par_chunks_exact(embeddings.ncols())
+        .zip(&places)
+        .map(|(row, &class)| {
+            let norm = norm(row);
+            let terms = kept.iter().zip(&directions).zip(&projected_means[class]);
+            terms.map(|((&k, u), mean)| (dot(row, u) / norm - mean).powi(2) / eigenvalue(k)).sum()
+        })
+        .collect();
+    let (mut sums, mut counts) = (vec![0.0; count], vec![0.0; count]);
+    for (value, &class) in per_point.iter().zip(&places) {
+        sums[class] += value;
+        counts[class] += 1.0;
+    }
+    let trace = sums.iter().zip(&counts).map(|(sum, n)| sum / n).sum::<f64>() / count as f64;
+    Ok(trace / count as f64)
+}
+
+/// Of a whole population: divided by n.
+fn mean_and_sd(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt())
+}
+
+/// Effective rank, exp of the entropy of s_k / sum s, s the singular values of the centred embeddings (Roy and Vetterli, EUSIPCO 2007): between 1 and the
+/// number of dimensions. `eigenvalues`: all variances of the principal components, in any order; s is their root, up to a factor that cancels out.
+///
+/// # Errors
+/// No values, NaN or infinity, values below 0 (beyond rounding), no variance at all.
+pub fn effective_rank(eigenvalues: &[f64]) -> Result<f64> {
+    let total = total_variance(eigenvalues)?;
+    let singular: Vec<f64> = eigenvalues.iter().map(|v| (v.max(0.0) / total).sqrt()).collect();
+    let sum: f64 = singular.iter().sum();
+    let shares = singular.iter().map(|s| s / sum).filter(|&share| share > 0.0);
+    Ok(shares.map(|share| -share * share.ln()).sum::<f64>().exp())
+}
+
+/// The smallest number of principal components that hold `share` of the variance. `eigenvalues`: all variances, falling.
+///
+/// # Errors
+/// As [`effective_rank`]; a share outside (0, 1].
+pub fn components_for_variance(eigenvalues: &[f64], share: f64) -> Result<usize> {
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(Error::OutOfRange {
+            name: "the share of variance",
+            value: share,
+            rule: "it must be above 0 and at most 1".into(),
+            remedy: "0.95 is customary",
+        });
+    }
+    let total = total_variance(eigenvalues)?;
+    let mut sum = 0.0;
+    for (place, &value) in eigenvalues.iter().enumerate() {
+        sum += value.max(0.0);
+        // Rounding must not ask for a component without variance.
+        if sum >= share * total * (1.0 - 1e-12) {
+            return Ok(place + 1);
+        }
+    }
+    Ok(eigenvalues.len())
+}
+
+fn total_variance(eigenvalues: &[f64]) -> Result<f64> {
+    if eigenvalues.is_empty() {
+        return Err(Error::Empty { what: "eigenvalues" });
+    }
+    if let Some(row) = eigenvalues.iter().position(|v| !v.is_finite()) {
+        return Err(Error::NotFinite { what: "eigenvalues", row, column: 0, value: eigenvalues[row] });
+    }
+    let total: f64 = eigenvalues.iter().map(|v| v.max(0.0)).sum();
+    let lowest = eigenvalues.iter().copied().fold(f64::INFINITY, f64::min);
+    if lowest < -1e-6 * total || lowest < 0.0 && total == 0.0 {
+        return Err(Error::OutOfRange {
+            name: "an eigenvalue",
+            value: lowest,
+            rule: "a variance is at least 0".into(),
+            remedy: "pass the eigenvalues of a covariance",
+        });
+    }
+    if total == 0.0 {
+        return Err(Error::Undefined {
+            what: "the spectrum of variance",
+            rule: "all eigenvalues are 0: all embeddings are equal".into(),
+            remedy: "look for a collapsed encoder",
+        });
+    }
+    Ok(total)
+}

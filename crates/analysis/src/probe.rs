@@ -1,0 +1,271 @@
+//! Linear probe: what a linear classifier reads from frozen embeddings.
+//!
+//! Multinomial logistic regression with an L2 penalty on the weights and none on the intercepts, as scikit-learn's
+//! `LogisticRegression(C=1)`: minimise over W (C, D) and b (C)
+//!
+//! f(W, b) = sum over points of -ln softmax(W x + b)\[label\] + |W|^2 / 2.
+//!
+//! f is convex; L-BFGS (Nocedal 1980; Nocedal and Wright, Numerical Optimization, algorithm 7.5) with a full batch and a backtracking line
+//! search finds its minimum. Sums over points run over fixed blocks in a fixed order.
+
+use std::collections::VecDeque;
+
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result, check_lengths, check_matrix};
+use crate::products::{check_embeddings, classes_of, contiguous};
+
+/// Points of one task.
+const BLOCK: usize = 256;
+/// Pairs of steps and gradient changes that L-BFGS remembers.
+const MEMORY: usize = 20;
+/// The search ends when no component of the gradient of f / N exceeds this.
+const TOLERANCE: f64 = 1e-8;
+/// No search of a convex function of this kind comes near it.
+const MAX_ITERATIONS: usize = 5000;
+
+/// A fitted linear classifier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearProbe {
+    /// The classes that the training labels hold, rising.
+    pub classes: Vec<u32>,
+    /// (classes, D).
+    pub weights: Array2<f64>,
+    /// One a class; they add up to 0.
+    pub intercepts: Vec<f64>,
+    /// Steps taken.
+    pub iterations: usize,
+}
+
+/// How well a probe reads embeddings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeScore {
+    /// Fraction of points whose class gets the highest probability.
+    pub accuracy: f64,
+    /// Mean of -ln(probability of the label) in nats; infinite if a label is a class that the training labels lack.
+    pub log_loss: f64,
+}
+
+impl LinearProbe {
+    /// Fits `embeddings` (N, D), rows of unit length.
+    ///
+    /// # Errors
+    /// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only.
+    pub fn fit(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Self> {
+        check_embeddings(embeddings, labels)?;
+        let (classes, places) = classes_of(labels);
+        if classes.len() < 2 {
+            return Err(Error::Undefined {
+                what: "a linear probe",
+                rule: "two classes or more are needed".into(),
+                remedy: "pass a split with several classes",
+            });
+        }
+        let dims = embeddings.ncols();
+        let rows = contiguous(embeddings);
+        let objective = Objective { rows: &rows, dims, places: &places, classes: classes.len() };
+        let (parameters, iterations) = minimise(&objective);
+        let weights = parameters.iter().enumerate().filter(|(at, _)| at % (dims + 1) < dims).map(|(_, v)| *v);
+        Ok(Self {
+            weights: Array2::from_shape_vec((classes.len(), dims), weights.collect()).expect("classes x D"),
+            intercepts: parameters.iter().skip(dims).step_by(dims + 1).copied().collect(),
+            classes,
+            iterations,
+        })
+    }
+
+    /// Probabilities (N, classes) of embeddings (N, D).
+    ///
+    /// # Errors
+    /// Empty input, NaN or infinity, another D than the probe was fitted on.
+    pub fn probabilities(&self, embeddings: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
+        check_matrix("embeddings", embeddings)?;
+        check_lengths(
+            "a row of the embeddings",
+            embeddings.ncols(),
+            "a row of the weights",
+            self.weights.ncols(),
+        )?;
+        let mut probabilities = embeddings.mapv(f64::from).dot(&self.weights.t());
+        for mut row in probabilities.rows_mut() {
+            row.iter_mut().zip(&self.intercepts).for_each(|(logit, intercept)| *logit += intercept);
+            softmax(row.as_slice_mut().expect("standard layout"));
+        }
+        Ok(probabilities)
+    }
+
+    /// Accuracy and loss on `embeddings` (N, D) with their labels.
+    ///
+    /// # Errors
+    /// As [`LinearProbe::probabilities`]; different lengths.
+    pub fn evaluate(&self, embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<ProbeScore> {
+        check_lengths("embeddings", embeddings.nrows(), "labels", labels.len())?;
+        let probabilities = self.probabilities(embeddings)?;
+        let (mut right, mut loss) = (0, 0.0);
+        for (row, label) in probabilities.rows().into_iter().zip(labels) {
+            let mut best = 0;
+            for class in 1..row.len() {
+                if row[class] > row[best] {
+                    best = class;
+                }
+            }
+            right += usize::from(self.classes[best] == *label);
+            loss += match self.classes.binary_search(label) {
+                Ok(place) => -row[place].ln(),
+                Err(_) => f64::INFINITY,
+            };
+        }
+        let points = labels.len() as f64;
+        Ok(ProbeScore { accuracy: right as f64 / points, log_loss: loss / points })
+    }
+}
+
+/// Logits to probabilities; returns ln of the sum of exp.
+fn softmax(logits: &mut [f64]) -> f64 {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut sum = 0.0;
+    for logit in logits.iter_mut() {
+        *logit = (*logit - highest).exp();
+        sum += *logit;
+    }
+    logits.iter_mut().for_each(|value| *value /= sum);
+    highest + sum.ln()
+}
+
+/// f / N as a function of its parameters: a class after the other, each its D weights and its intercept.
+struct Objective<'a> {
+    rows: &'a [f32],
+    dims: usize,
+    places: &'a [usize],
+    classes: usize,
+}
+
+impl Objective<'_> {
+    /// The value; the gradient goes to `gradient`.
+    fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+        let (width, points) = (self.dims + 1, self.places.len() as f64);
+        let parts: Vec<(f64, Vec<f64>)> = self
+            .rows
+            .par_chunks(BLOCK * self.dims)
+            .zip(self.places.par_chunks(BLOCK))
+            .map(|(rows, places)| {
+                // With a column of ones for the intercepts.
+                let mut extended = Vec::with_capacity(places.len() * width);
+                for row in rows.chunks_exact(self.dims) {
+                    extended.extend(row.iter().map(|&v| f64::from(v)));
+                    extended.push(1.0);
+                }
+                let extended = MatRef::from_row_major_slice(&extended, places.len(), width);
+                let mut residuals = vec![0.0; places.len() * self.classes];
+                let weights = MatRef::from_row_major_slice(parameters, self.classes, width);
+                matmul(
+                    MatMut::from_row_major_slice_mut(&mut residuals, places.len(), self.classes),
+                    Accum::Replace,
+                    extended,
+                    weights.transpose(),
+                    1.0,
+                    Par::Seq,
+                );
+                let mut loss = 0.0;
+                for (residual, &place) in residuals.chunks_exact_mut(self.classes).zip(places) {
+                    let logit = residual[place];
+                    loss += softmax(residual) - logit;
+                    residual[place] -= 1.0;
+                }
+                let mut gradient = vec![0.0; self.classes * width];
+                matmul(
+                    MatMut::from_row_major_slice_mut(&mut gradient, self.classes, width),
+                    Accum::Replace,
+                    MatRef::from_row_major_slice(&residuals, places.len(), self.classes).transpose(),
+                    extended,
+                    1.0,
+                    Par::Seq,
+                );
+                (loss, gradient)
+            })
+            .collect();
+        let mut value = 0.0;
+        gradient.fill(0.0);
+        for (loss, part) in &parts {
+            value += loss;
+            gradient.iter_mut().zip(part).for_each(|(sum, g)| *sum += g);
+        }
+        for (at, (gradient, &parameter)) in gradient.iter_mut().zip(parameters).enumerate() {
+            if at % width < self.dims {
+                value += 0.5 * parameter * parameter;
+                *gradient += parameter;
+            }
+            *gradient /= points;
+        }
+        value / points
+    }
+}
+
+fn minimise(objective: &Objective<'_>) -> (Vec<f64>, usize) {
+    let size = objective.classes * (objective.dims + 1);
+    let mut parameters = vec![0.0; size];
+    let mut gradient = vec![0.0; size];
+    let mut value = objective.evaluate(&parameters, &mut gradient);
+    let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
+    for iteration in 0..MAX_ITERATIONS {
+        if gradient.iter().all(|g| g.abs() <= TOLERANCE) {
+            return (parameters, iteration);
+        }
+        let direction = descent(&gradient, &memory);
+        let slope = inner(&gradient, &direction);
+        let mut next = vec![0.0; size];
+        let mut next_gradient = vec![0.0; size];
+        let mut step = 1.0;
+        let next_value = loop {
+            for at in 0..size {
+                next[at] = parameters[at] + step * direction[at];
+            }
+            let next_value = objective.evaluate(&next, &mut next_gradient);
+            // Near the minimum a right step changes f by less than its rounding.
+            if next_value <= value + 1e-4 * step * slope + 4.0 * f64::EPSILON * value.abs() {
+                break next_value;
+            }
+            step *= 0.5;
+            // No point this near is lower: the minimum is as near as f64 can tell.
+            if step < 1e-10 {
+                return (parameters, iteration);
+            }
+        };
+        let moved: Vec<f64> = next.iter().zip(&parameters).map(|(a, b)| a - b).collect();
+        let turned: Vec<f64> = next_gradient.iter().zip(&gradient).map(|(a, b)| a - b).collect();
+        let curvature = inner(&moved, &turned);
+        if curvature > 0.0 {
+            if memory.len() == MEMORY {
+                memory.pop_front();
+            }
+            memory.push_back((moved, turned, 1.0 / curvature));
+        }
+        (parameters, gradient, value) = (next, next_gradient, next_value);
+    }
+    (parameters, MAX_ITERATIONS)
+}
+
+/// The two-loop recursion.
+fn descent(gradient: &[f64], memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec<f64> {
+    let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
+    let mut factors = vec![0.0; memory.len()];
+    for (at, (moved, turned, inverse)) in memory.iter().enumerate().rev() {
+        factors[at] = inverse * inner(moved, &direction);
+        direction.iter_mut().zip(turned).for_each(|(d, t)| *d -= factors[at] * t);
+    }
+    if let Some((_, turned, inverse)) = memory.back() {
+        let scale = 1.0 / (inverse * inner(turned, turned));
+        direction.iter_mut().for_each(|d| *d *= scale);
+    }
+    for (at, (moved, turned, inverse)) in memory.iter().enumerate() {
+        let correction = factors[at] - inverse * inner(turned, &direction);
+        direction.iter_mut().zip(moved).for_each(|(d, m)| *d += correction * m);
+    }
+    direction
+}
+
+fn inner(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

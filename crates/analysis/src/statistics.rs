@@ -1,0 +1,361 @@
+//! Statistics of accuracies and other measures over seeds and over images.
+//!
+//! Seeds are paired: with one seed every head sees the same start of the encoder and the same order of images, so heads are compared by
+//! their differences within a seed. All tests are two-sided unless their name says otherwise.
+
+use ndarray::ArrayView2;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use statrs::distribution::{ChiSquared, ContinuousCDF, Normal, StudentsT};
+use statrs::function::gamma::ln_gamma;
+
+use crate::error::{Error, Result, check_lengths};
+
+/// The level of all tests: 5 %.
+pub const ALPHA: f64 = 0.05;
+/// The power that [`seeds_needed`] asks for: 80 %.
+pub const POWER: f64 = 0.8;
+/// Resamples of a bootstrap interval.
+pub const BOOTSTRAP_RESAMPLES: usize = 2000;
+/// What one paired difference of accuracies is taken to scatter where a single seed shows no scatter: 1 percentage point. An accuracy near
+/// 0.75 on 3,929 images has a binomial standard deviation of 0.7 points; the difference of two heads on the same images has about as much
+/// again from the seeds of training, less what both share.
+pub const ASSUMED_SD: f64 = 0.01;
+
+/// An interval that holds both ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// A sample's mean and scatter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Size of the sample.
+    pub n: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation with n - 1; `None` for one value.
+    pub sd: Option<f64>,
+    /// 95 % interval of the mean, mean +- t(0.975, n - 1) sd / sqrt(n); `None` for one value.
+    pub interval: Option<Interval>,
+}
+
+/// Mean, standard deviation and 95 % t interval.
+///
+/// # Errors
+/// No values, NaN or infinity.
+pub fn summary(values: &[f64]) -> Result<Summary> {
+    check_finite("values", values)?;
+    let n = values.len();
+    let mean = mean(values);
+    let sd =
+        (n > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
+    let interval = sd.map(|sd| {
+        let half_width = t_quantile(1.0 - ALPHA / 2.0, n - 1) * sd / (n as f64).sqrt();
+        Interval { low: mean - half_width, high: mean + half_width }
+    });
+    Ok(Summary { n, mean, sd, interval })
+}
+
+fn check_finite(what: &'static str, values: &[f64]) -> Result<()> {
+    if values.is_empty() {
+        return Err(Error::Empty { what });
+    }
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(row) => Err(Error::NotFinite { what, row, column: 0, value: values[row] }),
+        None => Ok(()),
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn t_distribution(degrees: usize) -> StudentsT {
+    StudentsT::new(0.0, 1.0, degrees as f64).expect("at least one degree of freedom")
+}
+
+/// The quantile above 0.5 of Student's t.
+fn t_quantile(probability: f64, degrees: usize) -> f64 {
+    let distribution = t_distribution(degrees);
+    // The library's inverse is good to some 1e-8; bisection about it to all digits.
+    let guess = distribution.inverse_cdf(probability);
+    let (mut low, mut high) = (0.9 * guess, 1.1 * guess);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if distribution.cdf(middle) < probability { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+/// 95 % percentile bootstrap interval of an accuracy over images (Efron, Annals of Statistics 1979): [`BOOTSTRAP_RESAMPLES`] times as many
+/// images are drawn with replacement as there are, and the 2.5 % and 97.5 % quantiles (linear between order statistics) of the accuracies
+/// are taken. It covers the choice of images, not that of the seed of training. One image, or all right or all wrong, gives an interval
+/// of no width.
+///
+/// # Errors
+/// No images.
+pub fn bootstrap_accuracy(right: &[bool], seed: u64) -> Result<Interval> {
+    if right.is_empty() {
+        return Err(Error::Empty { what: "right" });
+    }
+    let images = u32::try_from(right.len()).map_err(|_| Error::OutOfRange {
+        name: "the number of images",
+        value: right.len() as f64,
+        rule: "it must be below 2^32".into(),
+        remedy: "resample a part of them",
+    })?;
+    let mut accuracies: Vec<f64> = (0..BOOTSTRAP_RESAMPLES)
+        .into_par_iter()
+        .map(|resample| {
+            // A stream each: the result is a function of seed and resample alone.
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(resample as u64);
+            let hits = (0..images).filter(|_| right[rng.random_range(0..images) as usize]).count();
+            hits as f64 / f64::from(images)
+        })
+        .collect();
+    accuracies.sort_unstable_by(f64::total_cmp);
+    Ok(Interval { low: quantile(&accuracies, ALPHA / 2.0), high: quantile(&accuracies, 1.0 - ALPHA / 2.0) })
+}
+
+/// Linear between order statistics (type 7 of Hyndman and Fan, NumPy's default).
+fn quantile(sorted: &[f64], probability: f64) -> f64 {
+    let position = probability * (sorted.len() - 1) as f64;
+    let low = position as usize;
+    let high = (low + 1).min(sorted.len() - 1);
+    sorted[low] + (position - low as f64) * (sorted[high] - sorted[low])
+}
+
+/// Paired differences a - b over seeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairedDifference {
+    /// Mean, standard deviation and 95 % interval of the differences.
+    pub difference: Summary,
+    /// Two-sided p value of the paired t-test of a mean difference of 0; `None` for one pair.
+    pub p: Option<f64>,
+    /// Cohen's d for paired data, mean / standard deviation of the differences (d_z; Lakens 2013, eq. 6); `None` for one pair or
+    /// differences without scatter.
+    pub cohens_d: Option<f64>,
+}
+
+/// Compares two heads by their values with the same seeds, `a[i]` and `b[i]` from one seed.
+///
+/// Differences without any scatter: p is 1 if they are 0, else 0.
+///
+/// # Errors
+/// No values, different lengths, NaN or infinity.
+pub fn paired_difference(a: &[f64], b: &[f64]) -> Result<PairedDifference> {
+    check_lengths("a", a.len(), "b", b.len())?;
+    check_finite("a", a)?;
+    check_finite("b", b)?;
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let difference = summary(&differences)?;
+    Ok(PairedDifference {
+        difference,
+        p: p_above(&difference, 0.0).map(|above| (2.0 * above.min(1.0 - above)).min(1.0)),
+        cohens_d: difference.sd.filter(|&sd| sd > 0.0).map(|sd| difference.mean / sd),
+    })
+}
+
+/// One-sided p value of the t-test of "the mean is at most `bound`" against "it is above"; 1 minus it tests the opposite. `None` for one
+/// value. Without any scatter: 0 above the bound, 1 below, 0.5 at it.
+pub fn p_above(sample: &Summary, bound: f64) -> Option<f64> {
+    let sd = sample.sd?;
+    let excess = sample.mean - bound;
+    // Rounding alone gives equal differences a scatter of this size.
+    if sd <= 1e-14 * sample.mean.abs().max(bound.abs()) {
+        let equal = excess.abs() <= 1e-14 * sample.mean.abs().max(bound.abs());
+        return Some(if equal { 0.5 } else { f64::from(u8::from(excess < 0.0)) });
+    }
+    Some(t_distribution(sample.n - 1).sf(excess * (sample.n as f64).sqrt() / sd))
+}
+
+/// p value of equivalence by two one-sided t-tests (TOST, Schuirmann 1987): small if the mean lies within (-`margin`, `margin`).
+/// `None` for one value.
+pub fn p_equivalent(sample: &Summary, margin: f64) -> Option<f64> {
+    Some(p_above(sample, -margin)?.max(1.0 - p_above(sample, margin)?))
+}
+
+/// p values corrected for being a family, in their order (Holm 1979): the i-th smallest of m, counted from 0, times m - i, kept rising, at
+/// most 1.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    let mut corrected = vec![0.0; p_values.len()];
+    let mut highest = 0.0_f64;
+    for (rank, &at) in order.iter().enumerate() {
+        highest = highest.max(p_values[at] * (p_values.len() - rank) as f64).min(1.0);
+        corrected[at] = highest;
+    }
+    corrected
+}
+
+/// Friedman's test over seeds, with Nemenyi's critical difference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankTest {
+    /// Mean rank of each head over seeds: 1 is best, ties share the mean of their ranks.
+    pub average_ranks: Vec<f64>,
+    /// Friedman's chi-squared, corrected for ties; `None` with one seed or where all values tie within every seed.
+    pub chi_squared: Option<f64>,
+    /// Its p value from the chi-squared distribution with (heads - 1) degrees of freedom; rough below some ten seeds.
+    pub p: Option<f64>,
+    /// Nemenyi's critical difference of average ranks at 5 %, q sqrt(k (k + 1) / (6 n)); `None` with one seed.
+    pub critical_difference: Option<f64>,
+}
+
+/// Ranks heads within each seed (Demšar, JMLR 7, 2006, sections 3.2.2 and 3.2.3). `values` (seeds, heads), higher is better.
+///
+/// # Errors
+/// No seeds, less than 2 heads or more than 50 (where the table of q ends), NaN or infinity.
+pub fn rank_test(values: ArrayView2<'_, f64>) -> Result<RankTest> {
+    let (seeds, heads) = values.dim();
+    if seeds == 0 {
+        return Err(Error::Empty { what: "values" });
+    }
+    if !(2..=NEMENYI_Q.len() + 1).contains(&heads) {
+        return Err(Error::OutOfRange {
+            name: "the number of heads",
+            value: heads as f64,
+            rule: format!("it must be 2 to {}", NEMENYI_Q.len() + 1),
+            remedy: "compare fewer variants at once",
+        });
+    }
+    let mut rank_sums = vec![0.0; heads];
+    let mut tie_term = 0.0;
+    for (row, seed_values) in values.rows().into_iter().enumerate() {
+        let seed_values = seed_values.to_vec();
+        if let Some(column) = seed_values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { what: "values", row, column, value: seed_values[column] });
+        }
+        for (head, value) in seed_values.iter().enumerate() {
+            let better = seed_values.iter().filter(|other| *other > value).count() as f64;
+            let equal = seed_values.iter().filter(|other| *other == value).count() as f64;
+            rank_sums[head] += better + 0.5 * (equal + 1.0);
+            // Summed over the members of a tie of t this is t (t^2 - 1).
+            tie_term += equal * equal - 1.0;
+        }
+    }
+    let (n, k) = (seeds as f64, heads as f64);
+    let correction = 1.0 - tie_term / (n * k * (k * k - 1.0));
+    let chi_squared = (seeds > 1 && correction > 1e-12).then(|| {
+        let squares: f64 = rank_sums.iter().map(|sum| sum * sum).sum();
+        (12.0 / (n * k * (k + 1.0)) * squares - 3.0 * n * (k + 1.0)) / correction
+    });
+    let p = chi_squared.map(|chi| ChiSquared::new(k - 1.0).expect("at least two heads").sf(chi.max(0.0)));
+    Ok(RankTest {
+        average_ranks: rank_sums.iter().map(|sum| sum / n).collect(),
+        chi_squared,
+        p,
+        critical_difference: (seeds > 1).then(|| NEMENYI_Q[heads - 2] * (k * (k + 1.0) / (6.0 * n)).sqrt()),
+    })
+}
+
+/// The bars of a critical-difference picture: all largest groups of heads, as places in `average_ranks` from best to worst, whose ranks
+/// differ by less than the critical difference. Groups of one are left out.
+pub fn indistinguishable_groups(average_ranks: &[f64], critical_difference: f64) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..average_ranks.len()).collect();
+    order.sort_by(|&a, &b| average_ranks[a].total_cmp(&average_ranks[b]));
+    let mut groups = Vec::new();
+    let mut covered = 0;
+    for start in 0..order.len() {
+        let within =
+            |&&head: &&usize| average_ranks[head] - average_ranks[order[start]] < critical_difference;
+        let end = start + order[start..].iter().take_while(within).count();
+        if end > covered && end - start > 1 {
+            groups.push(order[start..end].to_vec());
+        }
+        covered = covered.max(end);
+    }
+    groups
+}
+
+/// The smallest number of seeds with which a paired t-test at 5 %, two-sided, finds a mean difference of `difference` with a power of
+/// 80 %, if the differences scatter by `sd`: by the noncentral t distribution. `None` if the difference is 0, which no number of seeds
+/// would show, or so small that it takes more than a million.
+///
+/// # Errors
+/// NaN or infinity, a negative `sd`.
+pub fn seeds_needed(difference: f64, sd: f64) -> Result<Option<u64>> {
+    check_finite("difference", &[difference])?;
+    if !(sd >= 0.0 && sd.is_finite()) {
+        return Err(Error::OutOfRange {
+            name: "sd",
+            value: sd,
+            rule: "it must be finite and at least 0".into(),
+            remedy: "pass the standard deviation of the paired differences",
+        });
+    }
+    if difference == 0.0 {
+        return Ok(None);
+    }
+    let enough = |n: u64| power(difference.abs(), sd, n as usize) >= POWER;
+    let mut high = 2;
+    while !enough(high) {
+        high *= 2;
+        if high > 1 << 20 {
+            return Ok(None);
+        }
+    }
+    let mut low = high / 2;
+    while high - low > 1 {
+        let middle = (low + high) / 2;
+        if enough(middle) { high = middle } else { low = middle }
+    }
+    Ok(Some(high))
+}
+
+/// Power of the paired two-sided t-test at 5 % with `n` >= 2 pairs: the chance to reject if the true mean difference is `difference` > 0.
+///
+/// P(|T| > t) with T = (Z + delta) / sqrt(V / nu), V chi-squared with nu = n - 1: the mean over V of the normal tails beyond
+/// t sqrt(V / nu), delta = sqrt(n) difference / sd.
+fn power(difference: f64, sd: f64, n: usize) -> f64 {
+    if sd == 0.0 {
+        return 1.0;
+    }
+    let degrees = (n - 1) as f64;
+    let delta = (n as f64).sqrt() * difference / sd;
+    let threshold = t_quantile(1.0 - ALPHA / 2.0, n - 1);
+    let normal = Normal::standard();
+    // In u = sqrt(V / nu) the density is smooth and has no pole: 2 (nu/2)^(nu/2) / Gamma(nu/2) u^(nu-1) exp(-nu u^2 / 2).
+    let constant = 2.0_f64.ln() + 0.5 * degrees * (0.5 * degrees).ln() - ln_gamma(0.5 * degrees);
+    let spread = 10.0 / (2.0 * degrees).sqrt();
+    let (low, high) = ((1.0 - spread).max(0.0), 1.0 + spread);
+    const STEPS: usize = 2000;
+    let step = (high - low) / STEPS as f64;
+    let integral: f64 = (0..=STEPS)
+        .map(|i| {
+            let u = low + i as f64 * step;
+            let weight = if i == 0 || i == STEPS {
+                1.0
+            } else if i % 2 == 1 {
+                4.0
+            } else {
+                2.0
+            };
+            let log_power = if degrees == 1.0 { 0.0 } else { (degrees - 1.0) * u.ln() };
+            let density = (constant + log_power - 0.5 * degrees * u * u).exp();
+            let tails = normal.sf(threshold * u - delta) + normal.cdf(-threshold * u - delta);
+            weight * density * tails
+        })
+        .sum();
+    integral * step / 3.0
+}
+
+/// q at 5 % for 2, 3, .. 50 heads: the studentised range quantile with infinite degrees of freedom over sqrt(2), from SciPy's
+/// `studentized_range.ppf(0.95, k, inf) / sqrt(2)` (Demšar 2006, table 5a, which ends at 10).
+#[rustfmt::skip]
+const NEMENYI_Q: [f64; 49] = [
+    1.959963985, 2.343700586, 2.569031773, 2.727774371, 2.849705420, 2.948320018, 3.030878450,
+    3.101730341, 3.163683577, 3.218653607, 3.268003924, 3.312738593, 3.353617752, 3.391230284,
+    3.426041379, 3.458424707, 3.488684799, 3.517073009, 3.543799132, 3.569040030, 3.592946137,
+    3.615646437, 3.637252332, 3.657860673, 3.677556176, 3.696413349, 3.714498061, 3.731868817,
+    3.748577807, 3.764671779, 3.780192766, 3.795178690, 3.809663883, 3.823679519, 3.837253989,
+    3.850413220, 3.863180949, 3.875578964, 3.887627307, 3.899344454, 3.910747477, 3.921852178,
+    3.932673211, 3.943224193, 3.953517795, 3.963565829, 3.973379325, 3.982968593, 3.992343290,
+];

@@ -1,0 +1,105 @@
+use std::collections::HashMap;
+
+use faceoff_analysis::Error;
+use faceoff_analysis::clustering::{
+    adjusted_mutual_information, kmeans, normalized_mutual_information, silhouette,
+};
+use ndarray::{Array2, array, s};
+
+use crate::golden::{assert_all_near, assert_near, labels, load, made_up, with_threads};
+
+#[test]
+fn information_agrees_with_scikit_learn() {
+    let golden = load();
+    for case in golden.values["clustering"]["information"].as_array().unwrap() {
+        let (classes, clusters) = (labels(&case["labels"]), labels(&case["clusters"]));
+        let name = case["name"].as_str().unwrap();
+        for (a, b) in [(&classes, &clusters), (&clusters, &classes)] {
+            assert_near(normalized_mutual_information(a, b).unwrap(), &case["nmi"], name);
+            assert_near(adjusted_mutual_information(a, b).unwrap(), &case["ami"], name);
+        }
+    }
+}
+
+#[test]
+fn silhouette_agrees_with_scikit_learn() {
+    let golden = load();
+    let found = silhouette(golden.points.view(), &golden.labels).unwrap();
+    let expected = &golden.values["clustering"];
+    assert_near(found.mean, &expected["silhouette"], "mean");
+    assert_all_near(&found.per_point, &expected["silhouette_samples"], "samples");
+}
+
+#[test]
+fn kmeans_finds_scikit_learns_optimum() {
+    let golden = load();
+    let expected = &golden.values["clustering"];
+    let found = kmeans(golden.points.view(), 3, 0).unwrap();
+    assert_near(found.inertia, &expected["kmeans_inertia"], "inertia");
+    let nmi = normalized_mutual_information(&golden.labels, &found.assignments).unwrap();
+    assert_near(nmi, &expected["kmeans_nmi"], "NMI");
+}
+
+#[test]
+fn kmeans_is_a_fixed_point_and_separates_what_is_apart() {
+    let (points, classes) = made_up(400, 24, 6, 0.3, 5);
+    let found = kmeans(points.view(), 6, 1).unwrap();
+    assert!((normalized_mutual_information(&classes, &found.assignments).unwrap() - 1.0).abs() < 1e-12);
+    let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (point, &cluster) in found.assignments.iter().enumerate() {
+        members.entry(cluster).or_default().push(point);
+    }
+    for (cluster, members) in members {
+        let mean = points.select(ndarray::Axis(0), &members).mean_axis(ndarray::Axis(0)).unwrap();
+        let center = found.centers.row(cluster as usize);
+        assert!((&mean - &center).iter().all(|d| d.abs() < 1e-5));
+    }
+}
+
+#[test]
+fn threads_change_nothing_and_the_seed_does() {
+    let (points, classes) = made_up(300, 16, 5, 1.5, 2);
+    let [one, three] = with_threads(|| kmeans(points.view(), 5, 3).unwrap());
+    assert_eq!(one, three);
+    assert_ne!(one.assignments, kmeans(points.view(), 5, 4).unwrap().assignments);
+    let [one, three] = with_threads(|| silhouette(points.view(), &classes).unwrap());
+    assert_eq!(one, three);
+}
+
+#[test]
+fn equal_points_are_defined() {
+    let equal = Array2::from_shape_fn((9, 2), |(_, j)| if j == 0 { 0.6_f32 } else { 0.8 });
+    let found = kmeans(equal.view(), 3, 0).unwrap();
+    assert!(found.inertia < 1e-10 && found.centers.iter().all(|v| v.is_finite()));
+    let labels = [0, 0, 0, 1, 1, 1, 2, 2, 2];
+    assert_eq!(silhouette(equal.view(), &labels).unwrap().mean, 0.0);
+    // As many clusters as points: each its own.
+    let (points, _) = made_up(12, 8, 3, 1.0, 1);
+    let mut own = kmeans(points.view(), 12, 0).unwrap();
+    own.assignments.sort_unstable();
+    assert_eq!(own.assignments, (0..12).collect::<Vec<u32>>());
+    assert!(own.inertia < 1e-10);
+    assert_eq!(kmeans(points.slice(s![..1, ..]), 1, 0).unwrap().assignments, [0]);
+}
+
+#[test]
+fn a_lone_member_has_silhouette_zero() {
+    let points = array![[1.0_f32, 0.0], [1.0, 0.0], [0.0, 1.0]];
+    assert_eq!(silhouette(points.view(), &[0, 0, 1]).unwrap().per_point, [1.0, 1.0, 0.0]);
+}
+
+#[test]
+fn refuses_bad_input() {
+    let points = array![[1.0_f32, 0.0], [0.0, 1.0]];
+    for clusters in [0, 3] {
+        assert!(matches!(kmeans(points.view(), clusters, 0), Err(Error::OutOfRange { .. })));
+    }
+    for labels in [[0, 0], [0, 1]] {
+        assert!(matches!(silhouette(points.view(), &labels), Err(Error::Undefined { .. })));
+    }
+    let nan = array![[1.0_f32, 0.0], [f32::NAN, 1.0]];
+    assert!(matches!(kmeans(nan.view(), 1, 0), Err(Error::NotFinite { .. })));
+    assert!(matches!(silhouette(nan.view(), &[0, 0]), Err(Error::NotFinite { .. })));
+    assert!(matches!(normalized_mutual_information(&[], &[]), Err(Error::Empty { .. })));
+    assert!(matches!(adjusted_mutual_information(&[1], &[1, 2]), Err(Error::LengthMismatch { .. })));
+}

@@ -1,0 +1,123 @@
+use faceoff_analysis::Error;
+use faceoff_analysis::geometry::*;
+use ndarray::{Array2, array, s};
+
+use crate::golden::{assert_near, load, made_up, numbers, with_threads};
+
+#[test]
+fn agrees_with_numpy() {
+    let golden = load();
+    let (points, labels) = (golden.points.view(), &golden.labels);
+    let expected = &golden.values["geometry"];
+    let angles = center_angles(points, labels).unwrap();
+    assert_eq!(angles.classes, [0, 1, 2, 3, 4]);
+    for (i, row) in expected["center_angles"].as_array().unwrap().iter().enumerate() {
+        for (j, angle) in row.as_array().unwrap().iter().enumerate() {
+            assert_near(angles.degrees[[i, j]], angle, "centre angle");
+        }
+    }
+    assert_near(alignment(points, labels).unwrap(), &expected["alignment"], "alignment");
+    assert_near(uniformity(points).unwrap(), &expected["uniformity"], "uniformity");
+    let collapse = neural_collapse(points, labels).unwrap();
+    assert_near(collapse.within_over_between, &expected["nc1"], "NC1");
+    assert_near(collapse.equinorm, &expected["equinorm"], "equinorm");
+    assert_near(collapse.equiangularity, &expected["equiangularity"], "equiangularity");
+    assert_near(collapse.maximal_angle, &expected["maximal_angle"], "maximal angle");
+    let eigenvalues = numbers(&expected["eigenvalues"]);
+    assert_near(effective_rank(&eigenvalues).unwrap(), &expected["effective_rank"], "effective rank");
+    assert_eq!(
+        components_for_variance(&eigenvalues, 0.95).unwrap() as u64,
+        expected["components_95"].as_u64().unwrap()
+    );
+}
+
+#[test]
+fn uniformity_agrees_with_its_definition_over_several_blocks() {
+    let (points, _) = made_up(700, 12, 4, 1.0, 3);
+    let (mut sum, mut pairs) = (0.0, 0.0);
+    for i in 0..700 {
+        for j in i + 1..700 {
+            let squared: f64 =
+                points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            sum += (-2.0 * squared).exp();
+            pairs += 1.0;
+        }
+    }
+    let expected = f64::ln(sum / pairs);
+    let [one, three] = with_threads(|| uniformity(points.view()).unwrap());
+    assert_eq!(one, three);
+    assert!((one - expected).abs() < 1e-6, "{one} {expected}");
+}
+
+#[test]
+fn a_simplex_is_full_collapse() {
+    // Three directions at 120 degrees, every point on its class centre.
+    let corners = [[1.0, 0.0], [-0.5, 0.75_f32.sqrt()], [-0.5, -(0.75_f32.sqrt())]];
+    let points = Array2::from_shape_fn((12, 2), |(i, j)| corners[i % 3][j]);
+    let labels: Vec<u32> = (0..12).map(|i| i % 3).collect();
+    let found = neural_collapse(points.view(), &labels).unwrap();
+    for value in [found.within_over_between, found.equinorm, found.equiangularity, found.maximal_angle] {
+        assert!(value.abs() < 1e-6, "{found:?}");
+    }
+    let angles = center_angles(points.view(), &labels).unwrap();
+    assert!((angles.degrees[[0, 2]] - 120.0).abs() < 1e-4);
+    assert!(alignment(points.view(), &labels).unwrap().abs() < 1e-12);
+    assert_eq!(nearest_center_predictions(points.view(), &labels, points.view()).unwrap(), labels);
+}
+
+#[test]
+fn nearest_centers_keep_the_labels_names() {
+    let index = array![[1.0_f32, 0.0], [0.0, 1.0], [0.0, 1.0]];
+    let queries = array![[0.6_f32, 0.8], [0.8, -0.6], [-1.0, 0.0]];
+    assert_eq!(nearest_center_predictions(index.view(), &[9, 4, 4], queries.view()).unwrap(), [4, 9, 4]);
+    // Equally near: the lower class.
+    let even = array![[0.0_f32, -1.0]];
+    let sides = array![[1.0_f32, 0.0], [-1.0, 0.0]];
+    assert_eq!(nearest_center_predictions(sides.view(), &[7, 3], even.view()).unwrap(), [3]);
+}
+
+#[test]
+fn threads_change_nothing() {
+    let (points, labels) = made_up(700, 20, 6, 1.0, 8);
+    let [one, three] = with_threads(|| {
+        (neural_collapse(points.view(), &labels).unwrap(), center_angles(points.view(), &labels).unwrap())
+    });
+    assert_eq!(one, three);
+}
+
+#[test]
+fn spectra_at_the_edges() {
+    assert!((effective_rank(&[2.0, 2.0, 2.0]).unwrap() - 3.0).abs() < 1e-12);
+    assert_eq!(effective_rank(&[5.0, 0.0]).unwrap(), 1.0);
+    // Rounding below zero counts as zero.
+    assert_eq!(effective_rank(&[5.0, -1e-12]).unwrap(), 1.0);
+    assert_eq!(components_for_variance(&[5.0, 0.0], 1.0).unwrap(), 1);
+    assert_eq!(components_for_variance(&[0.5, 0.3, 0.2], 0.8).unwrap(), 2);
+    assert_eq!(components_for_variance(&[0.5, 0.3, 0.2], 0.81).unwrap(), 3);
+    assert!(matches!(effective_rank(&[]), Err(Error::Empty { .. })));
+    assert!(matches!(effective_rank(&[0.0, 0.0]), Err(Error::Undefined { .. })));
+    assert!(matches!(effective_rank(&[1.0, -0.5]), Err(Error::OutOfRange { .. })));
+    assert!(matches!(effective_rank(&[1.0, f64::NAN]), Err(Error::NotFinite { row: 1, .. })));
+    for share in [0.0, 1.5, f64::NAN] {
+        assert!(matches!(components_for_variance(&[1.0], share), Err(Error::OutOfRange { .. })));
+    }
+}
+
+#[test]
+fn equal_points_and_single_classes() {
+    let equal = Array2::from_shape_fn((6, 2), |(_, j)| if j == 0 { 0.6_f32 } else { 0.8 });
+    let labels = [0, 0, 0, 1, 1, 1];
+    assert!(uniformity(equal.view()).unwrap().abs() < 1e-6);
+    assert!(alignment(equal.view(), &labels).unwrap().abs() < 1e-12);
+    assert!(matches!(neural_collapse(equal.view(), &labels), Err(Error::Undefined { .. })));
+    assert!(matches!(neural_collapse(equal.view(), &[0; 6]), Err(Error::Undefined { .. })));
+    assert!(center_angles(equal.view(), &labels).unwrap().degrees[[0, 1]] < 1e-5);
+    assert_eq!(center_angles(equal.view(), &[3; 6]).unwrap().degrees, array![[0.0]]);
+    let opposite = array![[1.0_f32, 0.0], [-1.0, 0.0]];
+    assert!(matches!(center_angles(opposite.view(), &[0, 0]), Err(Error::Undefined { .. })));
+    assert!(matches!(alignment(opposite.view(), &[0, 1]), Err(Error::Undefined { .. })));
+    assert!(matches!(uniformity(opposite.slice(s![..1, ..])), Err(Error::Undefined { .. })));
+    let nan = array![[1.0_f32, 0.0], [f32::NAN, 1.0]];
+    assert!(matches!(uniformity(nan.view()), Err(Error::NotFinite { .. })));
+    assert!(matches!(neural_collapse(nan.view(), &[0, 1]), Err(Error::NotFinite { .. })));
+}
