@@ -16,9 +16,9 @@ use crate::error::{Error, Result, check_lengths, check_matrix};
 /// Candidates beyond 2k that are gathered between two selections.
 const SLACK: usize = 16;
 /// Queries of one task.
-const QUERY_BLOCK: usize = 128;
+const QUERY_BLOCK: usize = 256;
 /// Index points of one matrix product.
-const INDEX_BLOCK: usize = 1024;
+const INDEX_BLOCK: usize = 128;
 
 /// The k nearest index points of each query, nearest first; equal similarities stand in the order of their indices.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +53,8 @@ fn check_pair(
     k: usize,
     available: usize,
 ) -> Result<()> {
-    check_norms("the index", index)?;
-    check_norms("the queries", queries)?;
+    check_magnitude("the index", index)?;
+    check_magnitude("the queries", queries)?;
     check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
     if k == 0 || k > available {
         return Err(Error::NeighborCount { k, available });
@@ -62,22 +62,19 @@ fn check_pair(
     Ok(())
 }
 
-/// Squared norms within f32 bound every inner product, so that none overflows.
-fn check_norms(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> {
-    check_matrix(what, data)?;
-    for row in data.rows() {
-        let squared = row.dot(&row);
-        if !squared.is_finite() {
-            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-            return Err(Error::OutOfRange {
-                name: "the norm of an embedding",
-                value: norm,
-                rule: "it must be below 1.8e19".into(),
-                remedy: "scale the rows to unit length",
-            });
-        }
+/// Fails unless all values are finite and no inner product can overflow.
+fn check_magnitude(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> {
+    let largest = check_matrix(what, data)?;
+    let limit = (f32::MAX / data.ncols() as f32).sqrt();
+    if largest < limit {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::OutOfRange {
+        name: "the greatest magnitude of an embedding's values",
+        value: f64::from(largest),
+        rule: format!("below {limit:e} no inner product overflows"),
+        remedy: "scale the rows to unit length",
+    })
 }
 
 /// The `k` nearest other rows of each row of `points` (N, D) in Euclidean distance, and the squared distances in f64, both (N, k).
