@@ -13,6 +13,8 @@
 
 mod error;
 mod metrics;
+mod page;
+mod pictures;
 mod plots;
 mod runs;
 mod tables;
@@ -21,6 +23,7 @@ pub use error::{Error, Result};
 
 use faceoff_runs::{Experiment, write_atomically};
 use metrics::{Measured, Splits, ValImages};
+use pictures::Outcome;
 use std::path::{Path, PathBuf};
 use tables::MetricSummary;
 
@@ -80,21 +83,94 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
     let mut notes = selection.notes.clone();
     notes.extend(measured.iter().flat_map(|run| run.notes.iter().cloned()));
 
-    let files = vec![
-        ("metrics.csv".to_string(), tables::metrics(&selection, &measured)?),
-        ("summary.csv".to_string(), tables::summary(&selection, &summaries)?),
-        ("history.csv".to_string(), tables::history(&selection)?),
-        ("index.html".to_string(), format!("<!doctype html><title>{}</title>", experiment.name).into_bytes()),
-    ];
+    let mut neighbors = experiment.analysis.knn_neighbors.clone();
+    neighbors.push(metrics::KNN);
+    let mut components = experiment.analysis.pca_components.clone();
+    components.extend(metrics::COMPONENTS);
+    for sizes in [&mut neighbors, &mut components] {
+        sizes.sort_unstable();
+        sizes.dedup();
+    }
+    let outcome = Outcome {
+        selection: &selection,
+        measured: &measured,
+        summaries: &summaries,
+        val_images: &val_images,
+        classes: &selection.manifest().data.classes,
+        neighbors: &neighbors,
+        components: &components,
+    };
+    say("drawing");
+    let sections = pictures::sections(&outcome)?;
+    let mut files = tables(&outcome)?;
+    for picture in sections.iter().flat_map(|section| section.pictures.iter().chain(&section.details)) {
+        files.push((format!("plots/{}", picture.file), picture.svg.clone().into_bytes()));
+    }
+    // The page comes last: what it shows is there by then.
+    files.push(("index.html".into(), page::page(experiment, &outcome, &sections, &notes).into_bytes()));
+    say(&format!("writing {} files", files.len()));
     for (name, bytes) in &files {
         write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
     }
+    remove_stale(folder, &files)?;
+
     Ok(Summary {
         rows: rows(&selection, &summaries),
         notes,
         page: folder.join("index.html"),
         metrics: folder.join("metrics.csv"),
     })
+}
+
+/// The CSV files with their names.
+fn tables(outcome: &Outcome<'_>) -> Result<Vec<(String, Vec<u8>)>> {
+    let Outcome { selection, measured, classes, .. } = *outcome;
+    let mut files = vec![
+        ("metrics.csv".to_string(), tables::metrics(selection, measured)?),
+        ("summary.csv".to_string(), tables::summary(selection, outcome.summaries)?),
+        (
+            "explained_variance.csv".to_string(),
+            tables::explained_variance(selection, measured, outcome.components)?,
+        ),
+        ("history.csv".to_string(), tables::history(selection)?),
+        (
+            "pca.csv".to_string(),
+            tables::map(selection, "pca.csv", &["pc1", "pc2", "pc3"], &pictures::pca_maps(outcome), classes)?,
+        ),
+        (
+            "tsne.csv".to_string(),
+            tables::map(selection, "tsne.csv", &["x", "y"], &pictures::tsne_maps(outcome), classes)?,
+        ),
+    ];
+    for (index, variant) in selection.variants.iter().enumerate() {
+        if let Some(counts) = outcome.confusion(index) {
+            let file = format!("confusion/{}.csv", variant.name);
+            let bytes = tables::confusion(selection, &file, index, &counts, classes)?;
+            files.push((file, bytes));
+        }
+    }
+    Ok(files)
+}
+
+/// Removes pictures and tables of an earlier report that this one no longer has.
+fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    for (sub, extension) in [("plots", "svg"), ("confusion", "csv")] {
+        let sub_folder = folder.join(sub);
+        if !sub_folder.exists() {
+            continue;
+        }
+        let listing =
+            std::fs::read_dir(&sub_folder).map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?;
+        for entry in listing {
+            let path =
+                entry.map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?.path();
+            let name = format!("{sub}/{}", path.file_name().unwrap_or_default().to_string_lossy());
+            if path.extension().is_some_and(|found| found == extension) && !files.iter().any(|file| file.0 == name) {
+                std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn rows(selection: &runs::Selection, summaries: &[MetricSummary]) -> Vec<SummaryRow> {

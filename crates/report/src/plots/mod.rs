@@ -55,6 +55,8 @@ pub(crate) struct Picture {
     /// What it shows, for people who cannot see it.
     pub(crate) alt: String,
     pub(crate) svg: String,
+    /// Width and height in pixels.
+    pub(crate) size: (f64, f64),
 }
 
 pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
@@ -91,7 +93,7 @@ pub(crate) fn picture(
     };
     body.push_str(&on_top);
     let svg = svg::document(&body, size, &alt);
-    Ok(Picture { file, alt, svg })
+    Ok(Picture { file, alt, svg, size: (width, height) })
 }
 
 /// plotters measures text with this font; what a reader sees has the same widths or narrower ones.

@@ -13,20 +13,16 @@ use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::fmt::Write as _;
 
-/// Points of one run with the labels of [`Classes`].
+/// The points of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Cloud {
     pub(crate) title: String,
-    /// One, two or three coordinates a point; a missing one is 0.
+    /// Coordinates; the third is 0 on maps of two dimensions.
     pub(crate) points: Vec<[f64; 3]>,
-    /// What the axes are; empty where directions mean nothing.
+    /// Class of each point.
+    pub(crate) labels: Vec<u32>,
+    /// What the axes are.
     pub(crate) axes: [String; 3],
-}
-
-/// Class of each point, and the names.
-pub(crate) struct Classes<'a> {
-    pub(crate) labels: &'a [u32],
-    pub(crate) names: &'a [String],
 }
 
 /// Rounds in which the points of all classes are drawn in turn.
@@ -34,15 +30,15 @@ const ROUNDS: usize = 8;
 const LEGEND_NAME_PX: f64 = 180.0;
 
 /// One large picture of a cloud's first two coordinates, with the legend at its right.
-pub(crate) fn cloud(file: &str, alt: &str, classes: &Classes<'_>, cloud: &Cloud) -> Result<Picture> {
+pub(crate) fn cloud(file: &str, alt: &str, classes: &[String], cloud: &Cloud) -> Result<Picture> {
     const SIDE_PX: f64 = 520.0;
     let legend_width = 30.0 + legend_names_px(classes);
-    let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.names.len() as f64);
+    let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.len() as f64);
     picture(file, alt, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
-        let mut marks = marker_definitions(classes.names.len(), 3.0);
+        let mut marks = marker_definitions(classes.len(), 3.0);
         let panel = (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0);
         marks += &flat_panel(canvas, classes, cloud, panel)?;
-        for class in 0..classes.names.len() {
+        for class in 0..classes.len() {
             marks += &legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
         }
         Ok(marks)
@@ -53,7 +49,7 @@ pub(crate) fn cloud(file: &str, alt: &str, classes: &Classes<'_>, cloud: &Cloud)
 pub(crate) fn sheet(
     file: &str,
     alt: &str,
-    classes: &Classes<'_>,
+    classes: &[String],
     clouds: &[Cloud],
     solid: bool,
 ) -> Result<Picture> {
@@ -63,10 +59,10 @@ pub(crate) fn sheet(
     let width = (PANEL_PX.0 * columns as f64 + 16.0).max(640.0);
     let entry = 34.0 + legend_names_px(classes);
     let per_line = (((width - 24.0) / entry) as usize).max(1);
-    let lines = classes.names.len().div_ceil(per_line);
+    let lines = classes.len().div_ceil(per_line);
     let panels_height = PANEL_PX.1 * rows as f64;
     picture(file, alt, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
-        let mut marks = marker_definitions(classes.names.len(), 1.9);
+        let mut marks = marker_definitions(classes.len(), 1.9);
         for (index, cloud) in clouds.iter().enumerate() {
             let x = 8.0 + PANEL_PX.0 * (index % columns) as f64;
             let y = PANEL_PX.1 * (index / columns) as f64;
@@ -77,7 +73,7 @@ pub(crate) fn sheet(
                 flat_panel(canvas, classes, cloud, panel)?
             };
         }
-        for class in 0..classes.names.len() {
+        for class in 0..classes.len() {
             let at = (
                 16.0 + entry * (class % per_line) as f64,
                 panels_height + 22.0 + 22.0 * (class / per_line) as f64,
@@ -88,14 +84,14 @@ pub(crate) fn sheet(
     })
 }
 
-fn legend_names_px(classes: &Classes<'_>) -> f64 {
+fn legend_names_px(classes: &[String]) -> f64 {
     let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
-    classes.names.iter().map(|name| text.width(name)).fold(40.0, f64::max).min(LEGEND_NAME_PX)
+    classes.iter().map(|name| text.width(name)).fold(40.0, f64::max).min(LEGEND_NAME_PX)
 }
 
-fn legend_entry(canvas: &Canvas<'_>, classes: &Classes<'_>, class: usize, (x, y): (f64, f64)) -> Drawn<String> {
+fn legend_entry(canvas: &Canvas<'_>, classes: &[String], class: usize, (x, y): (f64, f64)) -> Drawn<String> {
     let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
-    text.draw(canvas, &text.fit(&classes.names[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
+    text.draw(canvas, &text.fit(&classes[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
     let shape = shape(class, 4.5);
     Ok(format!(
         "<path d=\"{shape}\" transform=\"translate({} {})\" fill=\"{}\"/>\n",
@@ -108,7 +104,7 @@ fn legend_entry(canvas: &Canvas<'_>, classes: &Classes<'_>, class: usize, (x, y)
 type Rect = (f64, f64, f64, f64);
 
 /// Two dimensions in a frame: equal units on both axes, no ticks, since neither t-SNE's nor a rotation's numbers mean anything by themselves.
-fn flat_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: Rect) -> Drawn<String> {
+fn flat_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rect) -> Drawn<String> {
     let (x, y, width, height) = rect;
     frame(canvas, cloud, rect)?;
     canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + width), px(y + height))], line(GRID, 1.0)))?;
@@ -121,11 +117,11 @@ fn flat_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: R
         style,
     ))?;
     let flat: Vec<_> = cloud.points.iter().map(|&[a, b, _]| (a, -b)).collect();
-    Ok(points(classes.labels, &into_rect(&flat, &flat, rect, 6.0), classes.names.len(), None))
+    Ok(points(&cloud.labels, &into_rect(&flat, &flat, rect, 6.0), classes.len(), None))
 }
 
 /// Three dimensions from a fixed viewpoint, in a box.
-fn solid_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: Rect) -> Drawn<String> {
+fn solid_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rect) -> Drawn<String> {
     frame(canvas, cloud, rect)?;
     let bounds = |axis: usize| {
         let values = cloud.points.iter().map(|point| point[axis]);
@@ -155,7 +151,7 @@ fn solid_panel(canvas: &Canvas<'_>, classes: &Classes<'_>, cloud: &Cloud, rect: 
     let projected: Vec<_> = cloud.points.iter().map(|&point| project(point)).collect();
     let flat: Vec<_> = projected.iter().map(|&(at, _)| at).collect();
     let depths: Vec<_> = projected.iter().map(|&(_, depth)| depth).collect();
-    Ok(points(classes.labels, &into_rect(&flat, &corners, rect, 18.0), classes.names.len(), Some(&depths)))
+    Ok(points(&cloud.labels, &into_rect(&flat, &corners, rect, 18.0), classes.len(), Some(&depths)))
 }
 
 fn frame(canvas: &Canvas<'_>, cloud: &Cloud, (x, y, width, _): Rect) -> Drawn {

@@ -1,0 +1,133 @@
+//! Run folders with made-up outcomes, by the same calls that training makes.
+
+use faceoff_runs::{
+    DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, SplitName,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// What the runs hold.
+#[derive(Debug, Clone)]
+pub(crate) struct MadeUp {
+    /// Class names.
+    pub(crate) classes: Vec<String>,
+    /// Images of each split.
+    pub(crate) images: [usize; 2],
+    /// Width of the embeddings.
+    pub(crate) dim: usize,
+}
+
+impl MadeUp {
+    /// The images of all runs.
+    pub(crate) fn data(&self, name: &str) -> DataRecord {
+        DataRecord {
+            name: name.into(),
+            fingerprint: "f1".into(),
+            archive_md5: None,
+            classes: self.classes.clone(),
+            train_images: self.images[0],
+            val_images: self.images[1],
+        }
+    }
+
+    /// Writes whole runs for every variant and seed of `experiment` below `folder`.
+    pub(crate) fn write(&self, folder: &Path, experiment: &Experiment) {
+        for spec in RunSpec::of(experiment) {
+            self.write_run(folder, &spec, &self.data(experiment.data.dataset.as_str()));
+        }
+    }
+
+    /// Writes one whole run.
+    pub(crate) fn write_run(&self, folder: &Path, spec: &RunSpec, data: &DataRecord) {
+        let run = RunFolder::new(folder, spec);
+        run.begin(spec).unwrap();
+        let history: Vec<_> = (1..=spec.training.epochs)
+            .map(|epoch| EpochRecord {
+                epoch,
+                step: epoch * 10,
+                train_loss: 2.3 / epoch as f64 + 0.1 * spec.variant.name.len() as f64,
+                train_accuracy: 1.0 - 0.9 / (epoch as f64).sqrt(),
+                learning_rate: 1e-3,
+                effective_scale: 1.0,
+            })
+            .collect();
+        run.write_history(spec, &history).unwrap();
+        for split in SplitName::ALL {
+            run.write_embeddings(split, &self.embeddings(spec, split)).unwrap();
+        }
+        run.finish(&self.manifest(spec, data)).unwrap();
+    }
+
+    /// The manifest of a run.
+    pub(crate) fn manifest(&self, spec: &RunSpec, data: &DataRecord) -> Manifest {
+        Manifest {
+            schema: SCHEMA,
+            experiment: "made-up".into(),
+            spec: spec.clone(),
+            spec_hash: spec.hash(),
+            data: data.clone(),
+            version: "0.1.0".into(),
+            commit: "0123abcd".into(),
+            device: "cpu (avx2)".into(),
+            machine: Machine {
+                cpu: "A <small> CPU & more".into(),
+                processors: 2,
+                memory_mib: 8192,
+                system: "Linux".into(),
+                threads: 2,
+            },
+            seconds: [
+                ("train".into(), 100.0),
+                ("wait for data".into(), 2.5),
+                ("embed".into(), 10.0),
+                ("checkpoints".into(), 1.0),
+            ]
+            .into(),
+        }
+    }
+
+    /// Classes about centres of their own; the tighter, the longer the variant's name.
+    pub(crate) fn embeddings(&self, spec: &RunSpec, split: SplitName) -> Embeddings {
+        let classes = self.classes.len();
+        let centres = normal(7, classes * self.dim);
+        let stream = spec.variant.name.bytes().map(u64::from).sum::<u64>() * 31 + spec.seed;
+        let n = self.images[usize::from(split == SplitName::Val)];
+        let noise = normal(1000 + 2 * stream + u64::from(split == SplitName::Val), n * self.dim);
+        let spread = 0.8 + 8.0 / spec.variant.name.len() as f32;
+        let (mut unit, mut norms, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+        for image in 0..n {
+            let centre = &centres[(image % classes) * self.dim..][..self.dim];
+            let point: Vec<f32> =
+                centre.iter().zip(&noise[image * self.dim..]).map(|(c, e)| c + spread * e).collect();
+            let norm = point.iter().map(|x| x * x).sum::<f32>().sqrt();
+            norms.push(norm);
+            let row: Vec<f32> = point.iter().map(|x| x / norm).collect();
+            for class in 0..classes {
+                let centre = &centres[class * self.dim..][..self.dim];
+                let length = centre.iter().map(|x| x * x).sum::<f32>().sqrt();
+                scores.push(row.iter().zip(centre).map(|(a, b)| a * b).sum::<f32>() / length);
+            }
+            unit.extend(row);
+        }
+        let labels: Vec<u32> = (0..n).map(|image| (image % classes) as u32).collect();
+        Embeddings {
+            ids: (0..n).map(|image| format!("{}/{image:05}.JPEG", split.as_str())).collect(),
+            labels_trained: labels.clone(),
+            predictions_labels_given: (0..n).map(|image| if image % 4 == 0 { 0 } else { labels[image] }).collect(),
+            labels,
+            dim: self.dim,
+            classes,
+            unit,
+            norms,
+            scores,
+            effective_scale: 16.0,
+        }
+    }
+}
+
+/// Values that are about normal: twelve even ones added up.
+fn normal(seed: u64, count: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0).collect()
+}
