@@ -1,12 +1,13 @@
 //! `cargo xtask benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::progress::{Progress, run_work};
-use crate::{BenchmarkArgs, data, load_experiment, machine, report};
+use crate::{BenchmarkArgs, SourceArgs, data, load_experiment, machine, report};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_data::Images;
 use faceoff_runs::{
-    DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec, RunState, SCHEMA, SplitName,
+    DataConfig, DataRecord, DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec,
+    RunState, SCHEMA, SplitName,
 };
 use faceoff_training::{Event, Outcome, train};
 use std::path::Path;
@@ -23,14 +24,12 @@ const DISK_MIB_PER_RUN: u64 = 230;
 /// Runs the benchmark.
 pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     machine::use_threads(args.threads)?;
-    let mut experiment = load_experiment(&args.experiment)?.with_overrides(
-        &Overrides {
-            heads: args.heads.clone(),
-            seeds: args.seeds.clone(),
-            epochs: args.epochs,
-            image_size_px: args.image_size,
-        },
-    )?;
+    let mut experiment = load_experiment(&args.experiment)?.with_overrides(&Overrides {
+        heads: args.heads.clone(),
+        seeds: args.seeds.clone(),
+        epochs: args.epochs,
+        image_size_px: args.image_size,
+    })?;
     let device = machine::device(args.device)?;
     let kernels = faceoff_kernels::describe(&device)?;
     if args.dry_run {
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     }
     let stop = stop_on_ctrl_c()?;
 
-    let images = match data::open(&experiment, &args.source) {
+    let images = match ImageSets::open(&experiment, &args.source) {
         Err(error) if experiment.data.synthetic_fallback && data::is_unavailable(&error) => {
             eprintln!("warning: {error:#}");
             experiment = experiment.on_synthetic();
@@ -46,7 +45,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
                 "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
                 experiment.name
             );
-            data::open(&experiment, &args.source)?
+            ImageSets::open(&experiment, &args.source)?
         }
         other => other?,
     };
@@ -54,24 +53,32 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     let _lock = FolderLock::take(&folder)?;
     let specs = RunSpec::of(&experiment);
     let open = open_runs(&specs, &folder, &images, args.force)?;
-    let data = images.record();
+    for set in images.records() {
+        eprintln!("{}: {} ({} + {} images)", experiment.name, set.name, set.train_images, set.val_images);
+    }
     eprintln!(
-        "{}: {} ({} + {} images) at {} px on {kernels}, {} threads; {} of {} runs to do",
+        "{}: {} px on {kernels}, {} threads; {} of {} runs to do",
         experiment.name,
-        data.name,
-        data.train_images,
-        data.val_images,
         experiment.data.image_size_px,
         rayon::current_num_threads(),
         open.len(),
         specs.len()
     );
 
-    let work = run_work(experiment.training.epochs, data.train_images, data.val_images);
-    let mut progress = Progress::new(open.len(), work * open.len() as f64);
+    let work = open.iter().map(|spec| {
+        let data = images.of(spec).record();
+        run_work(spec.training.epochs, data.train_images, data.val_images)
+    });
+    let mut progress = Progress::new(open.len(), work.sum());
     let mut failed = 0;
     for (index, spec) in open.iter().enumerate() {
-        let run = Run { experiment: &experiment, spec, images: &images, device: &device, kernels: &kernels };
+        let run = Run {
+            experiment: &experiment,
+            spec,
+            images: images.of(spec),
+            device: &device,
+            kernels: &kernels,
+        };
         match run.complete(&RunFolder::new(&folder, spec), index + 1, &stop, &mut progress)? {
             Ending::Whole => {}
             Ending::Failed => failed += 1,
@@ -89,14 +96,39 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The images of an experiment: one set for each `[data]` that its conditions make.
+struct ImageSets(Vec<(DataConfig, Images)>);
+
+impl ImageSets {
+    fn open(experiment: &Experiment, source: &SourceArgs) -> Result<Self> {
+        let mut sets: Vec<(DataConfig, Images)> = Vec::new();
+        for spec in RunSpec::of(experiment) {
+            if sets.iter().all(|(data, _)| *data != spec.data) {
+                let images = data::open(&spec.data, source)?;
+                sets.push((spec.data, images));
+            }
+        }
+        Ok(Self(sets))
+    }
+
+    fn of(&self, spec: &RunSpec) -> &Images {
+        let (_, images) =
+            self.0.iter().find(|(data, _)| *data == spec.data).expect("every run's images were opened");
+        images
+    }
+
+    fn records(&self) -> impl Iterator<Item = &DataRecord> {
+        self.0.iter().map(|(_, images)| images.record())
+    }
+}
+
 /// The runs that are not whole yet. Refuses to touch what was made with another configuration, unless forced.
-fn open_runs(specs: &[RunSpec], folder: &Path, images: &Images, force: bool) -> Result<Vec<RunSpec>> {
-    let data = images.record();
+fn open_runs(specs: &[RunSpec], folder: &Path, images: &ImageSets, force: bool) -> Result<Vec<RunSpec>> {
     let mut open = Vec::new();
     let mut refused = Vec::new();
     for spec in specs {
         let run = RunFolder::new(folder, spec);
-        match run.state(spec, data)? {
+        match run.state(spec, images.of(spec).record())? {
             RunState::Whole(_) => {}
             RunState::Open => open.push(spec.clone()),
             RunState::Failed(_) | RunState::Other(_) if force => {
@@ -137,11 +169,21 @@ enum Ending {
 }
 
 impl Run<'_> {
-    fn complete(&self, folder: &RunFolder, number: usize, stop: &AtomicBool, progress: &mut Progress) -> Result<Ending> {
+    fn complete(
+        &self,
+        folder: &RunFolder,
+        number: usize,
+        stop: &AtomicBool,
+        progress: &mut Progress,
+    ) -> Result<Ending> {
         let data = self.images.record();
         let outcome = train(self.spec, folder, self.images, self.device, stop, &mut |event| match event {
-            Event::Start { epochs_done, .. } => progress.run(number, self.spec, data.train_images, epochs_done),
-            Event::Step { epoch, step, loss, learning_rate } => progress.step(epoch, step, loss, learning_rate),
+            Event::Start { epochs_done, .. } => {
+                progress.run(number, self.spec, data.train_images, epochs_done)
+            }
+            Event::Step { epoch, step, loss, learning_rate } => {
+                progress.step(epoch, step, loss, learning_rate)
+            }
             Event::Epoch { record, timing } => progress.epoch(&record, &timing),
         })
         .with_context(|| format!("run {}", self.spec.folder_name()))?;
@@ -165,10 +207,17 @@ impl Run<'_> {
         let batch = self.spec.training.batch_size;
         for split in SplitName::ALL {
             let count = self.images.items(split).len();
-            let embeddings =
-                faceoff_embedding::embed(&model, self.images, split, batch, self.device, stop, &mut |done| {
+            let embeddings = faceoff_embedding::embed(
+                &model,
+                self.images,
+                split,
+                batch,
+                self.device,
+                stop,
+                &mut |done| {
                     progress.embed(split.as_str(), done, count, batch);
-                })?;
+                },
+            )?;
             let Some(embeddings) = embeddings else { return Ok(Ending::Stopped) };
             folder.write_embeddings(split, &embeddings)?;
         }
@@ -209,25 +258,39 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 }
 
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.
-fn dry_run(experiment: &Experiment, args: &BenchmarkArgs, device: &Device, kernels: &str) -> Result<ExitCode> {
+fn dry_run(
+    experiment: &Experiment,
+    args: &BenchmarkArgs,
+    device: &Device,
+    kernels: &str,
+) -> Result<ExitCode> {
     let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
         (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
         (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
         _ => {
-            let images = data::open(experiment, &args.source)?;
+            let images = data::open(&experiment.data, &args.source)?;
             (images.record().train_images, images.record().val_images)
         }
     };
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
     let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
     let specs = RunSpec::of(experiment);
-    let per_second =
-        faceoff_training::images_per_second(experiment.data.image_size_px, experiment.training.batch_size, device)?;
+    let per_second = faceoff_training::images_per_second(
+        experiment.data.image_size_px,
+        experiment.training.batch_size,
+        device,
+    )?;
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
     println!("device      {kernels}, {} threads", rayon::current_num_threads());
-    println!("runs        {} ({} heads x {} seeds)", specs.len(), experiment.heads.len(), experiment.training.seeds.len());
+    println!(
+        "runs        {} ({} heads x {} conditions x {} seeds)",
+        specs.len(),
+        experiment.heads.len(),
+        experiment.conditions.len().max(1),
+        experiment.training.seeds.len()
+    );
     for spec in &specs {
         println!("            {}", RunFolder::new(&args.out.join(&experiment.name), spec).path().display());
     }

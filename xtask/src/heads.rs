@@ -12,6 +12,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("  parameters  {}", head.parameters);
         println!("  paper       {}\n", head.paper);
     }
-    println!("An experiment names a head in a block [[heads]] with `kind` and its parameters; see experiments/quick.toml.");
+    println!(
+        "An experiment names a head in a block [[heads]] with `kind` and its parameters; see experiments/quick.toml."
+    );
     Ok(ExitCode::SUCCESS)
 }

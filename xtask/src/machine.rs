@@ -11,13 +11,23 @@ pub(crate) fn device(choice: DeviceChoice) -> Result<Device> {
     let (cuda, metal) = (candle_core::utils::cuda_is_available(), candle_core::utils::metal_is_available());
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto if cuda => Device::new_cuda(0).context("CUDA is built in but no GPU answers; try --device cpu"),
-        DeviceChoice::Auto if metal => Device::new_metal(0).context("Metal is built in but no GPU answers; try --device cpu"),
+        DeviceChoice::Auto if cuda => {
+            Device::new_cuda(0).context("CUDA is built in but no GPU answers; try --device cpu")
+        }
+        DeviceChoice::Auto if metal => {
+            Device::new_metal(0).context("Metal is built in but no GPU answers; try --device cpu")
+        }
         DeviceChoice::Auto => Ok(Device::Cpu),
         DeviceChoice::Cuda if cuda => Device::new_cuda(0).context("no CUDA GPU answers; try --device cpu"),
-        DeviceChoice::Metal if metal => Device::new_metal(0).context("no Metal GPU answers; try --device cpu"),
-        DeviceChoice::Cuda => bail!("this build has no CUDA; build and run it with: cargo xtask-cuda benchmark --device cuda"),
-        DeviceChoice::Metal => bail!("this build has no Metal; build and run it with: cargo xtask-metal benchmark --device metal"),
+        DeviceChoice::Metal if metal => {
+            Device::new_metal(0).context("no Metal GPU answers; try --device cpu")
+        }
+        DeviceChoice::Cuda => {
+            bail!("this build has no CUDA; build and run it with: cargo xtask-cuda benchmark --device cuda")
+        }
+        DeviceChoice::Metal => bail!(
+            "this build has no Metal; build and run it with: cargo xtask-metal benchmark --device metal"
+        ),
     }
 }
 
@@ -31,7 +41,8 @@ pub(crate) fn use_threads(threads: Option<u16>) -> Result<()> {
     if std::env::var(VARIABLE).is_ok_and(|value| value == threads.to_string()) {
         return Ok(());
     }
-    let program = std::env::current_exe().context("the program does not find itself to start again with --threads")?;
+    let program =
+        std::env::current_exe().context("the program does not find itself to start again with --threads")?;
     let mut command = std::process::Command::new(program);
     command.args(std::env::args_os().skip(1)).env(VARIABLE, threads.to_string());
     #[cfg(unix)]

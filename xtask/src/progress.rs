@@ -43,8 +43,14 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let now = Instant::now();
-        let run =
-            RunProgress { title: String::new(), epochs: 0, batch: 0, steps_per_epoch: 0, since: now, last_line: now };
+        let run = RunProgress {
+            title: String::new(),
+            epochs: 0,
+            batch: 0,
+            steps_per_epoch: 0,
+            since: now,
+            last_line: now,
+        };
         Self { bar, terminal, runs, work_left: work, work_done: 0.0, seconds: 0.0, run }
     }
 
@@ -70,14 +76,20 @@ impl Progress {
         };
         self.work_left -= (epochs_done * train_images) as f64;
         if epochs_done > 0 {
-            self.say(&format!("{}: goes on after epoch {epochs_done} of {}", self.run.title, self.run.epochs));
+            self.say(&format!(
+                "{}: goes on after epoch {epochs_done} of {}",
+                self.run.title, self.run.epochs
+            ));
         }
     }
 
     /// A training step is done; counts start from 1.
     pub(crate) fn step(&mut self, epoch: usize, step: usize, loss: f64, learning_rate: f64) {
         if step == 1 {
-            self.start_bar(&format!("epoch {epoch}/{}", self.run.epochs), self.run.steps_per_epoch * self.run.batch);
+            self.start_bar(
+                &format!("epoch {epoch}/{}", self.run.epochs),
+                self.run.steps_per_epoch * self.run.batch,
+            );
         }
         self.work(self.run.batch as f64);
         let images = step * self.run.batch;

@@ -16,7 +16,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     };
     let folder = args.out.join(&experiment.name);
     if !folder.is_dir() {
-        bail!("{} does not exist; make runs with: cargo xtask benchmark {}", folder.display(), args.experiment);
+        bail!(
+            "{} does not exist; make runs with: cargo xtask benchmark {}",
+            folder.display(),
+            args.experiment
+        );
     }
     let _lock = FolderLock::take(&folder)?;
     write(&folder, &experiment)?;

@@ -9,7 +9,8 @@ pub(crate) fn print(summary: &Summary) {
     table.load_preset(presets::NOTHING);
     table.set_header(["variant", "seeds", "DNN %", "KNN k=5 %", "variance 16", "variance 128"]);
     for row in &summary.rows {
-        let percent = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{:.1}", 100.0 * value));
+        let percent =
+            |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{:.1}", 100.0 * value));
         let share = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
         table.add_row([
             row.variant.clone(),

@@ -56,10 +56,14 @@ pub fn extract(archive: &Path, target: &Path, report: Report) -> Result<()> {
             files += 1;
             report("extract", files, 0);
         } else if !matches!(kind, tar::EntryType::XGlobalHeader | tar::EntryType::XHeader) {
-            return Err(refused(format!("its entry `{}` is a link or something else than a file", path.display())));
+            return Err(refused(format!(
+                "its entry `{}` is a link or something else than a file",
+                path.display()
+            )));
         }
     }
-    let mut tops = std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
+    let mut tops =
+        std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
     match (tops.next(), tops.next()) {
         (Some(top), None) if top.path().is_dir() => {
             std::fs::rename(top.path(), target).map_err(Error::io("rename", top.path()))
@@ -81,6 +85,7 @@ fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> std::result::Result
         if count == 0 {
             return Ok(());
         }
-        std::io::Write::write_all(to, &buffer[..count]).map_err(|error| Copy::Write(Error::io("write", path)(error)))?;
+        std::io::Write::write_all(to, &buffer[..count])
+            .map_err(|error| Copy::Write(Error::io("write", path)(error)))?;
     }
 }

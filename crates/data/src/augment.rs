@@ -52,7 +52,13 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn new(size_px: usize, config: &AugmentationConfig) -> Self {
-        Self { resizer: Resizer::new(), crop: Vec::new(), resized: Vec::new(), size_px, config: config.clone() }
+        Self {
+            resizer: Resizer::new(),
+            crop: Vec::new(),
+            resized: Vec::new(),
+            size_px,
+            config: config.clone(),
+        }
     }
 
     /// Random resized crop (Szegedy et al., arXiv:1409.4842, section 6) and flip, into `out` (size, size, 3).
@@ -78,7 +84,13 @@ impl Viewer {
             (longer(image.width, image.height), shorter)
         };
         self.resized.resize((width * height * 3) as usize, 0);
-        resize(&mut self.resizer, image.bytes, (image.width, image.height), &mut self.resized, (width, height));
+        resize(
+            &mut self.resizer,
+            image.bytes,
+            (image.width, image.height),
+            &mut self.resized,
+            (width, height),
+        );
         let middle = |length: u32| (f64::from(length - size) / 2.0).round_ties_even() as u32;
         let crop = Crop { left: middle(width), top: middle(height), width: size, height: size };
         copy_crop(Pixels { width, height, bytes: &self.resized }, crop, &mut self.crop);
@@ -147,11 +159,19 @@ fn copy_crop(image: Pixels, crop: Crop, out: &mut Vec<u8>) {
     }
 }
 
-fn resize(resizer: &mut Resizer, from: &[u8], (width, height): (u32, u32), to: &mut [u8], (w, h): (u32, u32)) {
+fn resize(
+    resizer: &mut Resizer,
+    from: &[u8],
+    (width, height): (u32, u32),
+    to: &mut [u8],
+    (w, h): (u32, u32),
+) {
     let from = ImageRef::new(width, height, from, PixelType::U8x3).expect("the bytes are those of the image");
     let mut to = Image::from_slice_u8(w, h, to, PixelType::U8x3).expect("the bytes are those of the view");
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    resizer.resize(&from, &mut to, &options).expect("both images have one type of pixel and at least one pixel");
+    resizer
+        .resize(&from, &mut to, &options)
+        .expect("both images have one type of pixel and at least one pixel");
 }
 
 /// Mirrors each row.

@@ -65,7 +65,8 @@ impl Store {
         }
         build(&path, &ids, &paths, report)?;
         Self::map(&path, ids.len())?.ok_or_else(|| {
-            let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
+            let damaged =
+                std::io::Error::other("it is damaged although it was just written; is the disk full?");
             Error::Io { action: "use", path, source: damaged }
         })
     }

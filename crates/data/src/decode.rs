@@ -26,8 +26,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
     // Without strict mode half a file decodes to grey without an error.
-    let options =
-        DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
+    let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
     let info = decoder.info().ok_or("it has no header")?;

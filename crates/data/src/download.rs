@@ -100,11 +100,17 @@ impl Download {
             200 => (0, header("content-length").and_then(|text| text.parse::<u64>().ok())),
             206 => match content_range(header("content-range").unwrap_or_default()) {
                 Some((start, total)) if start == begun => (start, total),
-                _ => return Err(Interruption::Final(self.failed("the server answers with another range than asked"))),
+                _ => {
+                    return Err(Interruption::Final(
+                        self.failed("the server answers with another range than asked"),
+                    ));
+                }
             },
             // All of it is there already; the md5 decides whether it is right.
             416 => return Ok(()),
-            status @ (408 | 429 | 500..=599) => return Err(Interruption::Broken(format!("the server answers {status}"))),
+            status @ (408 | 429 | 500..=599) => {
+                return Err(Interruption::Broken(format!("the server answers {status}")));
+            }
             status => return Err(Interruption::Final(self.failed(format!("the server answers {status}")))),
         };
         let disk = |error| Interruption::Final(Error::io("write", part)(error));

@@ -68,7 +68,10 @@ pub(crate) fn list(folder: &Path, noise_percent: u32) -> Result<Listing> {
     for split in SplitName::ALL {
         for class in &class_folders {
             if !files[split.as_str()].iter().any(|(other, _)| other == class) {
-                return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
+                return Err(Error::folder(
+                    folder,
+                    format!("class `{class}` has no image in {}/", split.as_str()),
+                ));
             }
         }
     }
@@ -104,7 +107,10 @@ pub(crate) fn list(folder: &Path, noise_percent: u32) -> Result<Listing> {
         return Err(Error::Setting {
             key: "data.label_noise_percent",
             value: noise_percent.to_string(),
-            rule: format!("noisy labels come from {LIST}, which {} does not hold; set it to 0", folder.display()),
+            rule: format!(
+                "noisy labels come from {LIST}, which {} does not hold; set it to 0",
+                folder.display()
+            ),
         });
     }
     let name = |class: &String| {
@@ -129,9 +135,9 @@ fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
         });
         if is_image {
             let text = |part: Option<&std::ffi::OsStr>| {
-                part.and_then(|part| part.to_str()).map(String::from).ok_or_else(|| {
-                    Error::folder(&root, format!("{} is no valid UTF-8", path.display()))
-                })
+                part.and_then(|part| part.to_str())
+                    .map(String::from)
+                    .ok_or_else(|| Error::folder(&root, format!("{} is no valid UTF-8", path.display())))
             };
             images.push((text(path.parent().and_then(Path::file_name))?, text(path.file_name())?));
         }
@@ -152,7 +158,10 @@ fn read_list(path: &Path, noise_percent: u32) -> Result<BTreeMap<String, String>
     let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
     let headers = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
     let column = |name: &str| {
-        headers.iter().position(|header| header == name).ok_or_else(|| broken(format!("it has no column `{name}`")))
+        headers
+            .iter()
+            .position(|header| header == name)
+            .ok_or_else(|| broken(format!("it has no column `{name}`")))
     };
     let (id, label) = (column("path")?, column(&format!("noisy_labels_{noise_percent}"))?);
     let mut listed = BTreeMap::new();

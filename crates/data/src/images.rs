@@ -59,7 +59,8 @@ impl Images {
         }
 
         let held_out = held_out_classes(config, &listing)?;
-        let trained: Vec<u32> = (0..listing.class_names.len() as u32).filter(|class| !held_out.contains(class)).collect();
+        let trained: Vec<u32> =
+            (0..listing.class_names.len() as u32).filter(|class| !held_out.contains(class)).collect();
         // Without held-out classes both sides see all of them.
         let evaluated = if held_out.is_empty() { &trained } else { &held_out };
         let position = |classes: &[u32], label: u32| classes.iter().position(|&class| class == label);
@@ -172,6 +173,12 @@ fn index(split: SplitName) -> usize {
     }
 }
 
+/// Training and validation images in `folder`, after checking them against the data set's list.
+pub fn count_images(folder: &Path) -> Result<(usize, usize)> {
+    let listing = folder::list(folder, 0)?;
+    Ok((listing.train.len(), listing.val.len()))
+}
+
 /// Decodes every image of the data set in `folder`, after checking its list; what is wrong with those that are broken, and
 /// how many there are in all.
 pub fn broken_images(folder: &Path, report: Report) -> Result<(Vec<Error>, usize)> {
@@ -179,7 +186,8 @@ pub fn broken_images(folder: &Path, report: Report) -> Result<(Vec<Error>, usize
     let files: Vec<&File> = listing.train.iter().chain(&listing.val).collect();
     let mut broken = Vec::new();
     for (index, chunk) in files.chunks(256).enumerate() {
-        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
+        let found: Vec<Option<Error>> =
+            chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
         broken.extend(found.into_iter().flatten());
         report("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
@@ -201,13 +209,17 @@ fn evenly(files: &[File], places: &[usize], classes: usize, most: usize) -> (Vec
 
 /// The labels of the held-out classes, in the order of the labels.
 fn held_out_classes(config: &DataConfig, listing: &Listing) -> Result<Vec<u32>> {
-    let refused = |value: &str, rule: String| Error::Setting { key: "held_out_classes", value: value.into(), rule };
+    let refused =
+        |value: &str, rule: String| Error::Setting { key: "held_out_classes", value: value.into(), rule };
     let mut labels = Vec::new();
     for name in &config.held_out_classes {
         let names = listing.class_names.iter().zip(&listing.class_folders);
         let label = names.enumerate().find(|(_, (class, folder))| *class == name || *folder == name);
         let (label, _) = label.ok_or_else(|| {
-            refused(name, format!("the data set has no such class; it has {}", listing.class_names.join(", ")))
+            refused(
+                name,
+                format!("the data set has no such class; it has {}", listing.class_names.join(", ")),
+            )
         })?;
         labels.push(label as u32);
     }

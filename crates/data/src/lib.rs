@@ -27,7 +27,7 @@ pub use augment::{eval_view, train_view};
 pub use decode::Rgb;
 pub use download::{Download, Patience};
 pub use error::Error;
-pub use images::{Images, Item, broken_images};
+pub use images::{Images, Item, broken_images, count_images};
 pub use loader::{Batch, Loader};
 pub use source::{Source, fetch};
 

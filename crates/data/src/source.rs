@@ -75,7 +75,10 @@ pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Re
             value: "absent".into(),
             rule: "the synthetic set needs a [data.synthetic] table".into(),
         })?;
-        return Ok(Located { folder: synthetic::folder(synthetic, &source.cache_dir, report)?, archive_md5: None });
+        return Ok(Located {
+            folder: synthetic::folder(synthetic, &source.cache_dir, report)?,
+            archive_md5: None,
+        });
     }
     #[cfg(feature = "extra-datasets")]
     if let Some(folder) = crate::extra::folder(config.dataset, source, report)? {

@@ -67,7 +67,12 @@ pub fn embed(
         let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, device)?;
         let features = model.encoder.forward(&Images::new(batch.pixels, count, images.size_px())?)?;
         let scores = model.head.scores(&features)?;
-        let given = model.head.labelled_logits(&features, &labels)?.argmax(D::Minus1)?;
+        // The labels of unseen classes are none of the head's: a margin has nothing to act on.
+        let logits = match images.evaluates_unseen_classes() {
+            true => scores.clone(),
+            false => model.head.labelled_logits(&features, &labels)?,
+        };
+        let given = logits.argmax(D::Minus1)?;
 
         for (row, vector) in features.to_vec2::<f32>()?.into_iter().enumerate() {
             // In f64, so that unit length holds to the last bit of f32.

@@ -27,7 +27,8 @@ pub fn initial_encoder(seed: u64) -> Result<State> {
             })
             .collect();
         state.push((name, Tensor::from_vec(values, (out_channels, in_channels, kernel, kernel), &cpu)?));
-        for (suffix, value) in [("weight", 1f32), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
+        for (suffix, value) in [("weight", 1f32), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
+        {
             state.push((format!("{}.{suffix}", layer.norm), Tensor::full(value, out_channels, &cpu)?));
         }
         state.push((format!("{}.num_batches_tracked", layer.norm), Tensor::new(0i64, &cpu)?));

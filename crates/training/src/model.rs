@@ -30,7 +30,12 @@ impl Model {
         Ok(model)
     }
 
-    pub(crate) fn with_encoder(encoder: &State, spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
+    pub(crate) fn with_encoder(
+        encoder: &State,
+        spec: &RunSpec,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self> {
         let encoder = faceoff_kernels::encoder(encoder, device)?;
         let head = faceoff_heads::build(
             &spec.variant.head,

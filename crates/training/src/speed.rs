@@ -13,7 +13,8 @@ const STEPS: usize = 2;
 pub fn images_per_second(image_size_px: usize, batch_size: usize, device: &Device) -> Result<f64> {
     let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
     let bytes = batch_size * image_size_px * image_size_px * 3;
-    let images = Images::new((0..bytes).map(|index| (index * 31) as u8).collect(), batch_size, image_size_px)?;
+    let images =
+        Images::new((0..bytes).map(|index| (index * 31) as u8).collect(), batch_size, image_size_px)?;
     let mut started = Instant::now();
     for step in 0..=STEPS {
         let (embeddings, tape) = encoder.forward_train(&images)?;

@@ -4,7 +4,7 @@ use crate::checkpoint::{self, Progress};
 use crate::model::Model;
 use crate::{Error, Result, Schedule};
 use candle_core::{D, DType, Device, Tensor, Var};
-use faceoff_data::{Images as TrainingImages, Loader};
+use faceoff_data::Images as TrainingImages;
 use faceoff_kernels::{AdamWStep, Images};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,12 @@ pub fn train(
             }
             loss_sum += loss;
             correct += hits;
-            progress(Event::Step { epoch: epoch + 1, step: step - epoch * steps_per_epoch, loss, learning_rate });
+            progress(Event::Step {
+                epoch: epoch + 1,
+                step: step - epoch * steps_per_epoch,
+                loss,
+                learning_rate,
+            });
             if stop.load(Ordering::Relaxed) {
                 return Ok(Outcome::Stopped);
             }
@@ -141,7 +146,12 @@ pub fn train(
 }
 
 /// The model at the start of training, or as the checkpoint holds it.
-fn start(spec: &RunSpec, folder: &RunFolder, images: &TrainingImages, device: &Device) -> Result<(Model, Progress)> {
+fn start(
+    spec: &RunSpec,
+    folder: &RunFolder,
+    images: &TrainingImages,
+    device: &Device,
+) -> Result<(Model, Progress)> {
     let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
     let classes = images.classes();
     match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
@@ -164,7 +174,8 @@ fn start(spec: &RunSpec, folder: &RunFolder, images: &TrainingImages, device: &D
 /// A loss that is not finite leaves the weights as they were.
 fn train_step(model: &mut Model, images: &Images, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
-    let hits = model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?.sum_all()?;
+    let hits =
+        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?.sum_all()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;

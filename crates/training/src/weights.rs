@@ -54,7 +54,15 @@ impl Contiguous {
             DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
             DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
             DType::I64 => (Dtype::I64, flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            other => candle_core::bail!("a state holds f32, f64 and i64 only, not {other:?}"),
+            other => {
+                let expected = DType::F32;
+                return Err(candle_core::Error::UnexpectedDType {
+                    msg: "saving a state",
+                    expected,
+                    got: other,
+                }
+                .into());
+            }
         };
         Ok(Self { dtype, shape: tensor.dims().to_vec(), bytes })
     }

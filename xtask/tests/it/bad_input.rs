@@ -54,7 +54,9 @@ fn a_report_without_runs_says_how_to_make_them() {
 #[test]
 fn missing_images_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let path = experiment(folder.path(), "images", |text| text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\""));
+    let path = experiment(folder.path(), "images", |text| {
+        text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\"")
+    });
     let out = folder.path().join("out");
     let message = complaint(benchmark(&path, &out).arg("--data").arg(folder.path().join("nowhere")));
     assert!(message.contains("nowhere"), "{message}");

@@ -29,7 +29,10 @@ fn both_commands_make_the_same_report_on_any_number_of_threads() {
         assert!(one.join("pair").join(name).is_file(), "{name}");
     }
     let accuracies = metric(&one.join("pair"), "dnn_accuracy");
-    assert_eq!(accuracies.iter().map(|(variant, _)| variant.as_str()).collect::<Vec<_>>(), ["Classification", "AdaCos"]);
+    assert_eq!(
+        accuracies.iter().map(|(variant, _)| variant.as_str()).collect::<Vec<_>>(),
+        ["Classification", "AdaCos"]
+    );
     let table = String::from_utf8(first.stdout).unwrap();
     assert!(table.contains("Classification") && table.contains("index.html"), "{table}");
 
@@ -94,6 +97,9 @@ fn a_dry_run_does_nothing() {
     let experiment = two_heads(folder.path(), "dry");
     let output = succeed(benchmark(&experiment, &folder.path().join("out")).arg("--dry-run"));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("runs        2 (2 heads x 1 seeds)") && text.contains("hours"), "{text}");
+    assert!(
+        text.contains("runs        2 (2 heads x 1 conditions x 1 seeds)") && text.contains("hours"),
+        "{text}"
+    );
     assert!(!folder.path().join("out").exists());
 }

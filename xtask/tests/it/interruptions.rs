@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Moments of the kill test, spread evenly over a benchmark: a few here, more by `FACEOFF_KILL_MOMENTS=50`.
 fn kill_moments() -> u32 {
-    std::env::var("FACEOFF_KILL_MOMENTS").map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
+    std::env::var("FACEOFF_KILL_MOMENTS")
+        .map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
 }
 
 #[test]
@@ -24,7 +25,8 @@ fn a_killed_benchmark_ends_with_the_same_bytes() {
     let mut killed = 0;
     for moment in 0..moments {
         let out = folder.path().join(format!("killed-{moment}"));
-        let mut child = benchmark(&experiment, &out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            benchmark(&experiment, &out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(length * (2 * moment + 1) / (2 * moments));
         killed += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();

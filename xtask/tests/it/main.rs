@@ -1,7 +1,7 @@
 //! The program as a user runs it: whole benchmarks on synthetic images, interruptions, bad input.
 
-mod benchmark;
 mod bad_input;
+mod benchmark;
 mod interruptions;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +45,10 @@ fn experiment(folder: &Path, name: &str, change: impl Fn(String) -> String) -> P
 fn two_heads(folder: &Path, name: &str) -> PathBuf {
     experiment(folder, name, |text| {
         let heads = text.find("[[heads]]").unwrap();
-        format!("{}[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n", &text[..heads])
+        format!(
+            "{}[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n",
+            &text[..heads]
+        )
     })
 }
 
@@ -59,7 +62,10 @@ fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "safetensors" || extension == "csv") {
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "safetensors" || extension == "csv")
+            {
                 files.push((path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap()));
             }
         }
