@@ -13,6 +13,7 @@ pub mod pca;
 pub mod probe;
 mod products;
 pub mod retrieval;
+pub mod statements;
 pub mod statistics;
 pub mod tsne;
 pub mod verification;

@@ -6,11 +6,15 @@
 //! f(W, b) = sum over points of -ln softmax(W x + b)\[label\] + |W|^2 / 2.
 //!
 //! f is convex; L-BFGS (Nocedal 1980; Nocedal and Wright, Numerical Optimization, algorithm 7.5) with a full batch and a backtracking line
-//! search finds its minimum. Sums over points run over fixed blocks in a fixed order.
+//! search finds its minimum. It starts from f's own curvature where all classes are equally likely, X'X / C + 1 with X the embeddings: without
+//! it the mean direction that all embeddings share makes the search ten times as long. Sums over points run over fixed blocks in a fixed
+//! order.
 
 use std::collections::VecDeque;
 
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -19,6 +23,8 @@ use crate::products::{check_embeddings, classes_of, contiguous};
 
 /// Points of one task.
 const BLOCK: usize = 256;
+/// Points whose part of X'X is summed apart.
+const CURVATURE_BLOCK: usize = 2048;
 /// Pairs of steps and gradient changes that L-BFGS remembers.
 const MEMORY: usize = 20;
 /// The search ends when no component of the gradient of f / N exceeds this.
@@ -66,7 +72,7 @@ impl LinearProbe {
         let dims = embeddings.ncols();
         let rows = contiguous(embeddings);
         let objective = Objective { rows: &rows, dims, places: &places, classes: classes.len() };
-        let (parameters, iterations) = minimise(&objective);
+        let (parameters, iterations) = minimise(&objective)?;
         let weights = parameters.iter().enumerate().filter(|(at, _)| at % (dims + 1) < dims).map(|(_, v)| *v);
         Ok(Self {
             weights: Array2::from_shape_vec((classes.len(), dims), weights.collect()).expect("classes x D"),
@@ -143,6 +149,46 @@ struct Objective<'a> {
 }
 
 impl Objective<'_> {
+    /// Rows with a column of ones for the intercepts.
+    fn extended(&self, rows: &[f32]) -> Vec<f64> {
+        let mut extended = Vec::with_capacity(rows.len() / self.dims * (self.dims + 1));
+        for row in rows.chunks_exact(self.dims) {
+            extended.extend(row.iter().map(|&v| f64::from(v)));
+            extended.push(1.0);
+        }
+        extended
+    }
+
+    /// Second derivative of f / N by one class's parameters at 0, on the subspace where the classes' parameters add up to 0: all gradients and
+    /// steps lie there.
+    fn curvature(&self) -> Result<Llt<f64>> {
+        let width = self.dims + 1;
+        let parts: Vec<Mat<f64>> = self
+            .rows
+            .par_chunks(CURVATURE_BLOCK * self.dims)
+            .map(|rows| {
+                let extended = self.extended(rows);
+                let extended = MatRef::from_row_major_slice(&extended, rows.len() / self.dims, width);
+                let mut product = Mat::zeros(width, width);
+                matmul(product.as_mut(), Accum::Replace, extended.transpose(), extended, 1.0, Par::Seq);
+                product
+            })
+            .collect();
+        let points = self.places.len() as f64;
+        let mut sum = Mat::<f64>::zeros(width, width);
+        for part in &parts {
+            sum += part;
+        }
+        let curvature = Mat::from_fn(width, width, |i, j| {
+            let penalty = if i == j && i < self.dims { 1.0 } else { 0.0 };
+            (sum[(i, j)] / self.classes as f64 + penalty) / points
+        });
+        curvature.llt(Side::Lower).map_err(|error| Error::Library {
+            library: "faer",
+            reason: format!("curvature of the linear probe: {error:?}"),
+        })
+    }
+
     /// The value; the gradient goes to `gradient`.
     fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
         let (width, points) = (self.dims + 1, self.places.len() as f64);
@@ -151,12 +197,7 @@ impl Objective<'_> {
             .par_chunks(BLOCK * self.dims)
             .zip(self.places.par_chunks(BLOCK))
             .map(|(rows, places)| {
-                // With a column of ones for the intercepts.
-                let mut extended = Vec::with_capacity(places.len() * width);
-                for row in rows.chunks_exact(self.dims) {
-                    extended.extend(row.iter().map(|&v| f64::from(v)));
-                    extended.push(1.0);
-                }
+                let extended = self.extended(rows);
                 let extended = MatRef::from_row_major_slice(&extended, places.len(), width);
                 let mut residuals = vec![0.0; places.len() * self.classes];
                 let weights = MatRef::from_row_major_slice(parameters, self.classes, width);
@@ -203,17 +244,18 @@ impl Objective<'_> {
     }
 }
 
-fn minimise(objective: &Objective<'_>) -> (Vec<f64>, usize) {
+fn minimise(objective: &Objective<'_>) -> Result<(Vec<f64>, usize)> {
     let size = objective.classes * (objective.dims + 1);
+    let curvature = objective.curvature()?;
     let mut parameters = vec![0.0; size];
     let mut gradient = vec![0.0; size];
     let mut value = objective.evaluate(&parameters, &mut gradient);
     let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
     for iteration in 0..MAX_ITERATIONS {
         if gradient.iter().all(|g| g.abs() <= TOLERANCE) {
-            return (parameters, iteration);
+            return Ok((parameters, iteration));
         }
-        let direction = descent(&gradient, &memory);
+        let direction = descent(&gradient, &memory, &curvature, objective.classes);
         let slope = inner(&gradient, &direction);
         let mut next = vec![0.0; size];
         let mut next_gradient = vec![0.0; size];
@@ -230,7 +272,7 @@ fn minimise(objective: &Objective<'_>) -> (Vec<f64>, usize) {
             step *= 0.5;
             // No point this near is lower: the minimum is as near as f64 can tell.
             if step < 1e-10 {
-                return (parameters, iteration);
+                return Ok((parameters, iteration));
             }
         };
         let moved: Vec<f64> = next.iter().zip(&parameters).map(|(a, b)| a - b).collect();
@@ -244,21 +286,25 @@ fn minimise(objective: &Objective<'_>) -> (Vec<f64>, usize) {
         }
         (parameters, gradient, value) = (next, next_gradient, next_value);
     }
-    (parameters, MAX_ITERATIONS)
+    Ok((parameters, MAX_ITERATIONS))
 }
 
 /// The two-loop recursion.
-fn descent(gradient: &[f64], memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec<f64> {
+fn descent(
+    gradient: &[f64],
+    memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>,
+    curvature: &Llt<f64>,
+    classes: usize,
+) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut factors = vec![0.0; memory.len()];
     for (at, (moved, turned, inverse)) in memory.iter().enumerate().rev() {
         factors[at] = inverse * inner(moved, &direction);
         direction.iter_mut().zip(turned).for_each(|(d, t)| *d -= factors[at] * t);
     }
-    if let Some((_, turned, inverse)) = memory.back() {
-        let scale = 1.0 / (inverse * inner(turned, turned));
-        direction.iter_mut().for_each(|d| *d *= scale);
-    }
+    let width = direction.len() / classes;
+    curvature
+        .solve_in_place(MatMut::from_row_major_slice_mut(&mut direction, classes, width).transpose_mut());
     for (at, (moved, turned, inverse)) in memory.iter().enumerate() {
         let correction = factors[at] - inverse * inner(turned, &direction);
         direction.iter_mut().zip(moved).for_each(|(d, m)| *d += correction * m);

@@ -11,9 +11,9 @@ use crate::error::{Error, Result, check_lengths, check_matrix};
 const NORM_TOLERANCE: f64 = 1e-3;
 
 /// Rows of the left block of a product.
-pub(crate) const LEFT_BLOCK: usize = 64;
+pub(crate) const LEFT_BLOCK: usize = 128;
 /// Rows of the right block of a product.
-pub(crate) const RIGHT_BLOCK: usize = 512;
+pub(crate) const RIGHT_BLOCK: usize = 1024;
 
 /// Fails unless the matrix is (N, D) with N labels, finite, and each row has unit length.
 pub(crate) fn check_embeddings(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<()> {

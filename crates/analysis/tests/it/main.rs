@@ -1,10 +1,16 @@
 //! Tests of every measure: goldens from other libraries, definitions written out, and corners.
 
+mod accuracy;
 mod calibration;
 mod clustering;
 mod geometry;
 mod golden;
+mod neighbors;
+mod pca;
+mod pools;
 mod probe;
 mod retrieval;
+mod statements;
 mod statistics;
+mod tsne;
 mod verification;
