@@ -84,7 +84,7 @@ fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
 fn contents(sections: &[Section]) -> String {
     let mut html = String::from("<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#notes\">Notes</a>\n");
     for section in sections {
-        let _ = writeln!(html, "<a href=\"#{}\">{}</a>", section.id, escape(section.title));
+        let _ = writeln!(html, "<a href=\"#{}\">{}</a>", section.id, escape(section.short));
     }
     html + "<a href=\"#numbers\">All numbers</a>\n<a href=\"#method\">Method</a>\n<a href=\"#provenance\">Provenance</a>\n</nav>\n"
 }
@@ -105,12 +105,12 @@ fn results(outcome: &Outcome<'_>) -> String {
     );
     for metric in &metrics {
         let definition = definition(metric);
-        let unit = if definition.unit == Unit::Percent { ", %" } else { "" };
+        let unit = definition.unit_suffix();
         let _ = write!(
             html,
             "<th class=\"n\" title=\"{}\">{}{unit}</th>",
             escape(&definition.sentence),
-            escape(&definition.title)
+            escape(&definition.title).replace(" = ", "&nbsp;=&nbsp;")
         );
     }
     html += "</tr></thead>\n<tbody>\n";
@@ -121,7 +121,7 @@ fn results(outcome: &Outcome<'_>) -> String {
             let means = (0..outcome.selection.variants.len())
                 .filter_map(|variant| Some(outcome.summary(variant, metric)?.summary.mean));
             let best = means.max_by(f64::total_cmp)?;
-            (definition.unit == Unit::Percent).then(|| definition.format(best))
+            (definition.unit == Unit::Percent && !metric.ends_with("given")).then(|| definition.format(best))
         })
         .collect();
     for (index, variant) in outcome.selection.variants.iter().enumerate() {
@@ -197,23 +197,26 @@ fn figures(section: &Section) -> String {
         escape(section.title),
         escape(&section.text)
     );
-    for picture in &section.pictures {
-        html += &figure(picture);
-    }
+    html += &gallery(&section.pictures);
     if !section.details.is_empty() {
         html += "<details>\n<summary>One large picture for each variant</summary>\n";
-        for picture in &section.details {
-            html += &figure(picture);
-        }
+        html += &gallery(&section.details);
         html += "</details>\n";
     }
     html + "</section>\n"
 }
 
+/// Pictures below each other; narrow ones beside each other where the window is wide.
+fn gallery(pictures: &[Picture]) -> String {
+    let figures: String = pictures.iter().map(figure).collect();
+    format!("<div class=\"gallery\">\n{figures}</div>\n")
+}
+
 fn figure(picture: &Picture) -> String {
     let (file, alt) = (escape(&picture.file), escape(&picture.alt));
+    let wide = if picture.size.0 > 800.0 { " class=\"whole\"" } else { "" };
     format!(
-        "<figure><a href=\"plots/{file}\"><img src=\"plots/{file}\" alt=\"{alt}\" width=\"{}\" height=\"{}\" loading=\"lazy\"></a></figure>\n",
+        "<figure{wide}><a href=\"plots/{file}\"><img src=\"plots/{file}\" alt=\"{alt}\" width=\"{}\" height=\"{}\" loading=\"lazy\"></a></figure>\n",
         picture.size.0.round(),
         picture.size.1.round()
     )
@@ -236,7 +239,7 @@ fn numbers(outcome: &Outcome<'_>) -> String {
     html += "</tr></thead>\n<tbody>\n";
     for metric in metrics {
         let definition = definition(metric);
-        let unit = if definition.unit == Unit::Percent { ", %" } else { "" };
+        let unit = definition.unit_suffix();
         let _ = write!(
             html,
             "<tr><th scope=\"row\">{}{unit}</th><td class=\"def\">{}</td>",

@@ -16,6 +16,8 @@ use ndarray::Array2;
 pub(crate) struct Section {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
+    /// The title in the list of contents.
+    pub(crate) short: &'static str,
     pub(crate) text: String,
     /// Shown at once.
     pub(crate) pictures: Vec<Picture>,
@@ -139,6 +141,7 @@ fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "accuracy",
         title: "Accuracy",
+        short: "Accuracy",
         text: "DNN accuracy is the classifier\u{2019}s own; KNN accuracy is that of the nearest training images in the space of embeddings, \
                which is what a head is for where classes change. The training images are the index, with their true labels; the validation \
                images are the queries."
@@ -199,6 +202,7 @@ fn variance(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "variance",
         title: "Explained variance",
+        short: "Variance",
         text: "Principal components of the unit training embeddings; shares are of the total variance of all dimensions, so a curve need not end \
                at 100 %. A curve that is at 100 % after as many components as there are classes less one says that the embeddings have collapsed \
                to one direction a class. Means over seeds."
@@ -280,6 +284,7 @@ fn training(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "training",
         title: "Training",
+        short: "Training",
         text: "Accuracy on the augmented training images while training went on, labels withheld (means over seeds), and the loss of every run. \
                Losses are never to be compared across heads: each head has another scale and another lowest value; therefore every panel has an \
                axis of its own."
@@ -298,6 +303,7 @@ fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "tsne",
         title: "t-SNE of the validation images",
+        short: "t-SNE",
         text: "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First \
                seed of each variant; every point is a validation image with the colour and shape of its true class."
             .into(),
@@ -332,6 +338,7 @@ fn pca(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "pca",
         title: "PCA of the validation images",
+        short: "PCA",
         text: "The unit embeddings of the validation images along their own first two and three principal components, with the share of their \
                variance. Equal units on all axes of a panel."
             .into(),
@@ -419,6 +426,7 @@ fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
     Ok(Section {
         id: "confusion",
         title: "Confusion",
+        short: "Confusion",
         text: "By the head\u{2019}s highest score on the validation images, labels withheld; all seeds together. The sheet shows percent of each true class \
                (rows add up to 100), the large pictures show numbers of images. Empty cells are 0."
             .into(),

@@ -71,6 +71,14 @@ fn numbered(metric: &str) -> Definition {
 }
 
 impl Definition {
+    /// What stands behind the title: `, %` or nothing.
+    pub(crate) fn unit_suffix(&self) -> &'static str {
+        match self.unit {
+            Unit::Percent => ",\u{a0}%",
+            Unit::Number => "",
+        }
+    }
+
     /// A value as people read it, without the unit.
     pub(crate) fn format(&self, value: f64) -> String {
         match self.unit {

@@ -33,7 +33,7 @@ pub(crate) fn bars(file: &str, alt: &str, caption: &str, series: &[&str], rows: 
     let name_text = Text::new(TEXT_PX, INK, HPos::Right, VPos::Center);
     let names_px = rows.iter().map(|row| name_text.width(&row.name)).fold(60.0, f64::max).min(260.0) + 16.0;
     let group_px = series.len() as f64 * BAR_PX + GAP_PX;
-    let (top, bottom, right) = (44.0, 64.0, 64.0);
+    let (top, bottom, right) = (44.0, 76.0, 70.0);
     let plot_height = rows.len() as f64 * group_px;
     let size = (names_px + 560.0 + right, top + plot_height + bottom);
 

@@ -82,7 +82,9 @@ pub(crate) fn picture(
 ) -> Result<Picture> {
     let (file, alt) = (file.into(), alt.into());
     let failed = |reason: String| Error::Picture { picture: file.clone(), reason };
-    load_font().map_err(|reason| failed(reason.into()))?;
+    if !font_is_loaded() {
+        return Err(failed("the bundled font cannot be read".into()));
+    }
     let size = (px(width) as u32, px(height) as u32);
     let mut body = String::new();
     let on_top = {
@@ -96,14 +98,13 @@ pub(crate) fn picture(
     Ok(Picture { file, alt, svg, size: (width, height) })
 }
 
-/// plotters measures text with this font; what a reader sees has the same widths or narrower ones.
-fn load_font() -> std::result::Result<(), &'static str> {
+/// Loads the bundled font at the first call. plotters measures text with it; what a reader sees has the same widths or about the same.
+fn font_is_loaded() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
-    let loaded = LOADED.get_or_init(|| {
+    *LOADED.get_or_init(|| {
         let bytes = include_bytes!("../../assets/Arimo-Regular.ttf");
         register_font(FONT_FAMILY, FontStyle::Normal, bytes).is_ok()
-    });
-    if *loaded { Ok(()) } else { Err("the bundled font cannot be read") }
+    })
 }
 
 /// How a text looks and where its anchor is.
@@ -141,12 +142,11 @@ impl Text {
         Ok(())
     }
 
-    /// The width of `text` in pixels.
+    /// Room for `text` in pixels: its width in the bundled font, and an eighth more, since a reader's machine may have only wider fonts.
     pub(crate) fn width(self, text: &str) -> f64 {
-        let regular = Self { bold: false, ..self };
-        let width = regular.style().font.box_size(text).map_or(0.0, |(width, _)| f64::from(width));
-        // The bold face is not bundled; it runs about a tenth wider.
-        width / f64::from(UNITS_PER_PX) * if self.bold { 1.1 } else { 1.0 }
+        font_is_loaded();
+        let width = self.style().font.box_size(text).map_or(0.0, |(width, _)| f64::from(width));
+        1.125 * width / f64::from(UNITS_PER_PX)
     }
 
     /// `text` cut to `width` pixels, with an ellipsis where something is cut.

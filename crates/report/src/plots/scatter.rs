@@ -134,20 +134,17 @@ fn solid_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rec
     };
     let corners: Vec<_> = (0..8).map(|i| project(corner(i)).0).collect();
     let placed = into_rect(&corners, &corners, rect, 18.0);
-    // Edges of the box that meet at its far lower corner carry the axes.
     for (a, b) in [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)] {
         let ends = [placed[a], placed[b]].map(|(x, y)| (px(x), px(y)));
         canvas.draw(&PathElement::new(ends, line(GRID, 1.0)))?;
     }
     let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
-    for (name, (a, b), (dx, dy)) in [
-        (&cloud.axes[0], (0, 1), (-6.0, 11.0)),
-        (&cloud.axes[1], (1, 3), (14.0, 9.0)),
-        (&cloud.axes[2], (0, 4), (-14.0, 0.0)),
-    ] {
-        let middle = ((placed[a].0 + placed[b].0) / 2.0, (placed[a].1 + placed[b].1) / 2.0);
-        axis.draw(canvas, name, (middle.0 + dx, middle.1 + dy))?;
-    }
+    let middle = |a: usize, b: usize| ((placed[a].0 + placed[b].0) / 2.0, (placed[a].1 + placed[b].1) / 2.0);
+    let ((x0, y0), (x1, y1), (x2, y2)) = (middle(0, 1), middle(1, 3), middle(0, 4));
+    axis.draw(canvas, &cloud.axes[0], (x0 - 8.0, y0 + 13.0))?;
+    axis.draw(canvas, &cloud.axes[1], (x1 + 16.0, y1 + 13.0))?;
+    let style = axis.style().transform(FontTransform::Rotate270);
+    canvas.draw(&plotters::element::Text::new(cloud.axes[2].clone(), (px(x2 - 10.0), px(y2)), style))?;
     let projected: Vec<_> = cloud.points.iter().map(|&point| project(point)).collect();
     let flat: Vec<_> = projected.iter().map(|&(at, _)| at).collect();
     let depths: Vec<_> = projected.iter().map(|&(_, depth)| depth).collect();

@@ -1,0 +1,129 @@
+//! Which runs are reported, and what is said of the others.
+
+use crate::{experiment, made_up, report};
+use faceoff_report::Error;
+use faceoff_runs::{Failure, Overrides, RunFolder, RunSpec};
+
+#[test]
+fn nothing_to_report_is_an_error_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = report(folder.path(), &experiment(&[0])).unwrap_err();
+    assert!(matches!(error, Error::NoWholeRuns { .. }));
+    assert!(error.to_string().ends_with("make runs with: cargo xtask benchmark made-up"), "{error}");
+
+    let spec = &RunSpec::of(&experiment(&[0]))[0];
+    RunFolder::new(folder.path(), spec).begin(spec).unwrap();
+    let error = report(folder.path(), &experiment(&[0])).unwrap_err().to_string();
+    assert!(error.contains("(Classification-seed0 is unfinished)"), "{error}");
+    assert!(!folder.path().join("index.html").exists());
+}
+
+#[test]
+fn failed_unfinished_and_missing_runs_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1]);
+    let specs = RunSpec::of(&experiment);
+    made_up().write_run(folder.path(), &specs[0], &made_up().data("x"));
+    let failed = RunFolder::new(folder.path(), &specs[1]);
+    failed.begin(&specs[1]).unwrap();
+    let failure = Failure {
+        spec_hash: specs[1].hash(),
+        head: "CosFace".into(),
+        epoch: 2,
+        step: 17,
+        learning_rate: 0.003,
+        message: "the loss is <NaN>".into(),
+    };
+    failed.fail(&failure).unwrap();
+    RunFolder::new(folder.path(), &specs[2]).begin(&specs[2]).unwrap();
+
+    let summary = report(folder.path(), &experiment).unwrap();
+    assert_eq!(summary.rows.len(), 1);
+    let notes = summary.notes.join("\n");
+    assert!(
+        notes.contains("cosface-s64-seed0 failed for good at epoch 2, step 17, learning rate 3.00e-3: the loss is <NaN>."),
+        "{notes}"
+    );
+    assert!(notes.contains("Classification-seed1 is unfinished and left out"), "{notes}");
+    assert!(notes.contains("1 of the experiment's 4 runs not there yet: cosface-s64-seed1."), "{notes}");
+    let page = std::fs::read_to_string(summary.page).unwrap();
+    assert!(page.contains("the loss is &lt;NaN&gt;"));
+}
+
+#[test]
+fn overridden_runs_are_reported_by_the_plain_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let overrides = Overrides { epochs: Some(1), heads: Some(vec!["CosFace".into()]), ..Default::default() };
+    let short = experiment(&[0]).with_overrides(&overrides).unwrap();
+    made_up().write(folder.path(), &short);
+    let summary = report(folder.path(), &experiment(&[0])).unwrap();
+    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
+    assert_eq!(rows, [("cosface-s64", 1)]);
+    assert!(summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")), "{:?}", summary.notes);
+}
+
+#[test]
+fn runs_of_different_settings_or_images_are_never_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1, 2]);
+    let specs = RunSpec::of(&experiment);
+    let data = made_up().data("x");
+    // Two runs with another learning rate outnumber the one that agrees with the experiment.
+    made_up().write_run(folder.path(), &specs[0], &data);
+    for spec in &specs[1..3] {
+        let mut other = spec.clone();
+        other.training.peak_learning_rate = 0.5;
+        made_up().write_run(folder.path(), &other, &data);
+    }
+    let mut images = data.clone();
+    images.fingerprint = "f2".into();
+    made_up().write_run(folder.path(), &specs[3], &images);
+    let mut head = specs[5].clone();
+    head.variant.head = faceoff_runs::HeadConfig::CosFace { scale: 32.0, margin_cosine: 0.35 };
+    made_up().write_run(folder.path(), &head, &data);
+
+    let summary = report(folder.path(), &experiment).unwrap();
+    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
+    assert_eq!(rows, [("Classification", 1)]);
+    let notes = summary.notes.join("\n");
+    assert!(
+        notes.contains(
+            "Classification-seed1 and cosface-s64-seed0 are left out, since runs of different settings are never mixed: \
+             training.peak_learning_rate: 0.5, not 0.003."
+        ),
+        "{notes}"
+    );
+    assert!(notes.contains("cosface-s64-seed1 is left out") && notes.contains("other images"), "{notes}");
+    assert!(
+        notes.contains("cosface-s64-seed2 is left out: its head is not that of the experiment (variant.scale: 32.0, not 64.0)."),
+        "{notes}"
+    );
+
+    // Without the run that agrees, the largest group is reported.
+    RunFolder::new(folder.path(), &specs[0]).clear().unwrap();
+    RunFolder::new(folder.path(), &specs[3]).clear().unwrap();
+    let summary = report(folder.path(), &experiment).unwrap();
+    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
+    assert_eq!(rows, [("Classification", 1), ("cosface-s64", 1)]);
+}
+
+#[test]
+fn other_seeds_are_used_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    made_up().write(folder.path(), &experiment(&[0, 7]));
+    let summary = report(folder.path(), &experiment(&[0])).unwrap();
+    assert!(summary.rows.iter().all(|row| row.seeds == 2));
+    let note = "Classification-seed7 and cosface-s64-seed7 are used, although the experiment does not list the seed.";
+    assert!(summary.notes.iter().any(|found| found == note), "{:?}", summary.notes);
+}
+
+#[test]
+fn damaged_runs_are_left_out_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    made_up().write(folder.path(), &experiment);
+    std::fs::write(folder.path().join("runs/Classification-seed0/manifest.json"), "{}").unwrap();
+    let summary = report(folder.path(), &experiment).unwrap();
+    assert_eq!(summary.rows.len(), 1);
+    assert!(summary.notes.iter().any(|note| note.starts_with("Classification-seed0 is left out: ")));
+}

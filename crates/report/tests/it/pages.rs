@@ -1,0 +1,177 @@
+//! Pictures and page: well-formed, complete, legible, and the same bytes every time.
+
+use crate::{experiment, made_up, report};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Every file of a report but the runs.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for sub in ["", "plots", "confusion"] {
+        for entry in std::fs::read_dir(folder.join(sub)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                found.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_same_runs_give_the_same_bytes_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1, 2]);
+    made_up().write(folder.path(), &experiment);
+    let with_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| report(folder.path(), &experiment)).unwrap();
+        files(folder.path())
+    };
+    let first = with_threads(1);
+    assert!(first.len() > 20);
+    for (name, bytes) in with_threads(3) {
+        assert!(first[&name] == bytes, "{name} differs");
+    }
+}
+
+#[test]
+fn a_report_in_pieces_is_made_whole_and_leftovers_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    made_up().write(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+    let whole = files(folder.path());
+    std::fs::remove_file(folder.path().join("index.html")).unwrap();
+    std::fs::remove_file(folder.path().join("plots/accuracy.svg")).unwrap();
+    std::fs::write(folder.path().join("metrics.csv"), "half").unwrap();
+    std::fs::write(folder.path().join("plots/tsne_gone.svg"), "an earlier variant").unwrap();
+    std::fs::write(folder.path().join("confusion/gone.csv"), "an earlier variant").unwrap();
+    report(folder.path(), &experiment).unwrap();
+    assert!(files(folder.path()) == whole);
+}
+
+#[test]
+fn pictures_are_well_formed_and_name_every_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1]);
+    made_up().write(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+    let pictures: Vec<_> = files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
+    assert!(pictures.len() >= 15, "{}", pictures.len());
+    for (name, bytes) in pictures {
+        assert!(bytes.len() < 600_000, "{name}");
+        let text = String::from_utf8(bytes).unwrap();
+        let svg = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let root = svg.root_element();
+        assert!(root.attribute("font-family").unwrap().ends_with("sans-serif"), "{name}");
+        let texts: Vec<_> = svg.descendants().filter(|node| node.has_tag_name("text")).collect();
+        assert!(!texts.is_empty(), "{name}");
+        for node in &texts {
+            assert!(node.attribute("font-size").unwrap().parse::<f64>().unwrap() >= 11.0, "{name}");
+        }
+        if ["plots/tsne", "plots/pca", "plots/confusion"].iter().any(|start| name.starts_with(start)) {
+            for class in made_up().classes {
+                assert!(texts.iter().any(|node| node.text() == Some(&class)), "{name} lacks {class}");
+            }
+        }
+        let (width, height) = (length(&root, "width"), length(&root, "height"));
+        let boxes: Vec<_> = texts.iter().map(area).collect();
+        for (index, a) in boxes.iter().enumerate() {
+            let inside = a.x0 >= -1.0 && a.y0 >= -1.0 && a.x1 <= width + 1.0 && a.y1 <= height + 1.0;
+            assert!(inside, "{name}: {:?} leaves the picture", texts[index].text());
+            for (other, b) in boxes.iter().enumerate().skip(index + 1) {
+                let overlap = a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
+                assert!(!overlap, "{name}: {:?} lies on {:?}", texts[index].text(), texts[other].text());
+            }
+        }
+    }
+}
+
+fn length(node: &roxmltree::Node, name: &str) -> f64 {
+    node.attribute(name).unwrap_or("0").parse().unwrap()
+}
+
+struct Area {
+    x0: f64,
+    y0: f64,
+    x1: f64,
+    y1: f64,
+}
+
+/// About where a text lies: half an em a character, capitals' height.
+fn area(node: &roxmltree::Node) -> Area {
+    let (x, y, size) = (length(node, "x"), length(node, "y"), length(node, "font-size"));
+    let width = 0.5 * size * node.text().unwrap().chars().count() as f64;
+    let start = match node.attribute("text-anchor") {
+        None => x,
+        Some("middle") => x - width / 2.0,
+        Some(_) => x - width,
+    };
+    let flat = Area { x0: start, y0: y - 0.7 * size, x1: start + width, y1: y };
+    match node.attribute("transform") {
+        None => flat,
+        // rotate(-90 cx cy): (x, y) -> (cx + y - cy, cy - x + cx)
+        Some(turn) => {
+            let numbers = turn.trim_start_matches("rotate(-90 ").trim_end_matches(')');
+            let (cx, cy) = numbers.split_once(' ').unwrap();
+            let (cx, cy): (f64, f64) = (cx.parse().unwrap(), cy.parse().unwrap());
+            Area { x0: cx + flat.y0 - cy, x1: cx + flat.y1 - cy, y0: cy - flat.x1 + cx, y1: cy - flat.x0 + cx }
+        }
+    }
+}
+
+#[test]
+fn the_page_stands_alone_and_shows_every_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    made_up().write(folder.path(), &experiment);
+    let summary = report(folder.path(), &experiment).unwrap();
+    let page = std::fs::read_to_string(&summary.page).unwrap();
+    for forbidden in ["http://", "https://", "<script", "url(", "@import"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    for name in files(folder.path()).keys().filter(|name| name.ends_with(".svg")) {
+        assert!(page.contains(&format!("<img src=\"{name}\" alt=\"")), "{name}");
+    }
+    assert!(!page.contains("alt=\"\""));
+    assert!(page.contains("Made up &lt;by&gt; &quot;tests&quot; &amp; nothing else."));
+    assert!(page.contains("A &lt;small&gt; CPU &amp; more"));
+    assert!(!page.contains("SYNTHETIC"));
+    for said in ["One seed has no interval", "byte-identical", "English foxhound is small", "Labels given", "0123abcd", "<td class=\"n\">2.5</td>"] {
+        assert!(page.contains(said), "{said}");
+    }
+    // Void elements aside, the page is XML: every tag closes.
+    let body = page.split_once("<body>").unwrap().1.split_once("</body>").unwrap().0;
+    let closed = xml(body);
+    roxmltree::Document::parse(&format!("<body>{closed}</body>")).unwrap();
+}
+
+/// `<img ...>` and `<br>` as XML writes them; entities by number.
+fn xml(body: &str) -> String {
+    let mut out = String::new();
+    for (index, piece) in body.split("<img ").enumerate() {
+        if index == 0 {
+            out += piece;
+        } else {
+            let (tag, rest) = piece.split_once('>').unwrap();
+            out += &format!("<img {}/>{rest}", tag.replace("loading=lazy", "loading=\"lazy\""));
+        }
+    }
+    out.replace("<br>", "<br/>").replace("&nbsp;", "&#160;")
+}
+
+#[test]
+fn synthetic_data_carry_a_banner() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = experiment(&[0]);
+    experiment.data.synthetic =
+        Some(faceoff_runs::SyntheticConfig { train_images: 120, val_images: 80, image_px: 32, seed: 0 });
+    let experiment = experiment.on_synthetic();
+    made_up().write(folder.path(), &experiment);
+    let summary = report(folder.path(), &experiment).unwrap();
+    let page = std::fs::read_to_string(&summary.page).unwrap();
+    assert!(page.contains("<strong>SYNTHETIC IMAGES.</strong>"));
+    assert!(!page.contains("byte-identical"));
+}

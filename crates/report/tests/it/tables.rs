@@ -1,0 +1,175 @@
+//! CSV contents against numbers worked out by hand, and their repeatability.
+
+use crate::{experiment, made_up, report};
+use faceoff_runs::{Embeddings, Experiment, RunFolder, RunSpec, SplitName};
+use std::path::Path;
+
+/// Rows of a CSV file without quoted fields, header first.
+fn rows(path: &Path) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+}
+
+/// The value of a metric in `metrics.csv`.
+fn value(folder: &Path, variant: &str, seed: &str, metric: &str) -> f64 {
+    let rows = rows(&folder.join("metrics.csv"));
+    let found: Vec<_> = rows
+        .iter()
+        .filter(|row| row[0] == variant && row[2] == seed && row[3] == metric)
+        .map(|row| row[4].parse().unwrap())
+        .collect();
+    assert_eq!(found.len(), 1, "{variant} {seed} {metric}");
+    found[0]
+}
+
+/// Points on the unit circle at the given degrees.
+fn circle(split: &str, degrees: &[f32], labels: &[u32], scores: &[[f32; 2]], given: &[u32]) -> Embeddings {
+    Embeddings {
+        ids: (0..labels.len()).map(|image| format!("{split}/{image}.JPEG")).collect(),
+        labels: labels.to_vec(),
+        labels_trained: labels.to_vec(),
+        dim: 2,
+        classes: 2,
+        unit: degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect(),
+        norms: vec![1.0; labels.len()],
+        scores: scores.concat(),
+        predictions_labels_given: given.to_vec(),
+        effective_scale: 1.0,
+    }
+}
+
+/// Two classes on a circle, one seed a list of scores.
+fn write_circle(folder: &Path, experiment: &Experiment) {
+    let mut data = made_up().data("circle");
+    data.classes = vec!["east".into(), "north".into()];
+    for spec in RunSpec::of(experiment) {
+        made_up().write_run(folder, &spec, &data);
+        let run = RunFolder::new(folder, &spec);
+        let train = circle("train", &[0.0, 10.0, 20.0, 70.0, 80.0, 90.0], &[0, 0, 0, 1, 1, 1], &[[0.0; 2]; 6], &[0; 6]);
+        // The third image lies among the other class; seed 0 gets three of four right, seed 1 two, seed 2 one.
+        let right = 3 - spec.seed as usize;
+        let labels = [0, 0, 0, 1];
+        let scores: Vec<_> = (0..4)
+            .map(|image| {
+                let says = if image < right { labels[image] } else { 1 - labels[image] };
+                [f32::from(says == 0), f32::from(says == 1)]
+            })
+            .collect();
+        let val = circle("val", &[1.0, 12.0, 81.0, 88.0], &labels, &scores, &[1, 1, 1, 1]);
+        run.write_embeddings(SplitName::Train, &train).unwrap();
+        run.write_embeddings(SplitName::Val, &val).unwrap();
+    }
+}
+
+#[test]
+fn numbers_are_those_worked_out_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1, 2]);
+    write_circle(folder.path(), &experiment);
+    let summary = report(folder.path(), &experiment).unwrap();
+    let at = |seed: &str, metric: &str| value(folder.path(), "cosface-s64", seed, metric);
+
+    assert_eq!([at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")], [0.75, 0.5, 0.25]);
+    // Seed 0: three of three east, none of one north.
+    assert_eq!(at("0", "dnn_macro_accuracy"), 0.5);
+    assert_eq!(at("0", "dnn_accuracy_labels_given"), 0.25);
+    for metric in ["knn_accuracy_k1", "knn_accuracy_k3", "knn_accuracy_k5"] {
+        assert_eq!(at("0", metric), 0.75, "{metric}");
+    }
+    assert!((at("0", "knn_macro_accuracy_k5") - 5.0 / 6.0).abs() < 1e-12);
+    // Two dimensions hold everything.
+    assert!((at("0", "explained_variance_16") - 1.0).abs() < 1e-12);
+
+    let row = &summary.rows[1];
+    assert_eq!((row.variant.as_str(), row.seeds), ("cosface-s64", 3));
+    assert_eq!((row.dnn_accuracy, row.knn_accuracy), (Some(0.5), Some(0.75)));
+
+    // Mean 0.5, standard deviation 0.25; t(0.975, 2) = 4.302652729911275.
+    let summary = rows(&folder.path().join("summary.csv"));
+    assert_eq!(summary[0], ["variant", "head", "metric", "n", "mean", "sd", "ci95_low", "ci95_high"]);
+    let row = summary.iter().find(|row| row[0] == "cosface-s64" && row[2] == "dnn_accuracy").unwrap();
+    assert_eq!(row[1..6], ["CosFace", "dnn_accuracy", "3", "0.5", "0.25"]);
+    let half = 4.302652729911275 * 0.25 / 3_f64.sqrt();
+    assert!((row[6].parse::<f64>().unwrap() - (0.5 - half)).abs() < 1e-9);
+    assert!((row[7].parse::<f64>().unwrap() - (0.5 + half)).abs() < 1e-9);
+
+    // All seeds together: 9 east images, of which 3 + 2 + 1 are called east; 3 north ones, none called north.
+    let confusion = rows(&folder.path().join("confusion/cosface-s64.csv"));
+    let expected = [
+        ["variant", "head", "true", "predicted", "count"],
+        ["cosface-s64", "CosFace", "east", "east", "6"],
+        ["cosface-s64", "CosFace", "east", "north", "3"],
+        ["cosface-s64", "CosFace", "north", "east", "3"],
+        ["cosface-s64", "CosFace", "north", "north", "0"],
+    ];
+    assert_eq!(confusion, expected);
+}
+
+#[test]
+fn explained_variance_is_of_the_total() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    write_circle(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+    let table = rows(&folder.path().join("explained_variance.csv"));
+    assert_eq!(table[0], ["variant", "head", "seed", "components_kept", "component", "ratio", "cumulative"]);
+
+    // The points lie symmetrically about 45 degrees: the first component runs across, the second along that direction.
+    let degrees = [0.0_f64, 10.0, 20.0, 70.0, 80.0, 90.0].map(|d| (d - 45.0).to_radians());
+    let across: f64 = degrees.iter().map(|d| d.sin().powi(2)).sum();
+    let mean = degrees.iter().map(|d| d.cos()).sum::<f64>() / 6.0;
+    let along: f64 = degrees.iter().map(|d| (d.cos() - mean).powi(2)).sum();
+    let of_first: Vec<f64> = table
+        .iter()
+        .filter(|row| row[0] == "Classification" && row[3] == "16")
+        .map(|row| row[5].parse().unwrap())
+        .collect();
+    assert_eq!(of_first.len(), 2);
+    assert!((of_first[0] - across / (across + along)).abs() < 1e-6, "{of_first:?}");
+    assert!((of_first[1] - along / (across + along)).abs() < 1e-6, "{of_first:?}");
+    // Once for 16 and once for 128 components, for each of the two variants.
+    assert_eq!(table.len(), 1 + 2 * 2 * 2);
+}
+
+#[test]
+fn one_seed_has_no_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    made_up().write(folder.path(), &experiment(&[4]));
+    report(folder.path(), &experiment(&[4])).unwrap();
+    let summary = rows(&folder.path().join("summary.csv"));
+    assert!(summary.len() > 10);
+    for row in &summary[1..] {
+        assert_eq!((row[3].as_str(), &row[5..]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
+    }
+}
+
+#[test]
+fn histories_and_maps_have_a_row_an_epoch_and_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1, 2]);
+    made_up().write(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+    let history = rows(&folder.path().join("history.csv"));
+    assert_eq!(history.len(), 1 + 2 * 3 * 3);
+    assert_eq!(history[1][..5], ["Classification", "Classification", "0", "1", "10"]);
+    for (file, columns) in [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")] {
+        let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!(text.lines().next().unwrap(), format!("variant,head,{columns}"));
+        // First seeds only.
+        assert_eq!(text.lines().count(), 1 + 2 * 80, "{file}");
+        assert!(text.contains("\"a <breed> & \"\"its\"\" kin 3\""), "{file}");
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{file}");
+    }
+}
+
+#[test]
+fn unseen_classes_have_no_classifier() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = experiment(&[0]);
+    experiment.data.held_out_classes = vec![made_up().classes[0].clone(), made_up().classes[1].clone()];
+    made_up().write(folder.path(), &experiment);
+    let summary = report(folder.path(), &experiment).unwrap();
+    assert!(summary.rows.iter().all(|row| row.dnn_accuracy.is_none() && row.knn_accuracy.is_some()));
+    assert!(!std::fs::read_to_string(folder.path().join("metrics.csv")).unwrap().contains("dnn_"));
+    assert!(!folder.path().join("confusion").exists());
+}
