@@ -70,7 +70,7 @@ pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
     Ok(centred.into_pca(basis, variances))
 }
 
-/// As [`fit`], by linfa-reduction's iterative decomposition, with variances of its singular values over N - 1 and ratios against
+/// As [`fit`], by linfa-reduction's iterative decomposition (right to two or three digits), with variances of its singular values over N - 1 and ratios against
 /// the total variance (its own divide by components - 1 and by the sum over the kept components). Components without variance
 /// may be missing from the result.
 ///

@@ -163,3 +163,82 @@ fn to_probabilities(squared_distances: &mut [f64], perplexity: f64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+
+    fn points() -> Array2<f32> {
+        Array2::from_shape_fn((120, 6), |(i, d)| {
+            (((i * 37 + d * 11) % 101) as f32 * 0.37).sin() + (i % 4) as f32
+        })
+    }
+
+    fn dense(affinities: &Affinities, count: usize) -> Array2<f64> {
+        let mut joint = Array2::zeros((count, count));
+        for i in 0..count {
+            for at in affinities.starts[i]..affinities.starts[i + 1] {
+                joint[[i, affinities.columns[at] as usize]] += f64::from(affinities.weights[at]);
+            }
+        }
+        joint
+    }
+
+    #[test]
+    fn they_are_symmetric_and_sum_to_one() {
+        let joint = dense(&Affinities::new(points().view(), 7.0).unwrap(), 120);
+        assert!((joint.sum() - 1.0).abs() < 1e-6);
+        assert_eq!(joint, joint.t());
+        assert_eq!(joint.diag().sum(), 0.0);
+    }
+
+    #[test]
+    fn a_row_reaches_its_perplexity() {
+        for perplexity in [1.5, 5.0, 29.0] {
+            let mut row: Vec<f64> = (0..90).map(|i| 3.0 + (i as f64).powf(1.3)).collect();
+            to_probabilities(&mut row, perplexity);
+            let entropy: f64 = row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+            assert!((entropy.exp() - perplexity).abs() < 1e-6, "{} instead of {perplexity}", entropy.exp());
+            assert!(row.windows(2).all(|pair| pair[0] >= pair[1]));
+        }
+    }
+
+    #[test]
+    fn equal_distances_are_equally_likely() {
+        let mut row = vec![2.5; 10];
+        to_probabilities(&mut row, 3.0);
+        assert_eq!(row, [0.1; 10]);
+        // Five at no distance, more than the perplexity: they share everything.
+        let mut row: Vec<f64> = (0..10).map(|i| if i < 5 { 0.0 } else { 1.0 }).collect();
+        to_probabilities(&mut row, 3.0);
+        assert!(
+            row[..5].iter().all(|p| (p - 0.2).abs() < 1e-9) && row[5..].iter().all(|p| *p < 1e-9),
+            "{row:?}"
+        );
+    }
+
+    #[test]
+    fn attraction_is_the_sum_over_the_row() {
+        let affinities = Affinities::new(points().view(), 7.0).unwrap();
+        let map: Vec<[f32; 2]> =
+            (0..120).map(|i| [(i as f32).sin() * 5.0, (i as f32 * 1.7).cos() * 3.0]).collect();
+        let joint = dense(&affinities, 120);
+        let found = affinities.attraction(&map, 30, 50);
+        for (offset, force) in found.iter().enumerate() {
+            let own = map[30 + offset];
+            let mut expected = [0.0; 2];
+            for (j, other) in map.iter().enumerate() {
+                let [dx, dy] = [0, 1].map(|axis| f64::from(own[axis]) - f64::from(other[axis]));
+                let pull = joint[[30 + offset, j]] / (1.0 + dx * dx + dy * dy);
+                expected = [expected[0] + pull * dx, expected[1] + pull * dy];
+            }
+            for axis in 0..2 {
+                assert!(
+                    (f64::from(force[axis]) - expected[axis]).abs() < 1e-7,
+                    "{force:?} instead of {expected:?}"
+                );
+            }
+        }
+    }
+}

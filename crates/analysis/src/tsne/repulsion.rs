@@ -20,6 +20,8 @@ const BITS: u32 = 16;
 struct Cell {
     centre: [f32; 2],
     count: f32,
+    /// Longer side of the box that holds its points, squared.
+    squared_size: f32,
     low: [f32; 2],
     high: [f32; 2],
 }
@@ -39,7 +41,7 @@ pub(super) struct Repulsion {
     normalizers: Vec<f64>,
 }
 
-/// What acts on a leaf: points and cells taken as points.
+/// What acts on a leaf from outside: points, and cells taken as points.
 #[derive(Default)]
 struct Sources {
     xs: Vec<f32>,
@@ -51,7 +53,7 @@ struct Sources {
 impl Repulsion {
     pub(super) fn new(count: usize) -> Self {
         let leaves = count.div_ceil(LEAF);
-        let empty = Cell { centre: [0.0; 2], count: 0.0, low: [0.0; 2], high: [0.0; 2] };
+        let empty = merge(std::iter::empty());
         let mut levels = vec![vec![empty; leaves]];
         while levels[levels.len() - 1].len() > 1 {
             levels.push(vec![empty; levels[levels.len() - 1].len().div_ceil(FAN)]);
@@ -111,16 +113,15 @@ impl Repulsion {
                     sources.gather(xs, ys, levels, leaf, opening, count);
                     let range = leaf * LEAF..(leaf + 1) * LEAF;
                     let targets = LEAF.min(count - leaf * LEAF);
-                    let (sums, own) = pulp::Arch::new().dispatch(
+                    let (sums, affinities) = pulp::Arch::new().dispatch(
                         #[inline(always)]
-                        || act(&xs[range.clone()], &ys[range], sources),
+                        || act(&xs[range.clone()], &ys[range], targets, sources),
                     );
                     *forces = sums;
-                    *normalizer = own[..targets].iter().map(|&q| f64::from(q)).sum();
+                    *normalizer = affinities[..targets].iter().map(|&q| f64::from(q)).sum();
                 }
             });
-        // Every point met itself at distance 0.
-        self.normalizers.iter().sum::<f64>() - count as f64
+        self.normalizers.iter().sum()
     }
 
     /// The sum over j of (y_i - y_j) (1 + |y_i - y_j|^2)^-2 as last evaluated.
@@ -133,8 +134,13 @@ impl Repulsion {
         for (leaf, cell) in self.levels[0].iter_mut().enumerate() {
             let range = leaf * LEAF..((leaf + 1) * LEAF).min(count);
             let points = self.xs[range.clone()].iter().zip(&self.ys[range]);
-            *cell =
-                merge(points.map(|(&x, &y)| Cell { centre: [x, y], count: 1.0, low: [x, y], high: [x, y] }));
+            *cell = merge(points.map(|(&x, &y)| Cell {
+                centre: [x, y],
+                count: 1.0,
+                squared_size: 0.0,
+                low: [x, y],
+                high: [x, y],
+            }));
         }
         for level in 1..self.levels.len() {
             let (below, above) = self.levels.split_at_mut(level);
@@ -146,7 +152,13 @@ impl Repulsion {
 }
 
 fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
-    let start = Cell { centre: [0.0; 2], count: 0.0, low: [f32::INFINITY; 2], high: [f32::NEG_INFINITY; 2] };
+    let start = Cell {
+        centre: [0.0; 2],
+        count: 0.0,
+        squared_size: 0.0,
+        low: [f32::INFINITY; 2],
+        high: [f32::NEG_INFINITY; 2],
+    };
     let mut whole = cells.fold(start, |mut whole, cell| {
         whole.count += cell.count;
         for axis in 0..2 {
@@ -157,6 +169,8 @@ fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
         whole
     });
     whole.centre = whole.centre.map(|sum| sum / whole.count);
+    let side = (whole.high[0] - whole.low[0]).max(whole.high[1] - whole.low[1]);
+    whole.squared_size = side * side;
     whole
 }
 
@@ -178,21 +192,16 @@ impl Sources {
         self.pending.push((levels.len() - 1, 0));
         while let Some((level, at)) = self.pending.pop() {
             let cell = &levels[level][at];
-            let mut squared_distance = 0.0;
-            let mut size = 0.0_f32;
-            for axis in 0..2 {
-                let gap = (target.low[axis] - cell.centre[axis])
-                    .max(cell.centre[axis] - target.high[axis])
-                    .max(0.0);
-                squared_distance += gap * gap;
-                size = size.max(cell.high[axis] - cell.low[axis]);
-            }
-            if size * size < opening * opening * squared_distance {
+            let gap = |axis: usize| {
+                (target.low[axis] - cell.centre[axis]).max(cell.centre[axis] - target.high[axis]).max(0.0)
+            };
+            let squared_distance = gap(0) * gap(0) + gap(1) * gap(1);
+            if cell.squared_size < opening * opening * squared_distance {
                 self.push(cell.centre[0], cell.centre[1], cell.count);
             } else if level > 0 {
                 let end = ((at + 1) * FAN).min(levels[level - 1].len());
                 self.pending.extend((at * FAN..end).map(|child| (level - 1, child)));
-            } else {
+            } else if at != leaf {
                 for point in at * LEAF..((at + 1) * LEAF).min(count) {
                     self.push(xs[point], ys[point], 1.0);
                 }
@@ -207,24 +216,33 @@ impl Sources {
     }
 }
 
-/// Forces of all sources on the points of a leaf, and the sums of their affinities.
+/// The forces of all sources and of the leaf's first `count` points on its points, and the sums of their affinities.
 #[inline(always)]
-fn act(xs: &[f32], ys: &[f32], sources: &Sources) -> ([[f32; LEAF]; 2], [f32; LEAF]) {
+fn act(xs: &[f32], ys: &[f32], count: usize, sources: &Sources) -> ([[f32; LEAF]; 2], [f32; LEAF]) {
     let mut force_x = [0.0_f32; LEAF];
     let mut force_y = [0.0_f32; LEAF];
     let mut affinity = [0.0_f32; LEAF];
     let (xs, ys): (&[f32; LEAF], &[f32; LEAF]) =
         (xs.try_into().expect("a leaf"), ys.try_into().expect("a leaf"));
-    for ((&x, &y), &count) in sources.xs.iter().zip(&sources.ys).zip(&sources.counts) {
+    let mut from = |x: f32, y: f32, weights: &[f32; LEAF]| {
         for lane in 0..LEAF {
             let dx = xs[lane] - x;
             let dy = ys[lane] - y;
             let q = 1.0 / (1.0 + dx * dx + dy * dy);
-            let pull = count * q;
+            let pull = weights[lane] * q;
             affinity[lane] += pull;
             force_x[lane] += pull * q * dx;
             force_y[lane] += pull * q * dy;
         }
+    };
+    for point in 0..count {
+        // Nothing acts on itself.
+        let mut weights = [1.0; LEAF];
+        weights[point] = 0.0;
+        from(xs[point], ys[point], &weights);
+    }
+    for ((&x, &y), &weight) in sources.xs.iter().zip(&sources.ys).zip(&sources.counts) {
+        from(x, y, &[weight; LEAF]);
     }
     ([force_x, force_y], affinity)
 }
@@ -245,4 +263,104 @@ fn along_hilbert_curve(mut x: u32, mut y: u32) -> u32 {
         }
     }
     position
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three clouds of different spread, one point twice.
+    fn cloud(count: usize) -> Vec<[f64; 2]> {
+        let turn = 2.4;
+        (0..count)
+            .map(|i| {
+                let (radius, angle) =
+                    ((i as f64 / count as f64).sqrt() * [1.0, 8.0, 30.0][i % 3], i as f64 * turn);
+                [radius * angle.cos() + 40.0 * (i % 3) as f64, radius * angle.sin()]
+            })
+            .enumerate()
+            .map(|(i, point)| if (2..4).contains(&i) { [1.0, 2.0] } else { point })
+            .collect()
+    }
+
+    fn exact(map: &[[f64; 2]]) -> (Vec<[f64; 2]>, f64) {
+        let mut normalizer = 0.0;
+        let forces = (0..map.len())
+            .map(|i| {
+                let mut force = [0.0; 2];
+                for j in (0..map.len()).filter(|&j| j != i) {
+                    let [dx, dy] = [0, 1].map(|axis| map[i][axis] - map[j][axis]);
+                    let q = 1.0 / (1.0 + dx * dx + dy * dy);
+                    normalizer += q;
+                    force = [force[0] + q * q * dx, force[1] + q * q * dy];
+                }
+                force
+            })
+            .collect();
+        (forces, normalizer)
+    }
+
+    /// Relative error of Z, and the root mean square error of the forces relative to their own.
+    fn errors(map: &[[f64; 2]], opening: f32, sorted: bool) -> (f64, f64) {
+        let points: Vec<[f32; 2]> = map.iter().map(|point| point.map(|x| x as f32)).collect();
+        let mut repulsion = Repulsion::new(map.len());
+        if sorted {
+            repulsion.sort(map);
+        }
+        let normalizer = repulsion.evaluate(&points, opening);
+        let (forces, expected) = exact(map);
+        let (mut wrong, mut all) = (0.0, 0.0);
+        for (i, force) in forces.iter().enumerate() {
+            let found = repulsion.force(i);
+            for axis in 0..2 {
+                wrong += (f64::from(found[axis]) - force[axis]).powi(2);
+                all += force[axis].powi(2);
+            }
+        }
+        ((normalizer / expected - 1.0).abs(), (wrong / all).sqrt())
+    }
+
+    #[test]
+    fn with_every_cell_open_it_is_the_sum_over_all_pairs() {
+        for count in [1, 2, 15, 16, 17, 64, 65, 333] {
+            for sorted in [false, true] {
+                let map = cloud(count);
+                let (normalizer, forces) = errors(&map, 0.0, sorted);
+                if count > 1 {
+                    assert!(normalizer < 1e-6 && forces < 1e-5, "{count} points: {normalizer}, {forces}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn approximate_sums_are_near_the_exact_ones() {
+        let map = cloud(3_000);
+        for sorted in [false, true] {
+            let (normalizer, forces) = errors(&map, super::super::OPENING, sorted);
+            assert!(normalizer < 2e-3 && forces < 1e-2, "sorted {sorted}: {normalizer}, {forces}");
+        }
+        let (normalizer, forces) = errors(&map, super::super::OPENING_OF_DIVERGENCE, true);
+        assert!(normalizer < 1e-5 && forces < 1e-5, "{normalizer}, {forces}");
+    }
+
+    #[test]
+    fn the_curve_visits_every_cell_and_takes_steps_of_one() {
+        // The lowest corner of the grid holds the beginning of the curve.
+        let side = 1 << 5;
+        let mut visited: Vec<(u32, u32, u32)> = Vec::new();
+        for x in 0..side {
+            for y in 0..side {
+                visited.push((along_hilbert_curve(x, y), x, y));
+            }
+        }
+        visited.sort_unstable();
+        for (expected, (position, ..)) in visited.iter().enumerate() {
+            assert_eq!(*position as usize, expected);
+        }
+        for pair in visited.windows(2) {
+            let ((_, x, y), (_, next_x, next_y)) = (pair[0], pair[1]);
+            assert_eq!(x.abs_diff(next_x) + y.abs_diff(next_y), 1);
+        }
+    }
 }

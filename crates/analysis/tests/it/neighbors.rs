@@ -1,0 +1,242 @@
+//! Neighbours: against a search written out, linfa's indices, other thread counts, and in corners.
+
+use std::cmp::Ordering;
+
+use faceoff_analysis::{
+    Error,
+    neighbors::{Neighbors, knn_predictions, nearest, nearest_excluding_self, nearest_linfa},
+};
+use linfa_nn::{BallTree, KdTree, LinearSearch, NearestNeighbour, distance::L2Dist};
+use ndarray::{Array2, ArrayView2, Axis, arr2, s};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::pools::in_pool;
+
+fn unit_points(count: usize, dims: usize, seed: u64) -> Array2<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut points = Array2::from_shape_simple_fn((count, dims), || rng.random_range(-1.0_f32..1.0));
+    for mut row in points.rows_mut() {
+        let norm = row.dot(&row).sqrt();
+        row /= norm;
+    }
+    points
+}
+
+/// Small whole numbers: products are exact in f32, and ties and duplicates are many.
+fn whole_points(count: usize, dims: usize, seed: u64) -> Array2<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Array2::from_shape_simple_fn((count, dims), || rng.random_range(-2_i8..=2) as f32)
+}
+
+/// The definition: all products, sorted.
+fn written_out(
+    index: ArrayView2<f32>,
+    queries: ArrayView2<f32>,
+    k: usize,
+    excluding_self: bool,
+) -> Neighbors {
+    let mut found = Neighbors {
+        indices: Array2::zeros((queries.nrows(), k)),
+        similarities: Array2::zeros((queries.nrows(), k)),
+    };
+    for (row, query) in queries.rows().into_iter().enumerate() {
+        let mut all: Vec<(f32, u32)> = index
+            .rows()
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| !(excluding_self && *at == row))
+            .map(|(at, point)| {
+                (point.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>() as f32, at as u32)
+            })
+            .collect();
+        all.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)));
+        for (rank, (similarity, at)) in all.into_iter().take(k).enumerate() {
+            found.indices[[row, rank]] = at;
+            found.similarities[[row, rank]] = similarity;
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn equal_to_the_definition_with_ties(
+        points in 2_usize..700, queries in 1_usize..300, dims in 1_usize..24, k in 1_usize..40, seed in any::<u64>(),
+    ) {
+        let index = whole_points(points, dims, seed);
+        let queries = whole_points(queries, dims, seed ^ 1);
+        let k = k.min(points);
+        prop_assert_eq!(
+            nearest(index.view(), queries.view(), k).unwrap(),
+            written_out(index.view(), queries.view(), k, false)
+        );
+        let k = k.min(points - 1);
+        prop_assert_eq!(
+            nearest_excluding_self(index.view(), k).unwrap(),
+            written_out(index.view(), index.view(), k, true)
+        );
+    }
+}
+
+#[test]
+fn equal_points_are_equally_similar_wherever_they_stand() {
+    // 512 dimensions and 387 points: the copies stand in full blocks and in the last, incomplete one.
+    let mut index = unit_points(387, 512, 3);
+    let copy = index.row(5).to_owned();
+    for at in [0, 127, 128, 200, 383, 384, 385, 386] {
+        index.row_mut(at).assign(&copy);
+    }
+    let queries = unit_points(3, 512, 4);
+    let all = nearest(index.view(), queries.view(), 387).unwrap();
+    for row in 0..3 {
+        let of_copies: Vec<(u32, f32)> = all
+            .indices
+            .row(row)
+            .iter()
+            .zip(all.similarities.row(row))
+            .filter(|(at, _)| [0, 5, 127, 128, 200, 383, 384, 385, 386].contains(*at))
+            .map(|(at, similarity)| (*at, *similarity))
+            .collect();
+        assert_eq!(
+            of_copies.iter().map(|c| c.0).collect::<Vec<_>>(),
+            [0, 5, 127, 128, 200, 383, 384, 385, 386]
+        );
+        assert!(of_copies.iter().all(|c| c.1 == of_copies[0].1), "{of_copies:?}");
+    }
+}
+
+#[test]
+fn equal_to_the_indices_of_linfa() {
+    let index = unit_points(900, 48, 5);
+    let queries = unit_points(70, 48, 6);
+    let k = 12;
+    let found = nearest(index.view(), queries.view(), k).unwrap();
+    let linear = LinearSearch::new().from_batch(&index, L2Dist).unwrap();
+    let balls = BallTree::new().from_batch(&index, L2Dist).unwrap();
+    let boxes = KdTree::new().from_batch(&index, L2Dist).unwrap();
+    for (row, query) in queries.rows().into_iter().enumerate() {
+        for oracle in [&linear, &balls, &boxes] {
+            let expected: Vec<u32> =
+                oracle.k_nearest(query, k).unwrap().iter().map(|(_, at)| *at as u32).collect();
+            assert_eq!(found.indices.row(row).to_vec(), expected, "query {row}");
+        }
+    }
+    let by_linfa = nearest_linfa(index.view(), queries.view(), k).unwrap();
+    assert_eq!(by_linfa.indices, found.indices);
+    let furthest = (&by_linfa.similarities - &found.similarities).fold(0.0_f32, |most, d| most.max(d.abs()));
+    assert!(furthest < 1e-6, "{furthest}");
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let points = unit_points(1_000, 96, 7);
+    let one = in_pool(1, || nearest_excluding_self(points.view(), 9).unwrap());
+    for threads in [2, 3] {
+        assert_eq!(in_pool(threads, || nearest_excluding_self(points.view(), 9).unwrap()), one);
+    }
+}
+
+#[test]
+fn any_layout_gives_the_same() {
+    let index = unit_points(300, 20, 8);
+    let queries = unit_points(20, 20, 9);
+    let turned = index.t().as_standard_layout().into_owned();
+    let wide = ndarray::concatenate![Axis(1), queries, queries];
+    let expected = nearest(index.view(), queries.view(), 4).unwrap();
+    assert_eq!(nearest(turned.t(), wide.slice(s![.., ..20]), 4).unwrap(), expected);
+}
+
+#[test]
+fn similarities_are_cosines_of_unit_rows_and_fall() {
+    let points = unit_points(200, 64, 10);
+    let found = nearest(points.view(), points.view(), 200).unwrap();
+    for (row, similarities) in found.similarities.rows().into_iter().enumerate() {
+        assert_eq!(found.indices[[row, 0]] as usize, row);
+        assert!((similarities[0] - 1.0).abs() < 1e-6);
+        assert!(similarities.iter().zip(similarities.iter().skip(1)).all(|(a, b)| a >= b));
+    }
+}
+
+#[test]
+fn all_points_equal_is_a_tie_in_order() {
+    let points = Array2::from_elem((5, 3), 0.5_f32);
+    let found = nearest(points.view(), points.view(), 3).unwrap();
+    assert!(found.indices.rows().into_iter().all(|row| row.to_vec() == [0, 1, 2]));
+    let others = nearest_excluding_self(points.view(), 4).unwrap();
+    assert_eq!(others.indices.row(2).to_vec(), [0, 1, 3, 4]);
+}
+
+fn voted(indices: Array2<u32>, labels: &[u32], k: usize) -> Vec<u32> {
+    let similarities = Array2::zeros(indices.dim());
+    knn_predictions(&Neighbors { indices, similarities }, labels, k).unwrap()
+}
+
+#[test]
+fn the_majority_wins_and_ties_go_to_the_nearest_of_the_tied() {
+    let labels = [7, 8, 8, 9, 9, 7];
+    let neighbors = arr2(&[[0, 1, 2, 3, 4], [3, 1, 0, 2, 4], [0, 3, 1, 4, 2]]);
+    // 7 8 8 9 9 -> 8 and 9 tie, 8 is nearer; 9 8 7 8 9 -> 9; 7 9 8 9 8 -> 9.
+    assert_eq!(voted(neighbors.clone(), &labels, 5), [8, 9, 9]);
+    assert_eq!(voted(neighbors.clone(), &labels, 1), [7, 9, 7]);
+    assert_eq!(voted(neighbors, &labels, 3), [8, 9, 7]);
+}
+
+proptest! {
+    #[test]
+    fn a_vote_is_as_written_out(row in prop::collection::vec(0_u32..30, 1..12), labels in prop::collection::vec(0_u32..4, 30)) {
+        let k = row.len();
+        let classes: Vec<u32> = row.iter().map(|&at| labels[at as usize]).collect();
+        let count = |class: u32| classes.iter().filter(|&&c| c == class).count();
+        let most = classes.iter().map(|&c| count(c)).max().unwrap();
+        let expected = *classes.iter().find(|&&c| count(c) == most).unwrap();
+        prop_assert_eq!(voted(Array2::from_shape_vec((1, k), row).unwrap(), &labels, k), [expected]);
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let points = unit_points(4, 3, 1);
+    let none = Array2::<f32>::zeros((0, 3));
+    assert_eq!(nearest(none.view(), points.view(), 1), Err(Error::Empty { what: "the index" }));
+    assert_eq!(nearest(points.view(), none.view(), 1), Err(Error::Empty { what: "the queries" }));
+    for k in [0, 5] {
+        assert_eq!(nearest(points.view(), points.view(), k), Err(Error::NeighborCount { k, available: 4 }));
+        assert_eq!(
+            nearest_linfa(points.view(), points.view(), k),
+            Err(Error::NeighborCount { k, available: 4 })
+        );
+    }
+    assert_eq!(nearest_excluding_self(points.view(), 4), Err(Error::NeighborCount { k: 4, available: 3 }));
+    let single = unit_points(1, 3, 1);
+    let refused = nearest_excluding_self(single.view(), 1);
+    assert_eq!(refused, Err(Error::NeighborCount { k: 1, available: 0 }));
+    assert_eq!(
+        nearest(points.view(), points.slice(s![.., ..2]), 1),
+        Err(Error::LengthMismatch {
+            left: "a row of the index",
+            left_len: 3,
+            right: "a row of the queries",
+            right_len: 2
+        })
+    );
+
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut broken = points.clone();
+        broken[[2, 1]] = value;
+        let Err(Error::NotFinite { what: "the queries", row: 2, column: 1, .. }) =
+            nearest(points.view(), broken.view(), 1)
+        else {
+            panic!("{value} was let through");
+        };
+    }
+    let huge = points.mapv(|x| x * 1e25);
+    assert!(matches!(nearest(huge.view(), points.view(), 1), Err(Error::OutOfRange { .. })));
+
+    let found = nearest(points.view(), points.view(), 2).unwrap();
+    assert_eq!(knn_predictions(&found, &[0; 4], 3), Err(Error::NeighborCount { k: 3, available: 2 }));
+    assert_eq!(knn_predictions(&found, &[0; 4], 0), Err(Error::NeighborCount { k: 0, available: 2 }));
+    assert!(matches!(knn_predictions(&found, &[0; 2], 2), Err(Error::LengthMismatch { .. })));
+}
