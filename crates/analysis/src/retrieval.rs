@@ -188,10 +188,9 @@ fn rank(
     })
 }
 
-/// Grows with the rank: falling cosine, then rising index row.
+/// Grows with the rank: falling cosine (never -0, see `block_products`), then rising index row.
 fn key(cosine: f32, point: usize) -> u64 {
-    // Adding zero makes -0 a +0, which compares equal but has other bits.
-    let bits = (cosine + 0.0).to_bits();
+    let bits = cosine.to_bits();
     let rising = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(!rising) << 32 | point as u64
 }
