@@ -1,7 +1,8 @@
 //! Calibration: is a prediction of 80 % confidence right in 80 % of cases?
 //!
-//! Probabilities are softmax(scale * scores): for a head of cosines the scale s belongs to the logits, and the bare cosine is never
-//! confident. The confidence of a point is its highest probability, its prediction the class of it (the first of equal ones).
+//! Probabilities are softmax(scale * scores): for a head of cosines the scale s belongs to the logits, and the bare cosine
+//! is never confident. The confidence of a point is its highest probability, its prediction the class of it (the first of
+//! equal ones).
 //!
 //! | measure | definition |
 //! |---|---|

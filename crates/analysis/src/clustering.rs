@@ -28,11 +28,12 @@ pub struct KMeans {
     pub inertia: f64,
 }
 
-/// k-means of unit rows (N, D) by squared Euclidean distance: Lloyd's iteration from k-means++ starts (Arthur and Vassilvitskii, SODA 2007)
-/// until no point changes its cluster, the best of [`RESTARTS`] by inertia. Start r draws from stream r of ChaCha8 seeded by `seed`.
+/// k-means of unit rows (N, D) by squared Euclidean distance: Lloyd's iteration from k-means++ starts (Arthur and
+/// Vassilvitskii, SODA 2007) until no point changes its cluster, the best of [`RESTARTS`] by inertia. Start r draws from
+/// stream r of ChaCha8 seeded by `seed`.
 ///
-/// A cluster that loses all its points moves to the point farthest from its centre. Fewer different points than clusters leave clusters
-/// empty.
+/// A cluster that loses all its points moves to the point farthest from its centre. Fewer different points than clusters
+/// leave clusters empty.
 ///
 /// # Errors
 /// Empty input, NaN or infinity, a row that has not unit length, clusters of 0 or more than points.
@@ -192,7 +193,8 @@ pub fn normalized_mutual_information(labels: &[u32], clusters: &[u32]) -> Result
 }
 
 /// Mutual information above what chance gives labellings of these class sizes, over the most it could be:
-/// AMI = (I - E\[I\]) / ((H(U) + H(V)) / 2 - E\[I\]) (Vinh et al., JMLR 11, 2010), as scikit-learn's `adjusted_mutual_info_score`.
+/// AMI = (I - E\[I\]) / ((H(U) + H(V)) / 2 - E\[I\]) (Vinh et al., JMLR 11, 2010), as scikit-learn's
+/// `adjusted_mutual_info_score`.
 ///
 /// 1 for equal partitions, about 0 for chance, below 0 for worse. 1 if both have one class only, 0 if one has.
 ///
@@ -256,7 +258,7 @@ impl Contingency {
         0.5 * (entropy(&self.row_sums) + entropy(&self.column_sums))
     }
 
-    /// Over all tables with these sums, hypergeometrically (Vinh et al. 2010, eq. 24a).
+    /// Over all tables with these sums, hypergeometrically.
     fn expected_mutual_information(&self) -> f64 {
         let points = self.points as usize;
         let ln_factorials: Vec<f64> = (0..=points).map(|i| ln_gamma(i as f64 + 1.0)).collect();
@@ -287,11 +289,12 @@ pub struct Silhouette {
     pub per_point: Vec<f64>,
 }
 
-/// Silhouette by cosine distance 1 - cos (Rousseeuw 1987): s = (b - a) / max(a, b), with a the mean distance of a point to the others of
-/// its class and b the smallest mean distance to another class. As scikit-learn's `silhouette_samples(metric="cosine")`.
+/// Silhouette by cosine distance 1 - cos (Rousseeuw 1987): s = (b - a) / max(a, b), with a the mean distance of a point to
+/// the others of its class and b the smallest mean distance to another class. As scikit-learn's
+/// `silhouette_samples(metric="cosine")`.
 ///
-/// Exact in O(N classes D): the mean cosine to a class is the cosine to the sum of its unit rows over their number. 0 for the only member of a class and where a and b
-/// are both 0 (to 1e-12).
+/// Exact in O(N classes D): the mean cosine to a class is the cosine to the sum of its unit rows over their number. 0 for
+/// the only member of a class and where a and b are both 0 (to 1e-12).
 ///
 /// # Errors
 /// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or no class with two members.

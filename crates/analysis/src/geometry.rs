@@ -31,8 +31,9 @@ pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<
     Ok(CenterAngles { classes, degrees })
 }
 
-/// The class of each query's nearest class centre by cosine, centres being the mean directions of `index`; the lower class of equally near
-/// ones. Its accuracy is that of the nearest-centre classifier; its agreement with the head's predictions is neural collapse's NC4.
+/// The class of each query's nearest class centre by cosine, centres being the mean directions of `index`; the lower class
+/// of equally near ones. Its accuracy is that of the nearest-centre classifier; its agreement with the head's predictions
+/// is neural collapse's NC4.
 ///
 /// # Errors
 /// As [`center_angles`]; different dimensions.
@@ -89,8 +90,8 @@ fn inner(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Alignment: mean of |x - y|^2 over all pairs of one class, in [0, 4]; lower is better. Wang and Isola, arXiv:2005.10242, eq. 5 with
-/// alpha = 2.
+/// Alignment: mean of |x - y|^2 over all pairs of one class, in [0, 4]; lower is better. Wang and Isola, arXiv:2005.10242,
+/// section 4.1, with alpha = 2.
 ///
 /// Exact in O(N D): the squared distances of a class add up to n sum |x|^2 - |sum x|^2.
 ///
@@ -117,7 +118,7 @@ pub fn alignment(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64>
 }
 
 /// Uniformity: ln of the mean of exp(-2 |x - y|^2) over all pairs of points, in [-8, 0]; lower is better. Wang and Isola,
-/// arXiv:2005.10242, eq. 6 with t = 2.
+/// arXiv:2005.10242, section 4.1, with t = 2.
 ///
 /// # Errors
 /// Empty input, NaN or infinity, a row that has not unit length; one point only.
@@ -163,11 +164,12 @@ pub struct NeuralCollapse {
 /// Neural collapse of unit rows (N, D): Papyan, Han and Donoho, PNAS 117, 2020 (arXiv:2008.08186).
 ///
 /// Every class weighs the same: with class means m_c, m = mean of m_c, S_B = (1/C) sum (m_c - m)(m_c - m)^T and
-/// S_W = (1/C) sum over classes of the mean over the class of (x - m_c)(x - m_c)^T, which is Papyan's S_W where classes have equal size. Eigenvalues of
-/// S_B below 1e-10 of the largest count as 0.
+/// S_W = (1/C) sum over classes of the mean over the class of (x - m_c)(x - m_c)^T, which is Papyan's S_W where classes
+/// have equal size. Eigenvalues of S_B below 1e-10 of the largest count as 0.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or a class mean that is the mean of all.
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or a class mean that is
+/// the mean of all.
 pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<NeuralCollapse> {
     check_embeddings(embeddings, labels)?;
     let (classes, means) = class_means(embeddings, labels);
@@ -208,8 +210,9 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
     })
 }
 
-/// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centred means as rows, S_B has the eigenvectors u = M^T v / sqrt(C l) and
-/// the same eigenvalues, so tr(S_W pinv(S_B)) = sum over l of the mean over S_W's points of (u (x - m_c))^2 / l: no D x D matrix.
+/// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centred means as rows, S_B has the eigenvectors u =
+/// M^T v / sqrt(C l) and the same eigenvalues, so tr(S_W pinv(S_B)) = sum over l of the mean over S_W's points of (u (x -
+/// m_c))^2 / l: no D x D matrix.
 fn within_over_between(
     embeddings: ArrayView2<'_, f32>,
     labels: &[u32],
@@ -267,8 +270,9 @@ fn mean_and_sd(values: &[f64]) -> (f64, f64) {
     (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt())
 }
 
-/// Effective rank, exp of the entropy of s_k / sum s, s the singular values of the centred embeddings (Roy and Vetterli, EUSIPCO 2007): between 1 and the
-/// number of dimensions. `eigenvalues`: all variances of the principal components, in any order; s is their root, up to a factor that cancels out.
+/// Effective rank, exp of the entropy of s_k / sum s, s the singular values of the centred embeddings (Roy and Vetterli,
+/// EUSIPCO 2007): between 1 and the number of dimensions. `eigenvalues`: all variances of the principal components, in any
+/// order; s is their root, up to a factor that cancels out.
 ///
 /// # Errors
 /// No values, NaN or infinity, values below 0 (beyond rounding), no variance at all.

@@ -5,10 +5,10 @@
 //!
 //! f(W, b) = sum over points of -ln softmax(W x + b)\[label\] + |W|^2 / 2.
 //!
-//! f is convex; L-BFGS (Nocedal 1980; Nocedal and Wright, Numerical Optimization, algorithm 7.5) with a full batch and a backtracking line
-//! search finds its minimum. It starts from f's own curvature where all classes are equally likely, X'X / C + 1 with X the embeddings: without
-//! it the mean direction that all embeddings share makes the search ten times as long. Sums over points run over fixed blocks in a fixed
-//! order.
+//! f is convex; L-BFGS (Nocedal 1980; Nocedal and Wright, Numerical Optimization, algorithm 7.5) with a full batch and a
+//! backtracking line search finds its minimum. It starts from f's own curvature where all classes are equally likely, X'X /
+//! C + 1 with X the embeddings: without it the mean direction that all embeddings share makes the search ten times as long.
+//! Sums over points run over fixed blocks in a fixed order.
 
 use std::collections::VecDeque;
 
@@ -159,8 +159,8 @@ impl Objective<'_> {
         extended
     }
 
-    /// Second derivative of f / N by one class's parameters at 0, on the subspace where the classes' parameters add up to 0: all gradients and
-    /// steps lie there.
+    /// Second derivative of f / N by one class's parameters at 0, on the subspace where the classes' parameters add up to
+    /// 0: all gradients and steps lie there.
     fn curvature(&self) -> Result<Llt<f64>> {
         let width = self.dims + 1;
         let parts: Vec<Mat<f64>> = self

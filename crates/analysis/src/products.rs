@@ -69,8 +69,9 @@ pub(crate) fn block_products(
         1.0,
         Par::Seq,
     );
-    // A -0 becomes the +0 that it equals. That this pass runs with wide registers matters more: its end clears their upper halves, which the
-    // matrix product leaves in use, and with which scalar code behind it, such as `exp`, runs ten times as slow.
+    // A -0 becomes the +0 that it equals. That this pass runs with wide registers matters more: its end clears their upper
+    // halves, which the matrix product leaves in use, and with which scalar code behind it, such as `exp`, runs ten times
+    // as slow.
     pulp::Arch::new().dispatch(|| products.iter_mut().for_each(|product| *product += 0.0));
 }
 

@@ -13,7 +13,7 @@
 //! | MAP@R | (1/R) sum over i <= R of hit(i) (hit(1) + .. + hit(i)) / i |
 //! | reciprocal rank | 1 / (the smallest i with hit(i) = 1), over the whole ranking |
 //!
-//! R-precision and MAP@R: Musgrave et al., "A Metric Learning Reality Check", arXiv:2003.08505, section 3.2.
+//! R-precision and MAP@R: Musgrave et al., "A Metric Learning Reality Check", arXiv:2003.08505.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -47,8 +47,8 @@ pub struct Retrieval {
 /// Retrieval of `queries` (Q, D) from `index` (N, D), rows of unit length.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length, different dimensions, or no query with an item
-/// of its class.
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length, different dimensions, or no query with
+/// an item of its class.
 pub fn retrieval(
     index: ArrayView2<'_, f32>,
     index_labels: &[u32],
@@ -212,7 +212,8 @@ pub enum Vote {
 /// neighbours vote for the query's own class. Ties go to the class of the nearest neighbour among the tied.
 ///
 /// # Errors
-/// No queries or neighbours, different lengths, a neighbour without a label, a NaN similarity, a temperature that is not above zero.
+/// No queries or neighbours, different lengths, a neighbour without a label, a NaN similarity, a temperature that is not
+/// above zero.
 pub fn knn_accuracy_curve(
     neighbors: &Neighbors,
     index_labels: &[u32],

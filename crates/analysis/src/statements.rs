@@ -1,11 +1,13 @@
 //! The article's five statements, judged by rules that were written down before the runs.
 //!
-//! A comparison is the paired difference over seeds between two variants (see [`crate::statistics`]). It *holds* or is *contradicted* only by a
-//! significant t-test at 5 %, so that with one seed nothing is ever decided. The article does not tell its scale s, so statements 1 to 4 are judged
-//! apart for each scale of the margin heads, together with the heads that have no scale to set; a statement is *supported* (*contradicted*)
-//! if it is so at every scale, else *undecided*. Within one scale it is
+//! A comparison is the paired difference over seeds between two variants (see [`crate::statistics`]). It *holds* or is
+//! *contradicted* only by a significant t-test at 5 %, so that with one seed nothing is ever decided. The article does not
+//! tell its scale s, so statements 1 to 4 are judged apart for each scale of the margin heads, together with the heads that
+//! have no scale to set; a statement is *supported* (*contradicted*) if it is so at every scale, else *undecided*. Within
+//! one scale it is
 //!
-//! - *contradicted* if one comparison at least is contradicted, its p value corrected by Holm over all comparisons of the statement;
+//! - *contradicted* if one comparison at least is contradicted, its p value corrected by Holm over all comparisons of the
+//!   statement;
 //! - *supported* if all its comparisons hold;
 //! - *undecided* otherwise, also where a variant or a measure is missing.
 
@@ -131,8 +133,9 @@ pub struct Judgement {
     pub why: String,
     /// The verdict at each scale.
     pub parts: Vec<Part>,
-    /// Seeds in all that would settle an undecided statement with a power of 80 %, if the differences and their scatter stay as observed (with one seed
-    /// the scatter is taken as 1 percentage point); `None` if it is settled, or where no number of seeds would do.
+    /// Seeds in all that would settle an undecided statement with a power of 80 %, if the differences and their scatter
+    /// stay as observed (with one seed the scatter is taken as 1 percentage point); `None` if it is settled, or where no
+    /// number of seeds would do.
     pub seeds_needed: Option<u64>,
 }
 
@@ -162,7 +165,8 @@ pub struct Evidence {
     pub paired: PairedDifference,
     /// How far the mean difference lies within what the rule asks for; below 0 if it lies outside.
     pub distance: f64,
-    /// p value by which the comparison holds if it is below 5 % (Holm's correction is in it where the rule says so); `None` with one seed.
+    /// p value by which the comparison holds if it is below 5 % (Holm's correction is in it where the rule says so); `None`
+    /// with one seed.
     pub p_holds: Option<f64>,
     /// p value by which it is contradicted if it is below 5 %, after Holm's correction; `None` with one seed.
     pub p_contradicts: Option<f64>,
@@ -193,8 +197,8 @@ impl Claim {
         }
     }
 
-    /// (p of holding, p of being contradicted), before Holm's correction. Both are two-sided for [`Claim::Better`], and the one that the sign of the
-    /// difference rules out is 1.
+    /// (p of holding, p of being contradicted), before Holm's correction. Both are two-sided for [`Claim::Better`], and the
+    /// one that the sign of the difference rules out is 1.
     fn p_values(self, paired: &PairedDifference) -> Option<(f64, f64)> {
         let sample = &paired.difference;
         Some(match self {
@@ -220,8 +224,8 @@ impl Claim {
 /// Judges the five statements, in their order. `classes` is the number C of classes of the data set.
 ///
 /// # Errors
-/// No runs; a value that is not finite; two runs of one variant and seed; a variant with two heads or scales; C below 3, where the article's scale is
-/// not above 0.
+/// No runs; a value that is not finite; two runs of one variant and seed; a variant with two heads or scales; C below 3,
+/// where the article's scale is not above 0.
 pub fn judge(runs: &[RunMetrics], classes: usize) -> Result<Vec<Judgement>> {
     let variants = Variants::new(runs, classes)?;
     let parts_per_scale = |part: fn(&[&Variant], Option<f64>) -> Result<Part>| -> Result<Vec<Part>> {
@@ -539,7 +543,8 @@ fn conclude(statement: Statement, parts: Vec<Part>) -> Judgement {
     Judgement { statement, verdict, why: why.join(" "), parts, seeds_needed }
 }
 
-/// The undecided parts' greatest number: a part is settled by the first comparison that contradicts it, or else by the last that holds.
+/// The undecided parts' greatest number: a part is settled by the first comparison that contradicts it, or else by the last
+/// that holds.
 fn seeds_to_settle(parts: &[Part]) -> Option<u64> {
     let undecided = parts.iter().filter(|part| part.verdict == Verdict::Undecided);
     let needed: Option<Vec<u64>> = undecided

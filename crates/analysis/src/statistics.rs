@@ -1,7 +1,7 @@
 //! Statistics of accuracies and other measures over seeds and over images.
 //!
-//! Seeds are paired: with one seed every head sees the same start of the encoder and the same order of images, so heads are compared by
-//! their differences within a seed. All tests are two-sided unless their name says otherwise.
+//! Seeds are paired: with one seed every head sees the same start of the encoder and the same order of images, so heads are
+//! compared by their differences within a seed. All tests are two-sided unless their name says otherwise.
 
 use ndarray::ArrayView2;
 use rand::{Rng, SeedableRng};
@@ -18,10 +18,14 @@ pub const ALPHA: f64 = 0.05;
 pub const POWER: f64 = 0.8;
 /// Resamples of a bootstrap interval.
 pub const BOOTSTRAP_RESAMPLES: usize = 2000;
-/// What one paired difference of accuracies is taken to scatter where a single seed shows no scatter: 1 percentage point. An accuracy near
-/// 0.75 on 3,929 images has a binomial standard deviation of 0.7 points; the difference of two heads on the same images has about as much
-/// again from the seeds of training, less what both share.
+/// What one paired difference of accuracies is taken to scatter where a single seed shows no scatter: 1 percentage point.
+/// An accuracy near 0.75 on 3,929 images has a binomial standard deviation of 0.7 points; the difference of two heads on
+/// the same images has about as much again from the seeds of training, less what both share.
 pub const ASSUMED_SD: f64 = 0.01;
+
+/// Relative to its mean, equal differences of accuracies scatter by up to this much through rounding; a change of one image
+/// is far above.
+const ROUNDING: f64 = 1e-11;
 
 /// An interval that holds both ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,10 +97,10 @@ fn t_quantile(probability: f64, degrees: usize) -> f64 {
     0.5 * (low + high)
 }
 
-/// 95 % percentile bootstrap interval of an accuracy over images (Efron, Annals of Statistics 1979): [`BOOTSTRAP_RESAMPLES`] times as many
-/// images are drawn with replacement as there are, and the 2.5 % and 97.5 % quantiles (linear between order statistics) of the accuracies
-/// are taken. It covers the choice of images, not that of the seed of training. One image, or all right or all wrong, gives an interval
-/// of no width.
+/// 95 % percentile bootstrap interval of an accuracy over images (Efron, Annals of Statistics 1979):
+/// [`BOOTSTRAP_RESAMPLES`] times as many images are drawn with replacement as there are, and the 2.5 % and 97.5 % quantiles
+/// (linear between order statistics) of the accuracies are taken. It covers the choice of images, not that of the seed of
+/// training. One image, or all right or all wrong, gives an interval of no width.
 ///
 /// # Errors
 /// No images.
@@ -139,7 +143,7 @@ pub struct PairedDifference {
     pub difference: Summary,
     /// Two-sided p value of the paired t-test of a mean difference of 0; `None` for one pair.
     pub p: Option<f64>,
-    /// Cohen's d for paired data, mean / standard deviation of the differences (d_z; Lakens 2013, eq. 6); `None` for one pair or
+    /// Cohen's d for paired data, mean / standard deviation of the differences (d_z; Lakens 2013); `None` for one pair or
     /// differences without scatter.
     pub cohens_d: Option<f64>,
 }
@@ -159,18 +163,21 @@ pub fn paired_difference(a: &[f64], b: &[f64]) -> Result<PairedDifference> {
     Ok(PairedDifference {
         difference,
         p: p_above(&difference, 0.0).map(|above| (2.0 * above.min(1.0 - above)).min(1.0)),
-        cohens_d: difference.sd.filter(|&sd| sd > 0.0).map(|sd| difference.mean / sd),
+        cohens_d: difference
+            .sd
+            .filter(|&sd| sd > ROUNDING * difference.mean.abs())
+            .map(|sd| difference.mean / sd),
     })
 }
 
-/// One-sided p value of the t-test of "the mean is at most `bound`" against "it is above"; 1 minus it tests the opposite. `None` for one
-/// value. Without any scatter: 0 above the bound, 1 below, 0.5 at it.
+/// One-sided p value of the t-test of "the mean is at most `bound`" against "it is above"; 1 minus it tests the opposite.
+/// `None` for one value. Without any scatter: 0 above the bound, 1 below, 0.5 at it.
 pub fn p_above(sample: &Summary, bound: f64) -> Option<f64> {
     let sd = sample.sd?;
     let excess = sample.mean - bound;
-    // Rounding alone gives equal differences a scatter of this size.
-    if sd <= 1e-14 * sample.mean.abs().max(bound.abs()) {
-        let equal = excess.abs() <= 1e-14 * sample.mean.abs().max(bound.abs());
+    let rounding = ROUNDING * sample.mean.abs().max(bound.abs());
+    if sd <= rounding {
+        let equal = excess.abs() <= rounding;
         return Some(if equal { 0.5 } else { f64::from(u8::from(excess < 0.0)) });
     }
     Some(t_distribution(sample.n - 1).sf(excess * (sample.n as f64).sqrt() / sd))
@@ -182,8 +189,8 @@ pub fn p_equivalent(sample: &Summary, margin: f64) -> Option<f64> {
     Some(p_above(sample, -margin)?.max(1.0 - p_above(sample, margin)?))
 }
 
-/// p values corrected for being a family, in their order (Holm 1979): the i-th smallest of m, counted from 0, times m - i, kept rising, at
-/// most 1.
+/// p values corrected for being a family, in their order (Holm 1979): the i-th smallest of m, counted from 0, times m - i,
+/// kept rising, at most 1.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
@@ -209,7 +216,7 @@ pub struct RankTest {
     pub critical_difference: Option<f64>,
 }
 
-/// Ranks heads within each seed (Demšar, JMLR 7, 2006, sections 3.2.2 and 3.2.3). `values` (seeds, heads), higher is better.
+/// Ranks heads within each seed (Demšar, JMLR 7, 2006, section 3.2). `values` (seeds, heads), higher is better.
 ///
 /// # Errors
 /// No seeds, less than 2 heads or more than 50 (where the table of q ends), NaN or infinity.
@@ -256,8 +263,8 @@ pub fn rank_test(values: ArrayView2<'_, f64>) -> Result<RankTest> {
     })
 }
 
-/// The bars of a critical-difference picture: all largest groups of heads, as places in `average_ranks` from best to worst, whose ranks
-/// differ by less than the critical difference. Groups of one are left out.
+/// The bars of a critical-difference picture: all largest groups of heads, as places in `average_ranks` from best to worst,
+/// whose ranks differ by less than the critical difference. Groups of one are left out.
 pub fn indistinguishable_groups(average_ranks: &[f64], critical_difference: f64) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..average_ranks.len()).collect();
     order.sort_by(|&a, &b| average_ranks[a].total_cmp(&average_ranks[b]));
@@ -275,9 +282,9 @@ pub fn indistinguishable_groups(average_ranks: &[f64], critical_difference: f64)
     groups
 }
 
-/// The smallest number of seeds with which a paired t-test at 5 %, two-sided, finds a mean difference of `difference` with a power of
-/// 80 %, if the differences scatter by `sd`: by the noncentral t distribution. `None` if the difference is 0, which no number of seeds
-/// would show, or so small that it takes more than a million.
+/// The smallest number of seeds with which a paired t-test at 5 %, two-sided, finds a mean difference of `difference` with
+/// a power of 80 %, if the differences scatter by `sd`: by the noncentral t distribution. `None` if the difference is 0,
+/// which no number of seeds would show, or so small that it takes more than a million.
 ///
 /// # Errors
 /// NaN or infinity, a negative `sd`.
@@ -310,7 +317,8 @@ pub fn seeds_needed(difference: f64, sd: f64) -> Result<Option<u64>> {
     Ok(Some(high))
 }
 
-/// Power of the paired two-sided t-test at 5 % with `n` >= 2 pairs: the chance to reject if the true mean difference is `difference` > 0.
+/// Power of the paired two-sided t-test at 5 % with `n` >= 2 pairs: the chance to reject if the true mean difference is
+/// `difference` > 0.
 ///
 /// P(|T| > t) with T = (Z + delta) / sqrt(V / nu), V chi-squared with nu = n - 1: the mean over V of the normal tails beyond
 /// t sqrt(V / nu), delta = sqrt(n) difference / sd.

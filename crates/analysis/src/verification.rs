@@ -12,10 +12,10 @@
 //! | EER | the rate at which FAR = 1 - TAR, on the ROC with straight lines between its points |
 //! | TAR at FAR f | the highest TAR of any threshold whose FAR is at most f (ISO/IEC 19795-1; no interpolation) |
 //!
-//! Cosines are counted in 2^21 bins of width 2^-20, so memory is 32 MiB whatever N is. A threshold is a lower edge of a bin: every FAR and TAR
-//! is exact for its threshold, and only pairs in one bin count as tied. That moves the AUC by at most half the share of (positive, negative)
-//! pairs that fall into one bin; the bound is computed and returned ([`Verification::auc_error_bound`]). The f32 product of two unit vectors
-//! has itself an error of some 2^-23.
+//! Cosines are counted in 2^21 bins of width 2^-20, so memory is 32 MiB whatever N is. A threshold is a lower edge of a
+//! bin: every FAR and TAR is exact for its threshold, and only pairs in one bin count as tied. That moves the AUC by at
+//! most half the share of (positive, negative) pairs that fall into one bin; the bound is computed and returned
+//! ([`Verification::auc_error_bound`]). The f32 product of two unit vectors has itself an error of some 2^-23.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,8 +48,8 @@ pub struct Verification {
     pub eer: f64,
     /// TAR at each FAR of [`FAR`]; `None` where the FAR allows less than one negative pair, so that the pairs cannot tell.
     pub tar_at_far: [Option<f64>; 4],
-    /// Points (FAR, TAR) for a picture, rising, from (0, ..) to (1, 1): one for each FAR of a grid that is fine on a linear and on a
-    /// logarithmic axis (down to 1e-6, as far as there is at least one negative pair).
+    /// Points (FAR, TAR) for a picture, rising, from (0, ..) to (1, 1): one for each FAR of a grid that is fine on a linear
+    /// and on a logarithmic axis (down to 1e-6, as far as there is at least one negative pair).
     pub roc: Vec<(f64, f64)>,
     /// Angles between points of one class.
     pub intra_class: Angles,

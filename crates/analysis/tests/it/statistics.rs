@@ -83,6 +83,10 @@ fn differences_without_scatter_have_defined_p_values() {
     assert_eq!((same.p, same.cohens_d), (Some(1.0), None));
     let shifted = paired_difference(&[0.75, 0.5], &[0.5, 0.25]).unwrap();
     assert_eq!(shifted.p, Some(0.0));
+    // Equal but for rounding.
+    let rounded = paired_difference(&[0.8, 0.9, 0.3], &[0.7, 0.8, 0.2]).unwrap();
+    assert!(rounded.difference.sd.unwrap() > 0.0);
+    assert_eq!((rounded.p, rounded.cohens_d), (Some(0.0), None));
     assert_eq!(p_above(&shifted.difference, 0.25), Some(0.5));
     assert_eq!(p_above(&shifted.difference, 0.3), Some(1.0));
     assert_eq!(p_equivalent(&same.difference, 0.01), Some(0.0));
