@@ -62,6 +62,8 @@ pub fn extract(archive: &Path, target: &Path, report: Report) -> Result<()> {
             )));
         }
     }
+    // The checksum stands behind the last entry, where nothing has looked yet.
+    std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(broken)?;
     let mut tops =
         std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
     match (tops.next(), tops.next()) {

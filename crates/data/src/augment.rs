@@ -184,3 +184,35 @@ fn flip(pixels: &mut [u8], width: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Crops lie inside the image and have the areas and aspects asked for, up to the rounding of their sides.
+    #[test]
+    fn random_crops_fit() {
+        let config = AugmentationConfig {
+            crop_scale: [0.35, 1.0],
+            crop_aspect: [0.75, 4.0 / 3.0],
+            flip_probability: 0.5,
+            eval_resize_factor: 1.14,
+        };
+        let mut random = stream(0, 0, "x");
+        for (width, height) in [(160, 213), (500, 160), (160, 900), (17, 17)] {
+            let mut areas = Vec::new();
+            for _ in 0..2000 {
+                let crop = random_crop(width, height, &config, &mut random);
+                assert!(crop.left + crop.width <= width && crop.top + crop.height <= height, "{crop:?}");
+                let aspect = f64::from(crop.width) / f64::from(crop.height);
+                assert!((0.68..1.46).contains(&aspect), "{crop:?} of {width} x {height}");
+                areas.push(f64::from(crop.width * crop.height) / f64::from(width * height));
+            }
+            let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+            if (width, height) == (160, 213) {
+                // torchvision draws 0.579 on average.
+                assert!((0.57..0.59).contains(&mean), "{mean}");
+            }
+        }
+    }
+}

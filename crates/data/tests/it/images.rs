@@ -1,0 +1,221 @@
+//! Data sets, open: files, labels, batches, the cache of decoded images, and what is wrong with broken ones.
+
+use crate::{quiet, source, synthetic};
+use faceoff_data::{Batch, Error, Images, Source, broken_images};
+use faceoff_runs::{DataConfig, DatasetName, SplitName};
+use std::path::{Path, PathBuf};
+
+fn batches(loader: faceoff_data::Loader) -> Vec<Batch> {
+    loader.map(Result::unwrap).collect()
+}
+
+/// The folder of the synthetic set in a cache.
+fn folder_in(cache: &Path) -> PathBuf {
+    cache.join("synthetic-60-40-40px-0")
+}
+
+/// The synthetic set as a user's own folder.
+fn as_folder(cache: &Path) -> (DataConfig, Source) {
+    Images::open(&synthetic(), &source(cache), &quiet).unwrap();
+    let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
+    (config, Source { data_dir: Some(folder_in(cache)), ..source(cache) })
+}
+
+#[test]
+fn the_synthetic_set_is_the_same_everywhere() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |cache: &Path, threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| Images::open(&synthetic(), &source(cache), &quiet).unwrap())
+    };
+    let (a, b) = (open(one.path(), 1), open(two.path(), 3));
+    assert_eq!(a.record(), b.record());
+    assert_eq!((a.train_len(), a.record().val_images, a.classes()), (60, 40, 10));
+    assert_eq!(a.items(SplitName::Val)[0].id, "val/stripes-0/000000.JPEG");
+    let other = DataConfig {
+        synthetic: synthetic().synthetic.map(|s| faceoff_runs::SyntheticConfig { seed: 1, ..s }),
+        ..synthetic()
+    };
+    let other = Images::open(&other, &source(one.path()), &quiet).unwrap();
+    assert_ne!(a.fingerprint(), other.fingerprint());
+}
+
+#[test]
+fn batches_do_not_depend_on_the_number_of_workers() {
+    let cache = tempfile::tempdir().unwrap();
+    let images = Images::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let epoch = |threads: usize, epoch: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| batches(images.train_epoch(0, epoch, 16).unwrap()))
+    };
+    let first = epoch(1, 0);
+    assert_eq!(first, epoch(3, 0));
+    assert_ne!(first, epoch(1, 1));
+    // 60 images make three batches of 16; the rest is dropped in training and kept in evaluation.
+    assert_eq!(first.iter().map(|batch| batch.labels.len()).collect::<Vec<_>>(), [16; 3]);
+    let whole = batches(images.eval_batches(SplitName::Train, 16).unwrap());
+    assert_eq!(whole.iter().map(|batch| batch.labels.len()).collect::<Vec<_>>(), [16, 16, 16, 12]);
+    let labels: Vec<u32> = whole.iter().flat_map(|batch| batch.labels.clone()).collect();
+    assert_eq!(labels, images.items(SplitName::Train).iter().map(|item| item.label).collect::<Vec<_>>());
+    assert!(whole.iter().all(|batch| batch.pixels.len() == batch.labels.len() * 32 * 32 * 3));
+}
+
+#[test]
+fn a_dropped_loader_does_not_hang() {
+    let cache = tempfile::tempdir().unwrap();
+    let images = Images::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let mut loader = images.train_epoch(0, 0, 2).unwrap();
+    loader.next().unwrap().unwrap();
+    assert!(loader.wait_seconds() >= 0.0);
+}
+
+#[test]
+fn label_noise_comes_from_the_list() {
+    let cache = tempfile::tempdir().unwrap();
+    let noisy = |percent| {
+        let config = DataConfig { label_noise_percent: percent, ..synthetic() };
+        Images::open(&config, &source(cache.path()), &quiet).unwrap()
+    };
+    let wrong = |images: &Images, split| {
+        images.items(split).iter().filter(|item| item.label != item.label_trained).count()
+    };
+    assert_eq!(wrong(&noisy(0), SplitName::Train), 0);
+    let half = noisy(50);
+    assert!((18..=42).contains(&wrong(&half, SplitName::Train)));
+    assert_eq!(wrong(&half, SplitName::Val), 0);
+    // Training sees the noisy labels.
+    let mut trained = [0; 10];
+    let mut expected = [0; 10];
+    batches(half.train_epoch(0, 0, 60).unwrap())[0]
+        .labels
+        .iter()
+        .for_each(|&label| trained[label as usize] += 1);
+    half.items(SplitName::Train).iter().for_each(|item| expected[item.label_trained as usize] += 1);
+    assert_eq!(trained, expected);
+}
+
+#[test]
+fn held_out_classes_are_evaluated_and_never_trained() {
+    let cache = tempfile::tempdir().unwrap();
+    let held_out_classes = vec!["stripes-3".to_string(), "stripes-7".into()];
+    let config = DataConfig { held_out_classes, ..synthetic() };
+    let images = Images::open(&config, &source(cache.path()), &quiet).unwrap();
+    assert_eq!((images.train_len(), images.classes()), (48, 8));
+    assert_eq!(images.record().classes, ["stripes-3", "stripes-7"]);
+    assert_eq!(images.items(SplitName::Train).len(), 12);
+    for item in images.items(SplitName::Val) {
+        assert!(item.id.contains(if item.label == 0 { "stripes-3" } else { "stripes-7" }), "{item:?}");
+    }
+    let unknown = DataConfig { held_out_classes: vec!["poodle".into()], ..synthetic() };
+    let error = Images::open(&unknown, &source(cache.path()), &quiet).err().unwrap().to_string();
+    assert!(error.contains("poodle") && error.contains("stripes-9"), "{error}");
+}
+
+#[test]
+fn fewer_images_are_taken_evenly() {
+    let cache = tempfile::tempdir().unwrap();
+    let config = DataConfig { images_per_split: Some(25), ..synthetic() };
+    let images = Images::open(&config, &source(cache.path()), &quiet).unwrap();
+    let mut counts = [0; 10];
+    images.items(SplitName::Val).iter().for_each(|item| counts[item.label as usize] += 1);
+    counts.sort_unstable();
+    assert_eq!(counts, [2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
+}
+
+#[test]
+fn the_cache_follows_the_files() {
+    let cache = tempfile::tempdir().unwrap();
+    let (config, source) = as_folder(cache.path());
+    let open = || Images::open(&config, &source, &quiet).unwrap();
+    let first = open();
+    let cached = || -> Vec<PathBuf> {
+        std::fs::read_dir(cache.path().join("decoded")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    assert_eq!(cached().len(), 1);
+
+    // Cut short, as by a full disk: noticed and made again.
+    let path = cached()[0].clone();
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(open().fingerprint(), first.fingerprint());
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+
+    // Another image under an old name: another fingerprint.
+    let folder = folder_in(cache.path());
+    std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-0/000000.JPEG"))
+        .unwrap();
+    assert_ne!(open().fingerprint(), first.fingerprint());
+}
+
+#[test]
+fn broken_images_are_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let (config, source) = as_folder(cache.path());
+    let folder = folder_in(cache.path());
+    let cut = folder.join("train/stripes-4/000014.JPEG");
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let error = Images::open(&config, &source, &quiet).err().unwrap();
+    assert!(matches!(&error, Error::Image { path, .. } if *path == cut), "{error}");
+    let empty = folder.join("val/stripes-0/000010.JPEG");
+    std::fs::write(&empty, b"").unwrap();
+    let (broken, count) = broken_images(&folder, &quiet).unwrap();
+    assert_eq!(count, 100);
+    let messages: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    assert_eq!(messages.len(), 2);
+    assert!(messages[0].contains("train/stripes-4/000014.JPEG"), "{messages:?}");
+    assert!(
+        messages[1].contains("val/stripes-0/000010.JPEG") && messages[1].contains("empty"),
+        "{messages:?}"
+    );
+}
+
+#[test]
+fn the_list_is_checked_with_counts_per_class() {
+    let cache = tempfile::tempdir().unwrap();
+    let (config, source) = as_folder(cache.path());
+    let folder = folder_in(cache.path());
+    std::fs::remove_file(folder.join("train/stripes-2/000012.JPEG")).unwrap();
+    std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-1/new.JPEG")).unwrap();
+    let message = Images::open(&config, &source, &quiet).err().unwrap().to_string();
+    for part in ["train/stripes-2: 5 of 6", "val/stripes-1: 5 of 4", "100 files where 100 are listed"] {
+        assert!(message.contains(part), "{message} lacks {part}");
+    }
+}
+
+#[test]
+fn grey_and_png_images_become_rgb() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("mine");
+    for split in ["train", "val"] {
+        for (class, value) in [("cat", 40u8), ("dog", 200)] {
+            let path = folder.join(split).join(class);
+            std::fs::create_dir_all(&path).unwrap();
+            let grey = image::GrayImage::from_pixel(50, 40, image::Luma([value]));
+            grey.save(path.join("a.jpg")).unwrap();
+            image::RgbImage::from_pixel(40, 50, image::Rgb([value, 0, value]))
+                .save(path.join("b.PNG"))
+                .unwrap();
+            std::fs::write(path.join("notes.txt"), "no image").unwrap();
+        }
+    }
+    let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
+    let source = Source { data_dir: Some(folder.clone()), ..source(cache.path()) };
+    let images = Images::open(&config, &source, &quiet).unwrap();
+    assert_eq!(images.record().classes, ["cat", "dog"]);
+    let batch = &batches(images.eval_batches(SplitName::Val, 4).unwrap())[0];
+    let first = |image: usize| &batch.pixels[image * 32 * 32 * 3..][..3];
+    assert_eq!([first(0), first(1), first(3)], [&[40, 40, 40], &[40, 0, 40], &[200, 0, 200]]);
+
+    std::fs::remove_dir_all(folder.join("val/dog")).unwrap();
+    let message = Images::open(&config, &source, &quiet).err().unwrap().to_string();
+    assert!(message.contains("class `dog` has no image in val/"), "{message}");
+    let nowhere = Source { data_dir: Some(cache.path().join("nowhere")), ..source };
+    assert!(
+        Images::open(&config, &nowhere, &quiet)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("there is no such folder")
+    );
+}

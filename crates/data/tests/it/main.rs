@@ -1,0 +1,39 @@
+//! Tests of the images' way from a server to a batch.
+
+mod archive;
+mod download;
+mod images;
+mod views;
+
+use faceoff_data::Source;
+use faceoff_runs::{AugmentationConfig, DataConfig, DatasetName, SyntheticConfig};
+use std::path::Path;
+
+fn quiet(_: &str, _: u64, _: u64) {}
+
+fn augmentation() -> AugmentationConfig {
+    AugmentationConfig {
+        crop_scale: [0.35, 1.0],
+        crop_aspect: [0.75, 4.0 / 3.0],
+        flip_probability: 0.5,
+        eval_resize_factor: 1.14,
+    }
+}
+
+/// 60 + 40 synthetic images.
+fn synthetic() -> DataConfig {
+    DataConfig {
+        dataset: DatasetName::Synthetic,
+        image_size_px: 32,
+        images_per_split: None,
+        label_noise_percent: 0,
+        held_out_classes: Vec::new(),
+        synthetic_fallback: false,
+        synthetic: Some(SyntheticConfig { train_images: 60, val_images: 40, image_px: 40, seed: 0 }),
+        augmentation: augmentation(),
+    }
+}
+
+fn source(cache_dir: &Path) -> Source {
+    Source { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf() }
+}
