@@ -22,14 +22,6 @@ pub enum Error {
     /// A run's files could not be read, or the report's could not be written.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
-    /// A measurement is not defined for a run.
-    #[error("run {run}: {source}")]
-    Analysis {
-        /// The run's folder name.
-        run: String,
-        /// What is wrong with its values.
-        source: faceoff_analysis::Error,
-    },
     /// Two runs of one configuration saw different images.
     #[error(
         "runs {first} and {second} do not hold the same {split} images in the same order, although their data fingerprints agree; \

@@ -3,7 +3,8 @@
 //! ```text
 //! <folder>/runs/<variant>-seed<k>/     whole runs                        runs
 //!     -> numbers of each run                                             metrics
-//!     -> tables over seeds                                               tables
+//!     -> heads against heads over seeds                                  comparisons
+//!     -> tables                                                          tables
 //!     -> pictures                                                        pictures (what), plots (how)
 //!     -> index.html, which shows all of it                               page
 //! ```
@@ -11,6 +12,7 @@
 //! The same runs give the same bytes, for any number of threads. Everything is computed first and then written, file by file, each of them whole
 //! or not at all; the page comes last.
 
+mod comparisons;
 mod error;
 mod metrics;
 mod page;
@@ -76,13 +78,16 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
             let first = selection.of_variant(run.variant).next().expect("a variant has runs");
             return Err(Error::ImagesDiffer { first: first.name.clone(), second: run.name.clone(), split: "val" });
         }
-        measured.push(metrics::measure(run, &splits, &experiment.analysis, first)?);
+        measured.push(metrics::measure(run, &splits, &experiment.analysis, first));
     }
     let summaries = tables::summarise(&measured, selection.variants.len());
 
     let mut notes = selection.notes.clone();
     notes.extend(measured.iter().flat_map(|run| run.notes.iter().cloned()));
 
+    let classes = &selection.manifest().data.classes;
+    let comparisons = comparisons::compare(&selection, &measured, classes.len());
+    notes.extend(comparisons.notes.iter().cloned());
     let mut neighbors = experiment.analysis.knn_neighbors.clone();
     neighbors.push(metrics::KNN);
     let mut components = experiment.analysis.pca_components.clone();
@@ -95,8 +100,9 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
         selection: &selection,
         measured: &measured,
         summaries: &summaries,
+        comparisons: &comparisons,
         val_images: &val_images,
-        classes: &selection.manifest().data.classes,
+        classes,
         neighbors: &neighbors,
         components: &components,
     };
@@ -132,6 +138,9 @@ fn tables(outcome: &Outcome<'_>) -> Result<Vec<(String, Vec<u8>)>> {
             "explained_variance.csv".to_string(),
             tables::explained_variance(selection, measured, outcome.components)?,
         ),
+        ("comparisons.csv".to_string(), tables::comparisons(selection, &outcome.comparisons.pairs)?),
+        ("ranks.csv".to_string(), tables::ranks(selection, &outcome.comparisons.ranks)?),
+        ("statements.csv".to_string(), tables::statements(selection, &outcome.comparisons.judgements)?),
         ("history.csv".to_string(), tables::history(selection)?),
         (
             "pca.csv".to_string(),

@@ -6,6 +6,8 @@ use crate::pictures::{Outcome, Section};
 use crate::plots::Picture;
 use crate::plots::svg::escape;
 use crate::tables::MetricSummary;
+use faceoff_analysis::statements::RULES;
+use faceoff_analysis::statistics;
 use faceoff_runs::{DatasetName, Engine, Experiment, Manifest};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -25,10 +27,12 @@ pub(crate) fn page(experiment: &Experiment, outcome: &Outcome<'_>, sections: &[S
     html += &contents(sections);
     html += "<main>\n";
     html += &results(outcome);
+    html += &verdicts(outcome);
     html += &note_list(outcome, manifest, notes);
     for section in sections {
         html += &figures(section);
     }
+    html += &differences(outcome);
     html += &numbers(outcome);
     html += &method(experiment, manifest);
     html += &provenance(outcome);
@@ -37,7 +41,8 @@ pub(crate) fn page(experiment: &Experiment, outcome: &Outcome<'_>, sections: &[S
     html += " with <code>cargo xtask report ";
     html += &name;
     html += "</code>. Tables: <a href=\"metrics.csv\">metrics</a>, <a href=\"summary.csv\">summary</a>, \
-             <a href=\"explained_variance.csv\">explained variance</a>, <a href=\"history.csv\">history</a>, \
+             <a href=\"explained_variance.csv\">explained variance</a>, <a href=\"comparisons.csv\">comparisons</a>, <a href=\"ranks.csv\">ranks</a>, \
+             <a href=\"statements.csv\">statements</a>, <a href=\"history.csv\">history</a>, \
              <a href=\"pca.csv\">PCA</a>, <a href=\"tsne.csv\">t-SNE</a>, <code>confusion/</code>.</footer>\n</body>\n</html>\n";
     html
 }
@@ -82,11 +87,11 @@ fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
 }
 
 fn contents(sections: &[Section]) -> String {
-    let mut html = String::from("<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#notes\">Notes</a>\n");
+    let mut html = String::from("<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#statements\">Statements</a>\n<a href=\"#notes\">Notes</a>\n");
     for section in sections {
         let _ = writeln!(html, "<a href=\"#{}\">{}</a>", section.id, escape(section.short));
     }
-    html + "<a href=\"#numbers\">All numbers</a>\n<a href=\"#method\">Method</a>\n<a href=\"#provenance\">Provenance</a>\n</nav>\n"
+    html + "<a href=\"#differences\">Differences</a>\n<a href=\"#numbers\">All numbers</a>\n<a href=\"#method\">Method</a>\n<a href=\"#provenance\">Provenance</a>\n</nav>\n"
 }
 
 /// The headline table: means with half-widths of their intervals, the highest accuracy of each column in bold.
@@ -157,6 +162,86 @@ fn with_interval(metric: &str, row: &MetricSummary) -> String {
         }
         None => mean,
     }
+}
+
+/// The article's statements with their verdicts; the rules stand in the section on method.
+fn verdicts(outcome: &Outcome<'_>) -> String {
+    let mut html = String::from(
+        "<section id=\"statements\">\n<h2>The article\u{2019}s statements</h2>\n<p>Judged from paired differences over seeds, by rules that were written down before the \
+         runs (see <a href=\"#method\">Method</a>); never from one run.</p>\n",
+    );
+    for judged in &outcome.comparisons.judgements {
+        if !judged.condition.is_empty() {
+            let _ = writeln!(html, "<h3>Condition {}</h3>", escape(&judged.condition));
+        }
+        html += "<div class=\"scroll\"><table>\n<thead><tr><th class=\"n\">#</th><th>Statement</th><th>Verdict</th><th>Why</th></tr></thead>\n<tbody>\n";
+        for judgement in &judged.judgements {
+            let _ = writeln!(
+                html,
+                "<tr><td class=\"n\">{0}</td><td>{1}</td><td><span class=\"verdict {2}\">{2}</span></td><td class=\"def\">{3}</td></tr>",
+                judgement.statement.number,
+                escape(judgement.statement.text),
+                judgement.verdict,
+                escape(&judgement.why)
+            );
+        }
+        html += "</tbody></table></div>\n";
+    }
+    html + "</section>\n"
+}
+
+/// Paired differences of all variants.
+fn differences(outcome: &Outcome<'_>) -> String {
+    let pairs = &outcome.comparisons.pairs;
+    let mut html = String::from(
+        "<section id=\"differences\">\n<h2>Differences between variants</h2>\n<p>Paired by seed: with one seed, all variants see the same start of the encoder and the same \
+         images in the same order. p is that of the paired t-test, corrected by Holm over all pairs of the metric. The last column says how many seeds would show a \
+         difference of this size with a power of 80 %; with one seed the scatter is taken as one point.</p>\n",
+    );
+    let mut metrics: Vec<&str> = Vec::new();
+    for pair in pairs {
+        if !metrics.contains(&pair.metric.as_str()) {
+            metrics.push(&pair.metric);
+        }
+    }
+    for metric in metrics {
+        let of_metric: Vec<_> = pairs.iter().filter(|pair| pair.metric == metric).collect();
+        let significant =
+            of_metric.iter().filter(|pair| pair.p_holm.is_some_and(|p| p < statistics::ALPHA)).count();
+        let _ = writeln!(
+            html,
+            "<details>\n<summary>{}: {significant} of {} pairs differ at 5 %</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>minus</th>\
+             <th class=\"n\">seeds</th><th class=\"n\">difference, points</th><th class=\"n\">95 % interval</th><th class=\"n\">Cohen\u{2019}s d</th>\
+             <th class=\"n\">p, Holm</th><th class=\"n\">seeds needed</th></tr></thead>\n<tbody>",
+            escape(&definition(metric).title),
+            of_metric.len()
+        );
+        for pair in of_metric {
+            let sample = &pair.paired.difference;
+            let none = || "\u{2013}".to_string();
+            let significant = pair.p_holm.is_some_and(|p| p < statistics::ALPHA);
+            let _ = writeln!(
+                html,
+                "<tr{}><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:+.1}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                if significant { " class=\"sure\"" } else { "" },
+                escape(outcome.name(pair.a)),
+                escape(outcome.name(pair.b)),
+                sample.n,
+                100.0 * sample.mean,
+                sample.interval.map_or_else(none, |interval| format!(
+                    "{:+.1} to {:+.1}",
+                    100.0 * interval.low,
+                    100.0 * interval.high
+                )),
+                pair.paired.cohens_d.map_or_else(none, |d| format!("{d:.2}")),
+                pair.p_holm.map_or_else(none, |p| if p < 1e-3 { "< 0.001".into() } else { format!("{p:.3}") }).replace('<', "&lt;"),
+                pair.seeds_needed.map_or_else(none, |seeds| seeds.to_string())
+            );
+        }
+        html += "</tbody></table></div>\n</details>\n";
+    }
+    html + "</section>\n"
 }
 
 fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> String {
@@ -237,8 +322,23 @@ fn numbers(outcome: &Outcome<'_>) -> String {
         let _ = write!(html, "<th class=\"n\">{}</th>", escape(&variant.name));
     }
     html += "</tr></thead>\n<tbody>\n";
+    // Metrics of one family stand together, families in the order of their first metric.
+    let mut groups: Vec<&str> = Vec::new();
+    for metric in &metrics {
+        let group = definition(metric).group;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    metrics.sort_by_key(|metric| groups.iter().position(|group| *group == definition(metric).group));
+    let mut last_group = "";
     for metric in metrics {
         let definition = definition(metric);
+        if definition.group != last_group {
+            last_group = definition.group;
+            let columns = outcome.selection.variants.len() + 2;
+            let _ = writeln!(html, "<tr class=\"group\"><th colspan=\"{columns}\">{last_group}</th></tr>");
+        }
         let unit = definition.unit_suffix();
         let _ = write!(
             html,
@@ -290,7 +390,15 @@ fn method(experiment: &Experiment, manifest: &Manifest) -> String {
          of the images (Wilson), which says nothing of the spread between seeds."
             .into(),
     ];
-    format!("<section id=\"method\">\n<h2>Method</h2>\n<p>{}</p>\n</section>\n", paragraphs.join("</p>\n<p>"))
+    let mut html = format!("<section id=\"method\">\n<h2>Method</h2>\n<p>{}</p>\n", paragraphs.join("</p>\n<p>"));
+    html += "<h3>How the statements are judged</h3>\n<ol class=\"rules\">\n";
+    for statement in RULES {
+        let _ = writeln!(html, "<li><strong>{}</strong> {}</li>", escape(statement.text), escape(statement.rule));
+    }
+    html += "</ol>\n<p>A statement is <em>supported</em> if all its comparisons hold, <em>contradicted</em> if one at least is contradicted, else <em>undecided</em>. \
+             Statements 1 to 4 are judged apart for each scale s of the heads with a margin, together with the heads that have no scale to set, and have to come out \
+             alike at every scale.</p>\n";
+    html + "</section>\n"
 }
 
 fn provenance(outcome: &Outcome<'_>) -> String {

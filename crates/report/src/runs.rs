@@ -47,6 +47,8 @@ pub(crate) struct FailedRun {
 pub(crate) struct Selection {
     /// The variants that have runs, in the experiment's order.
     pub(crate) variants: Vec<HeadVariant>,
+    /// The condition of each variant; empty without.
+    pub(crate) conditions: Vec<String>,
     /// By variant, then seed.
     pub(crate) runs: Vec<Run>,
     pub(crate) failed: Vec<FailedRun>,
@@ -147,7 +149,7 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
         run.variant = present.iter().position(|&variant| variant == run.variant).expect("it is present");
     }
     runs.sort_by_key(|run| (run.variant, run.seed()));
-    let variants = present.into_iter().map(|variant| listed_variants[variant].clone()).collect();
+    let (variants, conditions) = present.into_iter().map(|variant| listed_variants[variant].clone()).unzip();
 
     let extra: Vec<_> = runs
         .iter()
@@ -192,12 +194,13 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
         ));
     }
 
-    Ok(Selection { variants, runs, failed, notes })
+    Ok(Selection { variants, conditions, runs, failed, notes })
 }
 
-/// The variants of an experiment under all its conditions, each once.
-fn variants_of(wanted: &[RunSpec]) -> Vec<HeadVariant> {
-    wanted.iter().filter(|spec| spec.seed == wanted[0].seed).map(|spec| spec.variant.clone()).collect()
+/// The variants of an experiment under all its conditions, each once, with the condition.
+fn variants_of(wanted: &[RunSpec]) -> Vec<(HeadVariant, String)> {
+    let once = wanted.iter().filter(|spec| spec.seed == wanted[0].seed);
+    once.map(|spec| (spec.variant.clone(), spec.condition.clone())).collect()
 }
 
 /// The variant that a run is of and its other differences from the experiment, or why it is of none.
@@ -207,7 +210,7 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
     }
     let index = variants_of(wanted)
         .iter()
-        .position(|variant| variant.name == spec.variant.name)
+        .position(|(variant, _)| variant.name == spec.variant.name)
         .ok_or_else(|| format!("`{}` is none of the variants to report", spec.variant.name))?;
     let mut twin = wanted[index].clone();
     twin.seed = spec.seed;

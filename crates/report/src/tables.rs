@@ -1,8 +1,10 @@
 //! The CSV files of a report. Same numbers, same bytes.
 
+use crate::comparisons::{Judged, Pair, Ranks};
 use crate::error::{Error, Result};
 use crate::metrics::{Measured, ValImages};
 use crate::runs::Selection;
+use faceoff_analysis::statements::{Evidence, Judgement, Part};
 use faceoff_analysis::statistics::{self, Summary};
 use ndarray::Array2;
 use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
@@ -215,4 +217,86 @@ pub(crate) fn map(
         vec![column("seed", seeds), column("id", ids), column("label", labels), column("class", names)];
     columns.extend(axes.iter().zip(coordinates).map(|(axis, values)| column(axis, values)));
     table.csv(columns, Some(COORDINATE_DECIMALS))
+}
+
+/// `comparisons.csv`: paired differences over seeds, variant minus other.
+pub(crate) fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u8>> {
+    let mut table = Table::new("comparisons.csv", selection);
+    pairs.iter().for_each(|pair| table.row(pair.a));
+    let other = |pair: &Pair| &selection.variants[pair.b];
+    let numbers = |value: fn(&Pair) -> Option<f64>| pairs.iter().map(value).collect::<Vec<_>>();
+    let columns = vec![
+        column("other_variant", pairs.iter().map(|pair| other(pair).name.clone()).collect::<Vec<_>>()),
+        column("other_head", pairs.iter().map(|pair| other(pair).head.kind().to_string()).collect::<Vec<_>>()),
+        column("metric", pairs.iter().map(|pair| pair.metric.clone()).collect::<Vec<_>>()),
+        column("n", pairs.iter().map(|pair| pair.paired.difference.n as u64).collect::<Vec<_>>()),
+        column("mean_difference", numbers(|pair| Some(pair.paired.difference.mean))),
+        column("sd", numbers(|pair| pair.paired.difference.sd)),
+        column("ci95_low", numbers(|pair| Some(pair.paired.difference.interval?.low))),
+        column("ci95_high", numbers(|pair| Some(pair.paired.difference.interval?.high))),
+        column("p", numbers(|pair| pair.paired.p)),
+        column("p_holm", numbers(|pair| pair.p_holm)),
+        column("cohens_d", numbers(|pair| pair.paired.cohens_d)),
+        column("seeds_needed", pairs.iter().map(|pair| pair.seeds_needed).collect::<Vec<_>>()),
+    ];
+    table.csv(columns, None)
+}
+
+/// `ranks.csv`: mean ranks over the seeds that all variants have.
+pub(crate) fn ranks(selection: &Selection, all: &[Ranks]) -> Result<Vec<u8>> {
+    let mut table = Table::new("ranks.csv", selection);
+    let (mut metrics, mut seeds, mut ranks, mut critical) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for one in all {
+        for (&variant, &rank) in one.variants.iter().zip(&one.test.average_ranks) {
+            table.row(variant);
+            metrics.push(one.metric.clone());
+            seeds.push(one.seeds as u64);
+            ranks.push(rank);
+            critical.push(one.test.critical_difference);
+        }
+    }
+    let columns = vec![
+        column("metric", metrics),
+        column("seeds", seeds),
+        column("average_rank", ranks),
+        column("critical_difference", critical),
+    ];
+    table.csv(columns, None)
+}
+
+/// `statements.csv`: every comparison behind the verdicts on the article's statements, variant minus other.
+pub(crate) fn statements(selection: &Selection, all: &[Judged]) -> Result<Vec<u8>> {
+    let mut table = Table::new("statements.csv", selection);
+    let mut rows: Vec<(&Judged, &Judgement, &Part, &Evidence)> = Vec::new();
+    for judged in all {
+        for judgement in &judged.judgements {
+            for part in &judgement.parts {
+                rows.extend(part.evidence.iter().map(|evidence| (judged, judgement, part, evidence)));
+            }
+        }
+    }
+    let index = |name: &str| selection.variants.iter().position(|variant| variant.name == name);
+    for (.., evidence) in &rows {
+        table.row(index(&evidence.a).expect("evidence names variants of the report"));
+    }
+    let texts = |text: fn(&(&Judged, &Judgement, &Part, &Evidence)) -> String| rows.iter().map(text).collect::<Vec<_>>();
+    let numbers = |value: fn(&Evidence) -> Option<f64>| rows.iter().map(|row| value(row.3)).collect::<Vec<_>>();
+    let columns = vec![
+        column("other_variant", texts(|row| row.3.b.clone())),
+        column("statement", rows.iter().map(|row| row.1.statement.number as u64).collect::<Vec<_>>()),
+        column("statement_verdict", texts(|row| row.1.verdict.to_string())),
+        column("condition", texts(|row| row.0.condition.clone())),
+        column("scale", rows.iter().map(|row| row.2.scale).collect::<Vec<_>>()),
+        column("scale_verdict", texts(|row| row.2.verdict.to_string())),
+        column("measure", texts(|row| row.3.measure.clone())),
+        column("n", rows.iter().map(|row| row.3.paired.difference.n as u64).collect::<Vec<_>>()),
+        column("mean_difference", numbers(|row| Some(row.paired.difference.mean))),
+        column("ci95_low", numbers(|row| Some(row.paired.difference.interval?.low))),
+        column("ci95_high", numbers(|row| Some(row.paired.difference.interval?.high))),
+        column("p_holds", numbers(|row| row.p_holds)),
+        column("p_contradicts", numbers(|row| row.p_contradicts)),
+        column("verdict", texts(|row| row.3.verdict.to_string())),
+        column("seeds_needed", rows.iter().map(|row| row.3.seeds_needed).collect::<Vec<_>>()),
+    ];
+    table.csv(columns, None)
 }

@@ -1,12 +1,15 @@
 //! What is measured on one run.
 
+mod deep;
 pub(crate) mod definitions;
 
-use crate::error::{Error, Result};
 use crate::runs::Run;
+use faceoff_analysis::calibration::Calibration;
+use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::neighbors::Neighbors;
 use faceoff_analysis::tsne::TsneConfig;
-use faceoff_analysis::{accuracy, neighbors, pca, tsne};
+use faceoff_analysis::verification::Verification;
+use faceoff_analysis::{accuracy, geometry, neighbors, pca, tsne};
 use faceoff_runs::{AnalysisConfig, Embeddings, Engine, SplitName};
 use ndarray::{Array2, ArrayView2};
 
@@ -18,6 +21,8 @@ pub(crate) const COMPONENTS: [usize; 2] = [16, 128];
 /// Everything measured on one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
+    /// The run's folder name.
+    pub(crate) run: String,
     /// Index of the variant in the selection.
     pub(crate) variant: usize,
     pub(crate) seed: u64,
@@ -29,11 +34,32 @@ pub(crate) struct Measured {
     pub(crate) variance_ratios: Vec<f64>,
     /// Maps of the validation embeddings, of the variant's first seed only.
     pub(crate) maps: Option<Maps>,
+    /// Curves and matrices for pictures, of the variant's first seed only.
+    pub(crate) shapes: Shapes,
     /// What could not be measured, and why.
     pub(crate) notes: Vec<String>,
 }
 
+/// What pictures show beyond numbers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shapes {
+    pub(crate) verification: Option<Verification>,
+    pub(crate) centers: Option<CenterAngles>,
+    pub(crate) calibration: Option<Calibration>,
+}
+
 impl Measured {
+    /// Measures one thing, or notes why it is not defined.
+    fn part(&mut self, what: &str, measure: impl FnOnce(&mut Self) -> faceoff_analysis::Result<()>) {
+        if let Err(error) = measure(self) {
+            self.notes.push(format!("{}: no {what}: {error}.", self.run));
+        }
+    }
+
+    fn add(&mut self, metric: impl Into<String>, value: f64) {
+        self.values.push((metric.into(), value));
+    }
+
     pub(crate) fn value(&self, metric: &str) -> Option<f64> {
         self.values.iter().find(|(name, _)| name == metric).map(|&(_, value)| value)
     }
@@ -76,74 +102,106 @@ impl Splits {
     }
 }
 
-/// Measures one run. With `maps`, also lays out its validation images in two and three dimensions.
-pub(crate) fn measure(run: &Run, splits: &Splits, config: &AnalysisConfig, maps: bool) -> Result<Measured> {
-    let classes = run.manifest.data.classes.len();
+/// Measures one run. With `pictured`, keeps what pictures need beyond numbers.
+///
+/// What is not defined for a run is left out, and the notes say why; the rest of the report does not suffer.
+pub(crate) fn measure(run: &Run, splits: &Splits, config: &AnalysisConfig, pictured: bool) -> Measured {
     let mut measured = Measured {
+        run: run.name.clone(),
         variant: run.variant,
         seed: run.seed(),
         values: Vec::new(),
         confusion: None,
         variance_ratios: Vec::new(),
         maps: None,
+        shapes: Shapes::default(),
         notes: Vec::new(),
     };
-    let fail = |source| Error::Analysis { run: run.name.clone(), source };
+    let classes = run.manifest.data.classes.len();
     let Splits { train, val } = splits;
-    let mut add = |name: String, value: f64| measured.values.push((name, value));
-
-    let mut confusion = None;
     // The scores say nothing of classes that training never saw.
-    if val.classes == classes && run.manifest.spec.data.held_out_classes.is_empty() {
-        let predicted = accuracy::predictions(scores(val));
-        add("dnn_accuracy".into(), accuracy::accuracy(&predicted, &val.labels).map_err(fail)?);
-        add("dnn_macro_accuracy".into(), accuracy::macro_accuracy(&predicted, &val.labels, classes).map_err(fail)?);
-        let given = &val.predictions_labels_given;
-        add("dnn_accuracy_labels_given".into(), accuracy::accuracy(given, &val.labels).map_err(fail)?);
-        confusion = Some(accuracy::confusion_matrix(&predicted, &val.labels, classes).map_err(fail)?);
+    let classifies = val.classes == classes && run.manifest.spec.data.held_out_classes.is_empty();
+    if classifies {
+        measured.part("accuracy of the classifier", |m| classifier(m, val, classes));
     }
+    measured.part("KNN accuracy", |m| nearest(m, splits, config, classes));
+    measured.part("explained variance", |m| variance(m, train, config));
+    measured.part("retrieval", |m| deep::retrieval(m, splits));
+    measured.part("verification", |m| deep::verification(m, val));
+    measured.part("clustering", |m| deep::clustering(m, val, config.tsne_seed));
+    measured.part("geometry", |m| deep::geometry(m, splits));
+    measured.part("linear probe", |m| deep::probe(m, splits));
+    if classifies {
+        measured.part("calibration", |m| deep::calibration(m, val));
+    }
+    if pictured {
+        measured.maps = Some(lay_out(&mut measured.notes, run, val, config));
+    } else {
+        measured.shapes = Shapes::default();
+    }
+    measured
+}
 
+fn classifier(measured: &mut Measured, val: &Embeddings, classes: usize) -> faceoff_analysis::Result<()> {
+    let predicted = accuracy::predictions(scores(val));
+    measured.add("dnn_accuracy", accuracy::accuracy(&predicted, &val.labels)?);
+    measured.add("dnn_macro_accuracy", accuracy::macro_accuracy(&predicted, &val.labels, classes)?);
+    measured.add(
+        "dnn_accuracy_labels_given",
+        accuracy::accuracy(&val.predictions_labels_given, &val.labels)?,
+    );
+    measured.confusion = Some(accuracy::confusion_matrix(&predicted, &val.labels, classes)?);
+    Ok(())
+}
+
+fn nearest(
+    measured: &mut Measured,
+    Splits { train, val }: &Splits,
+    config: &AnalysisConfig,
+    classes: usize,
+) -> faceoff_analysis::Result<()> {
     let mut sizes = config.knn_neighbors.clone();
     sizes.push(KNN);
     sizes.sort_unstable();
     sizes.dedup();
     sizes.retain(|&k| k <= train.len());
-    if let Some(&most) = sizes.last() {
-        let found = search(config.engine, unit(train), unit(val), most).map_err(fail)?;
-        for k in sizes {
-            let predicted = neighbors::knn_predictions(&found, &train.labels, k).map_err(fail)?;
-            add(knn_metric(k), accuracy::accuracy(&predicted, &val.labels).map_err(fail)?);
-            if k == KNN {
-                let value = accuracy::macro_accuracy(&predicted, &val.labels, classes).map_err(fail)?;
-                add("knn_macro_accuracy_k5".into(), value);
-            }
+    let most = sizes.last().copied().unwrap_or(KNN);
+    let found = search(config.engine, unit(train), unit(val), most)?;
+    for k in sizes {
+        let predicted = neighbors::knn_predictions(&found, &train.labels, k)?;
+        measured.add(knn_metric(k), accuracy::accuracy(&predicted, &val.labels)?);
+        if k == KNN {
+            let value = accuracy::macro_accuracy(&predicted, &val.labels, classes)?;
+            measured.add("knn_macro_accuracy_k5", value);
         }
     }
+    Ok(())
+}
 
+fn variance(measured: &mut Measured, train: &Embeddings, config: &AnalysisConfig) -> faceoff_analysis::Result<()> {
     let mut kept = config.pca_components.clone();
     kept.extend(COMPONENTS);
     kept.sort_unstable();
     kept.dedup();
     // More components than points or dimensions hold nothing more.
-    let most = kept[kept.len() - 1].min(train.len()).min(train.dim);
-    match fit_pca(config.engine, unit(train), most) {
-        Ok(fitted) => {
-            measured.variance_ratios = fitted.explained_variance_ratio;
-            for count in kept {
-                let share = measured.variance_ratios.iter().take(count).sum::<f64>();
-                add(variance_metric(count), share);
-            }
-        }
-        Err(error) => measured.notes.push(format!("{}: no explained variance: {error}.", run.name)),
+    let possible = train.len().min(train.dim);
+    let whole = pca::fit(unit(train), possible)?;
+    let most = kept[kept.len() - 1].min(possible);
+    measured.variance_ratios = match config.engine {
+        Engine::Fast => whole.explained_variance_ratio[..most].to_vec(),
+        Engine::Linfa => pca::fit_linfa(unit(train), most)?.explained_variance_ratio,
+    };
+    for count in kept {
+        let share = measured.variance_ratios.iter().take(count).sum::<f64>();
+        measured.add(variance_metric(count), share);
     }
-    measured.confusion = confusion;
-    if maps {
-        measured.maps = Some(lay_out(run, val, config, &mut measured.notes));
-    }
-    Ok(measured)
+    measured.add("effective_rank", geometry::effective_rank(&whole.explained_variance)?);
+    let needed = geometry::components_for_variance(&whole.explained_variance, 0.95)?;
+    measured.add("components_for_95_percent", needed as f64);
+    Ok(())
 }
 
-fn lay_out(run: &Run, val: &Embeddings, config: &AnalysisConfig, notes: &mut Vec<String>) -> Maps {
+fn lay_out(notes: &mut Vec<String>, run: &Run, val: &Embeddings, config: &AnalysisConfig) -> Maps {
     let data = unit(val);
     let mut maps = Maps { pca: None, pca_ratios: Vec::new(), tsne: None };
     let fitted = fit_pca(config.engine, data, 3.min(val.len()).min(val.dim));

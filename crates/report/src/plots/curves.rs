@@ -57,11 +57,17 @@ pub(crate) struct Panel<'a> {
     pub(crate) curves: Vec<Curve>,
 }
 
-/// Small multiples: every panel has axes of its own.
-pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>]) -> Result<Picture> {
+/// Small multiples: every panel has axes of its own. `legend` names the styles that all panels share.
+pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&str, usize)]) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (270.0, 220.0);
     let (columns, rows) = grid(panels.len());
-    let size = (PANEL_PX.0 * columns as f64 + 8.0, PANEL_PX.1 * rows as f64 + 8.0);
+    let legend_px = if legend.is_empty() { 0.0 } else { 30.0 };
+    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
+    let legend_width = legend.iter().map(|(name, _)| 70.0 + text.width(name)).sum::<f64>();
+    let size = (
+        (PANEL_PX.0 * columns as f64 + 8.0).max(legend_width + 12.0),
+        PANEL_PX.1 * rows as f64 + 8.0 + legend_px,
+    );
     picture(file, alt, size, |canvas| {
         for (index, panel) in panels.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);
@@ -71,6 +77,13 @@ pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>]) -> Result<Pict
             title.draw(&area, &title.fit(&panel.title, PANEL_PX.0 - 24.0), (12.0, 14.0))?;
             let (_, plot) = area.split_vertically(px(24.0));
             draw_chart(&plot, &panel.frame, &panel.curves)?;
+        }
+        let mut x = 16.0;
+        for (name, style) in legend {
+            let y = size.1 - 18.0;
+            sample(canvas, *style, (x, x + 30.0), y)?;
+            text.draw(canvas, name, (x + 38.0, y))?;
+            x += 70.0 + text.width(name);
         }
         Ok(String::new())
     })

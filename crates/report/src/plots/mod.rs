@@ -5,6 +5,7 @@
 pub(crate) mod accuracy;
 pub(crate) mod curves;
 pub(crate) mod matrix;
+pub(crate) mod ranks;
 pub(crate) mod scatter;
 pub(crate) mod svg;
 

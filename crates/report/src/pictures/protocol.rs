@@ -1,81 +1,14 @@
-//! From measurements to the pictures of a report.
+//! What the protocol asks for: accuracies, explained variance, training curves, confusion.
 
+use super::{Outcome, Section, integer_tick, padded};
 use crate::error::Result;
-use crate::metrics::{COMPONENTS, KNN, Measured, ValImages, knn_metric};
+use crate::metrics::{KNN, Measured, knn_metric};
 use crate::plots::accuracy::{Bar, BarRow};
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::matrix::{Matrix, Sides};
-use crate::plots::scatter::Cloud;
-use crate::plots::{Axes, Picture, accuracy, curves, matrix, percent_tick, plain_tick, scatter};
-use crate::runs::Selection;
-use crate::tables::MetricSummary;
-use ndarray::Array2;
+use crate::plots::{Axes, accuracy, curves, matrix, percent_tick, plain_tick};
 
-/// A part of the page: a heading, what to see in it, its pictures.
-#[derive(Debug, Clone)]
-pub(crate) struct Section {
-    pub(crate) id: &'static str,
-    pub(crate) title: &'static str,
-    /// The title in the list of contents.
-    pub(crate) short: &'static str,
-    pub(crate) text: String,
-    /// Shown at once.
-    pub(crate) pictures: Vec<Picture>,
-    /// Shown on demand: one a variant.
-    pub(crate) details: Vec<Picture>,
-}
-
-/// All that pictures are made of.
-pub(crate) struct Outcome<'a> {
-    pub(crate) selection: &'a Selection,
-    pub(crate) measured: &'a [Measured],
-    pub(crate) summaries: &'a [MetricSummary],
-    /// Validation images of each variant.
-    pub(crate) val_images: &'a [ValImages],
-    pub(crate) classes: &'a [String],
-    /// Neighbourhood sizes measured.
-    pub(crate) neighbors: &'a [usize],
-    /// Numbers of components kept.
-    pub(crate) components: &'a [usize],
-}
-
-impl<'a> Outcome<'a> {
-    fn variants(&self) -> std::ops::Range<usize> {
-        0..self.selection.variants.len()
-    }
-
-    fn name(&self, variant: usize) -> &'a str {
-        &self.selection.variants[variant].name
-    }
-
-    pub(crate) fn summary(&self, variant: usize, metric: &str) -> Option<&'a MetricSummary> {
-        self.summaries.iter().find(|row| row.variant == variant && row.metric == metric)
-    }
-
-    fn runs(&self, variant: usize) -> impl Iterator<Item = &'a Measured> {
-        self.measured.iter().filter(move |run| run.variant == variant)
-    }
-
-    /// The confusion matrix of a variant, all seeds together.
-    pub(crate) fn confusion(&self, variant: usize) -> Option<Array2<u64>> {
-        self.runs(variant).filter_map(|run| run.confusion.clone()).reduce(|sum, counts| sum + counts)
-    }
-}
-
-/// Every section of the page that has something to show.
-pub(crate) fn sections(outcome: &Outcome<'_>) -> Result<Vec<Section>> {
-    let all = [
-        accuracies(outcome)?,
-        variance(outcome)?,
-        training(outcome)?,
-        tsne(outcome)?,
-        pca(outcome)?,
-        confusion(outcome)?,
-    ];
-    Ok(all.into_iter().filter(|section| !section.pictures.is_empty()).collect())
-}
-
-fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
     let bar = |variant: usize, metric: &str| {
         let row = outcome.summary(variant, metric)?;
         let interval = match row.summary.interval {
@@ -159,9 +92,9 @@ fn wilson(share: f64, n: usize) -> (f64, f64) {
     (middle - half, middle + half)
 }
 
-fn variance(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn variance(outcome: &Outcome<'_>) -> Result<Section> {
     let mut pictures = Vec::new();
-    for count in outcome.components.iter().copied().filter(|count| COMPONENTS.contains(count) || *count > 1) {
+    for count in outcome.components.iter().copied().filter(|&count| count > 1) {
         let mut curves = Vec::new();
         for variant in outcome.variants() {
             // Mean over seeds at each component; a run with fewer components has explained all it can.
@@ -212,7 +145,7 @@ fn variance(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-fn training(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
     let epochs = outcome.selection.runs.iter().flat_map(|run| &run.history).map(|record| record.epoch).max().unwrap_or(0);
     let mut pictures = Vec::new();
     if epochs > 0 {
@@ -279,7 +212,7 @@ fn training(outcome: &Outcome<'_>) -> Result<Section> {
         let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
         pictures.push(curves::chart("train_accuracy.svg", alt, &frame, &accuracies)?);
         let alt = "Small multiples: training loss over the epochs, one panel with its own axis for each variant";
-        pictures.push(curves::panels("train_loss.svg", alt, &panels)?);
+        pictures.push(curves::panels("train_loss.svg", alt, &panels, &[])?);
     }
     Ok(Section {
         id: "training",
@@ -294,114 +227,7 @@ fn training(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
-    let clouds = tsne_maps(outcome)
-        .into_iter()
-        .map(|(run, _, points)| cloud(outcome, run.variant, points, ["t-SNE 1", "t-SNE 2"].map(String::from)))
-        .collect::<Vec<_>>();
-    let (sheet, details) = scatter_pictures(outcome, "tsne", "t-SNE map", &clouds)?;
-    Ok(Section {
-        id: "tsne",
-        title: "t-SNE of the validation images",
-        short: "t-SNE",
-        text: "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First \
-               seed of each variant; every point is a validation image with the colour and shape of its true class."
-            .into(),
-        pictures: sheet.into_iter().collect(),
-        details,
-    })
-}
-
-fn pca(outcome: &Outcome<'_>) -> Result<Section> {
-    let maps = pca_maps(outcome);
-    let axis = |run: &Measured, index: usize| {
-        let ratios = run.maps.as_ref().map(|maps| maps.pca_ratios.as_slice()).unwrap_or_default();
-        match ratios.get(index) {
-            Some(ratio) => format!("PC {} ({:.1} %)", index + 1, 100.0 * ratio),
-            None => format!("PC {} (none)", index + 1),
-        }
-    };
-    let clouds: Vec<_> = maps
-        .into_iter()
-        .map(|(run, _, points)| {
-            let mut cloud = cloud(outcome, run.variant, points, [axis(run, 0), axis(run, 1)]);
-            cloud.axes[2] = axis(run, 2);
-            cloud
-        })
-        .collect();
-    let (sheet, details) = scatter_pictures(outcome, "pca", "PCA map", &clouds)?;
-    let mut pictures: Vec<_> = sheet.into_iter().collect();
-    if !clouds.is_empty() {
-        let alt = "Three-dimensional PCA maps of the validation images, one panel for each variant";
-        pictures.push(scatter::sheet("pca3d_all.svg", alt, outcome.classes, &clouds, true)?);
-    }
-    Ok(Section {
-        id: "pca",
-        title: "PCA of the validation images",
-        short: "PCA",
-        text: "The unit embeddings of the validation images along their own first two and three principal components, with the share of their \
-               variance. Equal units on all axes of a panel."
-            .into(),
-        pictures,
-        details,
-    })
-}
-
-fn cloud(outcome: &Outcome<'_>, variant: usize, points: Vec<[f64; 3]>, axes: [String; 2]) -> Cloud {
-    let [x, y] = axes;
-    Cloud {
-        title: outcome.name(variant).into(),
-        points,
-        labels: outcome.val_images[variant].labels.clone(),
-        axes: [x, y, String::new()],
-    }
-}
-
-/// A sheet of all variants and a large picture of each.
-fn scatter_pictures(
-    outcome: &Outcome<'_>,
-    prefix: &str,
-    what: &str,
-    clouds: &[Cloud],
-) -> Result<(Option<Picture>, Vec<Picture>)> {
-    if clouds.is_empty() {
-        return Ok((None, Vec::new()));
-    }
-    let alt = format!("{what}s of the validation images, one panel for each variant");
-    let sheet = scatter::sheet(&format!("{prefix}_all.svg"), &alt, outcome.classes, clouds, false)?;
-    let mut details = Vec::new();
-    for cloud in clouds {
-        let alt = format!("{what} of the validation images by {}", cloud.title);
-        details.push(scatter::cloud(&format!("{prefix}_{}.svg", cloud.title), &alt, outcome.classes, cloud)?);
-    }
-    Ok((Some(sheet), details))
-}
-
-/// A run, its validation images and their coordinates (missing ones 0).
-pub(crate) type Map<'a> = (&'a Measured, &'a ValImages, Vec<[f64; 3]>);
-
-/// t-SNE coordinates of every variant that has them.
-pub(crate) fn tsne_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
-    let map = |run: &'a Measured| {
-        let points = run.maps.as_ref()?.tsne.as_ref()?;
-        let points = points.rows().into_iter().map(|row| [row[0], row[1], 0.0]).collect();
-        Some((run, &outcome.val_images[run.variant], points))
-    };
-    outcome.measured.iter().filter_map(map).collect()
-}
-
-/// PCA coordinates of every variant that has them.
-pub(crate) fn pca_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
-    let map = |run: &'a Measured| {
-        let points = run.maps.as_ref()?.pca.as_ref()?;
-        let at = |row: ndarray::ArrayView1<'_, f32>, index| row.get(index).map_or(0.0, |&value| f64::from(value));
-        let points = points.rows().into_iter().map(|row| [at(row, 0), at(row, 1), at(row, 2)]).collect();
-        Some((run, &outcome.val_images[run.variant], points))
-    };
-    outcome.measured.iter().filter_map(map).collect()
-}
-
-fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
     let sides = Sides { names: outcome.classes, rows: "true class", columns: "predicted class" };
     let (mut shares, mut details) = (Vec::new(), Vec::new());
     for variant in outcome.variants() {
@@ -435,18 +261,3 @@ fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-/// The range of the curves' values with a little room, within hard limits.
-fn padded(curves: &[Curve], lowest: f64, highest: f64) -> std::ops::Range<f64> {
-    let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    if !low.is_finite() {
-        return lowest..highest;
-    }
-    let pad = (0.08 * (high - low)).max(0.01);
-    (low - pad).max(lowest)..(high + pad).min(highest)
-}
-
-/// Whole numbers only.
-fn integer_tick(value: &f64) -> String {
-    if (value - value.round()).abs() < 1e-9 { format!("{}", value.round()) } else { String::new() }
-}

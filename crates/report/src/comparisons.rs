@@ -1,0 +1,186 @@
+//! Heads against heads over seeds: paired differences, ranks, and the article's statements.
+//!
+//! Only runs under the same condition are compared.
+
+use crate::metrics::{KNN, Measured, knn_metric};
+use crate::runs::Selection;
+use faceoff_analysis::statements::{self, Judgement, RunMetrics};
+use faceoff_analysis::statistics::{self, PairedDifference, RankTest};
+use faceoff_runs::HeadConfig;
+use ndarray::Array2;
+
+/// All comparisons of a report.
+#[derive(Debug, Default)]
+pub(crate) struct Comparisons {
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) ranks: Vec<Ranks>,
+    pub(crate) judgements: Vec<Judged>,
+    /// What could not be compared, and why.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The paired difference of two variants in one metric.
+#[derive(Debug, Clone)]
+pub(crate) struct Pair {
+    pub(crate) metric: String,
+    /// Index of the variant that is subtracted from.
+    pub(crate) a: usize,
+    /// Index of the variant that is subtracted.
+    pub(crate) b: usize,
+    pub(crate) paired: PairedDifference,
+    /// p value after Holm's correction over all pairs of the metric and condition.
+    pub(crate) p_holm: Option<f64>,
+    /// Seeds that would show a difference of this size.
+    pub(crate) seeds_needed: Option<u64>,
+}
+
+/// Ranks of the variants under one condition in one metric, over the seeds that all of them have.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranks {
+    pub(crate) metric: String,
+    pub(crate) condition: String,
+    pub(crate) variants: Vec<usize>,
+    pub(crate) seeds: usize,
+    pub(crate) test: RankTest,
+}
+
+/// The five statements under one condition.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    pub(crate) condition: String,
+    pub(crate) judgements: Vec<Judgement>,
+}
+
+/// Compares all variants in DNN and KNN accuracy and judges the statements. `classes` is their number in the data set.
+pub(crate) fn compare(selection: &Selection, measured: &[Measured], classes: usize) -> Comparisons {
+    let mut all = Comparisons::default();
+    let mut conditions: Vec<&String> = Vec::new();
+    for condition in &selection.conditions {
+        if !conditions.contains(&condition) {
+            conditions.push(condition);
+        }
+    }
+    for condition in conditions {
+        let variants: Vec<usize> =
+            (0..selection.variants.len()).filter(|&v| selection.conditions[v] == *condition).collect();
+        for metric in ["dnn_accuracy".to_string(), knn_metric(KNN)] {
+            if let Err(error) = all.compare_metric(&metric, condition, &variants, measured) {
+                all.notes.push(format!("No comparison of {metric}: {error}."));
+            }
+        }
+        if let Err(error) = all.judge(selection, condition, &variants, measured, classes) {
+            all.notes.push(format!("The article\u{2019}s statements could not be judged: {error}."));
+        }
+    }
+    all
+}
+
+/// (seed, value) of a variant, by seed.
+fn values(measured: &[Measured], variant: usize, metric: &str) -> Vec<(u64, f64)> {
+    let runs = measured.iter().filter(|run| run.variant == variant);
+    runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
+}
+
+impl Comparisons {
+    fn compare_metric(
+        &mut self,
+        metric: &str,
+        condition: &str,
+        variants: &[usize],
+        measured: &[Measured],
+    ) -> faceoff_analysis::Result<()> {
+        let first = self.pairs.len();
+        for (place, &a) in variants.iter().enumerate() {
+            for &b in &variants[place + 1..] {
+                let of_b = values(measured, b, metric);
+                let (left, right): (Vec<f64>, Vec<f64>) = values(measured, a, metric)
+                    .into_iter()
+                    .filter_map(|(seed, value)| Some((value, of_b.iter().find(|other| other.0 == seed)?.1)))
+                    .unzip();
+                if left.is_empty() {
+                    continue;
+                }
+                let paired = statistics::paired_difference(&left, &right)?;
+                let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
+                let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
+                self.pairs.push(Pair { metric: metric.into(), a, b, paired, p_holm: None, seeds_needed });
+            }
+        }
+        let tested: Vec<usize> = (first..self.pairs.len()).filter(|&at| self.pairs[at].paired.p.is_some()).collect();
+        let p_values: Vec<f64> = tested.iter().filter_map(|&at| self.pairs[at].paired.p).collect();
+        for (at, p) in tested.into_iter().zip(statistics::holm(&p_values)) {
+            self.pairs[at].p_holm = Some(p);
+        }
+
+        let with_values: Vec<usize> =
+            variants.iter().copied().filter(|&v| !values(measured, v, metric).is_empty()).collect();
+        if with_values.len() < 2 {
+            return Ok(());
+        }
+        let columns: Vec<_> = with_values.iter().map(|&variant| values(measured, variant, metric)).collect();
+        let seeds: Vec<u64> = columns[0]
+            .iter()
+            .map(|&(seed, _)| seed)
+            .filter(|seed| columns.iter().all(|column| column.iter().any(|(other, _)| other == seed)))
+            .collect();
+        if seeds.is_empty() {
+            return Ok(());
+        }
+        let value = |(row, column): (usize, usize)| {
+            let found = columns[column].iter().find(|(seed, _)| *seed == seeds[row]);
+            found.expect("every variant has every such seed").1
+        };
+        let table = Array2::from_shape_fn((seeds.len(), columns.len()), value);
+        self.ranks.push(Ranks {
+            metric: metric.into(),
+            condition: condition.into(),
+            variants: with_values,
+            seeds: seeds.len(),
+            test: statistics::rank_test(table.view())?,
+        });
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        selection: &Selection,
+        condition: &str,
+        variants: &[usize],
+        measured: &[Measured],
+        classes: usize,
+    ) -> faceoff_analysis::Result<()> {
+        let metrics = |run: &Measured| {
+            let variant = &selection.variants[run.variant];
+            let mut sum = 0.0;
+            let cumulative = run.variance_ratios.iter().map(|ratio| {
+                sum += ratio;
+                sum
+            });
+            Some(RunMetrics {
+                variant: variant.name.clone(),
+                head: variant.head.kind().into(),
+                scale: scale(&variant.head),
+                seed: run.seed,
+                dnn_accuracy: run.value("dnn_accuracy"),
+                knn_accuracy: run.value(&knn_metric(KNN))?,
+                explained_variance: cumulative.collect(),
+            })
+        };
+        let runs: Vec<RunMetrics> =
+            measured.iter().filter(|run| variants.contains(&run.variant)).filter_map(metrics).collect();
+        let judgements = statements::judge(&runs, classes)?;
+        self.judgements.push(Judged { condition: condition.into(), judgements });
+        Ok(())
+    }
+}
+
+/// The fixed scale of a head.
+fn scale(head: &HeadConfig) -> Option<f64> {
+    match *head {
+        HeadConfig::ArcFace { scale, .. }
+        | HeadConfig::SubCenterArcFace { scale, .. }
+        | HeadConfig::CosFace { scale, .. }
+        | HeadConfig::CurricularFace { scale, .. } => Some(scale),
+        HeadConfig::AdaCos { .. } | HeadConfig::ArcMarginProduct | HeadConfig::Classification => None,
+    }
+}

@@ -1,0 +1,115 @@
+//! Maps of the validation images: t-SNE and PCA in two and three dimensions.
+
+use super::{Outcome, Section};
+use crate::error::Result;
+use crate::metrics::{Measured, ValImages};
+use crate::plots::scatter::Cloud;
+use crate::plots::{Picture, scatter};
+
+pub(super) fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
+    let clouds = tsne_maps(outcome)
+        .into_iter()
+        .map(|(run, _, points)| cloud(outcome, run.variant, points, ["t-SNE 1", "t-SNE 2"].map(String::from)))
+        .collect::<Vec<_>>();
+    let (sheet, details) = scatter_pictures(outcome, "tsne", "t-SNE map", &clouds)?;
+    Ok(Section {
+        id: "tsne",
+        title: "t-SNE of the validation images",
+        short: "t-SNE",
+        text: "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First \
+               seed of each variant; every point is a validation image with the colour and shape of its true class."
+            .into(),
+        pictures: sheet.into_iter().collect(),
+        details,
+    })
+}
+
+pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
+    let maps = pca_maps(outcome);
+    let axis = |run: &Measured, index: usize| {
+        let ratios = run.maps.as_ref().map(|maps| maps.pca_ratios.as_slice()).unwrap_or_default();
+        match ratios.get(index) {
+            Some(ratio) => format!("PC {} ({:.1} %)", index + 1, 100.0 * ratio),
+            None => format!("PC {} (none)", index + 1),
+        }
+    };
+    let clouds: Vec<_> = maps
+        .into_iter()
+        .map(|(run, _, points)| {
+            let mut cloud = cloud(outcome, run.variant, points, [axis(run, 0), axis(run, 1)]);
+            cloud.axes[2] = axis(run, 2);
+            cloud
+        })
+        .collect();
+    let (sheet, details) = scatter_pictures(outcome, "pca", "PCA map", &clouds)?;
+    let mut pictures: Vec<_> = sheet.into_iter().collect();
+    if !clouds.is_empty() {
+        let alt = "Three-dimensional PCA maps of the validation images, one panel for each variant";
+        pictures.push(scatter::sheet("pca3d_all.svg", alt, outcome.classes, &clouds, true)?);
+    }
+    Ok(Section {
+        id: "pca",
+        title: "PCA of the validation images",
+        short: "PCA",
+        text: "The unit embeddings of the validation images along their own first two and three principal components, with the share of their \
+               variance. Equal units on all axes of a panel."
+            .into(),
+        pictures,
+        details,
+    })
+}
+
+fn cloud(outcome: &Outcome<'_>, variant: usize, points: Vec<[f64; 3]>, axes: [String; 2]) -> Cloud {
+    let [x, y] = axes;
+    Cloud {
+        title: outcome.name(variant).into(),
+        points,
+        labels: outcome.val_images[variant].labels.clone(),
+        axes: [x, y, String::new()],
+    }
+}
+
+/// A sheet of all variants and a large picture of each.
+fn scatter_pictures(
+    outcome: &Outcome<'_>,
+    prefix: &str,
+    what: &str,
+    clouds: &[Cloud],
+) -> Result<(Option<Picture>, Vec<Picture>)> {
+    if clouds.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let alt = format!("{what}s of the validation images, one panel for each variant");
+    let sheet = scatter::sheet(&format!("{prefix}_all.svg"), &alt, outcome.classes, clouds, false)?;
+    let mut details = Vec::new();
+    for cloud in clouds {
+        let alt = format!("{what} of the validation images by {}", cloud.title);
+        details.push(scatter::cloud(&format!("{prefix}_{}.svg", cloud.title), &alt, outcome.classes, cloud)?);
+    }
+    Ok((Some(sheet), details))
+}
+
+/// A run, its validation images and their coordinates (missing ones 0).
+pub(crate) type Map<'a> = (&'a Measured, &'a ValImages, Vec<[f64; 3]>);
+
+/// t-SNE coordinates of every variant that has them.
+pub(crate) fn tsne_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
+    let map = |run: &'a Measured| {
+        let points = run.maps.as_ref()?.tsne.as_ref()?;
+        let points = points.rows().into_iter().map(|row| [row[0], row[1], 0.0]).collect();
+        Some((run, &outcome.val_images[run.variant], points))
+    };
+    outcome.measured.iter().filter_map(map).collect()
+}
+
+/// PCA coordinates of every variant that has them.
+pub(crate) fn pca_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
+    let map = |run: &'a Measured| {
+        let points = run.maps.as_ref()?.pca.as_ref()?;
+        let at = |row: ndarray::ArrayView1<'_, f32>, index| row.get(index).map_or(0.0, |&value| f64::from(value));
+        let points = points.rows().into_iter().map(|row| [at(row, 0), at(row, 1), at(row, 2)]).collect();
+        Some((run, &outcome.val_images[run.variant], points))
+    };
+    outcome.measured.iter().filter_map(map).collect()
+}
+
