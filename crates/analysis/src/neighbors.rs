@@ -17,8 +17,9 @@ use crate::error::{Error, Result, check_lengths, check_matrix};
 const SLACK: usize = 16;
 /// Queries of one task.
 const QUERY_BLOCK: usize = 256;
-/// Index points of one matrix product.
-const INDEX_BLOCK: usize = 128;
+/// Index points of one matrix product: few, so that products stay in the nearest caches; a multiple of the 24 or 48 that a kernel
+/// holds in registers.
+const INDEX_BLOCK: usize = 144;
 
 /// The k nearest index points of each query, nearest first; equal similarities stand in the order of their indices.
 #[derive(Debug, Clone, PartialEq)]

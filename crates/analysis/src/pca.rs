@@ -20,7 +20,7 @@ use crate::error::{Error, Result, check_lengths, check_matrix};
 /// Pieces of the rows whose covariances are summed apart, then added in order.
 const PIECES: usize = 8;
 /// Rows that are centred and multiplied at once.
-const ROW_BLOCK: usize = 256;
+const ROW_BLOCK: usize = 128;
 
 /// A fitted basis of `k` components in `D` dimensions.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +62,7 @@ pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
         // X'u is the component times its singular value; the orthogonal factor has unit length even where that is 0.
         let mut directions = Mat::zeros(dims, components);
         let rows = centred.all();
-        let rows = MatRef::from_row_major_slice(&rows, points, dims);
+        let rows = matrix(&rows, dims);
         matmul(directions.as_mut(), Accum::Replace, rows.transpose(), leading.as_ref(), 1.0, Par::Seq);
         directions.qr().compute_thin_Q()
     };
@@ -122,6 +122,17 @@ impl Pca {
     }
 }
 
+/// Distance of centred rows in memory: an odd multiple of a cache line, since the rows of a product that lie a power of two apart
+/// would evict each other.
+fn stride(dims: usize) -> usize {
+    dims.next_multiple_of(16) + 8
+}
+
+/// A view of centred rows.
+fn matrix(values: &[f64], dims: usize) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice_with_stride(values, values.len() / stride(dims), dims, stride(dims))
+}
+
 /// Checked data and what is subtracted from it. Rows are taken relative to the first one, so that equal rows leave exact zeros.
 struct Centred<'a> {
     data: CowArray<'a, f32, Ix2>,
@@ -175,12 +186,13 @@ impl<'a> Centred<'a> {
         self.data.as_slice().expect("standard layout")
     }
 
-    /// Replaces `out` by the centred values of whole rows.
+    /// Replaces `out` by the centred values of whole rows, `stride` apart.
     fn centre(&self, rows: &[f32], out: &mut Vec<f64>) {
         out.clear();
         for row in rows.chunks_exact(self.offset.len()) {
             let values = row.iter().zip(self.first()).zip(&self.offset);
             out.extend(values.map(|((&x, &first), offset)| f64::from(x) - f64::from(first) - offset));
+            out.resize(out.len().next_multiple_of(stride(self.offset.len())), 0.0);
         }
     }
 
@@ -191,7 +203,7 @@ impl<'a> Centred<'a> {
         self.rows()
             .par_chunks(piece * dims)
             .map(|rows| {
-                let mut block = Vec::with_capacity(ROW_BLOCK * dims);
+                let mut block = Vec::with_capacity(ROW_BLOCK * stride(dims));
                 let mut accumulator = start();
                 for rows in rows.chunks(ROW_BLOCK * dims) {
                     self.centre(rows, &mut block);
@@ -205,7 +217,7 @@ impl<'a> Centred<'a> {
     fn column_sums(&self, term: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
         let dims = self.offset.len();
         let add = |sums: &mut Vec<f64>, values: &[f64]| {
-            for row in values.chunks_exact(dims) {
+            for row in values.chunks_exact(stride(dims)) {
                 sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += term(x));
             }
         };
@@ -220,7 +232,7 @@ impl<'a> Centred<'a> {
     fn scatter(&self) -> Mat<f64> {
         let dims = self.offset.len();
         let add = |sum: &mut Mat<f64>, values: &[f64]| {
-            let rows = MatRef::from_row_major_slice(values, values.len() / dims, dims);
+            let rows = matrix(values, dims);
             add_lower(sum.as_mut(), rows.transpose(), rows);
         };
         self.fold(|| Mat::zeros(dims, dims), add)
@@ -229,7 +241,7 @@ impl<'a> Centred<'a> {
             .expect("at least one piece")
     }
 
-    /// X (N, D), row by row.
+    /// X (N, D).
     fn all(&self) -> Vec<f64> {
         let mut values = Vec::new();
         self.centre(self.rows(), &mut values);
@@ -240,7 +252,7 @@ impl<'a> Centred<'a> {
     fn gram(&self) -> Mat<f64> {
         let values = self.all();
         let (points, dims) = self.data.dim();
-        let rows = MatRef::from_row_major_slice(&values, points, dims);
+        let rows = matrix(&values, dims);
         let mut gram = Mat::zeros(points, points);
         add_lower(gram.as_mut(), rows, rows.transpose());
         gram

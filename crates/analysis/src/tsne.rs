@@ -7,7 +7,7 @@
 //! N / exaggeration (at least 200), steps of length 5 at most. van der Maaten and Hinton (2008); van der Maaten (2014);
 //! start and learning rate: Kobak and Berens, arXiv:1812.09025, Belkina et al. (2019).
 //!
-//! Equal input and seed give equal output for any number of threads. Memory grows with N * perplexity.
+//! On one kind of processor, equal input and seed give equal output for any number of threads. Memory grows with N * perplexity.
 
 mod affinities;
 mod repulsion;
@@ -193,6 +193,10 @@ impl Descent {
         }
     }
 
+    fn round(&mut self, map: &[[f64; 2]]) {
+        self.points.iter_mut().zip(map).for_each(|(point, at)| *point = at.map(|x| x as f32));
+    }
+
     /// Begins a phase at rest.
     fn forget(&mut self) {
         self.updates.fill([0.0; 2]);
@@ -200,7 +204,7 @@ impl Descent {
     }
 
     fn step(&mut self, map: &mut [[f64; 2]], affinities: &Affinities, phase: Phase) {
-        self.points.iter_mut().zip(&*map).for_each(|(point, at)| *point = [at[0] as f32, at[1] as f32]);
+        self.round(map);
         let normalizer = self.repulsion.evaluate(&self.points, OPENING);
         let learning_rate = (map.len() as f64 / phase.exaggeration).max(LEAST_LEARNING_RATE);
         let (points, repulsion) = (&self.points, &self.repulsion);
@@ -240,7 +244,7 @@ impl Descent {
 
     /// KL(P || Q), with Z summed to about six digits.
     fn divergence(&mut self, map: &[[f64; 2]], affinities: &Affinities) -> f64 {
-        self.points.iter_mut().zip(map).for_each(|(point, at)| *point = [at[0] as f32, at[1] as f32]);
+        self.round(map);
         self.repulsion.sort(map);
         let normalizer = self.repulsion.evaluate(&self.points, OPENING_OF_DIVERGENCE);
         affinities.divergence(map, normalizer)

@@ -1,12 +1,13 @@
 //! P: how likely each point is to pick each of its nearest points as a neighbour, made symmetric.
 
 use ndarray::ArrayView2;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{error::Result, neighbors};
 
 /// Entries that are handled at once; rows are filled up with entries of weight 0.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 /// Joint probabilities p_ij of pairs of points, as sparse rows; they sum to 1.
 pub(super) struct Affinities {
@@ -68,20 +69,7 @@ impl Affinities {
     /// The sums over j of p_ij (y_i - y_j) / (1 + |y_i - y_j|^2) for `count` points from `first` on.
     pub(super) fn attraction(&self, points: &[[f32; 2]], first: usize, count: usize) -> Vec<[f32; 2]> {
         let mut forces = vec![[0.0; 2]; count];
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (offset, force) in forces.iter_mut().enumerate() {
-                    let row = self.starts[first + offset]..self.starts[first + offset + 1];
-                    *force = row_attraction(
-                        points,
-                        first + offset,
-                        &self.columns[row.clone()],
-                        &self.weights[row],
-                    );
-                }
-            },
-        );
+        pulp::Arch::new().dispatch(Attract { affinities: self, points, first, forces: &mut forces });
         forces
     }
 
@@ -108,26 +96,44 @@ impl Affinities {
     }
 }
 
-#[inline(always)]
-fn row_attraction(points: &[[f32; 2]], own: usize, columns: &[u32], weights: &[f32]) -> [f32; 2] {
-    let [x, y] = points[own];
-    let mut sum_x = [0.0_f32; LANES];
-    let mut sum_y = [0.0_f32; LANES];
-    for (columns, weights) in columns.chunks_exact(LANES).zip(weights.chunks_exact(LANES)) {
-        let mut dx = [0.0_f32; LANES];
-        let mut dy = [0.0_f32; LANES];
-        for lane in 0..LANES {
-            let other = points[columns[lane] as usize];
-            dx[lane] = x - other[0];
-            dy[lane] = y - other[1];
-        }
-        for lane in 0..LANES {
-            let force = weights[lane] / (1.0 + dx[lane] * dx[lane] + dy[lane] * dy[lane]);
-            sum_x[lane] += force * dx[lane];
-            sum_y[lane] += force * dy[lane];
+/// Forces on the points from `first` on.
+struct Attract<'a> {
+    affinities: &'a Affinities,
+    points: &'a [[f32; 2]],
+    first: usize,
+    forces: &'a mut [[f32; 2]],
+}
+
+impl WithSimd for Attract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (mut dxs, mut dys) = (Vec::new(), Vec::new());
+        for (offset, force) in self.forces.iter_mut().enumerate() {
+            let own = self.first + offset;
+            let row = self.affinities.starts[own]..self.affinities.starts[own + 1];
+            let columns = &self.affinities.columns[row.clone()];
+            // Picked up first: arithmetic among scattered loads is not done side by side.
+            dxs.resize(columns.len(), 0.0);
+            dys.resize(columns.len(), 0.0);
+            for ((dx, dy), &column) in dxs.iter_mut().zip(&mut dys).zip(columns) {
+                let [x, y] = self.points[column as usize];
+                *dx = self.points[own][0] - x;
+                *dy = self.points[own][1] - y;
+            }
+            let pairs = dxs.as_chunks::<LANES>().0.iter().zip(dys.as_chunks::<LANES>().0);
+            let mut sums = [[0.0_f32; LANES]; 2];
+            for ((dx, dy), weights) in pairs.zip(self.affinities.weights[row].as_chunks::<LANES>().0) {
+                for lane in 0..LANES {
+                    let pull = weights[lane] / (1.0 + dx[lane] * dx[lane] + dy[lane] * dy[lane]);
+                    sums[0][lane] += pull * dx[lane];
+                    sums[1][lane] += pull * dy[lane];
+                }
+            }
+            *force = sums.map(|lanes| lanes.iter().sum());
         }
     }
-    [sum_x.iter().sum(), sum_y.iter().sum()]
 }
 
 /// Turns squared distances into probabilities proportional to exp(-beta d^2), beta such that their entropy is ln(perplexity):

@@ -3,8 +3,9 @@
 //! Points stand in the order of a Hilbert curve, so that every run of neighbours in that order is a compact cell: leaves are runs
 //! of 16 points, and four cells make one of the level above. A cell that looks small from a whole leaf acts as one point
 //! at its centre of mass; what acts on a leaf is gathered once, then evaluated for its 16 points side by side. Each point's sum
-//! runs in the same order whatever the number of threads or the width of the registers.
+//! runs in the same order whatever the number of threads.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Points of a leaf.
@@ -44,10 +45,10 @@ pub(super) struct Repulsion {
 /// What acts on a leaf from outside: points, and cells taken as points.
 #[derive(Default)]
 struct Sources {
-    xs: Vec<f32>,
-    ys: Vec<f32>,
-    counts: Vec<f32>,
-    pending: Vec<(usize, usize)>,
+    /// Position and number of points.
+    found: Vec<[f32; 3]>,
+    /// Level and place of cells still to be looked at.
+    pending: Vec<(u32, u32)>,
 }
 
 impl Repulsion {
@@ -97,9 +98,7 @@ impl Repulsion {
     pub(super) fn evaluate(&mut self, points: &[[f32; 2]], opening: f32) -> f64 {
         let count = points.len();
         for rank in 0..self.xs.len() {
-            let point = points[self.order[rank.min(count - 1)] as usize];
-            self.xs[rank] = point[0];
-            self.ys[rank] = point[1];
+            [self.xs[rank], self.ys[rank]] = points[self.order[rank.min(count - 1)] as usize];
         }
         self.measure_cells(count);
         let (xs, ys, levels) = (&self.xs, &self.ys, &self.levels);
@@ -111,14 +110,12 @@ impl Repulsion {
                 for (offset, (forces, normalizer)) in forces.iter_mut().zip(normalizers).enumerate() {
                     let leaf = task * TASK + offset;
                     sources.gather(xs, ys, levels, leaf, opening, count);
-                    let range = leaf * LEAF..(leaf + 1) * LEAF;
+                    let (xs, ys) = (&xs.as_chunks::<LEAF>().0[leaf], &ys.as_chunks::<LEAF>().0[leaf]);
                     let targets = LEAF.min(count - leaf * LEAF);
-                    let (sums, affinities) = pulp::Arch::new().dispatch(
-                        #[inline(always)]
-                        || act(&xs[range.clone()], &ys[range], targets, sources),
-                    );
-                    *forces = sums;
-                    *normalizer = affinities[..targets].iter().map(|&q| f64::from(q)).sum();
+                    let sums =
+                        pulp::Arch::new().dispatch(Act { xs, ys, count: targets, sources: &sources.found });
+                    *forces = sums.forces;
+                    *normalizer = sums.affinities[..targets].iter().map(|&q| f64::from(q)).sum();
                 }
             });
         self.normalizers.iter().sum()
@@ -184,67 +181,80 @@ impl Sources {
         opening: f32,
         count: usize,
     ) {
-        self.xs.clear();
-        self.ys.clear();
-        self.counts.clear();
         let target = levels[0][leaf];
+        let gap = |cell: &Cell, axis: usize| {
+            let (below, above) =
+                (target.low[axis] - cell.centre[axis], cell.centre[axis] - target.high[axis]);
+            let gap = if below > above { below } else { above };
+            if gap > 0.0 { gap } else { 0.0 }
+        };
+        self.found.clear();
         self.pending.clear();
-        self.pending.push((levels.len() - 1, 0));
+        self.pending.push((levels.len() as u32 - 1, 0));
         while let Some((level, at)) = self.pending.pop() {
-            let cell = &levels[level][at];
-            let gap = |axis: usize| {
-                (target.low[axis] - cell.centre[axis]).max(cell.centre[axis] - target.high[axis]).max(0.0)
-            };
-            let squared_distance = gap(0) * gap(0) + gap(1) * gap(1);
-            if cell.squared_size < opening * opening * squared_distance {
-                self.push(cell.centre[0], cell.centre[1], cell.count);
+            let cell = &levels[level as usize][at as usize];
+            let (dx, dy) = (gap(cell, 0), gap(cell, 1));
+            if cell.squared_size < opening * opening * (dx * dx + dy * dy) {
+                self.found.push([cell.centre[0], cell.centre[1], cell.count]);
             } else if level > 0 {
-                let end = ((at + 1) * FAN).min(levels[level - 1].len());
-                self.pending.extend((at * FAN..end).map(|child| (level - 1, child)));
-            } else if at != leaf {
-                for point in at * LEAF..((at + 1) * LEAF).min(count) {
-                    self.push(xs[point], ys[point], 1.0);
-                }
+                let end = ((at + 1) * FAN as u32).min(levels[level as usize - 1].len() as u32);
+                self.pending.extend((at * FAN as u32..end).map(|child| (level - 1, child)));
+            } else if at as usize != leaf {
+                let points = at as usize * LEAF..((at as usize + 1) * LEAF).min(count);
+                self.found.extend(xs[points.clone()].iter().zip(&ys[points]).map(|(&x, &y)| [x, y, 1.0]));
             }
         }
     }
+}
 
-    fn push(&mut self, x: f32, y: f32, count: f32) {
-        self.xs.push(x);
-        self.ys.push(y);
-        self.counts.push(count);
+/// What is summed for a leaf.
+struct Act<'a> {
+    xs: &'a [f32; LEAF],
+    ys: &'a [f32; LEAF],
+    /// How many of them are points and not filling.
+    count: usize,
+    sources: &'a [[f32; 3]],
+}
+
+impl WithSimd for Act<'_> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Sums {
+        let mut sums = Sums { forces: [[0.0; LEAF]; 2], affinities: [0.0; LEAF] };
+        for point in 0..self.count {
+            // Nothing acts on itself.
+            let mut weights = [1.0; LEAF];
+            weights[point] = 0.0;
+            sums.add(self.xs, self.ys, self.xs[point], self.ys[point], weights);
+        }
+        for &[x, y, weight] in self.sources {
+            sums.add(self.xs, self.ys, x, y, [weight; LEAF]);
+        }
+        sums
     }
 }
 
-/// The forces of all sources and of the leaf's first `count` points on its points, and the sums of their affinities.
-#[inline(always)]
-fn act(xs: &[f32], ys: &[f32], count: usize, sources: &Sources) -> ([[f32; LEAF]; 2], [f32; LEAF]) {
-    let mut force_x = [0.0_f32; LEAF];
-    let mut force_y = [0.0_f32; LEAF];
-    let mut affinity = [0.0_f32; LEAF];
-    let (xs, ys): (&[f32; LEAF], &[f32; LEAF]) =
-        (xs.try_into().expect("a leaf"), ys.try_into().expect("a leaf"));
-    let mut from = |x: f32, y: f32, weights: &[f32; LEAF]| {
+/// Forces on the points of a leaf, x and y apart, and the sums of their affinities.
+#[derive(Clone, Copy)]
+struct Sums {
+    forces: [[f32; LEAF]; 2],
+    affinities: [f32; LEAF],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, xs: &[f32; LEAF], ys: &[f32; LEAF], x: f32, y: f32, weights: [f32; LEAF]) {
         for lane in 0..LEAF {
             let dx = xs[lane] - x;
             let dy = ys[lane] - y;
             let q = 1.0 / (1.0 + dx * dx + dy * dy);
             let pull = weights[lane] * q;
-            affinity[lane] += pull;
-            force_x[lane] += pull * q * dx;
-            force_y[lane] += pull * q * dy;
+            self.affinities[lane] += pull;
+            self.forces[0][lane] += pull * q * dx;
+            self.forces[1][lane] += pull * q * dy;
         }
-    };
-    for point in 0..count {
-        // Nothing acts on itself.
-        let mut weights = [1.0; LEAF];
-        weights[point] = 0.0;
-        from(xs[point], ys[point], &weights);
     }
-    for ((&x, &y), &weight) in sources.xs.iter().zip(&sources.ys).zip(&sources.counts) {
-        from(x, y, &[weight; LEAF]);
-    }
-    ([force_x, force_y], affinity)
 }
 
 /// The position of cell (x, y) along the Hilbert curve over 2^BITS by 2^BITS cells.
