@@ -36,7 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["sizes", largest] => sizes(largest.parse()?)?,
         ["time", measure, dims, train, val] => time(measure, dims.parse()?, train, val, None)?,
         ["time", measure, dims, train, val, map] => time(measure, dims.parse()?, train, val, Some(map))?,
-        _ => return Err("usage: growth sizes [LARGEST] | growth time MEASURE DIMS TRAIN.f32 VAL.f32 [MAP.f64]".into()),
+        _ => {
+            return Err(
+                "usage: growth sizes [LARGEST] | growth time MEASURE DIMS TRAIN.f32 VAL.f32 [MAP.f64]".into(),
+            );
+        }
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
@@ -47,7 +51,9 @@ fn sizes(largest: usize) -> Result<Value, Box<dyn Error>> {
     let counts = [1_000, 3_000, 10_000, 30_000, 100_000];
     for points in counts.into_iter().filter(|&count| count <= largest) {
         let data = made_up(points);
-        let mut measure = |name: &str, run: &mut dyn FnMut() -> Result<Value, Box<dyn Error>>| -> Result<(), Box<dyn Error>> {
+        let mut measure = |name: &str,
+                           run: &mut dyn FnMut() -> Result<Value, Box<dyn Error>>|
+         -> Result<(), Box<dyn Error>> {
             let start = Instant::now();
             let detail = run()?;
             let row = json!({
@@ -81,7 +87,9 @@ fn sizes(largest: usize) -> Result<Value, Box<dyn Error>> {
 fn made_up(points: usize) -> Array2<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let centres = Array2::from_shape_simple_fn((CLASSES, DIMS), || rng.random_range(-1.0_f32..1.0));
-    let mut data = Array2::from_shape_fn((points, DIMS), |(i, d)| centres[[i % CLASSES, d]] + rng.random_range(-1.5_f32..1.5));
+    let mut data = Array2::from_shape_fn((points, DIMS), |(i, d)| {
+        centres[[i % CLASSES, d]] + rng.random_range(-1.5_f32..1.5)
+    });
     for mut row in data.rows_mut() {
         let norm = row.dot(&row).sqrt();
         row /= norm;
@@ -89,7 +97,13 @@ fn made_up(points: usize) -> Array2<f32> {
     data
 }
 
-fn time(measure: &str, dims: usize, train: &str, val: &str, map: Option<&str>) -> Result<Value, Box<dyn Error>> {
+fn time(
+    measure: &str,
+    dims: usize,
+    train: &str,
+    val: &str,
+    map: Option<&str>,
+) -> Result<Value, Box<dyn Error>> {
     let (train, val) = (read(train, dims)?, read(val, dims)?);
     let mut divergence = Value::Null;
     let mut run = || -> Result<f64, Box<dyn Error>> {
@@ -102,7 +116,10 @@ fn time(measure: &str, dims: usize, train: &str, val: &str, map: Option<&str>) -
                 let seconds = start.elapsed().as_secs_f64();
                 divergence = json!(fitted.kl_divergence);
                 if let Some(path) = map {
-                    fs::write(path, fitted.coordinates.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+                    fs::write(
+                        path,
+                        fitted.coordinates.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+                    )?;
                 }
                 return Ok(seconds);
             }
@@ -113,12 +130,15 @@ fn time(measure: &str, dims: usize, train: &str, val: &str, map: Option<&str>) -
     if measure != "tsne" {
         run()?;
     }
-    Ok(json!({ "measure": measure, "seconds": run()?, "kl_divergence": divergence, "peak_memory_mib": peak_memory_mib() }))
+    Ok(
+        json!({ "measure": measure, "seconds": run()?, "kl_divergence": divergence, "peak_memory_mib": peak_memory_mib() }),
+    )
 }
 
 fn read(path: &str, dims: usize) -> Result<Array2<f32>, Box<dyn Error>> {
     let bytes = fs::read(path)?;
-    let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> =
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     Ok(Array2::from_shape_vec((values.len() / dims, dims), values)?)
 }
 

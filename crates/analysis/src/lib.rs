@@ -17,5 +17,6 @@ pub mod statements;
 pub mod statistics;
 pub mod tsne;
 pub mod verification;
+mod wide;
 
 pub use error::{Error, Result};

@@ -11,7 +11,10 @@ use linfa_nn::{BallTree, NearestNeighbour, distance::L2Dist};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, check_lengths, check_matrix};
+use crate::{
+    error::{Error, Result, check_lengths, check_matrix},
+    wide::clear_wide_registers,
+};
 
 /// Candidates beyond 2k that are gathered between two selections.
 const SLACK: usize = 16;
@@ -111,11 +114,15 @@ pub(crate) fn nearest_by_distance(
 fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0.0_f64; LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            let difference = f64::from(a) - f64::from(b);
-            *sum += difference * difference;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            let difference = f64::from(a[lane]) - f64::from(b[lane]);
+            sums[lane] += difference * difference;
         }
+    }
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum += (f64::from(*a) - f64::from(*b)).powi(2);
     }
     sums.iter().sum()
 }
@@ -157,6 +164,7 @@ fn search(
                     1.0,
                     Par::Seq,
                 );
+                clear_wide_registers();
                 for (query, best) in best.iter_mut().enumerate() {
                     let row = &mut products[query * INDEX_BLOCK..][..width];
                     if let Some(bias) = bias {

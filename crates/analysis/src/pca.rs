@@ -15,7 +15,10 @@ use linfa::{DatasetBase, traits::Fit};
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, check_lengths, check_matrix};
+use crate::{
+    error::{Error, Result, check_lengths, check_matrix},
+    wide::clear_wide_registers,
+};
 
 /// Pieces of the rows whose covariances are summed apart, then added in order.
 const PIECES: usize = 8;
@@ -66,6 +69,7 @@ pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
         matmul(directions.as_mut(), Accum::Replace, rows.transpose(), leading.as_ref(), 1.0, Par::Seq);
         directions.qr().compute_thin_Q()
     };
+    clear_wide_registers();
     let basis = Array2::from_shape_fn((components, dims), |(k, d)| basis[(d, k)]);
     Ok(centred.into_pca(basis, variances))
 }
@@ -116,6 +120,7 @@ impl Pca {
                     1.0,
                     Par::Seq,
                 );
+                clear_wide_registers();
                 out.iter_mut().zip(product).for_each(|(out, value)| *out = value as f32);
             });
         Ok(coordinates)
@@ -208,6 +213,7 @@ impl<'a> Centred<'a> {
                 for rows in rows.chunks(ROW_BLOCK * dims) {
                     self.centre(rows, &mut block);
                     step(&mut accumulator, &block);
+                    clear_wide_registers();
                 }
                 accumulator
             })
@@ -255,6 +261,7 @@ impl<'a> Centred<'a> {
         let rows = matrix(&values, dims);
         let mut gram = Mat::zeros(points, points);
         add_lower(gram.as_mut(), rows, rows.transpose());
+        clear_wide_registers();
         gram
     }
 

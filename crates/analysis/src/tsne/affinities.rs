@@ -155,7 +155,6 @@ fn to_probabilities(squared_distances: &mut [f64], perplexity: f64) {
             sum += *p;
             weighted += *p * distance;
         }
-        squared_distances.iter_mut().for_each(|p| *p /= sum);
         let excess = f64::ln(sum) + beta * weighted / sum - perplexity.ln();
         if excess.abs() < 1e-8 {
             break;
@@ -168,6 +167,8 @@ fn to_probabilities(squared_distances: &mut [f64], perplexity: f64) {
             beta = (low + high) / 2.0;
         }
     }
+    let sum: f64 = squared_distances.iter().sum();
+    squared_distances.iter_mut().for_each(|p| *p /= sum);
 }
 
 #[cfg(test)]
