@@ -6,6 +6,7 @@
 
 mod adamw;
 mod error;
+mod fast;
 mod portable;
 pub mod resnet;
 mod seam;
@@ -13,21 +14,30 @@ mod state;
 
 pub use adamw::{AdamW, AdamWStep};
 pub use error::Error;
+use fast::CpuKernels;
+pub use fast::{FastEncoder, InstructionSet, KERNELS_VARIABLE};
 pub use portable::PortableEncoder;
 pub use seam::{Encoder, Gradients, Images, State, Tape};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The encoder of `state` (torchvision's names and shapes) on `device`.
+/// The encoder of `state` (torchvision's names and shapes) on `device`: on the CPU the hand-written one with the fastest
+/// instructions the machine has, or what [`KERNELS_VARIABLE`] asks for (`avx512`, `avx2`, `neon`, `portable`, `candle`).
 pub fn encoder(state: &State, device: &candle_core::Device) -> Result<Box<dyn Encoder>> {
+    if let (candle_core::Device::Cpu, CpuKernels::Fast(instructions)) = (device, CpuKernels::choose()?) {
+        return Ok(Box::new(FastEncoder::new(state, instructions)?));
+    }
     Ok(Box::new(PortableEncoder::new(state, device, candle_core::DType::F32)?))
 }
 
-/// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (candle)`.
+/// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (avx2)`.
 pub fn describe(device: &candle_core::Device) -> Result<String> {
     Ok(match device {
-        candle_core::Device::Cpu => "cpu (candle)".into(),
+        candle_core::Device::Cpu => match CpuKernels::choose()? {
+            CpuKernels::Fast(instructions) => format!("cpu ({})", instructions.name()),
+            CpuKernels::Candle => "cpu (candle)".into(),
+        },
         candle_core::Device::Cuda(_) => "cuda".into(),
         candle_core::Device::Metal(_) => "metal".into(),
     })

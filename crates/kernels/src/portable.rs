@@ -171,7 +171,6 @@ impl Encoder for PortableEncoder {
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        #[allow(irrefutable_let_patterns)]
         let TapeKind::Portable(embeddings) = tape.0 else {
             return Err(Error::Misuse("the tape is of another encoder".into()));
         };
@@ -244,7 +243,6 @@ impl Encoder for PortableEncoder {
 }
 
 fn own(gradients: &Gradients) -> Result<&[Tensor]> {
-    #[allow(irrefutable_let_patterns)]
     let GradientsKind::Portable(gradients) = &gradients.0 else {
         return Err(Error::Misuse("the gradients are of another encoder".into()));
     };

@@ -52,6 +52,8 @@ pub struct Tape(pub(crate) TapeKind);
 pub(crate) enum TapeKind {
     /// The embeddings with their autograd graph.
     Portable(Tensor),
+    /// Activations and statistics of the hand-written encoder.
+    Fast(Box<crate::fast::FastTape>),
 }
 
 /// Gradients of all parameters, in the encoder's own order; opaque outside this crate, see
@@ -61,6 +63,8 @@ pub struct Gradients(pub(crate) GradientsKind);
 pub(crate) enum GradientsKind {
     /// One tensor a parameter, in the order of [`crate::resnet::parameters`].
     Portable(Vec<Tensor>),
+    /// One flat buffer.
+    Fast(crate::fast::FastGradients),
 }
 
 /// The encoder: images in, embeddings out, the same for every implementation.

@@ -31,7 +31,8 @@ impl<'a> Schedule<'a> {
         let last = self.steps as f64 - 1.0;
         let step_f64 = step as f64;
         let (learning_rate, beta1) = if step_f64 <= peak_at {
-            let progress = step_f64 / peak_at;
+            // With a warm-up of one step, that step is the peak.
+            let progress = if peak_at > 0.0 { step_f64 / peak_at } else { 1.0 };
             (
                 cosine(start, recipe.peak_learning_rate, progress),
                 cosine(recipe.beta1_high, recipe.beta1_low, progress),

@@ -1,3 +1,4 @@
 //! Tests of the encoder's arithmetic.
 
+mod fast;
 mod portable;

@@ -1,0 +1,112 @@
+//! Memory that is kept between steps, and writing it from several tasks.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::Mutex;
+
+/// Buffers that are taken for a step and given back, so that no step returns memory to the system.
+///
+/// A buffer's content is whatever its last user left; a new one is zeroed.
+#[derive(Default)]
+pub(crate) struct Arena<T = f32> {
+    free: Mutex<Vec<Vec<T>>>,
+}
+
+impl<T: Copy + Default> Arena<T> {
+    /// A buffer of `len` values: the smallest free one that is large enough, unless it is more than twice as large.
+    pub(crate) fn take(&self, len: usize) -> Vec<T> {
+        let mut free = self.free.lock().expect("no user of the list panics");
+        let best = (0..free.len())
+            .filter(|&index| (len..=2 * len).contains(&free[index].capacity()))
+            .min_by_key(|&index| free[index].capacity());
+        match best {
+            Some(index) => {
+                let mut buffer = free.swap_remove(index);
+                buffer.resize(len, T::default());
+                buffer
+            }
+            None => vec![T::default(); len],
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&self, buffer: Vec<T>) {
+        self.free.lock().expect("no user of the list panics").push(buffer);
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `task` with this thread's scratch memory of `len` numbers of any content. Must not be nested.
+pub(crate) fn with_scratch<T>(len: usize, task: impl FnOnce(&mut [f32]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < len {
+            // In whole MiB, so that a thread's scratch settles after the first step.
+            scratch.resize(len.next_multiple_of(1 << 18), 0.0);
+        }
+        task(&mut scratch[..len])
+    })
+}
+
+/// A slice that several tasks write at places of their own.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    slice: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a `Shared` is a mutable slice whose parts are handed out under the contract of its methods.
+#[allow(unsafe_code)] // the tasks' parts interleave (tiles of an image, columns of a matrix): no safe split exists
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+#[allow(unsafe_code)] // as above
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// The numbers from `start` on.
+    ///
+    /// # Safety
+    /// Nothing else may use this part while the result lives. (That it lies inside is checked.)
+    #[inline(always)]
+    #[allow(unsafe_code, clippy::mut_from_ref)] // as above
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [f32] {
+        assert!(start + len <= self.len, "{start} + {len} of {}", self.len);
+        // SAFETY: inside the slice, and the caller vouches that no other task uses it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back() {
+        let arena = Arena::default();
+        let mut first = arena.take(100);
+        first.fill(1.0);
+        let address = first.as_ptr();
+        arena.give(first);
+        let other = arena.take(40);
+        assert_ne!(other.as_ptr(), address, "a buffer more than twice as large is kept for others");
+        let again = arena.take(80);
+        assert_eq!((again.as_ptr(), again.len()), (address, 80));
+    }
+
+    #[test]
+    #[should_panic(expected = "3 + 2 of 4")]
+    #[allow(unsafe_code)] // the check under test
+    fn a_part_outside_is_refused() {
+        let mut data = [0.0; 4];
+        let shared = Shared::new(&mut data);
+        // SAFETY: nothing else uses the slice.
+        unsafe { shared.part(3, 2) };
+    }
+}

@@ -1,0 +1,324 @@
+//! Batch norm in NHWC, as two numbers a channel that the neighbouring operators apply while they read.
+//!
+//! Ioffe and Szegedy, arXiv:1502.03167. Forward, `z` becomes `z * scale + shift` ([`Affine`]). Backward, the gradient
+//! `g` of that becomes `k1 g + k2 z + k3` ([`Normalization::backward`]), with `k1 = scale`, `k2 = -scale^2 ...` from two
+//! sums over the batch. Sums run in f32 over some dozen rows at most and in f64 from there on, always over the same
+//! pieces in the same order.
+
+use crate::resnet::BATCH_NORM_EPSILON;
+use pulp::Simd;
+use rayon::prelude::*;
+
+/// Rows that are summed in f32.
+const BLOCK_ROWS: usize = 32;
+/// Numbers in a piece of work, about; a piece is a whole number of rows.
+const PIECE: usize = 1 << 15;
+
+/// Rows of a piece of a map with `channels` channels.
+fn piece_rows(channels: usize) -> usize {
+    (PIECE / channels).next_multiple_of(BLOCK_ROWS)
+}
+
+/// ReLU that lets NaN pass, as PyTorch's.
+#[inline(always)]
+pub(crate) fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// `z * scale + shift`, channel by channel.
+#[derive(Clone)]
+pub(crate) struct Affine {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+}
+
+/// `k1 g + k2 z + k3`, channel by channel.
+pub(crate) struct Backward {
+    k1: Vec<f32>,
+    k2: Vec<f32>,
+    k3: Vec<f32>,
+}
+
+/// Two sums a channel over all rows: of `x` and `x^2` forward, of `g` and `g (z - mean)` backward.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ChannelSums {
+    pub(crate) first: Vec<f64>,
+    pub(crate) second: Vec<f64>,
+}
+
+impl ChannelSums {
+    pub(crate) fn zero(channels: usize) -> Self {
+        Self { first: vec![0.0; channels], second: vec![0.0; channels] }
+    }
+
+    /// The sum of `parts` in their order.
+    pub(crate) fn total(channels: usize, parts: &[Self]) -> Self {
+        let mut total = Self::zero(channels);
+        for part in parts {
+            for (sum, value) in total.first.iter_mut().zip(&part.first) {
+                *sum += value;
+            }
+            for (sum, value) in total.second.iter_mut().zip(&part.second) {
+                *sum += value;
+            }
+        }
+        total
+    }
+
+    /// Adds the sums of a block in f32.
+    pub(crate) fn add_block(&mut self, first: &[f32], second: &[f32]) {
+        for (sum, &value) in self.first.iter_mut().zip(first) {
+            *sum += f64::from(value);
+        }
+        for (sum, &value) in self.second.iter_mut().zip(second) {
+            *sum += f64::from(value);
+        }
+    }
+}
+
+/// A batch norm of a training step: the statistics of one batch.
+pub(crate) struct Normalization {
+    pub(crate) affine: Affine,
+    pub(crate) mean: Vec<f32>,
+    /// Biased.
+    pub(crate) variance: Vec<f64>,
+    inverse_deviation: Vec<f64>,
+    pub(crate) rows: usize,
+}
+
+impl Normalization {
+    /// From the sums of `z` and `z^2` over `rows` rows.
+    pub(crate) fn new(sums: &ChannelSums, rows: usize, weight: &[f32], bias: &[f32]) -> Self {
+        let count = rows as f64;
+        let mean: Vec<f64> = sums.first.iter().map(|sum| sum / count).collect();
+        let variance: Vec<f64> =
+            sums.second.iter().zip(&mean).map(|(sum, mean)| (sum / count - mean * mean).max(0.0)).collect();
+        let inverse_deviation: Vec<f64> =
+            variance.iter().map(|variance| 1.0 / (variance + BATCH_NORM_EPSILON).sqrt()).collect();
+        let affine = affine(&mean, &inverse_deviation, weight, bias);
+        let mean = mean.iter().map(|&mean| mean as f32).collect();
+        Self { affine, mean, variance, inverse_deviation, rows }
+    }
+
+    /// The gradients of weight and bias from the sums of `g` and `g (z - mean)`, and the way from `g` to the gradient
+    /// of `z`.
+    pub(crate) fn backward(
+        &self,
+        sums: &ChannelSums,
+        weight: &[f32],
+        weight_gradient: &mut [f32],
+        bias_gradient: &mut [f32],
+    ) -> Backward {
+        let channels = weight.len();
+        let mut backward =
+            Backward { k1: vec![0.0; channels], k2: vec![0.0; channels], k3: vec![0.0; channels] };
+        for channel in 0..channels {
+            let inverse = self.inverse_deviation[channel];
+            let (sum, product) = (sums.first[channel], sums.second[channel] * inverse);
+            weight_gradient[channel] = product as f32;
+            bias_gradient[channel] = sum as f32;
+            let k1 = f64::from(weight[channel]) * inverse;
+            let k2 = -k1 * inverse * product / self.rows as f64;
+            let k3 = -k1 * sum / self.rows as f64 - k2 * f64::from(self.mean[channel]);
+            (backward.k1[channel], backward.k2[channel], backward.k3[channel]) =
+                (k1 as f32, k2 as f32, k3 as f32);
+        }
+        backward
+    }
+}
+
+fn affine(mean: &[f64], inverse_deviation: &[f64], weight: &[f32], bias: &[f32]) -> Affine {
+    let scale: Vec<f64> =
+        weight.iter().zip(inverse_deviation).map(|(&weight, inverse)| f64::from(weight) * inverse).collect();
+    let shift =
+        bias.iter().zip(&scale).zip(mean).map(|((&bias, scale), mean)| f64::from(bias) - scale * mean);
+    Affine {
+        shift: shift.map(|shift| shift as f32).collect(),
+        scale: scale.iter().map(|&x| x as f32).collect(),
+    }
+}
+
+/// The affine of inference, from running statistics.
+pub(crate) fn inference_affine(mean: &[f32], variance: &[f32], weight: &[f32], bias: &[f32]) -> Affine {
+    let mean: Vec<f64> = mean.iter().map(|&mean| f64::from(mean)).collect();
+    let inverse: Vec<f64> =
+        variance.iter().map(|&variance| 1.0 / (f64::from(variance) + BATCH_NORM_EPSILON).sqrt()).collect();
+    affine(&mean, &inverse, weight, bias)
+}
+
+/// What is added to a block's second normalised map.
+#[derive(Clone, Copy)]
+pub(crate) enum Shortcut<'a> {
+    /// The block's input.
+    Identity(&'a [f32]),
+    /// The projection, before its batch norm.
+    Projection(&'a [f32], &'a Affine),
+}
+
+/// The end of a block: `out = relu(z * scale + shift + shortcut)`.
+pub(crate) fn finish_block<S: Simd>(
+    simd: S,
+    z: &[f32],
+    affine: &Affine,
+    shortcut: Shortcut<'_>,
+    out: &mut [f32],
+) {
+    let channels = affine.scale.len();
+    let piece = piece_rows(channels) * channels;
+    out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
+        let start = index * piece;
+        let z = &z[start..][..out.len()];
+        simd.vectorize(|| {
+            for (row, (out, z)) in out.chunks_exact_mut(channels).zip(z.chunks_exact(channels)).enumerate() {
+                let at = start + row * channels;
+                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                match shortcut {
+                    Shortcut::Identity(x) => {
+                        let x = &x[at..][..channels];
+                        for c in 0..channels {
+                            out[c] = relu(z[c] * scale[c] + shift[c] + x[c]);
+                        }
+                    }
+                    Shortcut::Projection(x, projection) => {
+                        let x = &x[at..][..channels];
+                        let (scale_x, shift_x) =
+                            (&projection.scale[..channels], &projection.shift[..channels]);
+                        for c in 0..channels {
+                            out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
+                        }
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// Where a gradient passes a ReLU.
+#[derive(Clone, Copy)]
+pub(crate) enum Mask<'a> {
+    /// Where this output of the ReLU is positive.
+    Output(&'a [f32]),
+    /// Where `z * scale + shift` is positive, `z` being the map of the sums.
+    Normalized(&'a Affine),
+}
+
+/// Sets `g` to 0 where the ReLU was closed, and sums `g` and `g (z - mean)`.
+pub(crate) fn mask_and_sum<S: Simd>(
+    simd: S,
+    g: &mut [f32],
+    mask: Mask<'_>,
+    z: &[f32],
+    mean: &[f32],
+) -> ChannelSums {
+    let channels = mean.len();
+    let piece = piece_rows(channels) * channels;
+    let parts: Vec<ChannelSums> = g
+        .par_chunks_mut(piece)
+        .enumerate()
+        .map(|(index, g)| {
+            let start = index * piece;
+            simd.vectorize(|| {
+                let mut sums = ChannelSums::zero(channels);
+                let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
+                for (block, g) in g.chunks_mut(BLOCK_ROWS * channels).enumerate() {
+                    first.fill(0.0);
+                    second.fill(0.0);
+                    let (first, second) = (&mut first[..channels], &mut second[..channels]);
+                    for (row, g) in g.chunks_exact_mut(channels).enumerate() {
+                        let at = start + (block * BLOCK_ROWS + row) * channels;
+                        let (z, mean) = (&z[at..][..channels], &mean[..channels]);
+                        match mask {
+                            Mask::Output(out) => {
+                                let out = &out[at..][..channels];
+                                for c in 0..channels {
+                                    g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
+                                }
+                            }
+                            Mask::Normalized(affine) => {
+                                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                                for c in 0..channels {
+                                    g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
+                                }
+                            }
+                        }
+                        for c in 0..channels {
+                            first[c] += g[c];
+                            second[c] += g[c] * (z[c] - mean[c]);
+                        }
+                    }
+                    sums.add_block(first, second);
+                }
+                sums
+            })
+        })
+        .collect();
+    ChannelSums::total(channels, &parts)
+}
+
+/// Sums `g (z - mean)` for the projection of a shortcut; the sum of `g` is known from [`mask_and_sum`].
+pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) -> Vec<f64> {
+    let channels = mean.len();
+    let piece = piece_rows(channels) * channels;
+    let parts: Vec<ChannelSums> = g
+        .par_chunks(piece)
+        .zip(z.par_chunks(piece))
+        .map(|(g, z)| {
+            simd.vectorize(|| {
+                let mut sums = ChannelSums::zero(channels);
+                let mut second = vec![0.0; channels];
+                let block = BLOCK_ROWS * channels;
+                for (g, z) in g.chunks(block).zip(z.chunks(block)) {
+                    second.fill(0.0);
+                    for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
+                        for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
+                            *sum += g * (z - mean);
+                        }
+                    }
+                    sums.add_block(&[], &second);
+                }
+                sums
+            })
+        })
+        .collect();
+    ChannelSums::total(channels, &parts).second
+}
+
+impl Backward {
+    /// `out = k1 g + k2 z + k3`.
+    pub(crate) fn apply<S: Simd>(&self, simd: S, g: &[f32], z: &[f32], out: &mut [f32]) {
+        let channels = self.k1.len();
+        let piece = piece_rows(channels) * channels;
+        out.par_chunks_mut(piece).zip(g.par_chunks(piece)).zip(z.par_chunks(piece)).for_each(
+            |((out, g), z)| {
+                simd.vectorize(|| {
+                    for ((out, g), z) in out
+                        .chunks_exact_mut(channels)
+                        .zip(g.chunks_exact(channels))
+                        .zip(z.chunks_exact(channels))
+                    {
+                        let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
+                        for c in 0..channels {
+                            out[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+                        }
+                    }
+                });
+            },
+        );
+    }
+
+    /// `g = k1 g + k2 z + k3`.
+    pub(crate) fn apply_in_place<S: Simd>(&self, simd: S, g: &mut [f32], z: &[f32]) {
+        let channels = self.k1.len();
+        let piece = piece_rows(channels) * channels;
+        g.par_chunks_mut(piece).zip(z.par_chunks(piece)).for_each(|(g, z)| {
+            simd.vectorize(|| {
+                for (g, z) in g.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
+                    let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
+                    for c in 0..channels {
+                        g[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+                    }
+                }
+            });
+        });
+    }
+}

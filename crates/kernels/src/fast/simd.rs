@@ -1,0 +1,187 @@
+//! Which vector instructions the encoder uses, and the few vector operations that its kernels are written in.
+//!
+//! Kernels are generic over [`pulp::Simd`]. A kernel runs inside [`pulp::Simd::vectorize`], so that everything
+//! inlined into it is compiled for those instructions; plain loops over channels are then vectorised by the compiler.
+
+use crate::{Error, Result};
+use pulp::Simd;
+
+/// Environment variable that forces an instruction set.
+pub const KERNELS_VARIABLE: &str = "FACEOFF_KERNELS";
+
+/// An instruction set that the fast encoder is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// x86-64-v4: 16 lanes, 32 registers.
+    Avx512,
+    /// x86-64-v3 (AVX2 and FMA): 8 lanes, 16 registers.
+    Avx2,
+    /// AArch64: 4 lanes, 32 registers.
+    Neon,
+    /// Whatever the target has without asking: 4 lanes.
+    Portable,
+}
+
+impl InstructionSet {
+    const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+
+    /// The name in [`KERNELS_VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Those this machine can run, the fastest first.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|set| set.is_available()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        match self {
+            Self::Avx512 => pulp::x86::V4::try_new().is_some(),
+            Self::Avx2 => pulp::x86::V3::try_new().is_some(),
+            Self::Neon => false,
+            Self::Portable => true,
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn is_available(self) -> bool {
+        match self {
+            Self::Neon => pulp::aarch64::Neon::try_new().is_some(),
+            Self::Portable => true,
+            Self::Avx512 | Self::Avx2 => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn is_available(self) -> bool {
+        self == Self::Portable
+    }
+}
+
+/// What computes the encoder on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CpuKernels {
+    /// The hand-written encoder.
+    Fast(InstructionSet),
+    /// Candle's operators.
+    Candle,
+}
+
+impl CpuKernels {
+    /// What `FACEOFF_KERNELS` asks for; without it, the fastest that the machine has.
+    pub(crate) fn choose() -> Result<Self> {
+        match std::env::var(KERNELS_VARIABLE) {
+            Ok(value) => Self::parse(&value),
+            Err(std::env::VarError::NotPresent) => Ok(Self::Fast(InstructionSet::available()[0])),
+            Err(std::env::VarError::NotUnicode(value)) => Self::parse(&value.to_string_lossy()),
+        }
+    }
+
+    fn parse(value: &str) -> Result<Self> {
+        if value == "candle" {
+            return Ok(Self::Candle);
+        }
+        let available = InstructionSet::available();
+        match available.iter().find(|set| set.name() == value) {
+            Some(&set) => Ok(Self::Fast(set)),
+            None => {
+                let names: Vec<_> = available.iter().map(|set| set.name()).collect();
+                Err(Error::Misuse(format!(
+                    "{KERNELS_VARIABLE} is `{value}`; this machine has {}, candle; set it to one of these or unset it",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// Runs `$body` with `$simd` bound to the token of the instruction set `$set`.
+macro_rules! with_instructions {
+    ($set:expr, $simd:ident => $body:expr) => {
+        match $set {
+            #[cfg(target_arch = "x86_64")]
+            $crate::fast::simd::InstructionSet::Avx512 => {
+                let $simd =
+                    pulp::x86::V4::try_new().expect("the encoder was made for available instructions");
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::fast::simd::InstructionSet::Avx2 => {
+                let $simd =
+                    pulp::x86::V3::try_new().expect("the encoder was made for available instructions");
+                $body
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::fast::simd::InstructionSet::Neon => {
+                let $simd =
+                    pulp::aarch64::Neon::try_new().expect("the encoder was made for available instructions");
+                $body
+            }
+            _ => {
+                let $simd = pulp::Scalar128b;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_instructions;
+
+/// Columns of a panel of packed weights: two vectors.
+pub(crate) const fn panel_width<S: Simd>() -> usize {
+    2 * S::F32_LANES
+}
+
+/// Loads one vector.
+///
+/// # Safety
+/// `from` must be readable for `S::F32_LANES` numbers.
+#[inline(always)]
+#[allow(unsafe_code)] // the kernels walk several strided buffers at once
+pub(crate) unsafe fn load<S: Simd>(_: S, from: *const f32) -> S::f32s {
+    // SAFETY: the caller's contract; vectors are plain numbers of any alignment.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Stores one vector.
+///
+/// # Safety
+/// `to` must be writable for `S::F32_LANES` numbers.
+#[inline(always)]
+#[allow(unsafe_code)] // the kernels walk several strided buffers at once
+pub(crate) unsafe fn store<S: Simd>(_: S, to: *mut f32, value: S::f32s) {
+    // SAFETY: the caller's contract; vectors are plain numbers of any alignment.
+    unsafe { to.cast::<S::f32s>().write_unaligned(value) }
+}
+
+/// `a * b + c`, fused where the instructions have it (elsewhere a fused product is a call into the C library).
+#[inline(always)]
+pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if cfg!(target_arch = "aarch64") || S::F32_LANES > 4 {
+        simd.mul_add_f32s(a, b, c)
+    } else {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_and_wrong_ones_named() {
+        for set in InstructionSet::available() {
+            assert_eq!(CpuKernels::parse(set.name()).unwrap(), CpuKernels::Fast(set));
+        }
+        assert_eq!(CpuKernels::parse("candle").unwrap(), CpuKernels::Candle);
+        let error = CpuKernels::parse("mmx").unwrap_err().to_string();
+        assert!(error.starts_with("FACEOFF_KERNELS is `mmx`; this machine has "), "{error}");
+        assert!(error.contains("portable, candle"), "{error}");
+    }
+}

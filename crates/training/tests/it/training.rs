@@ -1,0 +1,169 @@
+//! The loop: what it writes, what it repeats bit for bit, and how it stops.
+
+use crate::smoke;
+use candle_core::{DType, Device, Tensor};
+use faceoff_data::{Images, Source};
+use faceoff_runs::{RunFolder, RunSpec};
+use faceoff_training::{Event, Model, Outcome, initial_encoder, load_weights, train};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const CPU: Device = Device::Cpu;
+
+/// The smoke experiment's run of AdaCos, a head with state, on 80 images.
+fn spec() -> RunSpec {
+    RunSpec::of(&smoke()).into_iter().find(|spec| spec.variant.name == "AdaCos").unwrap()
+}
+
+fn images(spec: &RunSpec, cache: &Path) -> Images {
+    let source = Source { data_dir: None, archive: None, cache_dir: cache.to_path_buf() };
+    Images::open(&spec.data, &source, &|_, _, _| {}).unwrap()
+}
+
+/// Trains until the end, or until `stop_after` steps are done in this call.
+fn run(spec: &RunSpec, folder: &RunFolder, images: &Images, stop_after: usize) -> (Outcome, Vec<f64>) {
+    let stop = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let outcome = train(spec, folder, images, &CPU, &stop, &mut |event| {
+        if let Event::Step { loss, .. } = event {
+            losses.push(loss);
+            stop.store(losses.len() == stop_after, Ordering::Relaxed);
+        }
+    });
+    (outcome.unwrap(), losses)
+}
+
+#[test]
+fn a_stopped_training_goes_on_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec();
+    let images = images(&spec, folder.path());
+    let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
+    let (whole, resumed) = (RunFolder::new(&whole, &spec), RunFolder::new(&resumed, &spec));
+    let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
+    assert!(matches!(outcome, Outcome::Done(..)));
+    assert_eq!(losses.len(), 8);
+
+    // In the middle of each epoch: what the first one learnt after its checkpoint is learnt again.
+    let (outcome, first) = run(&spec, &resumed, &images, 2);
+    assert!(matches!(outcome, Outcome::Stopped) && first == losses[..2]);
+    let (outcome, second) = run(&spec, &resumed, &images, 6);
+    assert!(matches!(outcome, Outcome::Stopped) && second == losses[..6]);
+    let (outcome, third) = run(&spec, &resumed, &images, usize::MAX);
+    assert!(matches!(outcome, Outcome::Done(..)) && third == losses[4..]);
+    for path in [RunFolder::encoder_path, RunFolder::head_path] {
+        assert!(std::fs::read(path(&whole)).unwrap() == std::fs::read(path(&resumed)).unwrap());
+    }
+    assert_eq!(whole.history().unwrap(), resumed.history().unwrap());
+}
+
+#[test]
+fn a_whole_run_comes_back_from_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec();
+    let images = images(&spec, folder.path());
+    let run_folder = RunFolder::new(folder.path(), &spec);
+    let (Outcome::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else {
+        panic!("it ends")
+    };
+    assert_eq!(timing.images, 128);
+    let read = Model::of_run(&run_folder, &spec, images.classes(), &CPU).unwrap();
+    assert_eq!(read.head.effective_scale(), model.head.effective_scale());
+    let batch = faceoff_kernels::Images::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap();
+    let embeddings = |model: &Model| {
+        model.encoder.forward(&batch).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(embeddings(&read), embeddings(&model));
+}
+
+/// A loss that is not finite ends the run, keeps the last checkpoint, and is noted with head, epoch, step and rate.
+#[test]
+fn a_diverging_training_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec =
+        RunSpec::of(&smoke()).into_iter().find(|spec| spec.variant.name == "Classification").unwrap();
+    spec.training.peak_learning_rate = 1e36;
+    let images = images(&spec, folder.path());
+    let run_folder = RunFolder::new(folder.path(), &spec);
+    let (Outcome::Diverged(failure), losses) = run(&spec, &run_folder, &images, usize::MAX) else {
+        panic!("it ends")
+    };
+    assert_eq!((failure.head.as_str(), failure.epoch, failure.step), ("Classification", 1, losses.len() + 1));
+    assert!(
+        failure.learning_rate > 1e30 && failure.message.contains("lower the learning rate"),
+        "{failure:?}"
+    );
+    assert_eq!(run_folder.failure().unwrap(), Some(failure));
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec();
+    let images = images(&spec, folder.path());
+    let run_folder = RunFolder::new(folder.path(), &spec);
+    run(&spec, &run_folder, &images, 5);
+    let mut other = spec.clone();
+    other.training.epochs = 3;
+    let stop = AtomicBool::new(false);
+    let refused = |spec: &RunSpec| match train(spec, &run_folder, &images, &CPU, &stop, &mut |_| {}) {
+        Ok(_) => panic!("it must be refused"),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused(&other).contains("another configuration"));
+    let path = run_folder.checkpoint_path();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let message = refused(&spec);
+    assert!(
+        message.contains("checkpoint.safetensors") && message.contains("run the benchmark again"),
+        "{message}"
+    );
+}
+
+#[test]
+fn fewer_images_than_a_batch_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec();
+    spec.training.batch_size = 100;
+    let images = images(&spec, folder.path());
+    let stop = AtomicBool::new(false);
+    let run_folder = RunFolder::new(folder.path(), &spec);
+    let error = train(&spec, &run_folder, &images, &CPU, &stop, &mut |_| {}).err().unwrap().to_string();
+    assert!(error.contains("64 training images make no batch of 100"), "{error}");
+    assert!(!run_folder.path().exists());
+}
+
+/// Kaiming-normal with fan-out, the same for every head, another one for each seed and tensor.
+#[test]
+fn the_encoder_starts_as_a_function_of_the_seed() {
+    let state = initial_encoder(0).unwrap();
+    let values = |tensor: &Tensor| {
+        tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()
+    };
+    let find = |state: &faceoff_kernels::State, name: &str| {
+        values(&state.iter().find(|(other, _)| other == name).unwrap().1)
+    };
+    let weights = find(&state, "layer2.0.conv1.weight");
+    let deviation = (weights.iter().map(|x| x * x).sum::<f64>() / weights.len() as f64).sqrt();
+    let expected = (2.0f64 / (128.0 * 9.0)).sqrt();
+    assert!((deviation / expected - 1.0).abs() < 0.01, "{deviation}");
+    assert_eq!(weights, find(&initial_encoder(0).unwrap(), "layer2.0.conv1.weight"));
+    assert_ne!(weights, find(&initial_encoder(1).unwrap(), "layer2.0.conv1.weight"));
+    assert_ne!(find(&state, "layer4.1.conv1.weight"), find(&state, "layer4.1.conv2.weight"));
+    assert!(find(&state, "bn1.weight").iter().all(|&x| x == 1.0));
+}
+
+#[test]
+fn weights_are_files_that_others_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let state = initial_encoder(3).unwrap();
+    faceoff_training::save_weights(&path, &state, None).unwrap();
+    let (read, metadata) = load_weights(&path).unwrap();
+    assert_eq!((read.len(), metadata), (state.len(), None));
+    let bytes = std::fs::read(&path).unwrap();
+    faceoff_training::save_weights(&path, &state, None).unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes);
+}
