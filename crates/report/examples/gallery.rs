@@ -31,7 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let experiment = Experiment::load(&experiments, &name)?;
     let made_up = MadeUp {
         classes: (0..classes)
-            .map(|class| BREEDS.get(class).map_or(format!("a class with a very long name, {class}"), |name| name.to_string()))
+            .map(|class| {
+                BREEDS
+                    .get(class)
+                    .map_or(format!("a class with a very long name, {class}"), |name| name.to_string())
+            })
             .collect(),
         images: [images, images],
         dim: 64,

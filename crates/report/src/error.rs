@@ -10,7 +10,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// There is nothing to report.
-    #[error("{folder} holds no whole run to report{left_out}; make runs with: cargo xtask benchmark {experiment}")]
+    #[error(
+        "{folder} holds no whole run to report{left_out}; make runs with: cargo xtask benchmark {experiment}"
+    )]
     NoWholeRuns {
         /// Where runs were looked for.
         folder: PathBuf,

@@ -76,7 +76,11 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
             val_images.push(images);
         } else if val_images[run.variant] != images {
             let first = selection.of_variant(run.variant).next().expect("a variant has runs");
-            return Err(Error::ImagesDiffer { first: first.name.clone(), second: run.name.clone(), split: "val" });
+            return Err(Error::ImagesDiffer {
+                first: first.name.clone(),
+                second: run.name.clone(),
+                split: "val",
+            });
         }
         measured.push(metrics::measure(run, &splits, &experiment.analysis, first));
     }
@@ -168,13 +172,19 @@ fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         if !sub_folder.exists() {
             continue;
         }
-        let listing =
-            std::fs::read_dir(&sub_folder).map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?;
+        let listing = std::fs::read_dir(&sub_folder).map_err(|source| Error::Io {
+            action: "list",
+            path: sub_folder.clone(),
+            source,
+        })?;
         for entry in listing {
-            let path =
-                entry.map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?.path();
+            let path = entry
+                .map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?
+                .path();
             let name = format!("{sub}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-            if path.extension().is_some_and(|found| found == extension) && !files.iter().any(|file| file.0 == name) {
+            if path.extension().is_some_and(|found| found == extension)
+                && !files.iter().any(|file| file.0 == name)
+            {
                 std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
             }
         }
@@ -185,7 +195,10 @@ fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
 fn rows(selection: &runs::Selection, summaries: &[MetricSummary]) -> Vec<SummaryRow> {
     let row = |(index, variant): (usize, &faceoff_runs::HeadVariant)| {
         let mean = |metric: &str| {
-            summaries.iter().find(|row| row.variant == index && row.metric == metric).map(|row| row.summary.mean)
+            summaries
+                .iter()
+                .find(|row| row.variant == index && row.metric == metric)
+                .map(|row| row.summary.mean)
         };
         SummaryRow {
             variant: variant.name.clone(),

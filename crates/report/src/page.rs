@@ -15,7 +15,12 @@ use std::fmt::Write as _;
 const STYLE: &str = include_str!("../assets/page.css");
 
 /// The whole page. `notes` are those of the runs at hand.
-pub(crate) fn page(experiment: &Experiment, outcome: &Outcome<'_>, sections: &[Section], notes: &[String]) -> String {
+pub(crate) fn page(
+    experiment: &Experiment,
+    outcome: &Outcome<'_>,
+    sections: &[Section],
+    notes: &[String],
+) -> String {
     let manifest = outcome.selection.manifest();
     let name = escape(&experiment.name);
     let mut html = format!(
@@ -66,7 +71,10 @@ fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
     let spec = &manifest.spec;
     let facts = [
         ("Data set", data.name.clone()),
-        ("Images", format!("{} train, {} validation", thousands(data.train_images), thousands(data.val_images))),
+        (
+            "Images",
+            format!("{} train, {} validation", thousands(data.train_images), thousands(data.val_images)),
+        ),
         ("Classes", data.classes.len().to_string()),
         ("Size", format!("{} px", spec.data.image_size_px)),
         ("Epochs", spec.training.epochs.to_string()),
@@ -87,7 +95,9 @@ fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
 }
 
 fn contents(sections: &[Section]) -> String {
-    let mut html = String::from("<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#statements\">Statements</a>\n<a href=\"#notes\">Notes</a>\n");
+    let mut html = String::from(
+        "<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#statements\">Statements</a>\n<a href=\"#notes\">Notes</a>\n",
+    );
     for section in sections {
         let _ = writeln!(html, "<a href=\"#{}\">{}</a>", section.id, escape(section.short));
     }
@@ -174,11 +184,11 @@ fn verdicts(outcome: &Outcome<'_>) -> String {
         if !judged.condition.is_empty() {
             let _ = writeln!(html, "<h3>Condition {}</h3>", escape(&judged.condition));
         }
-        html += "<div class=\"scroll\"><table>\n<thead><tr><th class=\"n\">#</th><th>Statement</th><th>Verdict</th><th>Why</th></tr></thead>\n<tbody>\n";
+        html += "<div class=\"scroll\"><table>\n<thead><tr><th>#</th><th>Statement</th><th>Verdict</th><th>Why</th></tr></thead>\n<tbody>\n";
         for judgement in &judged.judgements {
             let _ = writeln!(
                 html,
-                "<tr><td class=\"n\">{0}</td><td>{1}</td><td><span class=\"verdict {2}\">{2}</span></td><td class=\"def\">{3}</td></tr>",
+                "<tr><td>{0}</td><td class=\"said\">{1}</td><td><span class=\"verdict {2}\">{2}</span></td><td class=\"def\">{3}</td></tr>",
                 judgement.statement.number,
                 escape(judgement.statement.text),
                 judgement.verdict,
@@ -235,7 +245,9 @@ fn differences(outcome: &Outcome<'_>) -> String {
                     100.0 * interval.high
                 )),
                 pair.paired.cohens_d.map_or_else(none, |d| format!("{d:.2}")),
-                pair.p_holm.map_or_else(none, |p| if p < 1e-3 { "< 0.001".into() } else { format!("{p:.3}") }).replace('<', "&lt;"),
+                pair.p_holm
+                    .map_or_else(none, |p| if p < 1e-3 { "< 0.001".into() } else { format!("{p:.3}") })
+                    .replace('<', "&lt;"),
                 pair.seeds_needed.map_or_else(none, |seeds| seeds.to_string())
             );
         }
@@ -246,7 +258,8 @@ fn differences(outcome: &Outcome<'_>) -> String {
 
 fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> String {
     let mut all: Vec<String> = notes.iter().map(|note| escape(note)).collect();
-    let lone = (0..outcome.selection.variants.len()).any(|variant| outcome.selection.of_variant(variant).count() == 1);
+    let lone = (0..outcome.selection.variants.len())
+        .any(|variant| outcome.selection.of_variant(variant).count() == 1);
     if lone {
         all.push(
             "<strong>One seed has no interval.</strong> Run to run, an accuracy differs by about one point from the seed alone: differences of one or two \
@@ -271,8 +284,14 @@ fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> St
          accuracy of a classifier that does not know the answer."
             .into(),
     );
-    all.push("Losses are never to be compared across heads: scale and margin give each another lowest value.".into());
-    format!("<section id=\"notes\">\n<h2>Notes</h2>\n<ul>\n<li>{}</li>\n</ul>\n</section>\n", all.join("</li>\n<li>"))
+    all.push(
+        "Losses are never to be compared across heads: scale and margin give each another lowest value."
+            .into(),
+    );
+    format!(
+        "<section id=\"notes\">\n<h2>Notes</h2>\n<ul>\n<li>{}</li>\n</ul>\n</section>\n",
+        all.join("</li>\n<li>")
+    )
 }
 
 fn figures(section: &Section) -> String {
@@ -299,7 +318,7 @@ fn gallery(pictures: &[Picture]) -> String {
 
 fn figure(picture: &Picture) -> String {
     let (file, alt) = (escape(&picture.file), escape(&picture.alt));
-    let wide = if picture.size.0 > 800.0 { " class=\"whole\"" } else { "" };
+    let wide = if picture.size.0 > 680.0 { " class=\"whole\"" } else { "" };
     format!(
         "<figure{wide}><a href=\"plots/{file}\"><img src=\"plots/{file}\" alt=\"{alt}\" width=\"{}\" height=\"{}\" loading=\"lazy\"></a></figure>\n",
         picture.size.0.round(),
@@ -360,7 +379,9 @@ fn method(experiment: &Experiment, manifest: &Manifest) -> String {
     let spec = &manifest.spec;
     let (training, data, analysis) = (&spec.training, &spec.data, &experiment.analysis);
     let engine = match analysis.engine {
-        Engine::Fast => "exact blocked search, eigen-decomposition in f64, Barnes-Hut t-SNE (<code>engine = \"fast\"</code>)",
+        Engine::Fast => {
+            "exact blocked search, eigen-decomposition in f64, Barnes-Hut t-SNE (<code>engine = \"fast\"</code>)"
+        }
         Engine::Linfa => "linfa-nn, linfa-reduction and linfa-tsne (<code>engine = \"linfa\"</code>)",
     };
     let noise = match data.label_noise_percent {
@@ -390,10 +411,12 @@ fn method(experiment: &Experiment, manifest: &Manifest) -> String {
          of the images (Wilson), which says nothing of the spread between seeds."
             .into(),
     ];
-    let mut html = format!("<section id=\"method\">\n<h2>Method</h2>\n<p>{}</p>\n", paragraphs.join("</p>\n<p>"));
+    let mut html =
+        format!("<section id=\"method\">\n<h2>Method</h2>\n<p>{}</p>\n", paragraphs.join("</p>\n<p>"));
     html += "<h3>How the statements are judged</h3>\n<ol class=\"rules\">\n";
     for statement in RULES {
-        let _ = writeln!(html, "<li><strong>{}</strong> {}</li>", escape(statement.text), escape(statement.rule));
+        let _ =
+            writeln!(html, "<li><strong>{}</strong> {}</li>", escape(statement.text), escape(statement.rule));
     }
     html += "</ol>\n<p>A statement is <em>supported</em> if all its comparisons hold, <em>contradicted</em> if one at least is contradicted, else <em>undecided</em>. \
              Statements 1 to 4 are judged apart for each scale s of the heads with a margin, together with the heads that have no scale to set, and have to come out \
@@ -428,7 +451,9 @@ fn provenance(outcome: &Outcome<'_>) -> String {
         ("Data fingerprint", distinct(|m| m.data.fingerprint.clone())),
         ("Archive md5", distinct(|m| m.data.archive_md5.clone().unwrap_or_else(|| "no archive".into()))),
     ];
-    let mut html = String::from("<section id=\"provenance\">\n<h2>Provenance</h2>\n<div class=\"scroll\"><table>\n<tbody>\n");
+    let mut html = String::from(
+        "<section id=\"provenance\">\n<h2>Provenance</h2>\n<div class=\"scroll\"><table>\n<tbody>\n",
+    );
     for (key, value) in facts {
         let _ = writeln!(html, "<tr><th scope=\"row\">{key}</th><td class=\"mono\">{value}</td></tr>");
     }
@@ -440,10 +465,16 @@ fn provenance(outcome: &Outcome<'_>) -> String {
     for phase in &phases {
         let _ = write!(html, "<th class=\"n\">{}, s</th>", escape(phase));
     }
-    html += "<th class=\"n\">waiting for data, % of training</th><th>Configuration</th></tr></thead>\n<tbody>\n";
+    html +=
+        "<th class=\"n\">waiting for data, % of training</th><th>Configuration</th></tr></thead>\n<tbody>\n";
     for run in runs {
         let seconds = &run.manifest.seconds;
-        let _ = write!(html, "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>", escape(&run.name), run.seed());
+        let _ = write!(
+            html,
+            "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>",
+            escape(&run.name),
+            run.seed()
+        );
         for &phase in &phases {
             let text = seconds.get(phase).map_or("\u{2013}".into(), |value| format!("{value:.1}"));
             let _ = write!(html, "<td class=\"n\">{text}</td>");

@@ -10,9 +10,7 @@
 //! Whatever is left out, unfinished, failed or missing is named in the notes.
 
 use crate::error::{Error, Result};
-use faceoff_runs::{
-    EpochRecord, Experiment, Failure, HeadVariant, Manifest, RunFolder, RunSpec, list_runs,
-};
+use faceoff_runs::{EpochRecord, Experiment, Failure, HeadVariant, Manifest, RunFolder, RunSpec, list_runs};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;

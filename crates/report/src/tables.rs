@@ -68,7 +68,11 @@ impl<'a> Table<'a> {
         let failed = |source| Error::Table { table: self.file.to_string(), source };
         let mut frame = DataFrame::new_infer_height(all).map_err(failed)?;
         let mut bytes = Vec::new();
-        CsvWriter::new(&mut bytes).with_float_precision(decimals).n_threads(1).finish(&mut frame).map_err(failed)?;
+        CsvWriter::new(&mut bytes)
+            .with_float_precision(decimals)
+            .n_threads(1)
+            .finish(&mut frame)
+            .map_err(failed)?;
         Ok(bytes)
     }
 }
@@ -136,7 +140,11 @@ pub(crate) fn confusion(
 }
 
 /// `explained_variance.csv`: variant, head, seed, components_kept, component, ratio, cumulative; ratios of the total variance.
-pub(crate) fn explained_variance(selection: &Selection, measured: &[Measured], kept: &[usize]) -> Result<Vec<u8>> {
+pub(crate) fn explained_variance(
+    selection: &Selection,
+    measured: &[Measured],
+    kept: &[usize],
+) -> Result<Vec<u8>> {
     let mut table = Table::new("explained_variance.csv", selection);
     let (mut seeds, mut counts, mut components) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratios, mut sums) = (Vec::new(), Vec::new());
@@ -175,7 +183,8 @@ pub(crate) fn history(selection: &Selection) -> Result<Vec<u8>> {
             seeds.push(run.seed());
             epochs.push(record.epoch as u64);
             steps.push(record.step as u64);
-            let row = [record.train_loss, record.train_accuracy, record.learning_rate, record.effective_scale];
+            let row =
+                [record.train_loss, record.train_accuracy, record.learning_rate, record.effective_scale];
             numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
         }
     }
@@ -227,7 +236,10 @@ pub(crate) fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u
     let numbers = |value: fn(&Pair) -> Option<f64>| pairs.iter().map(value).collect::<Vec<_>>();
     let columns = vec![
         column("other_variant", pairs.iter().map(|pair| other(pair).name.clone()).collect::<Vec<_>>()),
-        column("other_head", pairs.iter().map(|pair| other(pair).head.kind().to_string()).collect::<Vec<_>>()),
+        column(
+            "other_head",
+            pairs.iter().map(|pair| other(pair).head.kind().to_string()).collect::<Vec<_>>(),
+        ),
         column("metric", pairs.iter().map(|pair| pair.metric.clone()).collect::<Vec<_>>()),
         column("n", pairs.iter().map(|pair| pair.paired.difference.n as u64).collect::<Vec<_>>()),
         column("mean_difference", numbers(|pair| Some(pair.paired.difference.mean))),
@@ -279,8 +291,11 @@ pub(crate) fn statements(selection: &Selection, all: &[Judged]) -> Result<Vec<u8
     for (.., evidence) in &rows {
         table.row(index(&evidence.a).expect("evidence names variants of the report"));
     }
-    let texts = |text: fn(&(&Judged, &Judgement, &Part, &Evidence)) -> String| rows.iter().map(text).collect::<Vec<_>>();
-    let numbers = |value: fn(&Evidence) -> Option<f64>| rows.iter().map(|row| value(row.3)).collect::<Vec<_>>();
+    let texts = |text: fn(&(&Judged, &Judgement, &Part, &Evidence)) -> String| {
+        rows.iter().map(text).collect::<Vec<_>>()
+    };
+    let numbers =
+        |value: fn(&Evidence) -> Option<f64>| rows.iter().map(|row| value(row.3)).collect::<Vec<_>>();
     let columns = vec![
         column("other_variant", texts(|row| row.3.b.clone())),
         column("statement", rows.iter().map(|row| row.1.statement.number as u64).collect::<Vec<_>>()),

@@ -114,7 +114,12 @@ pub(crate) fn definition(metric: &str) -> Definition {
                 "1e-4" => "0.0001",
                 plain => plain,
             };
-            Definition { title: title.replace('#', number), group, unit, sentence: sentence.replace('#', number) }
+            Definition {
+                title: title.replace('#', number),
+                group,
+                unit,
+                sentence: sentence.replace('#', number),
+            }
         }
         None => Definition {
             title: metric.replace('_', " "),

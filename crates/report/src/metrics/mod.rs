@@ -146,10 +146,8 @@ fn classifier(measured: &mut Measured, val: &Embeddings, classes: usize) -> face
     let predicted = accuracy::predictions(scores(val));
     measured.add("dnn_accuracy", accuracy::accuracy(&predicted, &val.labels)?);
     measured.add("dnn_macro_accuracy", accuracy::macro_accuracy(&predicted, &val.labels, classes)?);
-    measured.add(
-        "dnn_accuracy_labels_given",
-        accuracy::accuracy(&val.predictions_labels_given, &val.labels)?,
-    );
+    measured
+        .add("dnn_accuracy_labels_given", accuracy::accuracy(&val.predictions_labels_given, &val.labels)?);
     measured.confusion = Some(accuracy::confusion_matrix(&predicted, &val.labels, classes)?);
     Ok(())
 }
@@ -178,7 +176,11 @@ fn nearest(
     Ok(())
 }
 
-fn variance(measured: &mut Measured, train: &Embeddings, config: &AnalysisConfig) -> faceoff_analysis::Result<()> {
+fn variance(
+    measured: &mut Measured,
+    train: &Embeddings,
+    config: &AnalysisConfig,
+) -> faceoff_analysis::Result<()> {
     let mut kept = config.pca_components.clone();
     kept.extend(COMPONENTS);
     kept.sort_unstable();
@@ -244,7 +246,11 @@ fn search(
     }
 }
 
-fn fit_pca(engine: Engine, data: ArrayView2<'_, f32>, components: usize) -> faceoff_analysis::Result<pca::Pca> {
+fn fit_pca(
+    engine: Engine,
+    data: ArrayView2<'_, f32>,
+    components: usize,
+) -> faceoff_analysis::Result<pca::Pca> {
     match engine {
         Engine::Fast => pca::fit(data, components),
         Engine::Linfa => pca::fit_linfa(data, components),

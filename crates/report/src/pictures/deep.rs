@@ -29,7 +29,8 @@ pub(super) fn ranks(outcome: &Outcome<'_>) -> Result<Section> {
             None => String::new(),
         };
         let caption = format!("{title}: mean ranks over {} seeds, 1 is best. {p}", ranks.seeds);
-        let condition = if ranks.condition.is_empty() { String::new() } else { format!("_{}", ranks.condition) };
+        let condition =
+            if ranks.condition.is_empty() { String::new() } else { format!("_{}", ranks.condition) };
         let file = format!("ranks_{}{condition}.svg", ranks.metric);
         let alt = format!("Critical-difference diagram: mean ranks of the variants by {title}");
         let ranking = Ranking {
@@ -79,7 +80,10 @@ pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
             style: run.variant,
             points: points.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect(),
         });
-        let highest = [&found.intra_class, &found.inter_class].map(|angles| most(angles)).into_iter().fold(0.0, f64::max);
+        let highest = [&found.intra_class, &found.inter_class]
+            .map(|angles| most(angles))
+            .into_iter()
+            .fold(0.0, f64::max);
         panels.push(Panel {
             title: name.into(),
             frame: Frame {

@@ -106,10 +106,10 @@ pub(crate) fn tsne_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
 pub(crate) fn pca_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
     let map = |run: &'a Measured| {
         let points = run.maps.as_ref()?.pca.as_ref()?;
-        let at = |row: ndarray::ArrayView1<'_, f32>, index| row.get(index).map_or(0.0, |&value| f64::from(value));
+        let at =
+            |row: ndarray::ArrayView1<'_, f32>, index| row.get(index).map_or(0.0, |&value| f64::from(value));
         let points = points.rows().into_iter().map(|row| [at(row, 0), at(row, 1), at(row, 2)]).collect();
         Some((run, &outcome.val_images[run.variant], points))
     };
     outcome.measured.iter().filter_map(map).collect()
 }
-

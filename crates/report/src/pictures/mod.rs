@@ -88,7 +88,8 @@ pub(crate) fn sections(outcome: &Outcome<'_>) -> Result<Vec<Section>> {
 /// The range of the curves' values with a little room, within hard limits.
 fn padded(curves: &[Curve], lowest: f64, highest: f64) -> std::ops::Range<f64> {
     let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if !low.is_finite() {
         return lowest..highest;
     }

@@ -29,9 +29,13 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
         outcome.variants().any(|variant| (outcome.selection.of_variant(variant).count() == 1) == one)
     };
     let caption = match (seeds(true), seeds(false)) {
-        (true, false) => "Lines: 95 % binomial intervals of the images (Wilson). One seed says nothing of the spread between seeds.",
-        (false, true) => "Lines: 95 % intervals of the mean over seeds (Student\u{2019}s t). Dots: the seeds.",
-        _ => "Lines: 95 % intervals: over seeds (Student\u{2019}s t) where there are several (dots), else binomial of the images (Wilson).",
+        (true, false) => {
+            "Lines: 95 % binomial intervals over images (Wilson); one seed, no spread between seeds."
+        }
+        (false, true) => {
+            "Lines: 95 % intervals of the mean over seeds (Student\u{2019}s t). Dots: the seeds."
+        }
+        _ => "Lines: 95 % intervals over seeds (dots; Student\u{2019}s t), or binomial over images (Wilson).",
     };
     let mut pictures = vec![accuracy::bars(
         "accuracy.svg",
@@ -129,7 +133,9 @@ pub(super) fn variance(outcome: &Outcome<'_>) -> Result<Section> {
             marks: count <= 20,
             reference: None,
         };
-        let alt = format!("Line chart: share of the variance that the first components hold, up to {count}, for every variant");
+        let alt = format!(
+            "Line chart: share of the variance that the first components hold, up to {count}, for every variant"
+        );
         pictures.push(curves::chart(&format!("explained_variance_{count}.svg"), &alt, &frame, &curves)?);
     }
     Ok(Section {
@@ -146,7 +152,14 @@ pub(super) fn variance(outcome: &Outcome<'_>) -> Result<Section> {
 }
 
 pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
-    let epochs = outcome.selection.runs.iter().flat_map(|run| &run.history).map(|record| record.epoch).max().unwrap_or(0);
+    let epochs = outcome
+        .selection
+        .runs
+        .iter()
+        .flat_map(|run| &run.history)
+        .map(|record| record.epoch)
+        .max()
+        .unwrap_or(0);
     let mut pictures = Vec::new();
     if epochs > 0 {
         let x_range = if epochs == 1 { 0.5..1.5 } else { 1.0..epochs as f64 };
@@ -159,10 +172,15 @@ pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
                 .map(|run| Curve {
                     name: run.name.clone(),
                     style: variant % 10,
-                    points: run.history.iter().map(|record| (record.epoch as f64, record.train_loss)).collect(),
+                    points: run
+                        .history
+                        .iter()
+                        .map(|record| (record.epoch as f64, record.train_loss))
+                        .collect(),
                 })
                 .collect();
-            let highest = losses.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(0.0, f64::max);
+            let highest =
+                losses.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(0.0, f64::max);
             panels.push(Panel {
                 title: outcome.name(variant).into(),
                 frame: Frame {
@@ -211,7 +229,8 @@ pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
         };
         let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
         pictures.push(curves::chart("train_accuracy.svg", alt, &frame, &accuracies)?);
-        let alt = "Small multiples: training loss over the epochs, one panel with its own axis for each variant";
+        let alt =
+            "Small multiples: training loss over the epochs, one panel with its own axis for each variant";
         pictures.push(curves::panels("train_loss.svg", alt, &panels, &[])?);
     }
     Ok(Section {
@@ -239,7 +258,8 @@ pub(super) fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
         let of = |texts| Matrix { title: name.into(), shades: shades.clone(), texts };
         let blank_zero = |text: String| if text == "0" { String::new() } else { text };
         shares.push(of(shades.iter().map(|share| blank_zero(format!("{:.0}", 100.0 * share))).collect()));
-        let alt = format!("Confusion matrix of {name}: number of validation images by true and predicted class");
+        let alt =
+            format!("Confusion matrix of {name}: number of validation images by true and predicted class");
         let file = format!("confusion_{name}.svg");
         let texts = counts.iter().map(|count| blank_zero(count.to_string())).collect();
         details.push(matrix::matrix(&file, &alt, &sides, 38.0, &of(texts))?);
@@ -260,4 +280,3 @@ pub(super) fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
         details,
     })
 }
-

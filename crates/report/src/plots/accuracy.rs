@@ -25,22 +25,30 @@ pub(crate) struct BarRow {
     pub(crate) bars: Vec<Option<Bar>>,
 }
 
+const PLOT_WIDTH_PX: f64 = 420.0;
 const BAR_PX: f64 = 15.0;
 const GAP_PX: f64 = 14.0;
 
 /// Horizontal bars, grouped by variant. `series` names the bars of a group.
-pub(crate) fn bars(file: &str, alt: &str, caption: &str, series: &[&str], rows: &[BarRow]) -> Result<Picture> {
+pub(crate) fn bars(
+    file: &str,
+    alt: &str,
+    caption: &str,
+    series: &[&str],
+    rows: &[BarRow],
+) -> Result<Picture> {
     let name_text = Text::new(TEXT_PX, INK, HPos::Right, VPos::Center);
     let names_px = rows.iter().map(|row| name_text.width(&row.name)).fold(60.0, f64::max).min(260.0) + 16.0;
     let group_px = series.len() as f64 * BAR_PX + GAP_PX;
     let (top, bottom, right) = (44.0, 76.0, 70.0);
     let plot_height = rows.len() as f64 * group_px;
-    let size = (names_px + 560.0 + right, top + plot_height + bottom);
+    let size = (names_px + PLOT_WIDTH_PX + right, top + plot_height + bottom);
 
     picture(file, alt, size, |canvas| {
         let shown = rows.iter().flat_map(|row| row.bars.iter().flatten());
-        let top_value =
-            shown.map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean))).fold(0.0, f64::max);
+        let top_value = shown
+            .map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean)))
+            .fold(0.0, f64::max);
         let x_max = ((top_value * 10.0 + 0.2).ceil() / 10.0).clamp(0.1, 1.0);
         let mut chart = ChartBuilder::on(canvas)
             .margin_top(px(top))
@@ -53,7 +61,7 @@ pub(crate) fn bars(file: &str, alt: &str, caption: &str, series: &[&str], rows: 
             .configure_mesh()
             .disable_y_mesh()
             .y_labels(0)
-            .x_labels(11)
+            .x_labels(6)
             .x_max_light_lines(1)
             .light_line_style(line(GRID, 0.0))
             .bold_line_style(line(GRID, 1.0))
@@ -87,8 +95,6 @@ pub(crate) fn bars(file: &str, alt: &str, caption: &str, series: &[&str], rows: 
         Ok(String::new())
     })
 }
-
-const PLOT_WIDTH_PX: f64 = 560.0;
 
 fn draw_bar(canvas: &Canvas<'_>, bar: &Bar, series: usize, x_max: f64, left: f64, y: f64) -> Drawn {
     let x = |value: f64| left + PLOT_WIDTH_PX * (value / x_max).clamp(0.0, 1.0);
@@ -129,10 +135,8 @@ fn legend(canvas: &Canvas<'_>, series: &[&str], left: f64) -> Drawn {
     let text = Text::new(HEAD_PX - 1.0, INK, HPos::Left, VPos::Center);
     let mut x = left;
     for (index, name) in series.iter().enumerate() {
-        canvas.draw(&Rectangle::new(
-            [(px(x), px(16.0)), (px(x + 14.0), px(28.0))],
-            fill_of(index).filled(),
-        ))?;
+        canvas
+            .draw(&Rectangle::new([(px(x), px(16.0)), (px(x + 14.0), px(28.0))], fill_of(index).filled()))?;
         text.draw(canvas, name, (x + 20.0, 22.0))?;
         x += 20.0 + text.width(name) + 24.0;
     }

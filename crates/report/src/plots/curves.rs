@@ -2,9 +2,12 @@
 
 use super::svg::UNITS_PER_PX;
 use super::{
-    Axes, Canvas, Chart, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, px,
+    Axes, Canvas, Chart, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, grid, line,
+    picture, px,
 };
 use crate::error::Result;
+use plotters::coord::ranged1d::{BoldPoints, Ranged};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use std::ops::Range;
@@ -29,7 +32,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) reference: Option<[(f64, f64); 2]>,
 }
 
-const CHART_PX: (f64, f64) = (560.0, 380.0);
+const CHART_PX: (f64, f64) = (416.0, 330.0);
 
 /// One chart with a legend at its right.
 pub(crate) fn chart(file: &str, alt: &str, frame: &Frame<'_>, curves: &[Curve]) -> Result<Picture> {
@@ -58,7 +61,12 @@ pub(crate) struct Panel<'a> {
 }
 
 /// Small multiples: every panel has axes of its own. `legend` names the styles that all panels share.
-pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&str, usize)]) -> Result<Picture> {
+pub(crate) fn panels(
+    file: &str,
+    alt: &str,
+    panels: &[Panel<'_>],
+    legend: &[(&str, usize)],
+) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (270.0, 220.0);
     let (columns, rows) = grid(panels.len());
     let legend_px = if legend.is_empty() { 0.0 } else { 30.0 };
@@ -91,10 +99,8 @@ pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&st
 
 fn draw_chart(area: &Canvas<'_>, frame: &Frame<'_>, curves: &[Curve]) -> Drawn {
     let tick = Text::new(SMALL_PX, INK, HPos::Left, VPos::Center);
-    let widest = [frame.y_range.start, frame.y_range.end, (frame.y_range.start + frame.y_range.end) / 2.0]
-        .iter()
-        .map(|value| tick.width(&(frame.axes.format_y)(value)))
-        .fold(20.0, f64::max);
+    let ticks = RangedCoordf64::from(frame.y_range.clone()).key_points(BoldPoints(frame.axes.y_ticks));
+    let widest = ticks.iter().map(|value| tick.width(&(frame.axes.format_y)(value))).fold(20.0, f64::max);
     let mut chart: Chart<'_, '_> = ChartBuilder::on(area)
         .margin_top(px(10.0))
         .margin_right(px(14.0))
@@ -133,7 +139,12 @@ fn stroke(canvas: &Canvas<'_>, points: &[(f64, f64)], dash: Option<(f64, f64)>, 
     match dash {
         None => canvas.draw(&PathElement::new(points, style))?,
         Some((on, off)) => {
-            canvas.draw(&plotters::element::DashedPathElement::new(points.iter().copied(), px(on), px(off), style))?;
+            canvas.draw(&plotters::element::DashedPathElement::new(
+                points.iter().copied(),
+                px(on),
+                px(off),
+                style,
+            ))?;
         }
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! Matrices as heat maps with the numbers in the cells.
 
-use super::{Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, px};
+use super::{
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, px,
+};
 use crate::error::Result;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::FontTransform;
+use plotters::style::text_anchor::{HPos, VPos};
 
 /// A square matrix of named rows and columns.
 #[derive(Debug, Clone)]
@@ -26,7 +28,13 @@ pub(crate) struct Sides<'a> {
 const NAME_LIMIT_PX: f64 = 170.0;
 
 /// One matrix a page, with cells of `cell_px`.
-pub(crate) fn matrix(file: &str, alt: &str, sides: &Sides<'_>, cell_px: f64, matrix: &Matrix) -> Result<Picture> {
+pub(crate) fn matrix(
+    file: &str,
+    alt: &str,
+    sides: &Sides<'_>,
+    cell_px: f64,
+    matrix: &Matrix,
+) -> Result<Picture> {
     sheet(file, alt, sides, cell_px, std::slice::from_ref(matrix))
 }
 
@@ -44,7 +52,8 @@ pub(crate) fn sheet(
         _ => (matrices.len().clamp(1, 2), matrices.len().div_ceil(2)),
     };
     let name = Text::new(SMALL_PX, INK, HPos::Right, VPos::Center);
-    let names_px = sides.names.iter().map(|text| name.width(text)).fold(0.0, f64::max).min(NAME_LIMIT_PX) + 10.0;
+    let names_px =
+        sides.names.iter().map(|text| name.width(text)).fold(0.0, f64::max).min(NAME_LIMIT_PX) + 10.0;
     let side = cell_px * classes as f64;
     let (left, top, pad) = (names_px + 26.0, 34.0, 26.0);
     let panel = (side + pad, side + 34.0);
@@ -75,10 +84,8 @@ fn cells(canvas: &Canvas<'_>, matrix: &Matrix, classes: usize, cell: f64, (x, y)
         let (row, column) = (index / classes, index % classes);
         let (left, top) = (x + cell * column as f64, y + cell * row as f64);
         let fill = shade_color(shade);
-        canvas.draw(&Rectangle::new(
-            [(px(left), px(top)), (px(left + cell), px(top + cell))],
-            fill.filled(),
-        ))?;
+        canvas
+            .draw(&Rectangle::new([(px(left), px(top)), (px(left + cell), px(top + cell))], fill.filled()))?;
         let ink = if luminance(fill) > 0.3 { INK } else { WHITE };
         let style = Text::new(SMALL_PX, ink, HPos::Center, VPos::Center);
         style.draw(canvas, text, (left + cell / 2.0, top + cell / 2.0))?;
@@ -95,7 +102,8 @@ fn row_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (
         text.draw(canvas, &text.fit(name, NAME_LIMIT_PX), at)?;
     }
     let middle = y + cell * sides.names.len() as f64 / 2.0;
-    let style = Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).style().transform(FontTransform::Rotate270);
+    let style =
+        Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).style().transform(FontTransform::Rotate270);
     canvas.draw(&plotters::element::Text::new(
         sides.rows.to_string(),
         (px(x - names_px - 14.0), px(middle)),
@@ -104,7 +112,13 @@ fn row_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (
     Ok(())
 }
 
-fn column_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (x, y): (f64, f64)) -> Drawn {
+fn column_names(
+    canvas: &Canvas<'_>,
+    sides: &Sides<'_>,
+    cell: f64,
+    names_px: f64,
+    (x, y): (f64, f64),
+) -> Drawn {
     let text = Text::new(SMALL_PX, INK, HPos::Right, VPos::Center);
     for (column, name) in sides.names.iter().enumerate() {
         let at = (px(x + cell * (column as f64 + 0.5)), px(y + 6.0));
@@ -112,7 +126,11 @@ fn column_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64
         canvas.draw(&plotters::element::Text::new(text.fit(name, NAME_LIMIT_PX), at, style))?;
     }
     let middle = x + cell * sides.names.len() as f64 / 2.0;
-    Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).draw(canvas, sides.columns, (middle, y + names_px + 12.0))
+    Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).draw(
+        canvas,
+        sides.columns,
+        (middle, y + names_px + 12.0),
+    )
 }
 
 /// White to dark blue, even in lightness.

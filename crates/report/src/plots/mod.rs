@@ -150,19 +150,19 @@ impl Text {
         1.125 * width / f64::from(UNITS_PER_PX)
     }
 
-    /// `text` cut to `width` pixels, with an ellipsis where something is cut.
+    /// `text` cut to `width` pixels, with an ellipsis in its middle where something is cut: names often differ in their ends.
     pub(crate) fn fit(self, text: &str, width: f64) -> String {
         if self.width(text) <= width {
             return text.to_string();
         }
-        let mut kept: String = text.to_string();
-        while kept.pop().is_some() {
-            let cut = format!("{}\u{2026}", kept.trim_end());
-            if self.width(&cut) <= width {
-                return cut;
-            }
-        }
-        String::new()
+        let letters: Vec<char> = text.chars().collect();
+        let cut = |kept: usize| {
+            let head: String = letters[..kept.div_ceil(2)].iter().collect();
+            let tail: String = letters[letters.len() - kept / 2..].iter().collect();
+            format!("{}\u{2026}{}", head.trim_end(), tail.trim_start())
+        };
+        let kept = (0..letters.len()).rev().find(|&kept| self.width(&cut(kept)) <= width);
+        cut(kept.unwrap_or(0))
     }
 }
 

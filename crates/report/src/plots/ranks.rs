@@ -15,7 +15,7 @@ pub(crate) struct Ranking<'a> {
     pub(crate) caption: &'a str,
 }
 
-const AXIS_PX: f64 = 420.0;
+const AXIS_PX: f64 = 280.0;
 const ROW_PX: f64 = 22.0;
 
 /// Best rank at the left; names of the better half at the left, of the others at the right.
@@ -41,12 +41,17 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             Ok(())
         };
         // The length of the critical difference, as a ruler above the axis.
-        let end = (left + AXIS_PX * ranking.critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);
+        let end =
+            (left + AXIS_PX * ranking.critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);
         stroke(&[(left, 28.0), (left, 36.0)], 1.2)?;
         stroke(&[(left, 32.0), (end, 32.0)], 1.2)?;
         stroke(&[(end, 28.0), (end, 36.0)], 1.2)?;
         let ruler = Text::new(SMALL_PX, INK, HPos::Left, VPos::Bottom);
-        ruler.draw(canvas, &format!("critical difference {:.2}", ranking.critical_difference), (left, 24.0))?;
+        ruler.draw(
+            canvas,
+            &format!("critical difference {:.2}", ranking.critical_difference),
+            (left, 24.0),
+        )?;
 
         stroke(&[(x(1.0), axis_y), (x(count as f64), axis_y)], 1.2)?;
         let tick = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Bottom);
@@ -66,12 +71,17 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             // The outermost rank of each side stands highest, so that no line crosses another.
             let row = if at_left { index } else { count - 1 - index };
             let y = first_row + ROW_PX * (row as f64 + 0.5);
-            let (edge, h) = if at_left { (left - 8.0, HPos::Right) } else { (left + AXIS_PX + 8.0, HPos::Left) };
+            let (edge, h) =
+                if at_left { (left - 8.0, HPos::Right) } else { (left + AXIS_PX + 8.0, HPos::Left) };
             stroke(&[(at, axis_y), (at, y), (edge + if at_left { 4.0 } else { -4.0 }, y)], 1.0)?;
             let text = Text { h, ..text };
             text.draw(canvas, &text.fit(&label(place), names_px), (edge, y))?;
         }
-        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, ranking.caption, (12.0, size.1 - 8.0))?;
+        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(
+            canvas,
+            ranking.caption,
+            (12.0, size.1 - 8.0),
+        )?;
         Ok(String::new())
     })
 }

@@ -5,7 +5,8 @@
 
 use super::svg::{hex, number};
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, picture, px,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, picture,
+    px,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -134,7 +135,9 @@ fn solid_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rec
     };
     let corners: Vec<_> = (0..8).map(|i| project(corner(i)).0).collect();
     let placed = into_rect(&corners, &corners, rect, 18.0);
-    for (a, b) in [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)] {
+    for (a, b) in
+        [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
+    {
         let ends = [placed[a], placed[b]].map(|(x, y)| (px(x), px(y)));
         canvas.draw(&PathElement::new(ends, line(GRID, 1.0)))?;
     }
@@ -203,14 +206,27 @@ fn shape(class: usize, radius: f64) -> String {
     };
     // Shifted by one for each turn of the palette.
     match (class + class / 10) % 6 {
-        0 => format!("M-{radius:.2} 0a{radius:.2} {radius:.2} 0 1 0 {0:.2} 0a{radius:.2} {radius:.2} 0 1 0 -{0:.2} 0z", 2.0 * radius),
+        0 => format!(
+            "M-{radius:.2} 0a{radius:.2} {radius:.2} 0 1 0 {0:.2} 0a{radius:.2} {radius:.2} 0 1 0 -{0:.2} 0z",
+            2.0 * radius
+        ),
         1 => polygon(&[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]),
         2 => polygon(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
         3 => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
         4 => polygon(&[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)]),
         _ => polygon(&[
-            (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4), (0.4, 1.2), (-0.4, 1.2),
-            (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
+            (-0.4, -1.2),
+            (0.4, -1.2),
+            (0.4, -0.4),
+            (1.2, -0.4),
+            (1.2, 0.4),
+            (0.4, 0.4),
+            (0.4, 1.2),
+            (-0.4, 1.2),
+            (-0.4, 0.4),
+            (-1.2, 0.4),
+            (-1.2, -0.4),
+            (-0.4, -0.4),
         ]),
     }
 }

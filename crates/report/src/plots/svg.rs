@@ -191,8 +191,11 @@ impl DrawingBackend for Svg<'_> {
         if style.color().alpha > 0.0 {
             let r = number(radius as i32);
             let d = number(2 * radius as i32);
-            let data =
-                format!("M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z", number(x - radius as i32), number(y));
+            let data = format!(
+                "M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z",
+                number(x - radius as i32),
+                number(y)
+            );
             self.add_path(if filled { fill(style.color()) } else { stroke(style) }, &data);
         }
         Ok(())

@@ -41,7 +41,9 @@ fn failed_unfinished_and_missing_runs_are_named() {
     assert_eq!(summary.rows.len(), 1);
     let notes = summary.notes.join("\n");
     assert!(
-        notes.contains("cosface-s64-seed0 failed for good at epoch 2, step 17, learning rate 3.00e-3: the loss is <NaN>."),
+        notes.contains(
+            "cosface-s64-seed0 failed for good at epoch 2, step 17, learning rate 3.00e-3: the loss is <NaN>."
+        ),
         "{notes}"
     );
     assert!(notes.contains("Classification-seed1 is unfinished and left out"), "{notes}");
@@ -59,7 +61,11 @@ fn overridden_runs_are_reported_by_the_plain_experiment() {
     let summary = report(folder.path(), &experiment(&[0])).unwrap();
     let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
     assert_eq!(rows, [("cosface-s64", 1)]);
-    assert!(summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")), "{:?}", summary.notes);
+    assert!(
+        summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")),
+        "{:?}",
+        summary.notes
+    );
 }
 
 #[test]

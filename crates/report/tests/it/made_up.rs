@@ -114,7 +114,9 @@ impl MadeUp {
         Embeddings {
             ids: (0..n).map(|image| format!("{}/{image:05}.JPEG", split.as_str())).collect(),
             labels_trained: labels.clone(),
-            predictions_labels_given: (0..n).map(|image| if image % 4 == 0 { 0 } else { labels[image] }).collect(),
+            predictions_labels_given: (0..n)
+                .map(|image| if image % 4 == 0 { 0 } else { labels[image] })
+                .collect(),
             labels,
             dim: self.dim,
             classes,

@@ -58,7 +58,8 @@ fn pictures_are_well_formed_and_name_every_class() {
     let experiment = experiment(&[0, 1]);
     made_up().write(folder.path(), &experiment);
     report(folder.path(), &experiment).unwrap();
-    let pictures: Vec<_> = files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
+    let pictures: Vec<_> =
+        files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
     assert!(pictures.len() >= 15, "{}", pictures.len());
     for (name, bytes) in pictures {
         assert!(bytes.len() < 600_000, "{name}");
@@ -117,7 +118,12 @@ fn area(node: &roxmltree::Node) -> Area {
             let numbers = turn.trim_start_matches("rotate(-90 ").trim_end_matches(')');
             let (cx, cy) = numbers.split_once(' ').unwrap();
             let (cx, cy): (f64, f64) = (cx.parse().unwrap(), cy.parse().unwrap());
-            Area { x0: cx + flat.y0 - cy, x1: cx + flat.y1 - cy, y0: cy - flat.x1 + cx, y1: cy - flat.x0 + cx }
+            Area {
+                x0: cx + flat.y0 - cy,
+                x1: cx + flat.y1 - cy,
+                y0: cy - flat.x1 + cx,
+                y1: cy - flat.x0 + cx,
+            }
         }
     }
 }
@@ -139,7 +145,15 @@ fn the_page_stands_alone_and_shows_every_picture() {
     assert!(page.contains("Made up &lt;by&gt; &quot;tests&quot; &amp; nothing else."));
     assert!(page.contains("A &lt;small&gt; CPU &amp; more"));
     assert!(!page.contains("SYNTHETIC"));
-    for said in ["One seed has no interval", "byte-identical", "English foxhound is small", "Labels given", "0123abcd", "<td class=\"n\">2.5</td>"] {
+    assert!(!page.contains("<td class=\"def\"></td>"), "a metric without a definition");
+    for said in [
+        "One seed has no interval",
+        "byte-identical",
+        "English foxhound is small",
+        "Labels given",
+        "0123abcd",
+        "<td class=\"n\">2.5</td>",
+    ] {
         assert!(page.contains(said), "{said}");
     }
     // Void elements aside, the page is XML: every tag closes.

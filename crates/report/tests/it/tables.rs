@@ -45,9 +45,17 @@ fn write_circle(folder: &Path, experiment: &Experiment) {
     for spec in RunSpec::of(experiment) {
         made_up().write_run(folder, &spec, &data);
         let run = RunFolder::new(folder, &spec);
-        let train = circle("train", &[0.0, 10.0, 20.0, 70.0, 80.0, 90.0], &[0, 0, 0, 1, 1, 1], &[[0.0; 2]; 6], &[0; 6]);
-        // The third image lies among the other class; seed 0 gets three of four right, seed 1 two, seed 2 one.
-        let right = 3 - spec.seed as usize;
+        let train = circle(
+            "train",
+            &[0.0, 10.0, 20.0, 70.0, 80.0, 90.0],
+            &[0, 0, 0, 1, 1, 1],
+            &[[0.0; 2]; 6],
+            &[0; 6],
+        );
+        // The third image lies among the other class. Seed 0 gets three of four right, seed 1 two, seed 2 one; Classification
+        // always three.
+        let lost = if spec.variant.name == "Classification" { 0 } else { spec.seed as usize };
+        let right = 3 - lost;
         let labels = [0, 0, 0, 1];
         let scores: Vec<_> = (0..4)
             .map(|image| {
@@ -69,7 +77,10 @@ fn numbers_are_those_worked_out_by_hand() {
     let summary = report(folder.path(), &experiment).unwrap();
     let at = |seed: &str, metric: &str| value(folder.path(), "cosface-s64", seed, metric);
 
-    assert_eq!([at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")], [0.75, 0.5, 0.25]);
+    assert_eq!(
+        [at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")],
+        [0.75, 0.5, 0.25]
+    );
     // Seed 0: three of three east, none of one north.
     assert_eq!(at("0", "dnn_macro_accuracy"), 0.5);
     assert_eq!(at("0", "dnn_accuracy_labels_given"), 0.25);
@@ -106,6 +117,72 @@ fn numbers_are_those_worked_out_by_hand() {
 }
 
 #[test]
+fn deep_measures_are_those_worked_out_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    write_circle(folder.path(), &experiment(&[0]));
+    report(folder.path(), &experiment(&[0])).unwrap();
+    let at = |metric: &str| value(folder.path(), "Classification", "0", metric);
+    let close = |metric: &str, expected: f64| {
+        assert!((at(metric) - expected).abs() < 1e-5, "{metric}: {} is not {expected}", at(metric));
+    };
+    // The image at 81 degrees has its first hit at rank 4, behind 80, 90 and 70.
+    close("mean_reciprocal_rank", (1.0 + 1.0 + 0.25 + 1.0) / 4.0);
+    close("recall_at_1", 0.75);
+    close("recall_at_4", 1.0);
+    close("r_precision", 0.75);
+    close("map_at_r", 0.75);
+    close("nearest_center_accuracy", 0.75);
+    // Angles within the class: 11, 80, 69; to the other: 87, 76, 7. Five of nine comparisons are in the right order.
+    close("verification_auc", 5.0 / 9.0);
+    assert!((at("intra_class_angle_degrees") - 160.0 / 3.0).abs() < 0.1);
+    assert!((at("inter_class_angle_degrees") - 170.0 / 3.0).abs() < 0.1);
+    // Scores are 1 for the class said and 0 for the other, scale 1: confidence e / (e + 1) throughout.
+    let confidence = std::f64::consts::E / (std::f64::consts::E + 1.0);
+    close("negative_log_likelihood", -0.75 * confidence.ln() - 0.25 * (1.0 - confidence).ln());
+    close("calibration_error", 0.75 - confidence);
+}
+
+#[test]
+fn variants_are_compared_by_paired_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0, 1, 2]);
+    write_circle(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+
+    // Differences 0, 0.25, 0.5: t = sqrt(3) with two degrees of freedom, where p = 1 - t / sqrt(t^2 + 2).
+    let table = rows(&folder.path().join("comparisons.csv"));
+    let row = &table[1];
+    assert_eq!(row[..6], ["Classification", "Classification", "cosface-s64", "CosFace", "dnn_accuracy", "3"]);
+    let numbers: Vec<f64> = row[6..].iter().map(|text| text.parse().unwrap()).collect();
+    let p = 1.0 - 3_f64.sqrt() / 5_f64.sqrt();
+    let half = 4.302652729911275 * 0.25 / 3_f64.sqrt();
+    for (found, expected) in numbers.iter().zip([0.25, 0.25, 0.25 - half, 0.25 + half, p, p, 1.0]) {
+        assert!((found - expected).abs() < 1e-9, "{numbers:?}");
+    }
+
+    // A tie, then two first ranks of three.
+    let ranks = rows(&folder.path().join("ranks.csv"));
+    assert_eq!(ranks[1][..4], ["Classification", "Classification", "dnn_accuracy", "3"]);
+    assert!((ranks[1][4].parse::<f64>().unwrap() - 3.5 / 3.0).abs() < 1e-12);
+    assert!((ranks[2][4].parse::<f64>().unwrap() - 5.5 / 3.0).abs() < 1e-12);
+    assert!(folder.path().join("plots/ranks_dnn_accuracy.svg").exists());
+}
+
+#[test]
+fn one_seed_decides_no_statement() {
+    let folder = tempfile::tempdir().unwrap();
+    made_up().write(folder.path(), &experiment(&[0]));
+    let summary = report(folder.path(), &experiment(&[0])).unwrap();
+    let statements = rows(&folder.path().join("statements.csv"));
+    let verdict = statements[0].iter().position(|name| name == "statement_verdict").unwrap();
+    assert!(statements.len() > 4);
+    assert!(statements[1..].iter().all(|row| row[verdict] == "undecided"));
+    let page = std::fs::read_to_string(summary.page).unwrap();
+    assert_eq!(page.matches("<span class=\"verdict undecided\">").count(), 5);
+    assert!(!folder.path().join("plots/ranks_dnn_accuracy.svg").exists());
+}
+
+#[test]
 fn explained_variance_is_of_the_total() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0]);
@@ -139,7 +216,11 @@ fn one_seed_has_no_interval() {
     let summary = rows(&folder.path().join("summary.csv"));
     assert!(summary.len() > 10);
     for row in &summary[1..] {
-        assert_eq!((row[3].as_str(), &row[5..]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
+        assert_eq!(
+            (row[3].as_str(), &row[5..]),
+            ("1", &["".to_string(), "".into(), "".into()][..]),
+            "{row:?}"
+        );
     }
 }
 
@@ -152,7 +233,9 @@ fn histories_and_maps_have_a_row_an_epoch_and_an_image() {
     let history = rows(&folder.path().join("history.csv"));
     assert_eq!(history.len(), 1 + 2 * 3 * 3);
     assert_eq!(history[1][..5], ["Classification", "Classification", "0", "1", "10"]);
-    for (file, columns) in [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")] {
+    for (file, columns) in
+        [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")]
+    {
         let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
         assert_eq!(text.lines().next().unwrap(), format!("variant,head,{columns}"));
         // First seeds only.
