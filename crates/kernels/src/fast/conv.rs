@@ -8,7 +8,7 @@
 use super::arena::{Arena, Shared, with_scratch};
 use super::gemm::{Strided, multiply_panel, panels};
 use super::norm::{Affine, ChannelSums, relu};
-use super::simd::panel_width;
+use super::simd::{panel_width, vectorize};
 use crate::resnet::ConvBatchNorm;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -163,49 +163,53 @@ impl Gather {
                 let rows = strip.min(self.rows() - first);
                 with_scratch(strip * (stride + width), |scratch| {
                     let (patches, tile) = scratch.split_at_mut(strip * stride);
-                    simd.vectorize(|| {
-                        self.fill(first, rows, input, patches);
-                        let mut sums = with_sums.then(|| ChannelSums::zero(out_channels));
-                        for (panel, weights) in weights.chunks_exact(depth * width).enumerate() {
-                            let a = Strided { start: patches.as_ptr(), row: stride, column: 1 };
-                            let c = tile.as_mut_ptr();
-                            // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
-                            // `depth` rows of `width`.
-                            #[allow(unsafe_code)] // calls the micro-kernel
-                            unsafe {
-                                let b = (weights.as_ptr(), width);
-                                multiply_panel(simd, rows, depth, a, b, (c, width), false);
-                            }
-                            let columns = width.min(out_channels - panel * width);
-                            let (mut sum, mut square) = ([0.0; 64], [0.0; 64]);
-                            for row in 0..rows {
-                                let at = self.target_pixel(first + row) * out_channels + panel * width;
-                                // SAFETY: every row has its own pixel of the target, every panel its own channels.
-                                #[allow(unsafe_code)] // strips and panels interleave in the target
-                                let to = unsafe { y.part(at, columns) };
-                                let from = &tile[row * width..][..columns];
-                                if add {
-                                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                                } else {
-                                    to.copy_from_slice(from);
+                    vectorize(
+                        simd,
+                        #[inline(always)]
+                        || {
+                            self.fill(first, rows, input, patches);
+                            let mut sums = with_sums.then(|| ChannelSums::zero(out_channels));
+                            for (panel, weights) in weights.chunks_exact(depth * width).enumerate() {
+                                let a = Strided { start: patches.as_ptr(), row: stride, column: 1 };
+                                let c = tile.as_mut_ptr();
+                                // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
+                                // `depth` rows of `width`.
+                                #[allow(unsafe_code)] // calls the micro-kernel
+                                unsafe {
+                                    let b = (weights.as_ptr(), width);
+                                    multiply_panel(simd, rows, depth, a, b, (c, width), false);
                                 }
-                                if with_sums {
-                                    for (c, from) in from.iter().enumerate() {
-                                        sum[c] += from;
-                                        square[c] += from * from;
+                                let columns = width.min(out_channels - panel * width);
+                                let (mut sum, mut square) = ([0.0; 64], [0.0; 64]);
+                                for row in 0..rows {
+                                    let at = self.target_pixel(first + row) * out_channels + panel * width;
+                                    // SAFETY: every row has its own pixel of the target, every panel its own channels.
+                                    #[allow(unsafe_code)] // strips and panels interleave in the target
+                                    let to = unsafe { y.part(at, columns) };
+                                    let from = &tile[row * width..][..columns];
+                                    if add {
+                                        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                                    } else {
+                                        to.copy_from_slice(from);
+                                    }
+                                    if with_sums {
+                                        for (c, from) in from.iter().enumerate() {
+                                            sum[c] += from;
+                                            square[c] += from * from;
+                                        }
+                                    }
+                                }
+                                if let Some(sums) = &mut sums {
+                                    let range = panel * width..panel * width + columns;
+                                    for (c, channel) in range.enumerate() {
+                                        sums.first[channel] += f64::from(sum[c]);
+                                        sums.second[channel] += f64::from(square[c]);
                                     }
                                 }
                             }
-                            if let Some(sums) = &mut sums {
-                                let range = panel * width..panel * width + columns;
-                                for (c, channel) in range.enumerate() {
-                                    sums.first[channel] += f64::from(sum[c]);
-                                    sums.second[channel] += f64::from(square[c]);
-                                }
-                            }
-                        }
-                        sums
-                    })
+                            sums
+                        },
+                    )
                 })
             })
             .collect();
@@ -374,18 +378,22 @@ impl Convolution {
         transposed.par_chunks_mut(block).enumerate().for_each(|(index, transposed)| {
             let (panel, tap) = (index / taps.len(), taps[index % taps.len()]);
             let channels = width.min(ins - panel * width);
-            simd.vectorize(|| {
-                for (out_panel, rows) in transposed.chunks_mut(width * width).enumerate() {
-                    let from = ((out_panel * self.taps() + tap) * ins + panel * width) * width;
-                    let from = &weights[from..][..channels * width];
-                    for (out, row) in rows.chunks_exact_mut(width).enumerate() {
-                        for channel in 0..channels {
-                            row[channel] = from[channel * width + out];
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    for (out_panel, rows) in transposed.chunks_mut(width * width).enumerate() {
+                        let from = ((out_panel * self.taps() + tap) * ins + panel * width) * width;
+                        let from = &weights[from..][..channels * width];
+                        for (out, row) in rows.chunks_exact_mut(width).enumerate() {
+                            for channel in 0..channels {
+                                row[channel] = from[channel * width + out];
+                            }
+                            row[channels..].fill(0.0);
                         }
-                        row[channels..].fill(0.0);
                     }
-                }
-            });
+                },
+            );
         });
     }
 
@@ -414,25 +422,31 @@ impl Convolution {
                 let rows = strip.min(gather.rows() - first);
                 with_scratch(strip * (stride + width), |scratch| {
                     let (patches, tile) = scratch.split_at_mut(strip * stride);
-                    simd.vectorize(|| {
-                        gather.fill(first, rows, input, patches);
-                        for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
-                            let columns = width.min(outs - panel * width);
-                            for row in 0..rows {
-                                let (to, rest) = tile[row * width..][..width].split_at_mut(columns);
-                                to.copy_from_slice(&dy[(first + row) * outs + panel * width..][..columns]);
-                                rest.fill(0.0);
+                    vectorize(
+                        simd,
+                        #[inline(always)]
+                        || {
+                            gather.fill(first, rows, input, patches);
+                            for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
+                                let columns = width.min(outs - panel * width);
+                                for row in 0..rows {
+                                    let (to, rest) = tile[row * width..][..width].split_at_mut(columns);
+                                    to.copy_from_slice(
+                                        &dy[(first + row) * outs + panel * width..][..columns],
+                                    );
+                                    rest.fill(0.0);
+                                }
+                                let a = Strided { start: patches.as_ptr(), row: 1, column: stride };
+                                // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
+                                // `depth` rows of `width`.
+                                #[allow(unsafe_code)] // calls the micro-kernel
+                                unsafe {
+                                    let (b, c) = ((tile.as_ptr(), width), (partial.as_mut_ptr(), width));
+                                    multiply_panel(simd, depth, rows, a, b, c, index > strips.start);
+                                }
                             }
-                            let a = Strided { start: patches.as_ptr(), row: 1, column: stride };
-                            // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
-                            // `depth` rows of `width`.
-                            #[allow(unsafe_code)] // calls the micro-kernel
-                            unsafe {
-                                let (b, c) = ((tile.as_ptr(), width), (partial.as_mut_ptr(), width));
-                                multiply_panel(simd, depth, rows, a, b, c, index > strips.start);
-                            }
-                        }
-                    });
+                        },
+                    );
                 });
             }
         });
@@ -446,15 +460,19 @@ pub(crate) fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
     const PIECE: usize = 1 << 14;
     let len = sum.len();
     sum.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {
-        simd.vectorize(|| {
-            for (part, parts) in parts.chunks_exact(len).enumerate() {
-                let from = &parts[index * PIECE..][..sum.len()];
-                if part == 0 {
-                    sum.copy_from_slice(from);
-                } else {
-                    sum.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
+        vectorize(
+            simd,
+            #[inline(always)]
+            || {
+                for (part, parts) in parts.chunks_exact(len).enumerate() {
+                    let from = &parts[index * PIECE..][..sum.len()];
+                    if part == 0 {
+                        sum.copy_from_slice(from);
+                    } else {
+                        sum.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }

@@ -132,7 +132,7 @@ pub(crate) fn panels<S: Simd>(columns: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{InstructionSet, with_instructions};
+    use super::super::simd::{InstructionSet, vectorize, with_instructions};
     use super::*;
 
     #[test]
@@ -152,17 +152,21 @@ mod tests {
                     let (row, column) = if transposed { (1, rows) } else { (depth, 1) };
                     let strided = Strided { start: a.as_ptr(), row, column };
                     // SAFETY: the vectors have the extents that the contract asks for.
-                    simd.vectorize(|| unsafe {
-                        multiply_panel(
-                            simd,
-                            rows,
-                            depth,
-                            strided,
-                            (b.as_ptr(), width),
-                            (c.as_mut_ptr(), width),
-                            true,
-                        )
-                    });
+                    vectorize(
+                        simd,
+                        #[inline(always)]
+                        || unsafe {
+                            multiply_panel(
+                                simd,
+                                rows,
+                                depth,
+                                strided,
+                                (b.as_ptr(), width),
+                                (c.as_mut_ptr(), width),
+                                true,
+                            )
+                        },
+                    );
                     for i in 0..rows {
                         for j in 0..width {
                             let product = |p: usize| f64::from(a[i * row + p * column] * b[p * width + j]);

@@ -5,6 +5,7 @@
 //! sums over the batch. Sums run in f32 over some dozen rows at most and in f64 from there on, always over the same
 //! pieces in the same order.
 
+use super::simd::vectorize;
 use crate::resnet::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -168,28 +169,34 @@ pub(crate) fn finish_block<S: Simd>(
     out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
         let start = index * piece;
         let z = &z[start..][..out.len()];
-        simd.vectorize(|| {
-            for (row, (out, z)) in out.chunks_exact_mut(channels).zip(z.chunks_exact(channels)).enumerate() {
-                let at = start + row * channels;
-                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-                match shortcut {
-                    Shortcut::Identity(x) => {
-                        let x = &x[at..][..channels];
-                        for c in 0..channels {
-                            out[c] = relu(z[c] * scale[c] + shift[c] + x[c]);
+        vectorize(
+            simd,
+            #[inline(always)]
+            || {
+                for (row, (out, z)) in
+                    out.chunks_exact_mut(channels).zip(z.chunks_exact(channels)).enumerate()
+                {
+                    let at = start + row * channels;
+                    let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                    match shortcut {
+                        Shortcut::Identity(x) => {
+                            let x = &x[at..][..channels];
+                            for c in 0..channels {
+                                out[c] = relu(z[c] * scale[c] + shift[c] + x[c]);
+                            }
                         }
-                    }
-                    Shortcut::Projection(x, projection) => {
-                        let x = &x[at..][..channels];
-                        let (scale_x, shift_x) =
-                            (&projection.scale[..channels], &projection.shift[..channels]);
-                        for c in 0..channels {
-                            out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
+                        Shortcut::Projection(x, projection) => {
+                            let x = &x[at..][..channels];
+                            let (scale_x, shift_x) =
+                                (&projection.scale[..channels], &projection.shift[..channels]);
+                            for c in 0..channels {
+                                out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -217,39 +224,44 @@ pub(crate) fn mask_and_sum<S: Simd>(
         .enumerate()
         .map(|(index, g)| {
             let start = index * piece;
-            simd.vectorize(|| {
-                let mut sums = ChannelSums::zero(channels);
-                let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
-                for (block, g) in g.chunks_mut(BLOCK_ROWS * channels).enumerate() {
-                    first.fill(0.0);
-                    second.fill(0.0);
-                    let (first, second) = (&mut first[..channels], &mut second[..channels]);
-                    for (row, g) in g.chunks_exact_mut(channels).enumerate() {
-                        let at = start + (block * BLOCK_ROWS + row) * channels;
-                        let (z, mean) = (&z[at..][..channels], &mean[..channels]);
-                        match mask {
-                            Mask::Output(out) => {
-                                let out = &out[at..][..channels];
-                                for c in 0..channels {
-                                    g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    let mut sums = ChannelSums::zero(channels);
+                    let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
+                    for (block, g) in g.chunks_mut(BLOCK_ROWS * channels).enumerate() {
+                        first.fill(0.0);
+                        second.fill(0.0);
+                        let (first, second) = (&mut first[..channels], &mut second[..channels]);
+                        for (row, g) in g.chunks_exact_mut(channels).enumerate() {
+                            let at = start + (block * BLOCK_ROWS + row) * channels;
+                            let (z, mean) = (&z[at..][..channels], &mean[..channels]);
+                            match mask {
+                                Mask::Output(out) => {
+                                    let out = &out[at..][..channels];
+                                    for c in 0..channels {
+                                        g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
+                                    }
+                                }
+                                Mask::Normalized(affine) => {
+                                    let (scale, shift) =
+                                        (&affine.scale[..channels], &affine.shift[..channels]);
+                                    for c in 0..channels {
+                                        g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
+                                    }
                                 }
                             }
-                            Mask::Normalized(affine) => {
-                                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-                                for c in 0..channels {
-                                    g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
-                                }
+                            for c in 0..channels {
+                                first[c] += g[c];
+                                second[c] += g[c] * (z[c] - mean[c]);
                             }
                         }
-                        for c in 0..channels {
-                            first[c] += g[c];
-                            second[c] += g[c] * (z[c] - mean[c]);
-                        }
+                        sums.add_block(first, second);
                     }
-                    sums.add_block(first, second);
-                }
-                sums
-            })
+                    sums
+                },
+            )
         })
         .collect();
     ChannelSums::total(channels, &parts)
@@ -263,21 +275,25 @@ pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) 
         .par_chunks(piece)
         .zip(z.par_chunks(piece))
         .map(|(g, z)| {
-            simd.vectorize(|| {
-                let mut sums = ChannelSums::zero(channels);
-                let mut second = vec![0.0; channels];
-                let block = BLOCK_ROWS * channels;
-                for (g, z) in g.chunks(block).zip(z.chunks(block)) {
-                    second.fill(0.0);
-                    for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
-                        for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
-                            *sum += g * (z - mean);
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    let mut sums = ChannelSums::zero(channels);
+                    let mut second = vec![0.0; channels];
+                    let block = BLOCK_ROWS * channels;
+                    for (g, z) in g.chunks(block).zip(z.chunks(block)) {
+                        second.fill(0.0);
+                        for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
+                            for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
+                                *sum += g * (z - mean);
+                            }
                         }
+                        sums.add_block(&[], &second);
                     }
-                    sums.add_block(&[], &second);
-                }
-                sums
-            })
+                    sums
+                },
+            )
         })
         .collect();
     ChannelSums::total(channels, &parts).second
@@ -290,18 +306,23 @@ impl Backward {
         let piece = piece_rows(channels) * channels;
         out.par_chunks_mut(piece).zip(g.par_chunks(piece)).zip(z.par_chunks(piece)).for_each(
             |((out, g), z)| {
-                simd.vectorize(|| {
-                    for ((out, g), z) in out
-                        .chunks_exact_mut(channels)
-                        .zip(g.chunks_exact(channels))
-                        .zip(z.chunks_exact(channels))
-                    {
-                        let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
-                        for c in 0..channels {
-                            out[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+                vectorize(
+                    simd,
+                    #[inline(always)]
+                    || {
+                        for ((out, g), z) in out
+                            .chunks_exact_mut(channels)
+                            .zip(g.chunks_exact(channels))
+                            .zip(z.chunks_exact(channels))
+                        {
+                            let (k1, k2, k3) =
+                                (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
+                            for c in 0..channels {
+                                out[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+                            }
                         }
-                    }
-                });
+                    },
+                );
             },
         );
     }
@@ -311,14 +332,18 @@ impl Backward {
         let channels = self.k1.len();
         let piece = piece_rows(channels) * channels;
         g.par_chunks_mut(piece).zip(z.par_chunks(piece)).for_each(|(g, z)| {
-            simd.vectorize(|| {
-                for (g, z) in g.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
-                    let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
-                    for c in 0..channels {
-                        g[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    for (g, z) in g.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
+                        let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
+                        for c in 0..channels {
+                            g[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
     }
 }

@@ -1,5 +1,6 @@
 //! AdamW over one flat buffer of all parameters, in one pass.
 
+use super::simd::vectorize;
 use crate::AdamWStep;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -27,16 +28,20 @@ pub(crate) fn adamw<S: Simd>(
     let epsilon = step.epsilon as f32;
     let pieces = weights.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
     pieces.zip(gradient.par_chunks(PIECE)).for_each(|(((weights, m), v), gradient)| {
-        simd.vectorize(|| {
-            let len = weights.len();
-            let (m, v, gradient) = (&mut m[..len], &mut v[..len], &gradient[..len]);
-            for i in 0..len {
-                let g = gradient[i];
-                m[i] = m[i] * beta1 + g * new1;
-                v[i] = v[i] * beta2 + g * g * new2;
-                let denominator = v[i].sqrt() * inverse_root + epsilon;
-                weights[i] = weights[i] * keep - m[i] / denominator * rate;
-            }
-        });
+        vectorize(
+            simd,
+            #[inline(always)]
+            || {
+                let len = weights.len();
+                let (m, v, gradient) = (&mut m[..len], &mut v[..len], &gradient[..len]);
+                for i in 0..len {
+                    let g = gradient[i];
+                    m[i] = m[i] * beta1 + g * new1;
+                    v[i] = v[i] * beta2 + g * g * new2;
+                    let denominator = v[i].sqrt() * inverse_root + epsilon;
+                    weights[i] = weights[i] * keep - m[i] / denominator * rate;
+                }
+            },
+        );
     });
 }

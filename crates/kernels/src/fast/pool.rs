@@ -2,6 +2,7 @@
 
 use super::conv::Map;
 use super::norm::{Affine, relu};
+use super::simd::vectorize;
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -32,26 +33,30 @@ pub(crate) fn max_pool<S: Simd>(
         |(index, (out, places))| {
             let (image, y) = (index / to.height, index % to.height);
             let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-            simd.vectorize(|| {
-                let pixels = out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
-                for (x, (out, places)) in pixels.enumerate() {
-                    out.fill(f32::NEG_INFINITY);
-                    let (rows, columns) = (window(y, map.height), window(x, map.width));
-                    for row in rows.0..rows.1 {
-                        for column in columns.0..columns.1 {
-                            let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
-                            let z = &z[((image * map.height + row) * map.width + column) * channels..]
-                                [..channels];
-                            for c in 0..channels {
-                                let value = relu(z[c] * scale[c] + shift[c]);
-                                let larger = value > out[c];
-                                out[c] = if larger { value } else { out[c] };
-                                places[c] = if larger { place } else { places[c] };
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    let pixels = out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
+                    for (x, (out, places)) in pixels.enumerate() {
+                        out.fill(f32::NEG_INFINITY);
+                        let (rows, columns) = (window(y, map.height), window(x, map.width));
+                        for row in rows.0..rows.1 {
+                            for column in columns.0..columns.1 {
+                                let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
+                                let z = &z[((image * map.height + row) * map.width + column) * channels..]
+                                    [..channels];
+                                for c in 0..channels {
+                                    let value = relu(z[c] * scale[c] + shift[c]);
+                                    let larger = value > out[c];
+                                    out[c] = if larger { value } else { out[c] };
+                                    places[c] = if larger { place } else { places[c] };
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         },
     );
 }
@@ -69,25 +74,29 @@ pub(crate) fn max_pool_backward<S: Simd>(
     let to = pooled(map);
     gradient.par_chunks_mut(map.width * channels).enumerate().for_each(|(index, gradient)| {
         let (image, row) = (index / map.height, index % map.height);
-        simd.vectorize(|| {
-            gradient.fill(0.0);
-            for y in row / 2..(row / 2 + 1 + row % 2).min(to.height) {
-                for x in 0..to.width {
-                    let at = ((image * to.height + y) * to.width + x) * channels;
-                    let (g, out) = (&g[at..][..channels], &out[at..][..channels]);
-                    let places = &places[at..][..channels];
-                    let columns = window(x, map.width);
-                    for column in columns.0..columns.1 {
-                        let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
-                        let gradient = &mut gradient[column * channels..][..channels];
-                        for c in 0..channels {
-                            let here = places[c] == place && out[c] > 0.0;
-                            gradient[c] += if here { g[c] } else { 0.0 };
+        vectorize(
+            simd,
+            #[inline(always)]
+            || {
+                gradient.fill(0.0);
+                for y in row / 2..(row / 2 + 1 + row % 2).min(to.height) {
+                    for x in 0..to.width {
+                        let at = ((image * to.height + y) * to.width + x) * channels;
+                        let (g, out) = (&g[at..][..channels], &out[at..][..channels]);
+                        let places = &places[at..][..channels];
+                        let columns = window(x, map.width);
+                        for column in columns.0..columns.1 {
+                            let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
+                            let gradient = &mut gradient[column * channels..][..channels];
+                            for c in 0..channels {
+                                let here = places[c] == place && out[c] > 0.0;
+                                gradient[c] += if here { g[c] } else { 0.0 };
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -96,16 +105,20 @@ pub(crate) fn average_pool<S: Simd>(simd: S, map: Map, channels: usize, x: &[f32
     let pixels = map.height * map.width;
     let mut means = vec![0.0; map.images * channels];
     means.par_chunks_mut(channels).zip(x.par_chunks(pixels * channels)).for_each(|(means, x)| {
-        simd.vectorize(|| {
-            for x in x.chunks_exact(channels) {
-                for (mean, x) in means.iter_mut().zip(x) {
-                    *mean += x;
+        vectorize(
+            simd,
+            #[inline(always)]
+            || {
+                for x in x.chunks_exact(channels) {
+                    for (mean, x) in means.iter_mut().zip(x) {
+                        *mean += x;
+                    }
                 }
-            }
-            for mean in means.iter_mut() {
-                *mean /= pixels as f32;
-            }
-        });
+                for mean in means.iter_mut() {
+                    *mean /= pixels as f32;
+                }
+            },
+        );
     });
     means
 }

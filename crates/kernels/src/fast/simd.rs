@@ -4,7 +4,7 @@
 //! inlined into it is compiled for those instructions; plain loops over channels are then vectorised by the compiler.
 
 use crate::{Error, Result};
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Environment variable that forces an instruction set.
 pub const KERNELS_VARIABLE: &str = "FACEOFF_KERNELS";
@@ -136,6 +136,23 @@ pub(crate) use with_instructions;
 /// Columns of a panel of packed weights: two vectors.
 pub(crate) const fn panel_width<S: Simd>() -> usize {
     2 * S::F32_LANES
+}
+
+/// Runs `kernel` compiled for the instructions of `simd`. Mark the closure `#[inline(always)]`: what is not inlined is
+/// compiled for the baseline instructions, and a single such call between vectors costs more than the work around it.
+#[inline(always)]
+pub(crate) fn vectorize<S: Simd, R>(simd: S, kernel: impl FnMut() -> R) -> R {
+    /// `pulp` takes closures as `FnOnce`, whose shim around an `Fn` closure is not inlined.
+    struct Kernel<F>(F);
+    impl<R, F: FnMut() -> R> WithSimd for Kernel<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    simd.vectorize(Kernel(kernel))
 }
 
 /// Loads one vector.
