@@ -84,3 +84,11 @@ pub(crate) fn commit() -> String {
         .filter(|commit| !commit.is_empty())
         .unwrap_or_else(|| "unknown".into())
 }
+
+/// The most memory that this process has had, in MiB; `None` where the system does not tell.
+pub(crate) fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024.0)
+}

@@ -1,5 +1,6 @@
 //! Faceoff's commands. One file a command; this one holds the command line and nothing else.
 
+mod bench;
 mod benchmark;
 mod data;
 mod heads;
@@ -37,6 +38,9 @@ enum Command {
     Data(DataCommand),
     /// List the heads with formula, parameters and paper.
     Heads,
+    /// How fast the parts are on this machine.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// What to train, on what, where to.
@@ -154,6 +158,7 @@ fn run() -> Result<ExitCode> {
         Command::Report(args) => report::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Heads => heads::run(),
+        Command::Bench(command) => bench::run(&command),
     }
 }
 

@@ -111,6 +111,11 @@ impl RunFolder {
         Self { path: report_folder.join("runs").join(spec.folder_name()) }
     }
 
+    /// The run at a path. Nothing is read.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf() }
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
