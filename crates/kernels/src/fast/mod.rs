@@ -2,13 +2,18 @@
 
 mod arena;
 mod conv;
+mod gather;
 mod gemm;
 mod network;
 mod norm;
 mod optimizer;
 mod pool;
+mod positions;
+mod read;
 mod simd;
 mod stem;
+mod winograd;
+mod write;
 
 pub(crate) use simd::CpuKernels;
 pub use simd::{InstructionSet, KERNELS_VARIABLE};

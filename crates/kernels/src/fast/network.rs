@@ -3,11 +3,13 @@
 use super::arena::Arena;
 use super::conv::{Convolution, Input, Map};
 use super::norm::{
-    Affine, ChannelSums, Mask, Normalization, Shortcut, finish_block, inference_affine, mask_and_sum,
+    Affine, Backward, ChannelSums, Normalization, Shortcut, finish_block, inference_affine, mask_and_sum,
     product_sum,
 };
 use super::pool::{average_pool, average_pool_backward, max_pool, max_pool_backward, pooled};
+use super::read::Source;
 use super::stem::normalize_pixels;
+use super::write::{Mask, Target, Then};
 use crate::resnet::{self, BATCH_NORM_MOMENTUM, ConvBatchNorm, EMBEDDING_DIM};
 use crate::{Error, Images, Result};
 use pulp::Simd;
@@ -57,6 +59,13 @@ struct BlockTape {
     second: Trained,
     downsample: Option<Trained>,
     out: Vec<f32>,
+}
+
+/// What stands in front of a block.
+enum Before<'a> {
+    /// The pooled map.
+    Pool(&'a [f32]),
+    Block(&'a BlockTape),
 }
 
 /// What the backward pass needs.
@@ -132,7 +141,8 @@ impl Network {
         let conv = &self.layers[layer].conv;
         let rows = conv.output(input.map).pixels();
         let mut z = self.arena.take(rows * conv.out_channels);
-        let sums = conv.forward(simd, input, self.weights(layer), &mut z, true).expect("sums were asked for");
+        let target = Target::new(&mut z, false, Then::Squares);
+        let sums = conv.forward(simd, input, self.weights(layer), &target, &self.arena);
         let (weight, bias) = self.affine_parameters(layer);
         Trained { z, norm: Normalization::new(&sums, rows, weight, bias) }
     }
@@ -147,7 +157,7 @@ impl Network {
         self.check_batch(map)?;
         let mut values = self.arena.take(images.pixels().len());
         normalize_pixels(simd, images, &mut values);
-        let stem = self.train_layer(simd, 0, Input { map, values: &values, affine: None });
+        let stem = self.train_layer(simd, 0, Input { map, source: Source::Plain(&values) });
         let (channels, wide) = (self.layers[0].conv.out_channels, self.layers[0].conv.output(map));
         let mut at = pooled(wide);
         let mut first = self.arena.take(at.pixels() * channels);
@@ -157,10 +167,10 @@ impl Network {
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for &block in &self.blocks {
             let x = blocks.last().map_or(&first, |block| &block.out);
-            let input = Input { map: at, values: x, affine: None };
+            let input = Input { map: at, source: Source::Plain(x) };
             let one = self.train_layer(simd, block.first, input);
             let next = self.layers[block.first].conv.output(at);
-            let inner = Input { map: next, values: &one.z, affine: Some(&one.norm.affine) };
+            let inner = Input { map: next, source: Source::Relu(&one.z, &one.norm.affine) };
             let two = self.train_layer(simd, block.second, inner);
             let downsample = block.downsample.map(|layer| self.train_layer(simd, layer, input));
             let shortcut = match &downsample {
@@ -211,21 +221,35 @@ impl Network {
         let mut g = self.arena.take(last.pixels() * EMBEDDING_DIM);
         average_pool_backward(last, EMBEDDING_DIM, grad, &mut g);
 
-        let NetworkTape { images, map, stem, pooled: first, places, blocks } = tape;
-        let mut blocks = blocks;
+        let NetworkTape { images, map, stem, pooled: first, places, mut blocks } = tape;
+        let end = blocks.last().expect("there are eight blocks");
+        let mut sums =
+            mask_and_sum(simd, &mut g, Mask::Output(&end.out), &end.second.z, &end.second.norm.mean);
         while let Some(tape) = blocks.pop() {
             let index = blocks.len();
-            let x = blocks.last().map_or(&first, |block| &block.out);
-            g = self.backward_block(simd, self.blocks[index], maps[index], x, tape, g, &mut gradients);
+            let before = match blocks.last() {
+                Some(before) => Before::Block(before),
+                None => Before::Pool(&first),
+            };
+            (g, sums) = self.backward_block(
+                simd,
+                self.blocks[index],
+                maps[index],
+                before,
+                tape,
+                (g, sums),
+                &mut gradients,
+            );
         }
 
         let channels = self.layers[0].conv.out_channels;
         let mut g0 = self.arena.take(wide.pixels() * channels);
         max_pool_backward(simd, wide, channels, &g, &first, &places, &mut g0);
         let sums = mask_and_sum(simd, &mut g0, Mask::Normalized(&stem.norm.affine), &stem.z, &stem.norm.mean);
-        self.norm_backward(0, &stem.norm, &sums, &mut gradients).apply_in_place(simd, &mut g0, &stem.z);
-        let input = Input { map, values: &images, affine: None };
-        self.weight_gradient(simd, 0, input, &g0, &mut gradients);
+        let way = self.norm_backward(0, &stem.norm, &sums, &mut gradients);
+        let dz = Source::Gradient(&g0, &stem.z, &way);
+        let input = Input { map, source: Source::Plain(&images) };
+        self.weight_gradient(simd, 0, input, dz, &mut gradients);
         for buffer in [images, stem.z, first, g, g0] {
             self.arena.give(buffer);
         }
@@ -233,63 +257,62 @@ impl Network {
         gradients
     }
 
-    /// From the gradient `g` of a block's output to that of its input `x`.
+    /// From the gradient of a block's output, behind its ReLU, with the sums of its second batch norm, to the same of
+    /// the block before (or to the gradient of the pooled map).
     fn backward_block<S: Simd>(
         &self,
         simd: S,
         block: Block,
         map: Map,
-        x: &[f32],
+        before: Before<'_>,
         tape: BlockTape,
-        mut g: Vec<f32>,
+        (mut g, sums): (Vec<f32>, ChannelSums),
         gradients: &mut [f32],
-    ) -> Vec<f32> {
+    ) -> (Vec<f32>, ChannelSums) {
         let BlockTape { first, second, downsample, out } = tape;
         let (conv1, conv2) = (&self.layers[block.first].conv, &self.layers[block.second].conv);
         let next = conv1.output(map);
-        let input = Input { map, values: x, affine: None };
-
-        let sums = mask_and_sum(simd, &mut g, Mask::Output(&out), &second.z, &second.norm.mean);
-        let mut dz = self.arena.take(g.len());
-        self.norm_backward(block.second, &second.norm, &sums, gradients).apply(simd, &g, &second.z, &mut dz);
-        let inner = Input { map: next, values: &first.z, affine: Some(&first.norm.affine) };
-        self.weight_gradient(simd, block.second, inner, &dz, gradients);
-        let mut dz1 = self.arena.take(first.z.len());
-        conv2.input_gradient(simd, next, &dz, self.weights(block.second), false, &mut dz1, &self.arena);
-
-        let mask = Mask::Normalized(&first.norm.affine);
-        let inner_sums = mask_and_sum(simd, &mut dz1, mask, &first.z, &first.norm.mean);
-        self.norm_backward(block.first, &first.norm, &inner_sums, gradients)
-            .apply_in_place(simd, &mut dz1, &first.z);
-        self.weight_gradient(simd, block.first, input, &dz1, gradients);
-
-        let dx = match (block.downsample, downsample) {
-            (Some(layer), Some(projection)) => {
-                let second = product_sum(simd, &g, &projection.z, &projection.norm.mean);
-                let sums = ChannelSums { first: sums.first, second };
-                self.norm_backward(layer, &projection.norm, &sums, gradients).apply_in_place(
-                    simd,
-                    &mut g,
-                    &projection.z,
-                );
-                self.weight_gradient(simd, layer, input, &g, gradients);
-                let mut dx = self.arena.take(x.len());
-                conv1.input_gradient(simd, map, &dz1, self.weights(block.first), false, &mut dx, &self.arena);
-                let conv = &self.layers[layer].conv;
-                conv.input_gradient(simd, map, &g, self.weights(layer), true, &mut dx, &self.arena);
-                self.arena.give(g);
-                self.arena.give(projection.z);
-                dx
-            }
-            _ => {
-                conv1.input_gradient(simd, map, &dz1, self.weights(block.first), true, &mut g, &self.arena);
-                g
+        let (x, then) = match before {
+            Before::Pool(x) => (x, Then::Nothing),
+            Before::Block(BlockTape { out, second, .. }) => {
+                (&out[..], Then::Mask { mask: Mask::Output(out), z: &second.z, mean: &second.norm.mean })
             }
         };
-        for buffer in [dz, dz1, first.z, second.z, out] {
+        let input = Input { map, source: Source::Plain(x) };
+
+        let way2 = self.norm_backward(block.second, &second.norm, &sums, gradients);
+        let dz2 = Source::Gradient(&g, &second.z, &way2);
+        let inner = Input { map: next, source: Source::Relu(&first.z, &first.norm.affine) };
+        self.weight_gradient(simd, block.second, inner, dz2, gradients);
+        let mut g1 = self.arena.take(first.z.len());
+        let mask = Mask::Normalized(&first.norm.affine);
+        let behind = Then::Mask { mask, z: &first.z, mean: &first.norm.mean };
+        let target = Target::new(&mut g1, false, behind);
+        let sums1 = conv2.input_gradient(simd, next, dz2, self.weights(block.second), &target, &self.arena);
+
+        let way1 = self.norm_backward(block.first, &first.norm, &sums1, gradients);
+        let dz1 = Source::Gradient(&g1, &first.z, &way1);
+        self.weight_gradient(simd, block.first, input, dz1, gradients);
+        if let (Some(layer), Some(projection)) = (block.downsample, downsample) {
+            let second = product_sum(simd, &g, &projection.z, &projection.norm.mean);
+            let sums = ChannelSums { first: sums.first, second };
+            let way = self.norm_backward(layer, &projection.norm, &sums, gradients);
+            let dz = Source::Gradient(&g, &projection.z, &way);
+            self.weight_gradient(simd, layer, input, dz, gradients);
+            let mut dx = self.arena.take(x.len());
+            let conv = &self.layers[layer].conv;
+            let target = Target::new(&mut dx, false, Then::Nothing);
+            conv.input_gradient(simd, map, dz, self.weights(layer), &target, &self.arena);
+            self.arena.give(std::mem::replace(&mut g, dx));
+            self.arena.give(projection.z);
+        }
+        // What the shortcut brought stands in `g`.
+        let target = Target::new(&mut g, true, then);
+        let sums = conv1.input_gradient(simd, map, dz1, self.weights(block.first), &target, &self.arena);
+        for buffer in [g1, first.z, second.z, out] {
             self.arena.give(buffer);
         }
-        dx
+        (g, sums)
     }
 
     fn norm_backward(
@@ -298,7 +321,7 @@ impl Network {
         norm: &Normalization,
         sums: &ChannelSums,
         gradients: &mut [f32],
-    ) -> super::norm::Backward {
+    ) -> Backward {
         let (weight, _) = self.affine_parameters(layer);
         let Layer { weight: weights, bias, .. } = &self.layers[layer];
         // The bias lies right behind the weight.
@@ -312,7 +335,7 @@ impl Network {
         simd: S,
         layer: usize,
         input: Input<'_>,
-        dy: &[f32],
+        dy: Source<'_>,
         gradients: &mut [f32],
     ) {
         let layer = &self.layers[layer];
@@ -324,7 +347,7 @@ impl Network {
         let map = Self::input_map(images);
         let mut values = self.arena.take(images.pixels().len());
         normalize_pixels(simd, images, &mut values);
-        let (z, affine) = self.infer_layer(simd, 0, Input { map, values: &values, affine: None });
+        let (z, affine) = self.infer_layer(simd, 0, Input { map, source: Source::Plain(&values) });
         let wide = self.layers[0].conv.output(map);
         let mut at = pooled(wide);
         let mut x = self.arena.take(at.pixels() * affine.scale.len());
@@ -335,10 +358,10 @@ impl Network {
         self.arena.give(z);
 
         for block in &self.blocks {
-            let input = Input { map: at, values: &x, affine: None };
+            let input = Input { map: at, source: Source::Plain(&x) };
             let (z1, affine1) = self.infer_layer(simd, block.first, input);
             let next = self.layers[block.first].conv.output(at);
-            let inner = Input { map: next, values: &z1, affine: Some(&affine1) };
+            let inner = Input { map: next, source: Source::Relu(&z1, &affine1) };
             let (z2, affine2) = self.infer_layer(simd, block.second, inner);
             let projection = block.downsample.map(|layer| self.infer_layer(simd, layer, input));
             let shortcut = match &projection {
@@ -360,7 +383,8 @@ impl Network {
     fn infer_layer<S: Simd>(&self, simd: S, layer: usize, input: Input<'_>) -> (Vec<f32>, Affine) {
         let Layer { conv, running_mean, running_var, .. } = &self.layers[layer];
         let mut z = self.arena.take(conv.output(input.map).pixels() * conv.out_channels);
-        conv.forward(simd, input, self.weights(layer), &mut z, false);
+        let target = Target::new(&mut z, false, Then::Nothing);
+        conv.forward(simd, input, self.weights(layer), &target, &self.arena);
         let (weight, bias) = self.affine_parameters(layer);
         (z, inference_affine(running_mean, running_var, weight, bias))
     }

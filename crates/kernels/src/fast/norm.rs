@@ -1,11 +1,12 @@
 //! Batch norm in NHWC, as two numbers a channel that the neighbouring operators apply while they read.
 //!
 //! Ioffe and Szegedy, arXiv:1502.03167. Forward, `z` becomes `z * scale + shift` ([`Affine`]). Backward, the gradient
-//! `g` of that becomes `k1 g + k2 z + k3` ([`Normalization::backward`]), with `k1 = scale`, `k2 = -scale^2 ...` from two
+//! `g` of that becomes `k1 g + k2 z + k3` ([`Backward`]), with `k1 = scale`, `k2 = -scale^2 ...` from two
 //! sums over the batch. Sums run in f32 over some dozen rows at most and in f64 from there on, always over the same
 //! pieces in the same order.
 
 use super::simd::vectorize;
+use super::write::Mask;
 use crate::resnet::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -35,9 +36,9 @@ pub(crate) struct Affine {
 
 /// `k1 g + k2 z + k3`, channel by channel.
 pub(crate) struct Backward {
-    k1: Vec<f32>,
-    k2: Vec<f32>,
-    k3: Vec<f32>,
+    pub(crate) k1: Vec<f32>,
+    pub(crate) k2: Vec<f32>,
+    pub(crate) k3: Vec<f32>,
 }
 
 /// Two sums a channel over all rows: of `x` and `x^2` forward, of `g` and `g (z - mean)` backward.
@@ -66,12 +67,13 @@ impl ChannelSums {
         total
     }
 
-    /// Adds the sums of a block in f32.
-    pub(crate) fn add_block(&mut self, first: &[f32], second: &[f32]) {
-        for (sum, &value) in self.first.iter_mut().zip(first) {
+    /// Adds a block's sums in f32 over the channels from `channel` on.
+    #[inline(always)]
+    pub(crate) fn add_block(&mut self, channel: usize, first: &[f32], second: &[f32]) {
+        for (sum, &value) in self.first[channel..].iter_mut().zip(first) {
             *sum += f64::from(value);
         }
-        for (sum, &value) in self.second.iter_mut().zip(second) {
+        for (sum, &value) in self.second[channel..].iter_mut().zip(second) {
             *sum += f64::from(value);
         }
     }
@@ -200,15 +202,6 @@ pub(crate) fn finish_block<S: Simd>(
     });
 }
 
-/// Where a gradient passes a ReLU.
-#[derive(Clone, Copy)]
-pub(crate) enum Mask<'a> {
-    /// Where this output of the ReLU is positive.
-    Output(&'a [f32]),
-    /// Where `z * scale + shift` is positive, `z` being the map of the sums.
-    Normalized(&'a Affine),
-}
-
 /// Sets `g` to 0 where the ReLU was closed, and sums `g` and `g (z - mean)`.
 pub(crate) fn mask_and_sum<S: Simd>(
     simd: S,
@@ -257,7 +250,7 @@ pub(crate) fn mask_and_sum<S: Simd>(
                                 second[c] += g[c] * (z[c] - mean[c]);
                             }
                         }
-                        sums.add_block(first, second);
+                        sums.add_block(0, first, second);
                     }
                     sums
                 },
@@ -289,7 +282,7 @@ pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) 
                                 *sum += g * (z - mean);
                             }
                         }
-                        sums.add_block(&[], &second);
+                        sums.add_block(0, &[], &second);
                     }
                     sums
                 },
@@ -297,53 +290,4 @@ pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) 
         })
         .collect();
     ChannelSums::total(channels, &parts).second
-}
-
-impl Backward {
-    /// `out = k1 g + k2 z + k3`.
-    pub(crate) fn apply<S: Simd>(&self, simd: S, g: &[f32], z: &[f32], out: &mut [f32]) {
-        let channels = self.k1.len();
-        let piece = piece_rows(channels) * channels;
-        out.par_chunks_mut(piece).zip(g.par_chunks(piece)).zip(z.par_chunks(piece)).for_each(
-            |((out, g), z)| {
-                vectorize(
-                    simd,
-                    #[inline(always)]
-                    || {
-                        for ((out, g), z) in out
-                            .chunks_exact_mut(channels)
-                            .zip(g.chunks_exact(channels))
-                            .zip(z.chunks_exact(channels))
-                        {
-                            let (k1, k2, k3) =
-                                (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
-                            for c in 0..channels {
-                                out[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
-                            }
-                        }
-                    },
-                );
-            },
-        );
-    }
-
-    /// `g = k1 g + k2 z + k3`.
-    pub(crate) fn apply_in_place<S: Simd>(&self, simd: S, g: &mut [f32], z: &[f32]) {
-        let channels = self.k1.len();
-        let piece = piece_rows(channels) * channels;
-        g.par_chunks_mut(piece).zip(z.par_chunks(piece)).for_each(|(g, z)| {
-            vectorize(
-                simd,
-                #[inline(always)]
-                || {
-                    for (g, z) in g.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
-                        let (k1, k2, k3) = (&self.k1[..channels], &self.k2[..channels], &self.k3[..channels]);
-                        for c in 0..channels {
-                            g[c] = k1[c] * g[c] + (k2[c] * z[c] + k3[c]);
-                        }
-                    }
-                },
-            );
-        });
-    }
 }

@@ -1,0 +1,220 @@
+//! Convolutions whose output has a few pixels: one small matrix product for every output pixel and tap that meet.
+//!
+//! On a map of 2x2 pixels a 3x3 kernel reads padding more often than not; here it costs nothing. Rows of the products
+//! are images. Maps are first copied to *positions*, `(pixel, image, channel)`, so that rows lie at a stride that suits
+//! the cache and whatever is applied while reading is applied once.
+
+use super::arena::{Arena, with_scratch};
+use super::conv::{Convolution, Input, Map};
+use super::gemm::{Strided, multiply_panel};
+use super::norm::ChannelSums;
+use super::read::Source;
+use super::simd::{panel_width, vectorize};
+use super::write::Target;
+use pulp::Simd;
+use rayon::prelude::*;
+
+/// A map as `(pixel, image, channel)`, rows `stride` apart.
+struct Positions {
+    values: Vec<f32>,
+    images: usize,
+    stride: usize,
+}
+
+impl Positions {
+    fn new<S: Simd>(simd: S, map: Map, source: Source<'_>, channels: usize, arena: &Arena) -> Self {
+        // Whole cache lines, an odd number of them, so that rows do not share cache sets.
+        let stride = (channels.div_ceil(16) | 1) * 16;
+        let (images, pixels) = (map.images, map.height * map.width);
+        let mut values = arena.take(pixels * images * stride);
+        values.par_chunks_mut(images * stride).enumerate().for_each(|(pixel, values)| {
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    for (image, row) in values.chunks_exact_mut(stride).enumerate() {
+                        let start = (image * pixels + pixel) * channels;
+                        source.copy(start, channels, &mut row[..channels]);
+                    }
+                },
+            );
+        });
+        Self { values, images, stride }
+    }
+
+    fn pixel(&self, pixel: usize) -> &[f32] {
+        &self.values[pixel * self.images * self.stride..][..self.images * self.stride]
+    }
+}
+
+impl Convolution {
+    /// For every pixel of the output, the taps that meet the input and the input's pixels that they meet.
+    fn meetings(&self, input: Map) -> Vec<Vec<(usize, usize)>> {
+        let output = self.output(input);
+        let along = |at: usize, tap: usize, len: usize| {
+            (at * self.stride + tap).checked_sub(self.padding).filter(|&at| at < len)
+        };
+        let taps = (0..self.kernel).flat_map(|row| (0..self.kernel).map(move |column| (row, column)));
+        let meets = |y: usize, x: usize| {
+            let meet = taps.clone().filter_map(|(row, column)| {
+                let (y, x) = (along(y, row, input.height)?, along(x, column, input.width)?);
+                Some((row * self.kernel + column, y * input.width + x))
+            });
+            meet.collect()
+        };
+        (0..output.height)
+            .flat_map(|y| (0..output.width).map(move |x| (y, x)))
+            .map(|(y, x)| meets(y, x))
+            .collect()
+    }
+
+    pub(crate) fn positions_forward<S: Simd>(
+        &self,
+        simd: S,
+        input: Input<'_>,
+        weights: &[f32],
+        target: &Target<'_>,
+        arena: &Arena,
+    ) -> ChannelSums {
+        let from = Positions::new(simd, input.map, input.source, self.in_channels, arena);
+        let channels = (self.in_channels, self.out_channels);
+        let sums = multiply(simd, &from, channels, self.taps(), weights, &self.meetings(input.map), target);
+        arena.give(from.values);
+        sums
+    }
+
+    pub(crate) fn positions_input_gradient<S: Simd>(
+        &self,
+        simd: S,
+        map: Map,
+        dy: Source<'_>,
+        weights: &[f32],
+        target: &Target<'_>,
+        arena: &Arena,
+    ) -> ChannelSums {
+        let from = Positions::new(simd, self.output(map), dy, self.out_channels, arena);
+        let mut meetings = vec![Vec::new(); map.height * map.width];
+        for (pixel, meets) in self.meetings(map).into_iter().enumerate() {
+            for (tap, met) in meets {
+                meetings[met].push((tap, pixel));
+            }
+        }
+        let taps: Vec<usize> = (0..self.taps()).collect();
+        let mut transposed = arena.take(self.transposed_len::<S>(self.taps()));
+        self.transpose(simd, weights, &taps, &mut transposed);
+        let channels = (self.out_channels, self.in_channels);
+        let sums = multiply(simd, &from, channels, self.taps(), &transposed, &meetings, target);
+        arena.give(from.values);
+        arena.give(transposed);
+        sums
+    }
+
+    pub(crate) fn positions_weight_gradient<S: Simd>(
+        &self,
+        simd: S,
+        input: Input<'_>,
+        dy: Source<'_>,
+        gradient: &mut [f32],
+        arena: &Arena,
+    ) {
+        let (ins, width) = (self.in_channels, panel_width::<S>());
+        let x = Positions::new(simd, input.map, input.source, ins, arena);
+        let dy = Positions::new(simd, self.output(input.map), dy, self.out_channels, arena);
+        let meetings = self.meetings(input.map);
+        gradient.par_chunks_mut(ins * width).enumerate().for_each(|(index, gradient)| {
+            let (panel, tap) = (index / self.taps(), index % self.taps());
+            let pairs = meetings.iter().enumerate().flat_map(|(pixel, meets)| {
+                meets.iter().filter(|(other, _)| *other == tap).map(move |&(_, met)| (pixel, met))
+            });
+            let mut first = true;
+            for (pixel, met) in pairs {
+                let (x_rows, dy_rows) = (x.pixel(met), dy.pixel(pixel));
+                vectorize(
+                    simd,
+                    #[inline(always)]
+                    // SAFETY: a position has a row for each image, `gradient` one of `width` for each input channel.
+                    #[allow(unsafe_code)] // calls the micro-kernel
+                    || unsafe {
+                        let a = Strided { start: x_rows.as_ptr(), row: 1, column: x.stride };
+                        let b = (dy_rows.as_ptr().add(panel * width), dy.stride);
+                        let c = (gradient.as_mut_ptr(), width);
+                        multiply_panel(simd, ins, x.images, a, b, c, !first);
+                    },
+                );
+                first = false;
+            }
+            if first {
+                gradient.fill(0.0);
+            }
+        });
+        arena.give(x.values);
+        arena.give(dy.values);
+    }
+}
+
+/// For every pixel of the target the sum over `meetings[pixel]`, pairs of a tap and a pixel of `from`, of products with
+/// the tap's weights, panels `(outs / width, tap, ins, width)`.
+fn multiply<S: Simd>(
+    simd: S,
+    from: &Positions,
+    (ins, outs): (usize, usize),
+    taps: usize,
+    weights: &[f32],
+    meetings: &[Vec<(usize, usize)>],
+    target: &Target<'_>,
+) -> ChannelSums {
+    let (width, images, pixels) = (panel_width::<S>(), from.images, meetings.len());
+    let parts: Vec<ChannelSums> = (0..outs / width)
+        .into_par_iter()
+        .map(|panel| {
+            let mut sums = ChannelSums::zero(outs);
+            with_scratch(images * width, |tile| {
+                for (pixel, meetings) in meetings.iter().enumerate() {
+                    vectorize(
+                        simd,
+                        #[inline(always)]
+                        || {
+                            if meetings.is_empty() {
+                                tile.fill(0.0);
+                            }
+                            for (index, &(tap, met)) in meetings.iter().enumerate() {
+                                let weights = &weights[(panel * taps + tap) * ins * width..][..ins * width];
+                                let rows = from.pixel(met);
+                                // SAFETY: a position has a row for each image, a panel `ins` rows of `width` a tap.
+                                #[allow(unsafe_code)] // calls the micro-kernel
+                                unsafe {
+                                    let a = Strided { start: rows.as_ptr(), row: from.stride, column: 1 };
+                                    let b = (weights.as_ptr(), width);
+                                    multiply_panel(
+                                        simd,
+                                        images,
+                                        ins,
+                                        a,
+                                        b,
+                                        (tile.as_mut_ptr(), width),
+                                        index > 0,
+                                    );
+                                }
+                            }
+                            let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
+                            for (image, values) in tile.chunks_exact(width).enumerate() {
+                                let at = (image * pixels + pixel) * outs + panel * width;
+                                let (ones, twos) = (&mut ones[..width], &mut twos[..width]);
+                                // SAFETY: every task has its own channels of the target.
+                                #[allow(unsafe_code)] // panels interleave in the target
+                                unsafe {
+                                    target.put(at, panel * width, values, ones, twos);
+                                }
+                            }
+                            if target.sums() {
+                                sums.add_block(panel * width, &ones[..width], &twos[..width]);
+                            }
+                        },
+                    );
+                }
+            });
+            sums
+        })
+        .collect();
+    ChannelSums::total(outs, &parts)
+}
