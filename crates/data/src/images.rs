@@ -52,6 +52,9 @@ impl Images {
         let mut places = [SplitName::Train, SplitName::Val]
             .map(|split| (0..listing.split(split).len()).collect::<Vec<_>>());
         places[1].iter_mut().for_each(|place| *place += train_stored);
+        if let Some(seed) = config.tuning_split_seed {
+            hold_back(&mut listing, &mut places, seed);
+        }
         if let Some(most) = config.images_per_split {
             let classes = listing.class_folders.len();
             (listing.train, places[0]) = evenly(&listing.train, &places[0], classes, most);
@@ -192,6 +195,29 @@ pub fn broken_images(folder: &Path, report: Report) -> Result<(Vec<Error>, usize
         report("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
     Ok((broken, files.len()))
+}
+
+/// Puts a tenth of the training images of each class, at least one, in the place of the validation images.
+fn hold_back(listing: &mut Listing, places: &mut [Vec<usize>; 2], seed: u64) {
+    let mut of_class = vec![Vec::new(); listing.class_folders.len()];
+    for (index, file) in listing.train.iter().enumerate() {
+        of_class[file.label as usize].push(index);
+    }
+    let mut held = vec![false; listing.train.len()];
+    for class in &mut of_class {
+        class.sort_by_cached_key(|&index| {
+            Sha256::digest(format!("tuning {seed} {}", listing.train[index].id))
+        });
+        let tenth = ((class.len() + 5) / 10).max(1);
+        class[..tenth].iter().for_each(|&index| held[index] = true);
+    }
+    let chosen = |wanted: bool| -> (Vec<File>, Vec<usize>) {
+        let files = listing.train.iter().zip(&places[0]).zip(&held);
+        files.filter(|&(_, &held)| held == wanted).map(|((file, &place), _)| (file.clone(), place)).unzip()
+    };
+    let ((train, train_places), (val, val_places)) = (chosen(false), chosen(true));
+    (listing.train, listing.val) = (train, val);
+    *places = [train_places, val_places];
 }
 
 /// At most `most` files, one of each class in turn, in their order.

@@ -4,6 +4,7 @@
 
 use crate::{Error, HeadInit, HeadVariant, Result};
 use serde::{Deserialize, Serialize};
+use std::f64::consts::FRAC_PI_2;
 use std::path::Path;
 
 /// A whole experiment: `experiments/<name>.toml`.
@@ -20,11 +21,61 @@ pub struct Experiment {
     pub training: TrainingConfig,
     /// The evaluation.
     pub analysis: AnalysisConfig,
-    /// The heads, in the order of tables and pictures.
+    /// What tuning may spend and where it looks; absent where nothing is to be tuned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TuningConfig>,
+    /// The heads, in the order of tables and pictures. A block whose scale or margin is a list stands for every
+    /// combination, under names like `ArcFace-s16-m0.5`.
+    #[serde(deserialize_with = "crate::head::variants")]
     pub heads: Vec<HeadVariant>,
     /// Every head is trained under each of these; absent means once, on the images as `[data]` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// How the heads' settings were found: written by `cargo xtask tune`, shown in the report, used for nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<Trial>,
+}
+
+/// `[tuning]`: the same budget for every head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuningConfig {
+    /// Trials of each head. The first is the experiment's own setting; the others are the same points for every head.
+    pub trials: usize,
+    /// Decides the held-back tenth of the training images and the points tried.
+    pub seed: u64,
+    /// Lowest and highest peak learning rate; points lie evenly in its logarithm.
+    pub peak_learning_rate: [f64; 2],
+    /// Lowest and highest scale; points lie evenly in its logarithm.
+    pub scale: [f64; 2],
+    /// Lowest and highest angular margin.
+    pub margin_radians: [f64; 2],
+    /// Lowest and highest margin of cosines.
+    pub margin_cosine: [f64; 2],
+}
+
+/// `[[trials]]`: one setting that tuning tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// The variant's name.
+    pub head: String,
+    /// Highest learning rate.
+    pub peak_learning_rate: f64,
+    /// Scale s, for heads that have one to set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// Margin m in the head's own unit, for heads that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// KNN accuracy (k = 5) on the held-back tenth, which chooses; absent where the training diverged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_accuracy: Option<f64>,
+    /// DNN accuracy on the held-back tenth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dnn_accuracy: Option<f64>,
+    /// Whether this is the setting of the experiment.
+    pub chosen: bool,
 }
 
 /// `[[conditions]]`: what of `[data]` changes, under a name that is appended to the variants' names.
@@ -99,6 +150,10 @@ pub struct DataConfig {
     /// Embeddings are then those of the held-out classes in both splits, and there are no metrics of a classifier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_out_classes: Vec<String>,
+    /// Training images alone: a tenth of each class, chosen by this seed, stands in for the validation images, and the
+    /// rest is trained on. For choosing settings without a look at the validation images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning_split_seed: Option<u64>,
     /// Whether the synthetic set takes over (under the name `<experiment>-synthetic`) where the data set cannot be had.
     pub synthetic_fallback: bool,
     /// How the synthetic set is made; needed for `dataset = "synthetic"` and for the fallback.
@@ -290,6 +345,9 @@ impl Experiment {
         self.data.validate()?;
         self.training.validate()?;
         self.analysis.validate()?;
+        if let Some(tuning) = &self.tuning {
+            tuning.validate()?;
+        }
         if self.heads.is_empty() {
             return Err(Error::value("heads", "empty", "an experiment needs at least one [[heads]] block"));
         }
@@ -305,6 +363,15 @@ impl Experiment {
                 ));
             }
             variant.head.validate()?;
+            if let Some(rate) = variant.peak_learning_rate
+                && !(rate.is_finite() && rate > 0.0)
+            {
+                return Err(Error::value(
+                    format!("{}: peak_learning_rate", variant.name),
+                    rate,
+                    "it must be a finite number above 0",
+                ));
+            }
         }
         for (index, condition) in self.conditions.iter().enumerate() {
             if !is_plain_name(&condition.name) {
@@ -485,6 +552,27 @@ impl TrainingConfig {
         below_one("beta1_low", self.beta1_low)?;
         below_one("beta2", self.beta2)?;
         below_one("weight_decay", self.weight_decay)
+    }
+}
+
+impl TuningConfig {
+    fn validate(&self) -> Result<()> {
+        if self.trials == 0 {
+            return Err(Error::value("tuning.trials", 0, "it must be at least 1"));
+        }
+        let ordered = |key: &str, [low, high]: [f64; 2], least: f64, most: f64, rule: &str| {
+            let valid = low >= least && low <= high && high <= most && high.is_finite();
+            let value = format!("[{low}, {high}]");
+            if valid { Ok(()) } else { Err(Error::value(format!("tuning.{key}"), value, rule)) }
+        };
+        let above_zero = "it must be [low, high] with 0 < low <= high";
+        let least = f64::MIN_POSITIVE;
+        ordered("peak_learning_rate", self.peak_learning_rate, least, f64::MAX, above_zero)?;
+        ordered("scale", self.scale, least, f64::MAX, above_zero)?;
+        let radians = "it must be [low, high] with 0 <= low <= high <= pi/2";
+        ordered("margin_radians", self.margin_radians, 0.0, FRAC_PI_2, radians)?;
+        let cosine = "it must be [low, high] with 0 <= low <= high <= 1";
+        ordered("margin_cosine", self.margin_cosine, 0.0, 1.0, cosine)
     }
 }
 

@@ -26,10 +26,10 @@ pub use embeddings::{Embeddings, SplitName};
 pub use error::Error;
 pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, DatasetName, Engine, Experiment, Overrides,
-    SyntheticConfig, TrainingConfig,
+    SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, write_atomically};
-pub use head::{HeadConfig, HeadInit, HeadVariant};
+pub use head::{HeadConfig, HeadInit, HeadVariant, Margin};
 pub use history::{EpochRecord, read_history, write_history};
 pub use manifest::{DataRecord, Failure, Machine, Manifest, SCHEMA};
 pub use run::{RunFolder, RunSpec, RunState, list_runs};

@@ -16,7 +16,8 @@ pub struct RunSpec {
     pub data: DataConfig,
     /// The recipe. Its `seeds` holds only this run's seed.
     pub training: TrainingConfig,
-    /// The head. Under a condition, the condition's name is appended to the variant's.
+    /// The head. Under a condition, the condition's name is appended to the variant's. A learning rate of its own
+    /// stands in the recipe.
     pub variant: HeadVariant,
     /// Name of the condition; empty without.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -41,8 +42,11 @@ impl RunSpec {
                 if data.dataset != crate::DatasetName::Synthetic {
                     data.synthetic = None;
                 }
-                let training = TrainingConfig { seeds: vec![seed], ..experiment.training.clone() };
+                let mut training = TrainingConfig { seeds: vec![seed], ..experiment.training.clone() };
                 let mut variant = variant.clone();
+                if let Some(rate) = variant.peak_learning_rate.take() {
+                    training.peak_learning_rate = rate;
+                }
                 let condition = condition.map(|condition| condition.name.clone()).unwrap_or_default();
                 if !condition.is_empty() {
                     variant.name = format!("{}-{condition}", variant.name);

@@ -3,6 +3,7 @@
 use crate::{quiet, source, synthetic};
 use faceoff_data::{Batch, Error, Images, Source, broken_images};
 use faceoff_runs::{DataConfig, DatasetName, SplitName};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn batches(loader: faceoff_data::Loader) -> Vec<Batch> {
@@ -109,6 +110,34 @@ fn held_out_classes_are_evaluated_and_never_trained() {
     let unknown = DataConfig { held_out_classes: vec!["poodle".into()], ..synthetic() };
     let error = Images::open(&unknown, &source(cache.path()), &quiet).err().unwrap().to_string();
     assert!(error.contains("poodle") && error.contains("stripes-9"), "{error}");
+}
+
+#[test]
+fn tuning_sees_training_images_alone() {
+    let cache = tempfile::tempdir().unwrap();
+    let open = |tuning_split_seed| {
+        let config = DataConfig { tuning_split_seed, ..synthetic() };
+        Images::open(&config, &source(cache.path()), &quiet).unwrap()
+    };
+    let ids = |images: &Images, split| -> BTreeSet<String> {
+        images.items(split).iter().map(|item| item.id.clone()).collect()
+    };
+    let all = ids(&open(None), SplitName::Train);
+    let images = open(Some(1));
+    let (trained, held) = (ids(&images, SplitName::Train), ids(&images, SplitName::Val));
+    assert_eq!((trained.len(), held.len(), images.train_len()), (50, 10, 50));
+    assert!(trained.is_disjoint(&held));
+    assert_eq!(trained.union(&held).cloned().collect::<BTreeSet<_>>(), all);
+    let classes: BTreeSet<u32> = images.items(SplitName::Val).iter().map(|item| item.label).collect();
+    assert_eq!(classes.len(), 10);
+    assert_ne!(ids(&open(Some(2)), SplitName::Val), held);
+    // The pixels are those of the same images, wherever they now stand.
+    let first = images.items(SplitName::Val)[0].id.clone();
+    let place = open(None).items(SplitName::Train).iter().position(|item| item.id == first).unwrap();
+    let of_all = batches(open(None).eval_batches(SplitName::Train, 60).unwrap());
+    let of_held = batches(images.eval_batches(SplitName::Val, 10).unwrap());
+    let size = 32 * 32 * 3;
+    assert!(of_held[0].pixels[..size] == of_all[0].pixels[place * size..][..size]);
 }
 
 #[test]

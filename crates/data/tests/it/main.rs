@@ -28,6 +28,7 @@ fn synthetic() -> DataConfig {
         images_per_split: None,
         label_noise_percent: 0,
         held_out_classes: Vec::new(),
+        tuning_split_seed: None,
         synthetic_fallback: false,
         synthetic: Some(SyntheticConfig { train_images: 60, val_images: 40, image_px: 40, seed: 0 }),
         augmentation: augmentation(),

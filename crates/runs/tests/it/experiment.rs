@@ -50,6 +50,47 @@ fn writing_and_reading_toml_changes_nothing() {
 }
 
 #[test]
+fn lists_of_a_head_multiply() {
+    let text = smoke_text().replacen(
+        "scale = 64.0\nmargin_cosine = 0.35",
+        "scale = [16, 64.5]\nmargin_cosine = [0.0, 0.35]",
+        1,
+    );
+    let experiment = Experiment::parse(&text, Path::new("smoke.toml")).unwrap();
+    let names: Vec<_> = experiment.heads.iter().map(|head| head.name.as_str()).collect();
+    let grid = ["CosFace-s16-m0", "CosFace-s16-m0.35", "CosFace-s64.5-m0", "CosFace-s64.5-m0.35"];
+    assert_eq!(names[2..6], grid);
+    assert_eq!(experiment.heads[4].head, HeadConfig::CosFace { scale: 64.5, margin_cosine: 0.0 });
+    assert_eq!(experiment.heads.len(), 10);
+    assert!(message("margin_cosine = 0.35", "margin_cosine = []").contains("empty list"));
+    assert!(
+        message("margin_cosine = 0.35", "margin_cosine = \"x\"").contains("a number or a list of numbers")
+    );
+}
+
+#[test]
+fn a_head_may_have_its_own_learning_rate() {
+    let text = smoke_text().replacen(
+        "kind = \"Classification\"",
+        "kind = \"Classification\"\npeak_learning_rate = 0.5",
+        1,
+    );
+    let specs = RunSpec::of(&Experiment::parse(&text, Path::new("smoke.toml")).unwrap());
+    assert_eq!(specs[0].training.peak_learning_rate, 0.5);
+    assert_eq!(specs[1].training.peak_learning_rate, smoke().training.peak_learning_rate);
+    // The same training under the same name is the same run, wherever the number stood.
+    assert_eq!(specs[1..], RunSpec::of(&smoke())[1..]);
+    let wrong = "kind = \"Classification\"\npeak_learning_rate = 0.0";
+    assert!(message("kind = \"Classification\"", wrong).contains("above 0"));
+}
+
+#[test]
+fn the_budget_of_tuning_is_checked() {
+    assert!(message("trials = 2", "trials = 0").contains("tuning.trials"));
+    assert!(message("margin_cosine = [0.0, 0.35]", "margin_cosine = [0.4, 0.35]").contains("low <= high"));
+}
+
+#[test]
 fn unknown_keys_are_named() {
     assert!(message("epochs = ", "epoch = 3\nepochs = ").contains("unknown field `epoch`"));
     assert!(message("margin_cosine = ", "margin = 0.1\nmargin_cosine = ").contains("unknown field `margin`"));
@@ -99,7 +140,7 @@ fn values_out_of_range_are_explained() {
 fn unknown_experiments_list_the_known_ones() {
     let error = Experiment::load(&folder(), "quik").unwrap_err();
     assert!(matches!(error, Error::UnknownExperiment { .. }));
-    assert!(error.to_string().contains("imagewoof, quick"), "{error}");
+    assert!(error.to_string().contains("imagewoof, label-noise, quick"), "{error}");
     assert!(Experiment::load(&folder(), "../experiments/quick").is_err());
 }
 
