@@ -15,7 +15,9 @@ mod state;
 pub use adamw::{AdamW, AdamWStep};
 pub use error::Error;
 use fast::CpuKernels;
-pub use fast::{FastEncoder, InstructionSet, KERNELS_VARIABLE};
+pub use fast::{
+    FastEncoder, InstructionSet, KERNELS_VARIABLE, OperatorTime, gemm_peak_gflops, operator_times,
+};
 pub use portable::PortableEncoder;
 pub use seam::{Encoder, Gradients, Images, State, Tape};
 

@@ -124,7 +124,7 @@ impl Gather {
                             self.fill(first, rows, source, patches);
                             for panel in 0..out_channels.div_ceil(width) {
                                 let weights = &weights[panel * depth * width..][..depth * width];
-                                let a = Strided { start: patches.as_ptr(), row: stride, column: 1 };
+                                let a = Strided::new(patches.as_ptr(), stride, 1);
                                 let c = tile.as_mut_ptr();
                                 // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
                                 // `depth` rows of `width`.
@@ -284,7 +284,7 @@ impl Convolution {
                                 rest.fill(0.0);
                             }
                             for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
-                                let a = Strided { start: patches.as_ptr(), row: 1, column: stride };
+                                let a = Strided::new(patches.as_ptr(), 1, stride);
                                 let b = rows_of_dy[panel * width..].as_ptr();
                                 // SAFETY: the scratch holds `strip` rows of `stride` and of `padded` numbers, a panel
                                 // `depth` rows of `width`.
@@ -313,7 +313,7 @@ impl Convolution {
 }
 
 /// `sum` becomes the sum of `parts`, which lie one after the other, in their order.
-fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
+pub(crate) fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
     const PIECE: usize = 1 << 14;
     let len = sum.len();
     sum.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {

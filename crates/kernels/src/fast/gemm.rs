@@ -11,16 +11,27 @@ use pulp::Simd;
 /// Depth of a block: 256 rows of a panel of 16 columns are 16 KiB.
 const DEPTH_BLOCK: usize = 256;
 
-/// Where a matrix lies: element `(i, j)` is at `start + i * row + j * column`.
+/// Where a matrix lies: element `(i, j)` of segment `s` is at `start + s * segment + i * row + j * column`. The segments'
+/// columns follow each other: with several, the matrix's depth is their number times the depth of one.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided {
     pub(crate) start: *const f32,
     pub(crate) row: usize,
     pub(crate) column: usize,
+    pub(crate) segment: usize,
+    pub(crate) segments: usize,
 }
 
-/// `c = a b`, or `c += a b` when `accumulate`, for one panel: `a` is `(rows, depth)`, `b` is `(depth, panel)` with
-/// rows `b_row` apart, `c` is `(rows, panel)` with rows `c_row` apart.
+impl Strided {
+    /// A matrix of one segment.
+    pub(crate) fn new(start: *const f32, row: usize, column: usize) -> Self {
+        Self { start, row, column, segment: 0, segments: 1 }
+    }
+}
+
+/// `c = a b`, or `c += a b` when `accumulate`, for one panel: `a` is `(rows, depth)` or several segments of that, `b` is
+/// `(depth, panel)` with rows `b_row` apart, one after the other for all segments, `c` is `(rows, panel)` with rows
+/// `c_row` apart.
 ///
 /// # Safety
 /// `a` must be readable, `b` too, and `c` writable and of its own, in the extents above.
@@ -40,7 +51,7 @@ pub(crate) unsafe fn multiply_panel<S: Simd>(
     let tiles = rows.div_ceil(tallest);
     let mut done = 0;
     while done < depth || (depth == 0 && done == 0) {
-        let block = DEPTH_BLOCK.min(depth - done);
+        let block = if a.segments == 1 { DEPTH_BLOCK.min(depth - done) } else { depth };
         let accumulate = accumulate || done > 0;
         for tile in 0..tiles {
             let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
@@ -98,20 +109,23 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
 ) {
     let zero = simd.splat_f32s(0.0);
     let mut sums = [[zero; 2]; ROWS];
-    let (mut a_at, mut b_at) = (a.start, b);
-    for _ in 0..depth {
-        // SAFETY: the caller's contract; the pointers move one column of `a` and one row of `b` a turn, and are
-        // moved with `wrapping_add` because they end behind the matrices.
-        unsafe {
-            let (left, right) = (load(simd, b_at), load(simd, b_at.add(S::F32_LANES)));
-            for row in 0..ROWS {
-                let factor = simd.splat_f32s(*a_at.add(row * a.row));
-                sums[row][0] = multiply_add(simd, factor, left, sums[row][0]);
-                sums[row][1] = multiply_add(simd, factor, right, sums[row][1]);
+    let mut b_at = b;
+    for segment in 0..a.segments {
+        let mut a_at = a.start.wrapping_add(segment * a.segment);
+        for _ in 0..depth {
+            // SAFETY: the caller's contract; the pointers move one column of `a` and one row of `b` a turn, and are
+            // moved with `wrapping_add` because they end behind the matrices.
+            unsafe {
+                let (left, right) = (load(simd, b_at), load(simd, b_at.add(S::F32_LANES)));
+                for row in 0..ROWS {
+                    let factor = simd.splat_f32s(*a_at.add(row * a.row));
+                    sums[row][0] = multiply_add(simd, factor, left, sums[row][0]);
+                    sums[row][1] = multiply_add(simd, factor, right, sums[row][1]);
+                }
             }
+            a_at = a_at.wrapping_add(a.column);
+            b_at = b_at.wrapping_add(b_row);
         }
-        a_at = a_at.wrapping_add(a.column);
-        b_at = b_at.wrapping_add(b_row);
     }
     for row in 0..ROWS {
         for half in 0..2 {
@@ -150,7 +164,7 @@ mod tests {
                     let b: Vec<f32> = (0..depth * width).map(|i| (i as f32 * 1.3).cos()).collect();
                     let mut c = vec![1.0; rows * width];
                     let (row, column) = if transposed { (1, rows) } else { (depth, 1) };
-                    let strided = Strided { start: a.as_ptr(), row, column };
+                    let strided = Strided::new(a.as_ptr(), row, column);
                     // SAFETY: the vectors have the extents that the contract asks for.
                     vectorize(
                         simd,

@@ -6,6 +6,7 @@ mod gather;
 mod gemm;
 mod network;
 mod norm;
+mod operators;
 mod optimizer;
 mod pool;
 mod positions;
@@ -15,6 +16,7 @@ mod stem;
 mod winograd;
 mod write;
 
+pub use operators::{OperatorTime, gemm_peak_gflops, operator_times};
 pub(crate) use simd::CpuKernels;
 pub use simd::{InstructionSet, KERNELS_VARIABLE};
 

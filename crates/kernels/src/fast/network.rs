@@ -6,9 +6,9 @@ use super::norm::{
     Affine, Backward, ChannelSums, Normalization, Shortcut, finish_block, inference_affine, mask_and_sum,
     product_sum,
 };
-use super::pool::{average_pool, average_pool_backward, max_pool, max_pool_backward, pooled};
+use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward, pooled};
 use super::read::Source;
-use super::stem::normalize_pixels;
+use super::stem::Padded;
 use super::write::{Mask, Target, Then};
 use crate::resnet::{self, BATCH_NORM_MOMENTUM, ConvBatchNorm, EMBEDDING_DIM};
 use crate::{Error, Images, Result};
@@ -63,25 +63,32 @@ struct BlockTape {
 
 /// What stands in front of a block.
 enum Before<'a> {
-    /// The pooled map.
-    Pool(&'a [f32]),
+    Pool(&'a MaxPooled, &'a Trained),
     Block(&'a BlockTape),
+}
+
+impl<'a> Before<'a> {
+    /// The block's input, and the numbers and means of the batch norm that made it.
+    fn parts(&self) -> (&'a [f32], &'a [f32], &'a [f32]) {
+        match self {
+            Self::Pool(pooled, stem) => (&pooled.out, &pooled.z, &stem.norm.mean),
+            Self::Block(BlockTape { out, second, .. }) => (out, &second.z, &second.norm.mean),
+        }
+    }
 }
 
 /// What the backward pass needs.
 pub(crate) struct NetworkTape {
-    images: Vec<f32>,
-    map: Map,
+    images: Padded,
     stem: Trained,
-    pooled: Vec<f32>,
-    places: Vec<u8>,
+    pooled: MaxPooled,
     blocks: Vec<BlockTape>,
 }
 
 impl NetworkTape {
     /// Images of the batch.
     pub(crate) fn count(&self) -> usize {
-        self.map.images
+        self.images.map().images
     }
 }
 
@@ -143,8 +150,24 @@ impl Network {
         let mut z = self.arena.take(rows * conv.out_channels);
         let target = Target::new(&mut z, false, Then::Squares);
         let sums = conv.forward(simd, input, self.weights(layer), &target, &self.arena);
+        self.trained(layer, z, &sums, rows)
+    }
+
+    fn trained(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums, rows: usize) -> Trained {
         let (weight, bias) = self.affine_parameters(layer);
-        Trained { z, norm: Normalization::new(&sums, rows, weight, bias) }
+        Trained { z, norm: Normalization::new(sums, rows, weight, bias) }
+    }
+
+    fn padded<S: Simd>(&self, simd: S, images: &Images) -> Padded {
+        Padded::new(simd, images, self.layers[0].conv.padding, &self.arena)
+    }
+
+    fn max_pool<S: Simd>(&self, simd: S, map: Map, z: &[f32], affine: &Affine) -> MaxPooled {
+        let len = pooled(map).pixels() * affine.scale.len();
+        let (out, picked) = (self.arena.take(len), self.arena.take(len));
+        let mut pooled = MaxPooled { out, z: picked, places: self.bytes.take(len) };
+        pooled.fill(simd, map, z, affine);
+        pooled
     }
 
     /// Embeddings `(images, 512)` with the batch's statistics, which move the running ones.
@@ -155,18 +178,17 @@ impl Network {
     ) -> Result<(Vec<f32>, NetworkTape)> {
         let map = Self::input_map(images);
         self.check_batch(map)?;
-        let mut values = self.arena.take(images.pixels().len());
-        normalize_pixels(simd, images, &mut values);
-        let stem = self.train_layer(simd, 0, Input { map, source: Source::Plain(&values) });
-        let (channels, wide) = (self.layers[0].conv.out_channels, self.layers[0].conv.output(map));
+        let (values, wide) = (self.padded(simd, images), self.layers[0].conv.output(map));
+        let mut z = self.arena.take(wide.pixels() * self.layers[0].conv.out_channels);
+        let target = Target::new(&mut z, false, Then::Squares);
+        let sums = self.layers[0].conv.stem_forward(simd, &values, self.weights(0), &target);
+        let stem = self.trained(0, z, &sums, wide.pixels());
+        let first = self.max_pool(simd, wide, &stem.z, &stem.norm.affine);
         let mut at = pooled(wide);
-        let mut first = self.arena.take(at.pixels() * channels);
-        let mut places = self.bytes.take(first.len());
-        max_pool(simd, wide, &stem.z, &stem.norm.affine, &mut first, &mut places);
 
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for &block in &self.blocks {
-            let x = blocks.last().map_or(&first, |block| &block.out);
+            let x = blocks.last().map_or(&first.out, |block| &block.out);
             let input = Input { map: at, source: Source::Plain(x) };
             let one = self.train_layer(simd, block.first, input);
             let next = self.layers[block.first].conv.output(at);
@@ -194,7 +216,7 @@ impl Network {
                 self.move_statistics(layer, &trained.norm);
             }
         }
-        Ok((embeddings, NetworkTape { images: values, map, stem, pooled: first, places, blocks }))
+        Ok((embeddings, NetworkTape { images: values, stem, pooled: first, blocks }))
     }
 
     fn move_statistics(&mut self, layer: usize, norm: &Normalization) {
@@ -215,13 +237,14 @@ impl Network {
     /// The gradients of all parameters, laid out as the parameters, from that of the embeddings.
     pub(crate) fn backward<S: Simd>(&self, simd: S, tape: NetworkTape, grad: &[f32]) -> Vec<f32> {
         let mut gradients = self.arena.take(self.parameters.len());
-        let wide = self.layers[0].conv.output(tape.map);
-        let maps = self.maps(tape.map);
+        let map = tape.images.map();
+        let wide = self.layers[0].conv.output(map);
+        let maps = self.maps(map);
         let last = maps[self.blocks.len()];
         let mut g = self.arena.take(last.pixels() * EMBEDDING_DIM);
         average_pool_backward(last, EMBEDDING_DIM, grad, &mut g);
 
-        let NetworkTape { images, map, stem, pooled: first, places, mut blocks } = tape;
+        let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
         let end = blocks.last().expect("there are eight blocks");
         let mut sums =
             mask_and_sum(simd, &mut g, Mask::Output(&end.out), &end.second.z, &end.second.norm.mean);
@@ -229,7 +252,7 @@ impl Network {
             let index = blocks.len();
             let before = match blocks.last() {
                 Some(before) => Before::Block(before),
-                None => Before::Pool(&first),
+                None => Before::Pool(&first, &stem),
             };
             (g, sums) = self.backward_block(
                 simd,
@@ -242,23 +265,19 @@ impl Network {
             );
         }
 
-        let channels = self.layers[0].conv.out_channels;
-        let mut g0 = self.arena.take(wide.pixels() * channels);
-        max_pool_backward(simd, wide, channels, &g, &first, &places, &mut g0);
-        let sums = mask_and_sum(simd, &mut g0, Mask::Normalized(&stem.norm.affine), &stem.z, &stem.norm.mean);
         let way = self.norm_backward(0, &stem.norm, &sums, &mut gradients);
-        let dz = Source::Gradient(&g0, &stem.z, &way);
-        let input = Input { map, source: Source::Plain(&images) };
-        self.weight_gradient(simd, 0, input, dz, &mut gradients);
-        for buffer in [images, stem.z, first, g, g0] {
+        let dz = PooledGradient { map: wide, g: &g, places: &first.places, z: &stem.z, way: &way };
+        let Layer { conv, weights, .. } = &self.layers[0];
+        conv.stem_weight_gradient(simd, &images, &dz, &mut gradients[weights.clone()], &self.arena);
+        for buffer in [images.values, stem.z, first.out, first.z, g] {
             self.arena.give(buffer);
         }
-        self.bytes.give(places);
+        self.bytes.give(first.places);
         gradients
     }
 
     /// From the gradient of a block's output, behind its ReLU, with the sums of its second batch norm, to the same of
-    /// the block before (or to the gradient of the pooled map).
+    /// what stands in front: the block before, or the stem.
     fn backward_block<S: Simd>(
         &self,
         simd: S,
@@ -272,12 +291,8 @@ impl Network {
         let BlockTape { first, second, downsample, out } = tape;
         let (conv1, conv2) = (&self.layers[block.first].conv, &self.layers[block.second].conv);
         let next = conv1.output(map);
-        let (x, then) = match before {
-            Before::Pool(x) => (x, Then::Nothing),
-            Before::Block(BlockTape { out, second, .. }) => {
-                (&out[..], Then::Mask { mask: Mask::Output(out), z: &second.z, mean: &second.norm.mean })
-            }
-        };
+        let (x, z_before, mean_before) = before.parts();
+        let then = Then::Mask { mask: Mask::Output(x), z: z_before, mean: mean_before };
         let input = Input { map, source: Source::Plain(x) };
 
         let way2 = self.norm_backward(block.second, &second.norm, &sums, gradients);
@@ -345,17 +360,16 @@ impl Network {
     /// Embeddings `(images, 512)` with the running statistics.
     pub(crate) fn forward<S: Simd>(&self, simd: S, images: &Images) -> Vec<f32> {
         let map = Self::input_map(images);
-        let mut values = self.arena.take(images.pixels().len());
-        normalize_pixels(simd, images, &mut values);
-        let (z, affine) = self.infer_layer(simd, 0, Input { map, source: Source::Plain(&values) });
-        let wide = self.layers[0].conv.output(map);
-        let mut at = pooled(wide);
-        let mut x = self.arena.take(at.pixels() * affine.scale.len());
-        let mut places = self.bytes.take(x.len());
-        max_pool(simd, wide, &z, &affine, &mut x, &mut places);
-        self.bytes.give(places);
-        self.arena.give(values);
-        self.arena.give(z);
+        let (values, wide) = (self.padded(simd, images), self.layers[0].conv.output(map));
+        let mut z = self.arena.take(wide.pixels() * self.layers[0].conv.out_channels);
+        let target = Target::new(&mut z, false, Then::Nothing);
+        self.layers[0].conv.stem_forward(simd, &values, self.weights(0), &target);
+        let pool = self.max_pool(simd, wide, &z, &self.running_affine(0));
+        self.bytes.give(pool.places);
+        for buffer in [values.values, z, pool.z] {
+            self.arena.give(buffer);
+        }
+        let (mut x, mut at) = (pool.out, pooled(wide));
 
         for block in &self.blocks {
             let input = Input { map: at, source: Source::Plain(&x) };
@@ -381,11 +395,16 @@ impl Network {
     }
 
     fn infer_layer<S: Simd>(&self, simd: S, layer: usize, input: Input<'_>) -> (Vec<f32>, Affine) {
-        let Layer { conv, running_mean, running_var, .. } = &self.layers[layer];
+        let conv = &self.layers[layer].conv;
         let mut z = self.arena.take(conv.output(input.map).pixels() * conv.out_channels);
         let target = Target::new(&mut z, false, Then::Nothing);
         conv.forward(simd, input, self.weights(layer), &target, &self.arena);
+        (z, self.running_affine(layer))
+    }
+
+    fn running_affine(&self, layer: usize) -> Affine {
+        let Layer { running_mean, running_var, .. } = &self.layers[layer];
         let (weight, bias) = self.affine_parameters(layer);
-        (z, inference_affine(running_mean, running_var, weight, bias))
+        inference_affine(running_mean, running_var, weight, bias)
     }
 }

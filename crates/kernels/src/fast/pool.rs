@@ -1,10 +1,13 @@
 //! Pooling in NHWC: max-pooling 3x3 with stride 2 and padding 1 behind the stem, and the average at the end.
 
 use super::conv::Map;
-use super::norm::{Affine, relu};
-use super::simd::vectorize;
+use super::norm::{Affine, Backward};
+use super::simd::{load, multiply_add, store, vectorize};
 use pulp::Simd;
 use rayon::prelude::*;
+
+/// In place of a window's maximum where nothing in it is positive: no gradient passes.
+const NOWHERE: u8 = 9;
 
 /// The pooled map's extent.
 pub(crate) fn pooled(map: Map) -> Map {
@@ -16,88 +19,148 @@ fn window(index: usize, len: usize) -> (usize, usize) {
     ((2 * index).saturating_sub(1), (2 * index + 2).min(len))
 }
 
-/// `out = max over the window of relu(z * scale + shift)`, and where in the window (3 row + column, the first of equal
-/// maxima, as PyTorch).
-pub(crate) fn max_pool<S: Simd>(
-    simd: S,
-    map: Map,
-    z: &[f32],
-    affine: &Affine,
-    out: &mut [f32],
-    places: &mut [u8],
-) {
-    let channels = affine.scale.len();
-    let to = pooled(map);
-    let line = to.width * channels;
-    out.par_chunks_mut(line).zip(places.par_chunks_mut(line)).enumerate().for_each(
-        |(index, (out, places))| {
-            let (image, y) = (index / to.height, index % to.height);
-            let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-            vectorize(
-                simd,
-                #[inline(always)]
-                || {
-                    let pixels = out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
-                    for (x, (out, places)) in pixels.enumerate() {
-                        out.fill(f32::NEG_INFINITY);
-                        let (rows, columns) = (window(y, map.height), window(x, map.width));
-                        for row in rows.0..rows.1 {
-                            for column in columns.0..columns.1 {
-                                let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
-                                let z = &z[((image * map.height + row) * map.width + column) * channels..]
-                                    [..channels];
-                                for c in 0..channels {
-                                    let value = relu(z[c] * scale[c] + shift[c]);
-                                    let larger = value > out[c];
-                                    out[c] = if larger { value } else { out[c] };
-                                    places[c] = if larger { place } else { places[c] };
-                                }
-                            }
-                        }
-                    }
-                },
-            );
-        },
-    );
+/// What max-pooling keeps of a map: for every channel of every pixel the maximum of `relu(z * scale + shift)` over the
+/// window, the `z` that it comes from, and where that lies (3 row + column, the first of equal ones as in PyTorch).
+pub(crate) struct MaxPooled {
+    pub(crate) out: Vec<f32>,
+    pub(crate) z: Vec<f32>,
+    pub(crate) places: Vec<u8>,
 }
 
-/// The gradient of the map in front of the ReLU: `g`, where `out` is positive, at its place; elsewhere 0.
-pub(crate) fn max_pool_backward<S: Simd>(
-    simd: S,
-    map: Map,
-    channels: usize,
-    g: &[f32],
-    out: &[f32],
-    places: &[u8],
-    gradient: &mut [f32],
-) {
-    let to = pooled(map);
-    gradient.par_chunks_mut(map.width * channels).enumerate().for_each(|(index, gradient)| {
-        let (image, row) = (index / map.height, index % map.height);
-        vectorize(
-            simd,
-            #[inline(always)]
-            || {
-                gradient.fill(0.0);
-                for y in row / 2..(row / 2 + 1 + row % 2).min(to.height) {
-                    for x in 0..to.width {
-                        let at = ((image * to.height + y) * to.width + x) * channels;
-                        let (g, out) = (&g[at..][..channels], &out[at..][..channels]);
-                        let places = &places[at..][..channels];
-                        let columns = window(x, map.width);
-                        for column in columns.0..columns.1 {
-                            let place = (3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u8;
-                            let gradient = &mut gradient[column * channels..][..channels];
-                            for c in 0..channels {
-                                let here = places[c] == place && out[c] > 0.0;
-                                gradient[c] += if here { g[c] } else { 0.0 };
+impl MaxPooled {
+    /// Fills the buffers, which have the extent of [`pooled`].
+    pub(crate) fn fill<S: Simd>(&mut self, simd: S, map: Map, z: &[f32], affine: &Affine) {
+        let channels = affine.scale.len();
+        let to = pooled(map);
+        let line = to.width * channels;
+        assert_eq!(z.len(), map.pixels() * channels);
+        let rows = self.out.par_chunks_mut(line).zip(self.z.par_chunks_mut(line));
+        rows.zip(self.places.par_chunks_mut(line)).enumerate().for_each(
+            |(index, ((out, picked), places))| {
+                let (image, y) = (index / to.height, index % to.height);
+                vectorize(
+                    simd,
+                    #[inline(always)]
+                    || {
+                        let vectors = channels / S::F32_LANES * S::F32_LANES;
+                        for x in 0..to.width {
+                            let pixel = x * channels..(x + 1) * channels;
+                            let (out, picked) = (&mut out[pixel.clone()], &mut picked[pixel.clone()]);
+                            let places = &mut places[pixel];
+                            for c in (0..vectors).step_by(S::F32_LANES) {
+                                let at = |y: usize, x: usize| {
+                                    ((image * map.height + y) * map.width + x) * channels + c
+                                };
+                                largest(simd, (map, y, x), z, at, affine, c, out, picked, places);
+                            }
+                            for c in vectors..channels {
+                                let at = |y: usize, x: usize| {
+                                    ((image * map.height + y) * map.width + x) * channels + c
+                                };
+                                largest(pulp::Scalar, (map, y, x), z, at, affine, c, out, picked, places);
                             }
                         }
-                    }
-                }
+                    },
+                );
             },
         );
-    });
+    }
+}
+
+/// One vector of channels of one output, `(y, x)`.
+#[inline(always)]
+fn largest<S: Simd>(
+    simd: S,
+    (map, y, x): (Map, usize, usize),
+    z: &[f32],
+    at: impl Fn(usize, usize) -> usize,
+    affine: &Affine,
+    c: usize,
+    out: &mut [f32],
+    picked: &mut [f32],
+    places: &mut [u8],
+) {
+    let lanes = S::F32_LANES;
+    let vector = |values: &[f32], at: usize| {
+        let values = &values[at..][..lanes];
+        // SAFETY: the slice is one vector long.
+        #[allow(unsafe_code)] // loads one vector
+        unsafe {
+            load(simd, values.as_ptr())
+        }
+    };
+    let (scale, shift) = (vector(&affine.scale, c), vector(&affine.shift, c));
+    let mut best = simd.splat_f32s(0.0);
+    let mut best_z = best;
+    let mut place = simd.splat_u32s(u32::from(NOWHERE));
+    let (rows, columns) = (window(y, map.height), window(x, map.width));
+    for row in rows.0..rows.1 {
+        for column in columns.0..columns.1 {
+            let here = vector(z, at(row, column));
+            let value = multiply_add(simd, here, scale, shift);
+            // NaN is not less than or equal to anything, so it is taken, and found later.
+            let stays = simd.less_than_or_equal_f32s(value, best);
+            best = simd.select_f32s(stays, best, value);
+            best_z = simd.select_f32s(stays, best_z, here);
+            let number = simd.splat_u32s((3 * (row + 1 - 2 * y) + (column + 1 - 2 * x)) as u32);
+            place = simd.select_u32s(stays, place, number);
+        }
+    }
+    let (out, picked) = (&mut out[c..][..lanes], &mut picked[c..][..lanes]);
+    // SAFETY: the slices are one vector long.
+    #[allow(unsafe_code)] // stores two vectors
+    unsafe {
+        store(simd, out.as_mut_ptr(), best);
+        store(simd, picked.as_mut_ptr(), best_z);
+    }
+    let numbers: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&place));
+    for (place, &number) in places[c..][..lanes].iter_mut().zip(numbers) {
+        *place = number as u8;
+    }
+}
+
+/// The gradient of the pooled map's input, in front of its batch norm, row by row and never in whole: each number of `g`
+/// at its place, then `k1 g + k2 z + k3`.
+pub(crate) struct PooledGradient<'a> {
+    /// Extent of the input.
+    pub(crate) map: Map,
+    /// Gradient of the pooled map, 0 where nothing positive was pooled.
+    pub(crate) g: &'a [f32],
+    pub(crate) places: &'a [u8],
+    pub(crate) z: &'a [f32],
+    pub(crate) way: &'a Backward,
+}
+
+impl PooledGradient<'_> {
+    /// Writes row `y` of `image` to `to`, pixels `stride` numbers apart, zeros behind their channels.
+    #[inline(always)]
+    pub(crate) fn row(&self, image: usize, y: usize, stride: usize, to: &mut [f32]) {
+        let Self { map, g, places, z, way } = self;
+        let channels = way.k1.len();
+        let (k1, k2, k3) = (&way.k1[..channels], &way.k2[..channels], &way.k3[..channels]);
+        let small = pooled(*map);
+        // Windows that cover a row or column: the one it is in the middle of or begins, and the one it ends.
+        let covering = |at: usize, len: usize| at / 2..(at / 2 + 1 + at % 2).min(len);
+        for (x, to) in to.chunks_exact_mut(stride).enumerate() {
+            let (to, rest) = to.split_at_mut(channels);
+            rest.fill(0.0);
+            to.fill(0.0);
+            for row in covering(y, small.height) {
+                for column in covering(x, small.width) {
+                    let at = ((image * small.height + row) * small.width + column) * channels;
+                    let (g, places) = (&g[at..][..channels], &places[at..][..channels]);
+                    let place = (3 * (y + 1 - 2 * row) + (x + 1 - 2 * column)) as u8;
+                    for c in 0..channels {
+                        to[c] += if places[c] == place { g[c] } else { 0.0 };
+                    }
+                }
+            }
+            let z = &z[((image * map.height + y) * map.width + x) * channels..][..channels];
+            for c in 0..channels {
+                to[c] = k1[c] * to[c] + (k2[c] * z[c] + k3[c]);
+            }
+        }
+    }
 }
 
 /// The mean over each image: `(images, channels)`.

@@ -135,7 +135,7 @@ impl Convolution {
                     // SAFETY: a position has a row for each image, `gradient` one of `width` for each input channel.
                     #[allow(unsafe_code)] // calls the micro-kernel
                     || unsafe {
-                        let a = Strided { start: x_rows.as_ptr(), row: 1, column: x.stride };
+                        let a = Strided::new(x_rows.as_ptr(), 1, x.stride);
                         let b = (dy_rows.as_ptr().add(panel * width), dy.stride);
                         let c = (gradient.as_mut_ptr(), width);
                         multiply_panel(simd, ins, x.images, a, b, c, !first);
@@ -183,7 +183,7 @@ fn multiply<S: Simd>(
                                 // SAFETY: a position has a row for each image, a panel `ins` rows of `width` a tap.
                                 #[allow(unsafe_code)] // calls the micro-kernel
                                 unsafe {
-                                    let a = Strided { start: rows.as_ptr(), row: from.stride, column: 1 };
+                                    let a = Strided::new(rows.as_ptr(), from.stride, 1);
                                     let b = (weights.as_ptr(), width);
                                     multiply_panel(
                                         simd,

@@ -1,27 +1,219 @@
-//! Pixels to normalised values.
+//! The stem: pixels to normalised images, and the convolution over them.
+//!
+//! Images have three channels, too few for vectors over channels, and a kernel of 7x7 overlaps itself so much that
+//! gathered patches would be twelve times the image. Over images with their padding written out, the part of a patch
+//! that belongs to one row of the kernel is contiguous, and the next pixel's lies a fixed distance further: the matrix
+//! product reads patches where they are, one *segment* for each row of the kernel.
 
-use super::simd::vectorize;
+use super::arena::{Arena, Shared, with_scratch};
+use super::conv::{Convolution, Map};
+use super::gather::sum_parts;
+use super::gemm::{Strided, multiply_panel};
+use super::norm::ChannelSums;
+use super::pool::PooledGradient;
+use super::simd::{panel_width, vectorize};
+use super::write::Target;
 use crate::Images;
 use crate::resnet::{DEVIATION, MEAN};
 use pulp::Simd;
 use rayon::prelude::*;
 
-/// `(pixel / 255 - mean) / deviation` in NHWC.
-pub(crate) fn normalize_pixels<S: Simd>(simd: S, images: &Images, values: &mut [f32]) {
-    let scale = DEVIATION.map(|deviation| 1.0 / (255.0 * deviation));
-    let shift: [f32; 3] = std::array::from_fn(|channel| -MEAN[channel] / DEVIATION[channel]);
-    let piece = 3 * (1 << 14);
-    values.par_chunks_mut(piece).zip(images.pixels().par_chunks(piece)).for_each(|(values, pixels)| {
-        vectorize(
-            simd,
-            #[inline(always)]
-            || {
-                for (value, pixel) in values.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
-                    for channel in 0..3 {
-                        value[channel] = f32::from(pixel[channel]) * scale[channel] + shift[channel];
+/// Channels of an image.
+const CHANNELS: usize = 3;
+/// Output pixels of a strip of the weights' gradient, about.
+const STRIP_PIXELS: usize = 256;
+
+/// Normalised images with a border of zeros, `(image, row, column, channel)`.
+pub(crate) struct Padded {
+    pub(crate) values: Vec<f32>,
+    map: Map,
+    padding: usize,
+}
+
+impl Padded {
+    /// `(pixel / 255 - mean) / deviation`.
+    pub(crate) fn new<S: Simd>(simd: S, images: &Images, padding: usize, arena: &Arena) -> Self {
+        let scale = DEVIATION.map(|deviation| 1.0 / (255.0 * deviation));
+        let shift: [f32; CHANNELS] = std::array::from_fn(|channel| -MEAN[channel] / DEVIATION[channel]);
+        let size = images.size_px();
+        let map = Map { images: images.count(), height: size, width: size };
+        let side = size + 2 * padding;
+        let mut values = arena.take(images.count() * side * side * CHANNELS);
+        values.par_chunks_mut(side * CHANNELS).enumerate().for_each(|(index, row)| {
+            let (image, y) = (index / side, (index % side).wrapping_sub(padding));
+            if y >= size {
+                row.fill(0.0);
+                return;
+            }
+            let (left, rest) = row.split_at_mut(padding * CHANNELS);
+            let (inside, right) = rest.split_at_mut(size * CHANNELS);
+            left.fill(0.0);
+            right.fill(0.0);
+            let pixels = &images.pixels()[(image * size + y) * size * CHANNELS..][..size * CHANNELS];
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    let pixels = pixels.chunks_exact(CHANNELS);
+                    for (value, pixel) in inside.chunks_exact_mut(CHANNELS).zip(pixels) {
+                        for channel in 0..CHANNELS {
+                            value[channel] = f32::from(pixel[channel]) * scale[channel] + shift[channel];
+                        }
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        });
+        Self { values, map, padding }
+    }
+
+    /// Extent without the border.
+    pub(crate) fn map(&self) -> Map {
+        self.map
+    }
+
+    /// Numbers of a row.
+    fn row(&self) -> usize {
+        (self.map.width + 2 * self.padding) * CHANNELS
+    }
+
+    /// From the first number of the window of output row `y` on.
+    fn window(&self, image: usize, y: usize) -> &[f32] {
+        &self.values[(image * (self.map.height + 2 * self.padding) + y) * self.row()..]
+    }
+}
+
+impl Convolution {
+    /// The convolution of `images` into `target`, and the target's sums.
+    pub(crate) fn stem_forward<S: Simd>(
+        &self,
+        simd: S,
+        images: &Padded,
+        weights: &[f32],
+        target: &Target<'_>,
+    ) -> ChannelSums {
+        assert_eq!((self.in_channels, self.padding), (CHANNELS, images.padding));
+        let output = self.output(images.map);
+        let (width, outs, segment) = (panel_width::<S>(), self.out_channels, self.kernel * CHANNELS);
+        let depth = self.kernel * segment;
+        let rows = output.images * output.height;
+        let strip = (STRIP_PIXELS / output.width).max(1);
+        let parts: Vec<ChannelSums> = (0..rows.div_ceil(strip))
+            .into_par_iter()
+            .map(|index| {
+                let mut sums = ChannelSums::zero(outs);
+                with_scratch(output.width * width, |tile| {
+                    for row in index * strip..rows.min((index + 1) * strip) {
+                        let window = images.window(row / output.height, row % output.height * self.stride);
+                        vectorize(
+                            simd,
+                            #[inline(always)]
+                            || {
+                                for panel in 0..outs.div_ceil(width) {
+                                    let a = Strided {
+                                        start: window.as_ptr(),
+                                        row: self.stride * CHANNELS,
+                                        column: 1,
+                                        segment: images.row(),
+                                        segments: self.kernel,
+                                    };
+                                    let b = weights[panel * depth * width..][..depth * width].as_ptr();
+                                    // SAFETY: the border holds what windows reach over, a panel `depth` rows.
+                                    #[allow(unsafe_code)] // calls the micro-kernel
+                                    unsafe {
+                                        let c = (tile.as_mut_ptr(), width);
+                                        multiply_panel(simd, output.width, segment, a, (b, width), c, false);
+                                    }
+                                    let columns = width.min(outs - panel * width);
+                                    let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
+                                    let (ones, twos) = (&mut ones[..columns], &mut twos[..columns]);
+                                    for (x, values) in tile.chunks_exact(width).enumerate() {
+                                        let at = (row * output.width + x) * outs + panel * width;
+                                        // SAFETY: every row and every panel has its own numbers.
+                                        #[allow(unsafe_code)] // panels interleave in the target
+                                        unsafe {
+                                            target.put(at, panel * width, &values[..columns], ones, twos);
+                                        }
+                                    }
+                                    if target.sums() {
+                                        sums.add_block(panel * width, ones, twos);
+                                    }
+                                }
+                            },
+                        );
+                    }
+                });
+                sums
+            })
+            .collect();
+        ChannelSums::total(outs, &parts)
+    }
+
+    /// The gradient of the weights, in panels.
+    pub(crate) fn stem_weight_gradient<S: Simd>(
+        &self,
+        simd: S,
+        images: &Padded,
+        dy: &PooledGradient<'_>,
+        gradient: &mut [f32],
+        arena: &Arena,
+    ) {
+        /// Partial sums, of a fixed number for any number of threads.
+        const PARTS: usize = 8;
+        let output = self.output(images.map);
+        let (width, outs, segment) = (panel_width::<S>(), self.out_channels, self.kernel * CHANNELS);
+        let (len, depth) = (gradient.len(), self.kernel * segment);
+        let padded = len / depth;
+        let strip = (STRIP_PIXELS / output.width).clamp(1, output.height);
+        let strips_of_image = output.height.div_ceil(strip);
+        let strips = output.images * strips_of_image;
+        let parts = PARTS.min(strips);
+        let mut partial = arena.take(parts * len);
+        let shared = Shared::new(&mut partial);
+        (0..parts).into_par_iter().for_each(|part| {
+            // SAFETY: every task has a part of its own.
+            #[allow(unsafe_code)] // hands out one part
+            let partial = unsafe { shared.part(part * len, len) };
+            let own = strips * part / parts..strips * (part + 1) / parts;
+            for index in own.clone() {
+                let (image, y) = (index / strips_of_image, index % strips_of_image * strip);
+                let rows = strip.min(output.height - y);
+                with_scratch(rows * output.width * padded, |dz| {
+                    vectorize(
+                        simd,
+                        #[inline(always)]
+                        || {
+                            for (row, dz) in dz.chunks_exact_mut(output.width * padded).enumerate() {
+                                dy.row(image, y + row, padded, dz);
+                            }
+                            for panel in 0..padded / width {
+                                for kernel_row in 0..self.kernel {
+                                    let start = images.window(image, y * self.stride + kernel_row).as_ptr();
+                                    let a = Strided {
+                                        start,
+                                        row: 1,
+                                        column: self.stride * CHANNELS,
+                                        segment: self.stride * images.row(),
+                                        segments: rows,
+                                    };
+                                    let at = (panel * depth + kernel_row * segment) * width;
+                                    let to = partial[at..][..segment * width].as_mut_ptr();
+                                    // SAFETY: the border holds what windows reach over; `dz` has a row of `padded`
+                                    // numbers for every pixel of the strip.
+                                    #[allow(unsafe_code)] // calls the micro-kernel
+                                    unsafe {
+                                        let b = (dz.as_ptr().add(panel * width), padded);
+                                        let add = index > own.start;
+                                        multiply_panel(simd, segment, output.width, a, b, (to, width), add);
+                                    }
+                                }
+                            }
+                        },
+                    );
+                });
+            }
+        });
+        debug_assert!(outs <= padded);
+        sum_parts(simd, &partial, gradient);
+        arena.give(partial);
+    }
 }

@@ -472,7 +472,7 @@ pub(crate) fn convolve<S: Simd>(
                                     #[allow(unsafe_code)] // calls the micro-kernel
                                     unsafe {
                                         let start = v.as_ptr().add(place * plane + done);
-                                        let a = Strided { start, row: stride, column: 1 };
+                                        let a = Strided::new(start, stride, 1);
                                         let b = (u.add(place * depth * width), width);
                                         let c = (m.as_mut_ptr().add(place * count * width), width);
                                         multiply_panel(simd, count, depth, a, b, c, done > 0);
@@ -570,7 +570,7 @@ impl Convolution {
                                 #[allow(unsafe_code)] // calls the micro-kernel
                                 unsafe {
                                     let start = v.as_ptr().add(place * plane);
-                                    let a = Strided { start, row: 1, column: stride };
+                                    let a = Strided::new(start, 1, stride);
                                     let b = (d.as_ptr().add(place * count * width), width);
                                     let c = (partial.as_mut_ptr().add(place * ins * width), width);
                                     multiply_panel(simd, ins, count, a, b, c, index > own.start);
