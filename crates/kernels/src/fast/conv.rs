@@ -66,7 +66,75 @@ pub(crate) struct Input<'a> {
     pub(crate) source: Source<'a>,
 }
 
+/// The kernels of a product: those of a layer, or, for the gradient of its input, turned by half a turn and with input
+/// and output channels exchanged. The latter are made panel by panel where they are used, and never in whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels<'a> {
+    weights: &'a [f32],
+    pub(crate) taps: usize,
+    /// Input channels of the product.
+    pub(crate) ins: usize,
+    /// Output channels of the product.
+    pub(crate) outs: usize,
+    turned: bool,
+}
+
+impl Kernels<'_> {
+    /// Numbers of scratch memory that [`Kernels::panel`] needs.
+    pub(crate) fn scratch<S: Simd>(&self) -> usize {
+        if self.turned { self.taps * self.ins * panel_width::<S>() } else { 0 }
+    }
+
+    /// A panel, `(tap, ins, width)`. The channels must fill whole panels.
+    #[inline(always)]
+    pub(crate) fn panel<'a, S: Simd>(&'a self, _: S, panel: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+        let (width, ins, outs) = (panel_width::<S>(), self.ins, self.outs);
+        let len = self.taps * ins * width;
+        if !self.turned {
+            return &self.weights[panel * len..][..len];
+        }
+        for (tap, rows) in scratch.chunks_exact_mut(ins * width).enumerate() {
+            for (block, to) in rows.chunks_exact_mut(width * width).enumerate() {
+                let tap = self.taps - 1 - tap;
+                let from = ((block * self.taps + tap) * outs + panel * width) * width;
+                transpose_square(width, &self.weights[from..][..width * width], to);
+            }
+        }
+        scratch
+    }
+}
+
+/// `to` becomes the transpose of `from`, both `(width, width)`, by squares that fit the registers.
+#[inline(always)]
+fn transpose_square(width: usize, from: &[f32], to: &mut [f32]) {
+    const SIDE: usize = 8;
+    for i in (0..width).step_by(SIDE) {
+        for j in (0..width).step_by(SIDE) {
+            let mut square = [[0.0; SIDE]; SIDE];
+            for (row, square) in square.iter_mut().enumerate() {
+                square.copy_from_slice(&from[(i + row) * width + j..][..SIDE]);
+            }
+            for column in 0..SIDE {
+                let line: [f32; SIDE] = std::array::from_fn(|row| square[row][column]);
+                to[(j + column) * width + i..][..SIDE].copy_from_slice(&line);
+            }
+        }
+    }
+}
+
 impl Convolution {
+    /// Its weights as kernels.
+    pub(crate) fn kernels<'a>(&self, weights: &'a [f32]) -> Kernels<'a> {
+        let (ins, outs) = (self.in_channels, self.out_channels);
+        Kernels { weights, taps: self.taps(), ins, outs, turned: false }
+    }
+
+    /// Its weights as the kernels of its input's gradient.
+    pub(crate) fn turned_kernels<'a>(&self, weights: &'a [f32]) -> Kernels<'a> {
+        let (ins, outs) = (self.out_channels, self.in_channels);
+        Kernels { weights, taps: self.taps(), ins, outs, turned: true }
+    }
+
     pub(crate) fn output(&self, input: Map) -> Map {
         let side = |len: usize| (len + 2 * self.padding - self.kernel) / self.stride + 1;
         Map { images: input.images, height: side(input.height), width: side(input.width) }
@@ -132,8 +200,7 @@ impl Convolution {
         input.source.check(input.map, self.in_channels);
         match self.method::<S>(input.map) {
             Method::Winograd => {
-                let channels = (self.in_channels, self.out_channels);
-                winograd::convolve(simd, input.map, input.source, channels, weights, target, arena)
+                winograd::convolve(simd, input.map, input.source, &self.kernels(weights), target, arena)
             }
             Method::Positions => self.positions_forward(simd, input, weights, target, arena),
             Method::Gather => self.gather_forward(simd, input, weights, target),
@@ -153,14 +220,8 @@ impl Convolution {
         dy.check(self.output(map), self.out_channels);
         match self.method::<S>(map) {
             Method::Winograd => {
-                // Turned by half a turn, channels exchanged: a convolution of the same kind.
-                let turned: Vec<usize> = (0..self.taps()).rev().collect();
-                let mut transposed = arena.take(self.transposed_len::<S>(self.taps()));
-                self.transpose(simd, weights, &turned, &mut transposed);
-                let channels = (self.out_channels, self.in_channels);
-                let sums = winograd::convolve(simd, map, dy, channels, &transposed, target, arena);
-                arena.give(transposed);
-                sums
+                // A convolution of the same kind.
+                winograd::convolve(simd, map, dy, &self.turned_kernels(weights), target, arena)
             }
             Method::Positions => self.positions_input_gradient(simd, map, dy, weights, target, arena),
             Method::Gather => self.gather_input_gradient(simd, map, dy, weights, target, arena),
@@ -223,5 +284,243 @@ impl Convolution {
                 },
             );
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::norm::{Affine, Backward};
+    use super::super::simd::{InstructionSet, with_instructions};
+    use super::super::write::{Mask, Then};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Numbers around 0, another sequence for each `phase`.
+    fn numbers(len: usize, phase: f64) -> Vec<f32> {
+        (0..len).map(|index| (index as f64 * 0.73 + phase).sin() as f32).collect()
+    }
+
+    fn affine(channels: usize) -> Affine {
+        let shift = numbers(channels, 2.0).iter().map(|x| 0.2 * x).collect();
+        Affine { scale: numbers(channels, 1.0).iter().map(|x| 1.0 + 0.5 * x).collect(), shift }
+    }
+
+    fn way(channels: usize) -> Backward {
+        let k3 = numbers(channels, 5.0).iter().map(|x| 0.1 * x).collect();
+        Backward { k1: numbers(channels, 3.0), k2: numbers(channels, 4.0), k3 }
+    }
+
+    /// A convolution over a map, and what stands around it.
+    struct Case {
+        conv: Convolution,
+        map: Map,
+        x: Vec<f32>,
+        affine: Affine,
+        g: Vec<f32>,
+        z: Vec<f32>,
+        way: Backward,
+        weights: Vec<f32>,
+    }
+
+    impl Case {
+        fn new(conv: Convolution, map: Map) -> Self {
+            let (output, ins, outs) = (conv.output(map), conv.in_channels, conv.out_channels);
+            Self {
+                x: numbers(map.pixels() * ins, 0.1),
+                affine: affine(ins),
+                g: numbers(output.pixels() * outs, 0.2),
+                z: numbers(output.pixels() * outs, 0.3),
+                way: way(outs),
+                weights: numbers(outs * ins * conv.taps(), 0.4),
+                conv,
+                map,
+            }
+        }
+
+        /// `relu(x * scale + shift)` in f64.
+        fn input(&self) -> Vec<f64> {
+            let ins = self.conv.in_channels;
+            let value = |(at, &x): (usize, &f32)| {
+                let (scale, shift) = (self.affine.scale[at % ins], self.affine.shift[at % ins]);
+                (f64::from(x) * f64::from(scale) + f64::from(shift)).max(0.0)
+            };
+            self.x.iter().enumerate().map(value).collect()
+        }
+
+        /// `k1 g + k2 z + k3` in f64.
+        fn dz(&self) -> Vec<f64> {
+            let outs = self.conv.out_channels;
+            let value = |at: usize| {
+                let k = |k: &[f32]| f64::from(k[at % outs]);
+                k(&self.way.k1) * f64::from(self.g[at])
+                    + k(&self.way.k2) * f64::from(self.z[at])
+                    + k(&self.way.k3)
+            };
+            (0..self.g.len()).map(value).collect()
+        }
+
+        /// Every product of the definition: index of the input, of the output, of the weight.
+        fn each(&self, mut product: impl FnMut(usize, usize, usize)) {
+            let Convolution { in_channels: ins, out_channels: outs, kernel, stride, padding } = self.conv;
+            let (from, to) = (self.map, self.conv.output(self.map));
+            for pixel in 0..to.pixels() {
+                let (image, y, x) =
+                    (pixel / to.width / to.height, pixel / to.width % to.height, pixel % to.width);
+                for tap in 0..kernel * kernel {
+                    let (row, column) = (y * stride + tap / kernel, x * stride + tap % kernel);
+                    let (Some(row), Some(column)) = (row.checked_sub(padding), column.checked_sub(padding))
+                    else {
+                        continue;
+                    };
+                    if row >= from.height || column >= from.width {
+                        continue;
+                    }
+                    let met = (image * from.height + row) * from.width + column;
+                    for out in 0..outs {
+                        for channel in 0..ins {
+                            let weight = (out * ins + channel) * kernel * kernel + tap;
+                            product(met * ins + channel, pixel * outs + out, weight);
+                        }
+                    }
+                }
+            }
+        }
+
+        fn check<S: Simd>(&self, simd: S, what: &str) {
+            let (arena, conv) = (Arena::default(), self.conv);
+            let (ins, outs) = (conv.in_channels, conv.out_channels);
+            let input = Input { map: self.map, source: Source::Relu(&self.x, &self.affine) };
+            let dz = Source::Gradient(&self.g, &self.z, &self.way);
+            let mut packed = vec![0.0; conv.packed_len::<S>()];
+            conv.pack(simd, &self.weights, &mut packed);
+            assert_eq!(conv.unpack(simd, &packed), self.weights);
+
+            let (x64, dz64) = (self.input(), self.dz());
+            let (mut y, mut dx, mut dw) =
+                (vec![0.0; self.z.len()], vec![0.0; self.x.len()], vec![0.0; self.weights.len()]);
+            self.each(|from, to, weight| {
+                let w = f64::from(self.weights[weight]);
+                y[to] += x64[from] * w;
+                dx[from] += dz64[to] * w;
+                dw[weight] += x64[from] * dz64[to];
+            });
+
+            let mut found = numbers(y.len(), 0.7);
+            let target = Target::new(&mut found, false, Then::Squares);
+            let sums = conv.forward(simd, input, &packed, &target, &arena);
+            near(&format!("{what}: output"), &found, &y);
+            let squares = |at: usize, value: f64| (at % outs, value, value * value);
+            check_sums(&format!("{what}: sums of the output"), &sums, &found, squares);
+
+            let mut found = vec![0.5; packed.len()];
+            conv.weight_gradient(simd, input, dz, &mut found, &arena);
+            near(&format!("{what}: weight gradient"), &conv.unpack(simd, &found), &dw);
+
+            // Added to what stands there, then masked by the ReLU of the same input.
+            let there = numbers(dx.len(), 0.8);
+            let mean = numbers(ins, 0.9);
+            for (at, dx) in dx.iter_mut().enumerate() {
+                *dx = if x64[at] > 0.0 { *dx + f64::from(there[at]) } else { 0.0 };
+            }
+            let mut found = there.clone();
+            let mask = Mask::Normalized(&self.affine);
+            let target = Target::new(&mut found, true, Then::Mask { mask, z: &self.x, mean: &mean });
+            let sums = conv.input_gradient(simd, self.map, dz, &packed, &target, &arena);
+            near(&format!("{what}: input gradient"), &found, &dx);
+            let product = |at: usize, value: f64| {
+                let centred = f64::from(self.x[at]) - f64::from(mean[at % ins]);
+                (at % ins, value, value * centred)
+            };
+            check_sums(&format!("{what}: sums of the input gradient"), &sums, &found, product);
+        }
+    }
+
+    /// Largest error against the largest value.
+    fn near(what: &str, found: &[f32], expected: &[f64]) {
+        let largest = expected.iter().fold(1e-3, |largest: f64, x| largest.max(x.abs()));
+        for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            let error = (f64::from(found) - expected).abs() / largest;
+            assert!(error < 2e-5, "{what} at {at}: {found} instead of {expected}");
+        }
+    }
+
+    /// `terms` gives the channel of a number and its two terms. Errors are measured against the sums of absolute values.
+    fn check_sums(
+        what: &str,
+        sums: &ChannelSums,
+        values: &[f32],
+        terms: impl Fn(usize, f64) -> (usize, f64, f64),
+    ) {
+        let channels = sums.first.len();
+        let mut expected = vec![[0.0; 4]; channels];
+        for (at, &value) in values.iter().enumerate() {
+            let (channel, first, second) = terms(at, value.into());
+            let [one, two, one_size, two_size] = &mut expected[channel];
+            (*one, *two) = (*one + first, *two + second);
+            (*one_size, *two_size) = (*one_size + first.abs(), *two_size + second.abs());
+        }
+        for (channel, [one, two, one_size, two_size]) in expected.into_iter().enumerate() {
+            let errors = [
+                (sums.first[channel] - one) / one_size.max(1e-9),
+                (sums.second[channel] - two) / two_size.max(1e-9),
+            ];
+            assert!(errors.iter().all(|error| error.abs() < 2e-6), "{what}, channel {channel}: {errors:?}");
+        }
+    }
+
+    fn conv(in_channels: usize, out_channels: usize, kernel: usize, stride: usize) -> Convolution {
+        Convolution { in_channels, out_channels, kernel, stride, padding: kernel / 2 }
+    }
+
+    fn check(conv: Convolution, (images, height, width): (usize, usize, usize)) {
+        let map = Map { images, height, width };
+        let case = Case::new(conv, map);
+        for set in InstructionSet::available() {
+            let what = format!("{conv:?} over {map:?} with {}", set.name());
+            with_instructions!(set, simd => case.check(simd, &what));
+        }
+    }
+
+    /// One case or more for each method; [`Method`] says which.
+    #[test]
+    fn every_method_equals_the_definition() {
+        for (conv, map, method) in [
+            (conv(32, 64, 3, 1), (3, 8, 8), Method::Winograd),
+            (conv(64, 32, 3, 1), (1, 5, 7), Method::Winograd),
+            (conv(32, 32, 3, 1), (9, 17, 9), Method::Winograd),
+            (conv(32, 64, 3, 1), (5, 2, 2), Method::Positions),
+            (conv(64, 64, 3, 1), (13, 1, 2), Method::Positions),
+            (conv(32, 64, 3, 2), (3, 8, 7), Method::Positions),
+            (conv(64, 32, 1, 2), (2, 5, 5), Method::Positions),
+            (conv(32, 32, 3, 2), (2, 11, 16), Method::Gather),
+            (conv(32, 64, 1, 2), (1, 13, 9), Method::Gather),
+            (conv(3, 32, 7, 2), (2, 9, 12), Method::Gather),
+            (conv(5, 7, 3, 1), (1, 4, 6), Method::Gather),
+        ] {
+            let extent = Map { images: map.0, height: map.1, width: map.2 };
+            for set in InstructionSet::available() {
+                let found = with_instructions!(set, simd => method_of(simd, conv, extent));
+                assert_eq!(found, method, "{conv:?} {map:?}");
+            }
+            check(conv, map);
+        }
+    }
+
+    fn method_of<S: Simd>(_: S, conv: Convolution, map: Map) -> Method {
+        conv.method::<S>(map)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_shape_equals_the_definition(
+            channels in prop_oneof![(1usize..40, 1usize..40), Just((32, 32)), Just((64, 32))],
+            kernel in prop_oneof![Just(1usize), Just(3), Just(7)],
+            stride in 1usize..3,
+            map in (1usize..4, 1usize..14, 1usize..14),
+        ) {
+            check(conv(channels.0, channels.1, kernel, stride), map);
+        }
     }
 }

@@ -134,18 +134,14 @@ impl Gather {
                                     multiply_panel(simd, rows, depth, a, b, (c, width), false);
                                 }
                                 let columns = width.min(out_channels - panel * width);
-                                let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
-                                let (ones, twos) = (&mut ones[..columns], &mut twos[..columns]);
-                                for (row, values) in tile.chunks_exact(width).take(rows).enumerate() {
-                                    let at = self.target_pixel(first + row) * out_channels + panel * width;
-                                    // SAFETY: every row has its own pixel of the target, every panel its own channels.
-                                    #[allow(unsafe_code)] // strips and panels interleave in the target
-                                    unsafe {
-                                        target.put(at, panel * width, &values[..columns], ones, twos);
-                                    }
-                                }
-                                if target.sums() {
-                                    sums.add_block(panel * width, ones, twos);
+                                let at = |row: usize| {
+                                    self.target_pixel(first + row) * out_channels + panel * width
+                                };
+                                let tile = &tile[..rows * width];
+                                // SAFETY: every row has its own pixel of the target, every panel its own channels.
+                                #[allow(unsafe_code)] // strips and panels interleave in the target
+                                unsafe {
+                                    target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                                 }
                             }
                         },

@@ -2,7 +2,7 @@
 
 use super::conv::Map;
 use super::norm::{Affine, Backward};
-use super::simd::{load, multiply_add, store, vectorize};
+use super::simd::{multiply_add, store, vector, vectorize};
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -81,22 +81,14 @@ fn largest<S: Simd>(
     places: &mut [u8],
 ) {
     let lanes = S::F32_LANES;
-    let vector = |values: &[f32], at: usize| {
-        let values = &values[at..][..lanes];
-        // SAFETY: the slice is one vector long.
-        #[allow(unsafe_code)] // loads one vector
-        unsafe {
-            load(simd, values.as_ptr())
-        }
-    };
-    let (scale, shift) = (vector(&affine.scale, c), vector(&affine.shift, c));
+    let (scale, shift) = (vector(simd, &affine.scale, c), vector(simd, &affine.shift, c));
     let mut best = simd.splat_f32s(0.0);
     let mut best_z = best;
     let mut place = simd.splat_u32s(u32::from(NOWHERE));
     let (rows, columns) = (window(y, map.height), window(x, map.width));
     for row in rows.0..rows.1 {
         for column in columns.0..columns.1 {
-            let here = vector(z, at(row, column));
+            let here = vector(simd, z, at(row, column));
             let value = multiply_add(simd, here, scale, shift);
             // NaN is not less than or equal to anything, so it is taken, and found later.
             let stays = simd.less_than_or_equal_f32s(value, best);

@@ -5,7 +5,7 @@
 //! the cache and whatever is applied while reading is applied once.
 
 use super::arena::{Arena, with_scratch};
-use super::conv::{Convolution, Input, Map};
+use super::conv::{Convolution, Input, Kernels, Map};
 use super::gemm::{Strided, multiply_panel};
 use super::norm::ChannelSums;
 use super::read::Source;
@@ -77,8 +77,7 @@ impl Convolution {
         arena: &Arena,
     ) -> ChannelSums {
         let from = Positions::new(simd, input.map, input.source, self.in_channels, arena);
-        let channels = (self.in_channels, self.out_channels);
-        let sums = multiply(simd, &from, channels, self.taps(), weights, &self.meetings(input.map), target);
+        let sums = multiply(simd, &from, &self.kernels(weights), &self.meetings(input.map), target);
         arena.give(from.values);
         sums
     }
@@ -96,16 +95,11 @@ impl Convolution {
         let mut meetings = vec![Vec::new(); map.height * map.width];
         for (pixel, meets) in self.meetings(map).into_iter().enumerate() {
             for (tap, met) in meets {
-                meetings[met].push((tap, pixel));
+                meetings[met].push((self.taps() - 1 - tap, pixel));
             }
         }
-        let taps: Vec<usize> = (0..self.taps()).collect();
-        let mut transposed = arena.take(self.transposed_len::<S>(self.taps()));
-        self.transpose(simd, weights, &taps, &mut transposed);
-        let channels = (self.out_channels, self.in_channels);
-        let sums = multiply(simd, &from, channels, self.taps(), &transposed, &meetings, target);
+        let sums = multiply(simd, &from, &self.turned_kernels(weights), &meetings, target);
         arena.give(from.values);
-        arena.give(transposed);
         sums
     }
 
@@ -153,22 +147,29 @@ impl Convolution {
 }
 
 /// For every pixel of the target the sum over `meetings[pixel]`, pairs of a tap and a pixel of `from`, of products with
-/// the tap's weights, panels `(outs / width, tap, ins, width)`.
+/// the tap's kernels.
 fn multiply<S: Simd>(
     simd: S,
     from: &Positions,
-    (ins, outs): (usize, usize),
-    taps: usize,
-    weights: &[f32],
+    kernels: &Kernels<'_>,
     meetings: &[Vec<(usize, usize)>],
     target: &Target<'_>,
 ) -> ChannelSums {
     let (width, images, pixels) = (panel_width::<S>(), from.images, meetings.len());
+    let (ins, outs) = (kernels.ins, kernels.outs);
     let parts: Vec<ChannelSums> = (0..outs / width)
         .into_par_iter()
         .map(|panel| {
             let mut sums = ChannelSums::zero(outs);
-            with_scratch(images * width, |tile| {
+            with_scratch(images * width + kernels.scratch::<S>(), |scratch| {
+                let (tile, turned) = scratch.split_at_mut(images * width);
+                let mut weights: &[f32] = &[];
+                let mut turned = Some(turned);
+                vectorize(
+                    simd,
+                    #[inline(always)]
+                    || weights = kernels.panel(simd, panel, turned.take().expect("it runs once")),
+                );
                 for (pixel, meetings) in meetings.iter().enumerate() {
                     vectorize(
                         simd,
@@ -178,7 +179,7 @@ fn multiply<S: Simd>(
                                 tile.fill(0.0);
                             }
                             for (index, &(tap, met)) in meetings.iter().enumerate() {
-                                let weights = &weights[(panel * taps + tap) * ins * width..][..ins * width];
+                                let weights = &weights[tap * ins * width..][..ins * width];
                                 let rows = from.pixel(met);
                                 // SAFETY: a position has a row for each image, a panel `ins` rows of `width` a tap.
                                 #[allow(unsafe_code)] // calls the micro-kernel
@@ -196,18 +197,11 @@ fn multiply<S: Simd>(
                                     );
                                 }
                             }
-                            let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
-                            for (image, values) in tile.chunks_exact(width).enumerate() {
-                                let at = (image * pixels + pixel) * outs + panel * width;
-                                let (ones, twos) = (&mut ones[..width], &mut twos[..width]);
-                                // SAFETY: every task has its own channels of the target.
-                                #[allow(unsafe_code)] // panels interleave in the target
-                                unsafe {
-                                    target.put(at, panel * width, values, ones, twos);
-                                }
-                            }
-                            if target.sums() {
-                                sums.add_block(panel * width, &ones[..width], &twos[..width]);
+                            let at = |image: usize| (image * pixels + pixel) * outs + panel * width;
+                            // SAFETY: every task has its own channels of the target.
+                            #[allow(unsafe_code)] // panels interleave in the target
+                            unsafe {
+                                target.put_rows(simd, tile, panel * width, width, at, &mut sums);
                             }
                         },
                     );

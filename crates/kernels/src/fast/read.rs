@@ -2,7 +2,7 @@
 
 use super::conv::Map;
 use super::norm::{Affine, Backward, relu};
-use super::simd::{load, multiply_add};
+use super::simd::{load, multiply_add, relu_vector, vector};
 use pulp::Simd;
 
 /// A map in NHWC, as values or as what turns other maps into it while they are read.
@@ -86,17 +86,6 @@ pub(crate) struct ReluReader<'a>(pub(crate) &'a [f32], pub(crate) &'a Affine);
 #[derive(Clone, Copy)]
 pub(crate) struct GradientReader<'a>(pub(crate) &'a [f32], pub(crate) &'a [f32], pub(crate) &'a Backward);
 
-/// The vector of `values` from `channel` on.
-#[inline(always)]
-fn vector<S: Simd>(simd: S, values: &[f32], channel: usize) -> S::f32s {
-    let values = &values[channel..][..S::F32_LANES];
-    // SAFETY: the slice is one vector long.
-    #[allow(unsafe_code)] // loads one vector
-    unsafe {
-        load(simd, values.as_ptr())
-    }
-}
-
 #[allow(unsafe_code)] // implements an unsafe method
 impl<S: Simd> Reader<S> for PlainReader<'_> {
     type Constants = ();
@@ -124,9 +113,7 @@ impl<S: Simd> Reader<S> for ReluReader<'_> {
     unsafe fn read(self, simd: S, at: usize, [scale, shift]: Self::Constants) -> S::f32s {
         // SAFETY: the caller's contract.
         let z = unsafe { load(simd, self.0.as_ptr().add(at)) };
-        let (y, zero) = (multiply_add(simd, z, scale, shift), simd.splat_f32s(0.0));
-        // NaN passes, as in PyTorch.
-        simd.select_f32s(simd.less_than_f32s(y, zero), zero, y)
+        relu_vector(simd, multiply_add(simd, z, scale, shift))
     }
 }
 

@@ -166,6 +166,35 @@ pub(crate) unsafe fn load<S: Simd>(_: S, from: *const f32) -> S::f32s {
     unsafe { from.cast::<S::f32s>().read_unaligned() }
 }
 
+/// The vector of `values` from `at` on.
+#[inline(always)]
+pub(crate) fn vector<S: Simd>(simd: S, values: &[f32], at: usize) -> S::f32s {
+    let values = &values[at..][..S::F32_LANES];
+    // SAFETY: the slice is one vector long.
+    #[allow(unsafe_code)] // loads one vector
+    unsafe {
+        load(simd, values.as_ptr())
+    }
+}
+
+/// The numbers of a vector.
+#[inline(always)]
+pub(crate) fn lanes_of<S: Simd>(vector: &S::f32s) -> &[f32] {
+    bytemuck::cast_slice(std::slice::from_ref(vector))
+}
+
+/// `max(x, 0)`, NaN for NaN as in PyTorch.
+#[inline(always)]
+pub(crate) fn relu_vector<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    if cfg!(target_arch = "x86_64") && S::F32_LANES > 4 {
+        // x86's maximum is its second operand where one is NaN.
+        simd.max_f32s(zero, x)
+    } else {
+        simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+    }
+}
+
 /// Stores one vector.
 ///
 /// # Safety

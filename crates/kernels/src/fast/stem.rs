@@ -124,18 +124,11 @@ impl Convolution {
                                         multiply_panel(simd, output.width, segment, a, (b, width), c, false);
                                     }
                                     let columns = width.min(outs - panel * width);
-                                    let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
-                                    let (ones, twos) = (&mut ones[..columns], &mut twos[..columns]);
-                                    for (x, values) in tile.chunks_exact(width).enumerate() {
-                                        let at = (row * output.width + x) * outs + panel * width;
-                                        // SAFETY: every row and every panel has its own numbers.
-                                        #[allow(unsafe_code)] // panels interleave in the target
-                                        unsafe {
-                                            target.put(at, panel * width, &values[..columns], ones, twos);
-                                        }
-                                    }
-                                    if target.sums() {
-                                        sums.add_block(panel * width, ones, twos);
+                                    let at = |x: usize| (row * output.width + x) * outs + panel * width;
+                                    // SAFETY: every row and every panel has its own numbers.
+                                    #[allow(unsafe_code)] // panels interleave in the target
+                                    unsafe {
+                                        target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                                     }
                                 }
                             },

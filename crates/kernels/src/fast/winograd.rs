@@ -12,11 +12,11 @@
 //! chunks than threads, into groups of panels too, which repeat the transform of the inputs but change no number.
 
 use super::arena::{Arena, with_scratch};
-use super::conv::{Convolution, Map};
+use super::conv::{Convolution, Kernels, Map};
 use super::gemm::{Strided, multiply_panel};
 use super::norm::ChannelSums;
 use super::read::{Reader, Source, with_reader};
-use super::simd::{load, multiply_add, panel_width, store, vectorize};
+use super::simd::{lanes_of, load, multiply_add, panel_width, store, vectorize};
 use super::write::Target;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -27,8 +27,8 @@ const OUTPUTS: usize = 4;
 const INPUTS: usize = 6;
 /// Places of a transformed tile: the number of matrix products.
 const PLACES: usize = INPUTS * INPUTS;
-/// Numbers of a chunk's transformed inputs, about: 1.4 MB.
-const CHUNK: usize = 350_000;
+/// Numbers of a chunk's transformed inputs, about: 600 KB.
+const CHUNK: usize = 60_000;
 /// Input channels whose kernels are transformed at a time, where that is done while multiplying.
 const DEPTH: usize = 64;
 /// Tiles whose outputs are summed in f32.
@@ -57,9 +57,9 @@ impl Tiles {
         (line / self.down, line % self.down * OUTPUTS, x * OUTPUTS)
     }
 
-    /// Tiles of a chunk, for tiles of `channels` channels.
-    fn chunk(&self, channels: usize) -> usize {
-        let fitting = (CHUNK / (PLACES * row_stride(channels))).max(60);
+    /// Tiles of a chunk whose inputs take about `numbers` numbers, for tiles of `channels` channels.
+    fn chunk(&self, channels: usize, numbers: usize) -> usize {
+        let fitting = (numbers / (PLACES * row_stride(channels))).max(24);
         let chunks = self.count().div_ceil(fitting.max(if self.count() <= 128 { 128 } else { 0 }));
         self.count().div_ceil(chunks)
     }
@@ -345,17 +345,12 @@ unsafe fn restore_outputs<S: Simd>(
     sums: &mut ChannelSums,
 ) {
     let (width, lanes) = (panel_width::<S>(), S::F32_LANES);
-    let (mut ones, mut twos) = ([0.0; 64], [0.0; 64]);
-    let flush = |ones: &mut [f32; 64], twos: &mut [f32; 64], sums: &mut ChannelSums| {
-        if target.sums() {
-            sums.add_block(panel * width, &ones[..width], &twos[..width]);
-            ones.fill(0.0);
-            twos.fill(0.0);
-        }
-    };
-    for tile in 0..count {
-        let (image, y0, x0) = tiles.origin(first + tile);
-        for offset in [0, lanes] {
+    let zeros = [simd.splat_f32s(0.0); 2];
+    for offset in [0, lanes] {
+        let channel = panel * width + offset;
+        let mut own = zeros;
+        for tile in 0..count {
+            let (image, y0, x0) = tiles.origin(first + tile);
             let mut half = [[simd.splat_f32s(0.0); INPUTS]; OUTPUTS];
             for j in 0..INPUTS {
                 let mut column = [simd.splat_f32s(0.0); INPUTS];
@@ -369,59 +364,61 @@ unsafe fn restore_outputs<S: Simd>(
                     half[i][j] = y[i];
                 }
             }
-            let (ones, twos) = (&mut ones[offset..][..lanes], &mut twos[offset..][..lanes]);
             for (i, half) in half.into_iter().enumerate() {
-                let row = output(simd, half);
                 if y0 + i >= tiles.map.height {
                     break;
                 }
                 let line = (image * tiles.map.height + y0 + i) * tiles.map.width + x0;
-                for (j, value) in row.iter().enumerate().take(tiles.map.width - x0) {
-                    let at = (line + j) * channels + panel * width + offset;
-                    let values = bytemuck::cast_slice(std::slice::from_ref(value));
-                    // SAFETY: the caller's contract.
-                    unsafe { target.put(at, panel * width + offset, values, ones, twos) };
+                for (j, value) in output(simd, half).into_iter().enumerate() {
+                    if x0 + j < tiles.map.width {
+                        // SAFETY: the caller's contract.
+                        unsafe {
+                            target.put(simd, (line + j) * channels + channel, channel, value, &mut own)
+                        };
+                    }
                 }
             }
-        }
-        if tile % SUMMED_TILES == SUMMED_TILES - 1 {
-            flush(&mut ones, &mut twos, sums);
+            if target.sums() && (tile % SUMMED_TILES == SUMMED_TILES - 1 || tile + 1 == count) {
+                sums.add_block(channel, lanes_of::<S>(&own[0]), lanes_of::<S>(&own[1]));
+                own = zeros;
+            }
         }
     }
-    flush(&mut ones, &mut twos, sums);
 }
 
-/// The convolution of `source` over `map` with `kernels`, panels `(outs / width, tap, ins, width)`, into `target`.
+/// The convolution of `source` over `map` with `kernels` into `target`.
 pub(crate) fn convolve<S: Simd>(
     simd: S,
     map: Map,
     source: Source<'_>,
-    (ins, outs): (usize, usize),
-    kernels: &[f32],
+    kernels: &Kernels<'_>,
     target: &Target<'_>,
     arena: &Arena,
 ) -> ChannelSums {
-    let width = panel_width::<S>();
+    let (width, ins, outs) = (panel_width::<S>(), kernels.ins, kernels.outs);
     let tiles = Tiles::new(map);
-    let (chunk, stride, panels) = (tiles.chunk(ins), row_stride(ins), outs / width);
+    let (chunk, stride, panels) = (tiles.chunk(ins, CHUNK), row_stride(ins), outs / width);
     let chunks = tiles.count().div_ceil(chunk);
     source.check(map, ins);
     // Kernels are transformed while multiplying where that happens once, and before where several chunks share them.
     let ready = (chunks > 1).then(|| {
         let mut ready = arena.take(PLACES * ins * outs);
-        ready.par_chunks_mut(PLACES * ins * width).zip(kernels.par_chunks(9 * ins * width)).for_each(
-            |(ready, kernels)| {
+        ready.par_chunks_mut(PLACES * ins * width).enumerate().for_each(|(panel, ready)| {
+            with_scratch(kernels.scratch::<S>(), |scratch| {
                 vectorize(
                     simd,
                     #[inline(always)]
-                    // SAFETY: both are whole panels.
-                    #[allow(unsafe_code)] // calls the transform
-                    || unsafe {
-                        transform_kernels(simd, kernels.as_ptr(), ins, 0, ins, ready.as_mut_ptr());
+                    || {
+                        let kernels = kernels.panel(simd, panel, scratch).as_ptr();
+                        // SAFETY: both are whole panels.
+                        #[allow(unsafe_code)] // calls the transform
+                        unsafe {
+                            transform_kernels(simd, kernels, ins, 0, ins, ready.as_mut_ptr());
+                        }
                     },
                 );
-            },
-        );
+            });
+        });
         ready
     });
     let depth = if ready.is_some() { ins } else { DEPTH.min(ins) };
@@ -433,11 +430,13 @@ pub(crate) fn convolve<S: Simd>(
             let first = index * chunk;
             let count = chunk.min(tiles.count() - first);
             let (plane, m_len) = (count * stride, PLACES * count * width);
-            let u_len = if ready.is_some() { 0 } else { PLACES * depth * width };
+            let (u_len, turned_len) =
+                if ready.is_some() { (0, 0) } else { (PLACES * depth * width, kernels.scratch::<S>()) };
             let mut sums = ChannelSums::zero(outs);
-            with_scratch(PLACES * plane + m_len + u_len, |scratch| {
+            with_scratch(PLACES * plane + m_len + u_len + turned_len, |scratch| {
                 let (v, rest) = scratch.split_at_mut(PLACES * plane);
-                let (m, u) = rest.split_at_mut(m_len);
+                let (m, rest) = rest.split_at_mut(m_len);
+                let (u, turned) = rest.split_at_mut(u_len);
                 with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
                     for tile in 0..count {
                         // SAFETY: the source was checked, and `v` has `count` rows at each place.
@@ -453,19 +452,20 @@ pub(crate) fn convolve<S: Simd>(
                         simd,
                         #[inline(always)]
                         || {
+                            let own = ready.is_none().then(|| kernels.panel(simd, panel, turned).as_ptr());
                             for done in (0..ins).step_by(depth) {
-                                let kernels = &kernels[panel * 9 * ins * width..][..9 * ins * width];
-                                let u = match &ready {
-                                    Some(ready) => ready[panel * PLACES * ins * width..].as_ptr(),
-                                    None => {
+                                let u = match (&ready, own) {
+                                    (None, Some(own)) => {
                                         // SAFETY: a whole panel, and `u` has room for `depth` channels.
                                         #[allow(unsafe_code)] // calls the transform
                                         unsafe {
-                                            let (kernels, u) = (kernels.as_ptr(), u.as_mut_ptr());
-                                            transform_kernels(simd, kernels, ins, done, depth, u);
+                                            transform_kernels(simd, own, ins, done, depth, u.as_mut_ptr());
                                         }
                                         u.as_ptr()
                                     }
+                                    (ready, _) => ready.as_ref().map_or(u.as_ptr(), |ready| {
+                                        ready[panel * PLACES * ins * width..].as_ptr()
+                                    }),
                                 };
                                 for place in 0..PLACES {
                                     // SAFETY: `v`, `u` and `m` hold whole planes of every place.
@@ -522,7 +522,9 @@ impl Convolution {
         const PARTS: usize = 8;
         let (ins, outs, width) = (self.in_channels, self.out_channels, panel_width::<S>());
         let tiles = Tiles::new(map);
-        let (chunk, stride, panels) = (tiles.chunk(ins + outs / 2), row_stride(ins), outs / width);
+        // Every chunk reads and writes the sums once: they must be worth it.
+        let chunk = tiles.chunk(ins, CHUNK.max(PLACES * ins * outs / 2));
+        let (stride, panels) = (row_stride(ins), outs / width);
         let chunks = tiles.count().div_ceil(chunk);
         source.check(map, ins);
         dy.check(map, outs);

@@ -1,7 +1,9 @@
 //! What convolutions write: a map, with what comes next done to each number while it is at hand.
 
 use super::arena::Shared;
-use super::norm::Affine;
+use super::norm::{Affine, ChannelSums};
+use super::simd::{lanes_of, multiply_add, panel_width, store, vector};
+use pulp::{Scalar, Simd};
 
 /// A map in NHWC that a convolution fills.
 pub(crate) struct Target<'a> {
@@ -44,64 +46,90 @@ impl<'a> Target<'a> {
         !matches!(self.then, Then::Nothing)
     }
 
-    /// Takes `values`, which belong to the channels from `channel` on and go to index `at`; adds to the sums of these
-    /// channels.
+    /// Takes one vector, which belongs to the channels from `channel` on and goes to index `at`; adds to the sums of
+    /// these channels.
     ///
     /// # Safety
     /// Nothing else may use these numbers of the target.
     #[inline(always)]
     #[allow(unsafe_code)] // tiles and panels of several tasks interleave in the target
-    pub(crate) unsafe fn put(
+    pub(crate) unsafe fn put<S: Simd>(
         &self,
+        simd: S,
         at: usize,
         channel: usize,
-        values: &[f32],
-        ones: &mut [f32],
-        twos: &mut [f32],
+        value: S::f32s,
+        [ones, twos]: &mut [S::f32s; 2],
     ) {
-        let len = values.len();
         // SAFETY: the caller's contract.
-        let y = unsafe { self.y.part(at, len) };
-        let (ones, twos) = (&mut ones[..len], &mut twos[..len]);
-        let value = |y: &[f32], c: usize| if self.add { values[c] + y[c] } else { values[c] };
-        match self.then {
-            Then::Nothing => {
-                for c in 0..len {
-                    y[c] = value(y, c);
-                }
-            }
+        let y = unsafe { self.y.part(at, S::F32_LANES) };
+        let value = if self.add { simd.add_f32s(value, vector(simd, y, 0)) } else { value };
+        let value = match self.then {
+            Then::Nothing => value,
             Then::Squares => {
-                for c in 0..len {
-                    let value = value(y, c);
-                    y[c] = value;
-                    ones[c] += value;
-                    twos[c] += value * value;
-                }
+                *ones = simd.add_f32s(*ones, value);
+                *twos = multiply_add(simd, value, value, *twos);
+                value
             }
             Then::Mask { mask, z, mean } => {
-                let (z, mean) = (&z[at..][..len], &mean[channel..][..len]);
-                match mask {
-                    Mask::Output(out) => {
-                        let out = &out[at..][..len];
-                        for c in 0..len {
-                            let value = if out[c] > 0.0 { value(y, c) } else { 0.0 };
-                            y[c] = value;
-                            ones[c] += value;
-                            twos[c] += value * (z[c] - mean[c]);
-                        }
-                    }
+                let (z, zero) = (vector(simd, z, at), simd.splat_f32s(0.0));
+                let open = match mask {
+                    Mask::Output(out) => vector(simd, out, at),
                     Mask::Normalized(affine) => {
                         let (scale, shift) =
-                            (&affine.scale[channel..][..len], &affine.shift[channel..][..len]);
-                        for c in 0..len {
-                            let open = z[c] * scale[c] + shift[c] > 0.0;
-                            let value = if open { value(y, c) } else { 0.0 };
-                            y[c] = value;
-                            ones[c] += value;
-                            twos[c] += value * (z[c] - mean[c]);
-                        }
+                            (vector(simd, &affine.scale, channel), vector(simd, &affine.shift, channel));
+                        multiply_add(simd, z, scale, shift)
                     }
-                }
+                };
+                let value = simd.select_f32s(simd.greater_than_f32s(open, zero), value, zero);
+                let centred = simd.sub_f32s(z, vector(simd, mean, channel));
+                *ones = simd.add_f32s(*ones, value);
+                *twos = multiply_add(simd, value, centred, *twos);
+                value
+            }
+        };
+        // SAFETY: the slice is one vector long.
+        unsafe { store(simd, y.as_mut_ptr(), value) };
+    }
+
+    /// Takes rows of a panel, `tile`, of which the first `columns` numbers belong to the channels from `channel` on. Row
+    /// `r` goes to index `at(r)`.
+    ///
+    /// # Safety
+    /// Nothing else may use these numbers of the target.
+    #[inline(always)]
+    #[allow(unsafe_code)] // panels interleave in the target
+    pub(crate) unsafe fn put_rows<S: Simd>(
+        &self,
+        simd: S,
+        tile: &[f32],
+        channel: usize,
+        columns: usize,
+        at: impl Fn(usize) -> usize,
+        sums: &mut ChannelSums,
+    ) {
+        let (lanes, width) = (S::F32_LANES, panel_width::<S>());
+        let whole = columns / lanes * lanes;
+        for offset in (0..whole).step_by(lanes) {
+            let mut own = [simd.splat_f32s(0.0); 2];
+            for (row, values) in tile.chunks_exact(width).enumerate() {
+                let value = vector(simd, values, offset);
+                // SAFETY: the caller's contract.
+                unsafe { self.put(simd, at(row) + offset, channel + offset, value, &mut own) };
+            }
+            if self.sums() {
+                sums.add_block(channel + offset, lanes_of::<S>(&own[0]), lanes_of::<S>(&own[1]));
+            }
+        }
+        for offset in whole..columns {
+            let mut own = [0.0; 2];
+            for (row, values) in tile.chunks_exact(width).enumerate() {
+                let to = (at(row) + offset, channel + offset);
+                // SAFETY: the caller's contract.
+                unsafe { self.put(Scalar, to.0, to.1, values[offset], &mut own) };
+            }
+            if self.sums() {
+                sums.add_block(channel + offset, &own[..1], &own[1..]);
             }
         }
     }
