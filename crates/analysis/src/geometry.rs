@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths};
 use crate::products::{
-    LEFT_BLOCK, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm, visit_pairs,
+    LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm,
+    visit_pairs,
 };
 
 /// Angles between class centres.
@@ -133,12 +134,13 @@ pub fn uniformity(embeddings: ArrayView2<'_, f32>) -> Result<f64> {
         });
     }
     let rows = contiguous(embeddings);
+    let panels = Panels::new(&rows, embeddings.ncols());
     // A sum for each block, added up in their order: the same for any number of threads.
     let sums: Vec<f64> = (0..points.div_ceil(LEFT_BLOCK))
         .into_par_iter()
         .map(|block| {
             let mut sum = 0.0;
-            visit_pairs(&rows, block * LEFT_BLOCK, embeddings.ncols(), |_, _, cosine| {
+            visit_pairs(&rows, &panels, block, |_, _, cosine| {
                 sum += (-4.0 * (1.0 - f64::from(cosine.min(1.0)))).exp();
             });
             sum

@@ -4,25 +4,18 @@
 //! exhaustive: similarities are computed block by block as f32 matrix products and the best k are kept on the way, so the memory
 //! does not grow with (queries x index). Blocks are fixed, so values and order are the same for any number of threads.
 
-use std::cmp::Ordering;
-
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use linfa_nn::{BallTree, NearestNeighbour, distance::L2Dist};
 use ndarray::{Array2, ArrayView2, Axis};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result, check_lengths, check_matrix},
-    wide::clear_wide_registers,
+    products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, contiguous},
 };
 
 /// Candidates beyond 2k that are gathered between two selections.
 const SLACK: usize = 16;
-/// Queries of one task.
-const QUERY_BLOCK: usize = 256;
-/// Index points of one matrix product: few, so that products stay in the nearest caches; a multiple of the 24 or 48 that a kernel
-/// holds in registers.
-const INDEX_BLOCK: usize = 144;
 
 /// The k nearest index points of each query, nearest first; equal similarities stand in the order of their indices.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,50 +129,24 @@ fn search(
     own: Option<usize>,
     bias: Option<&[f32]>,
 ) -> Neighbors {
-    let (rows, dims) = (queries.nrows(), queries.ncols());
-    let index = index.as_standard_layout();
-    let queries = queries.as_standard_layout();
-    let mut indices = Array2::<u32>::zeros((rows, k));
-    let mut similarities = Array2::<f32>::zeros((rows, k));
-    indices
-        .as_slice_mut()
-        .expect("standard layout")
-        .par_chunks_mut(QUERY_BLOCK * k)
-        .zip(similarities.as_slice_mut().expect("standard layout").par_chunks_mut(QUERY_BLOCK * k))
+    let (points, dims) = index.dim();
+    let panels = Panels::new(&contiguous(index), dims);
+    let mut indices = Array2::<u32>::zeros((queries.nrows(), k));
+    let mut similarities = Array2::<f32>::zeros((queries.nrows(), k));
+    contiguous(queries)
+        .par_chunks(LEFT_BLOCK * dims)
+        .zip(indices.as_slice_mut().expect("standard layout").par_chunks_mut(LEFT_BLOCK * k))
+        .zip(similarities.as_slice_mut().expect("standard layout").par_chunks_mut(LEFT_BLOCK * k))
         .enumerate()
-        .for_each(|(block, (indices, similarities))| {
-            let first_query = block * QUERY_BLOCK;
-            let count = indices.len() / k;
-            let queries = padded(queries.view(), first_query, QUERY_BLOCK);
-            let mut products = vec![0.0_f32; QUERY_BLOCK * INDEX_BLOCK];
-            let mut best = (0..count).map(|_| Best::new(k)).collect::<Vec<_>>();
-            for first in (0..index.nrows()).step_by(INDEX_BLOCK) {
-                let points = padded(index.view(), first, INDEX_BLOCK);
-                let width = INDEX_BLOCK.min(index.nrows() - first);
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut products, QUERY_BLOCK, INDEX_BLOCK),
-                    Accum::Replace,
-                    MatRef::from_row_major_slice(&queries, QUERY_BLOCK, dims),
-                    MatRef::from_row_major_slice(&points, INDEX_BLOCK, dims).transpose(),
-                    1.0,
-                    Par::Seq,
-                );
-                clear_wide_registers();
-                for (query, best) in best.iter_mut().enumerate() {
-                    let row = &mut products[query * INDEX_BLOCK..][..width];
-                    if let Some(bias) = bias {
-                        row.iter_mut().zip(&bias[first..]).for_each(|(product, bias)| *product += bias);
-                    }
-                    if let Some(own) = own.map(|own| own + first_query + query)
-                        && (first..first + width).contains(&own)
-                    {
-                        row[own - first] = f32::NEG_INFINITY;
-                    }
-                    best.offer(row, first as u32);
-                }
-            }
+        .for_each(|(block, ((queries, indices), similarities))| {
+            let first_query = block * LEFT_BLOCK;
+            let mut best = (0..queries.len() / dims).map(|_| Best::new(k)).collect::<Vec<_>>();
+            panels.multiply(queries, 0, |first, products| {
+                let own = own.map(|own| own + first_query);
+                pulp::Arch::new().dispatch(Offer { best: &mut best, products, first, points, own, bias });
+            });
             for (query, best) in best.into_iter().enumerate() {
-                for (rank, (similarity, point)) in best.sorted().into_iter().enumerate() {
+                for (rank, (similarity, point)) in best.sorted().enumerate() {
                     indices[query * k + rank] = point;
                     similarities[query * k + rank] = similarity;
                 }
@@ -188,23 +155,19 @@ fn search(
     Neighbors { indices, similarities }
 }
 
-/// `count` rows from `first` on, zero rows behind the last: every matrix product has the same shape, hence the same kernel and
-/// order of summation, and equal points have equal similarities wherever they stand.
-fn padded(data: ArrayView2<'_, f32>, first: usize, count: usize) -> std::borrow::Cow<'_, [f32]> {
-    let dims = data.ncols();
-    let rows = data.to_slice().expect("standard layout");
-    let end = (first + count) * dims;
-    if end <= rows.len() {
-        return rows[first * dims..end].into();
-    }
-    let mut block = rows[first * dims..].to_vec();
-    block.resize(count * dims, 0.0);
-    block.into()
+/// The place of a point in a ranking, as a number that grows with it: falling similarity, then rising index.
+pub(crate) fn rank_key(similarity: f32, point: usize) -> u64 {
+    // The sum makes a -0 the +0 that it equals.
+    let bits = (similarity + 0.0).to_bits();
+    let rising = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(!rising) << 32 | point as u64
 }
 
-/// Higher similarity first, then lower index.
-fn order(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
-    b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
+/// What [`rank_key`] was made of.
+fn from_rank_key(key: u64) -> (f32, u32) {
+    let rising = !((key >> 32) as u32);
+    let bits = if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising };
+    (f32::from_bits(bits), key as u32)
 }
 
 /// The best k seen so far of one query.
@@ -212,7 +175,7 @@ struct Best {
     k: usize,
     /// What a newcomer must exceed. Equal similarity does not enter: points come in the order of their indices.
     threshold: f32,
-    candidates: Vec<(f32, u32)>,
+    candidates: Vec<u64>,
 }
 
 impl Best {
@@ -220,35 +183,72 @@ impl Best {
         Self { k, threshold: f32::NEG_INFINITY, candidates: Vec::with_capacity(2 * k + SLACK) }
     }
 
-    fn offer(&mut self, similarities: &[f32], first: u32) {
-        const LANES: usize = 16;
-        for (chunk, values) in similarities.chunks(LANES).enumerate() {
-            if !values.iter().fold(false, |any, &v| any | (v > self.threshold)) {
-                continue;
-            }
-            for (lane, &value) in values.iter().enumerate() {
-                if value > self.threshold {
-                    self.candidates.push((value, first + (chunk * LANES + lane) as u32));
-                    if self.candidates.len() == 2 * self.k + SLACK {
-                        self.shrink();
-                    }
-                }
-            }
+    fn add(&mut self, similarity: f32, point: usize) {
+        self.candidates.push(rank_key(similarity, point));
+        if self.candidates.len() == 2 * self.k + SLACK {
+            self.shrink();
         }
     }
 
     fn shrink(&mut self) {
         if self.candidates.len() > self.k {
-            self.candidates.select_nth_unstable_by(self.k - 1, order);
+            self.candidates.select_nth_unstable(self.k - 1);
             self.candidates.truncate(self.k);
-            self.threshold = self.candidates[self.k - 1].0;
+            self.threshold = from_rank_key(self.candidates[self.k - 1]).0;
         }
     }
 
-    fn sorted(mut self) -> Vec<(f32, u32)> {
+    fn sorted(mut self) -> impl Iterator<Item = (f32, u32)> {
         self.shrink();
-        self.candidates.sort_unstable_by(order);
-        self.candidates
+        self.candidates.sort_unstable();
+        self.candidates.into_iter().map(from_rank_key)
+    }
+}
+
+/// Offers each query its products with a block of the index.
+struct Offer<'a> {
+    best: &'a mut [Best],
+    /// A row of [`RIGHT_BLOCK`] for each query.
+    products: &'a mut [f32],
+    /// The first point of the block.
+    first: usize,
+    /// All points of the index.
+    points: usize,
+    /// The point that is query 0 itself.
+    own: Option<usize>,
+    bias: Option<&'a [f32]>,
+}
+
+impl WithSimd for Offer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = RIGHT_BLOCK.min(self.points - self.first);
+        let rows = self.products.as_chunks_mut::<RIGHT_BLOCK>().0;
+        for (query, (best, row)) in self.best.iter_mut().zip(rows).enumerate() {
+            if let Some(bias) = self.bias {
+                row.iter_mut().zip(&bias[self.first..]).for_each(|(product, bias)| *product += bias);
+            }
+            if let Some(own) = self.own
+                && (self.first..self.first + width).contains(&(own + query))
+            {
+                row[own + query - self.first] = f32::NEG_INFINITY;
+            }
+            row[width..].fill(f32::NEG_INFINITY);
+            for (place, values) in S::as_simd_f32s(row).0.iter().enumerate() {
+                let exceeds = simd.less_than_f32s(simd.splat_f32s(best.threshold), *values);
+                // pulp counts a mask of bits from the wrong end, so the answer says only whether there is one.
+                if simd.first_true_m32s(exceeds) == S::F32_LANES {
+                    continue;
+                }
+                for lane in place * S::F32_LANES..(place + 1) * S::F32_LANES {
+                    if row[lane] > best.threshold {
+                        best.add(row[lane], self.first + lane);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -270,9 +270,9 @@ pub fn nearest_linfa(
     let mut similarities = Array2::zeros((queries.nrows(), k));
     for (row, query) in queries.rows().into_iter().enumerate() {
         let found = tree.k_nearest(query, k).map_err(|e| failed(e.to_string()))?;
-        let mut found: Vec<_> = found.iter().map(|(point, at)| (point.dot(&query), *at as u32)).collect();
-        found.sort_unstable_by(order);
-        for (rank, (similarity, point)) in found.into_iter().enumerate() {
+        let mut found: Vec<_> = found.iter().map(|(point, at)| rank_key(point.dot(&query), *at)).collect();
+        found.sort_unstable();
+        for (rank, (similarity, point)) in found.into_iter().map(from_rank_key).enumerate() {
             indices[[row, rank]] = point;
             similarities[[row, rank]] = similarity;
         }

@@ -2,18 +2,23 @@
 
 use std::borrow::Cow;
 
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use ndarray::ArrayView2;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths, check_matrix};
 
 /// How far from 1 the norm of an embedding may lie.
 const NORM_TOLERANCE: f64 = 1e-3;
 
-/// Rows of the left block of a product.
-pub(crate) const LEFT_BLOCK: usize = 128;
-/// Rows of the right block of a product.
-pub(crate) const RIGHT_BLOCK: usize = 1024;
+/// Rows of the left block of a product: some tiles, one parallel task.
+pub(crate) const LEFT_BLOCK: usize = 120;
+/// Rows of the right block of a product: some panels, few enough that the products stay in the nearest caches.
+pub(crate) const RIGHT_BLOCK: usize = 128;
+/// Dimensions of a piece of a panel: 16 KiB where a panel is widest.
+const DEPTH: usize = 128;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 
 /// Fails unless the matrix is (N, D) with N labels, finite, and each row has unit length.
 pub(crate) fn check_embeddings(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<()> {
@@ -46,65 +51,202 @@ pub(crate) fn contiguous(data: ArrayView2<'_, f32>) -> Cow<'_, [f32]> {
     }
 }
 
-/// `products[i][j]` = left row `first_left + i` times right row `first_right + j`, as a (LEFT_BLOCK, RIGHT_BLOCK) block; rows
-/// behind the last count as zero.
-///
-/// Every product has the same shape, hence the same kernel and order of summation: equal points have bitwise equal products
-/// wherever they stand.
-pub(crate) fn block_products(
-    left: &[f32],
-    first_left: usize,
-    right: &[f32],
-    first_right: usize,
+/// A matrix (rows, D) laid out for products with all its rows: panels of two vectors of rows, dimension by dimension.
+pub(crate) struct Panels {
     dims: usize,
-    products: &mut [f32],
-) {
-    let left = padded(left, first_left, LEFT_BLOCK, dims);
-    let right = padded(right, first_right, RIGHT_BLOCK, dims);
-    matmul(
-        MatMut::from_row_major_slice_mut(products, LEFT_BLOCK, RIGHT_BLOCK),
-        Accum::Replace,
-        MatRef::from_row_major_slice(&left, LEFT_BLOCK, dims),
-        MatRef::from_row_major_slice(&right, RIGHT_BLOCK, dims).transpose(),
-        1.0,
-        Par::Seq,
-    );
-    // A -0 becomes the +0 that it equals. That this pass runs with wide registers matters more: its end clears their upper
-    // halves, which the matrix product leaves in use, and with which scalar code behind it, such as `exp`, runs ten times
-    // as slow.
-    pulp::Arch::new().dispatch(|| products.iter_mut().for_each(|product| *product += 0.0));
+    rows: usize,
+    values: Aligned,
 }
 
-fn padded(rows: &[f32], first: usize, count: usize, dims: usize) -> Cow<'_, [f32]> {
-    let end = (first + count) * dims;
-    if end <= rows.len() {
-        return rows[first * dims..end].into();
+impl Panels {
+    /// Lays out `rows`, one after the other.
+    pub(crate) fn new(rows: &[f32], dims: usize) -> Self {
+        let count = rows.len() / dims;
+        let width = TileShape::of_this_machine().columns;
+        let mut values = Aligned::zeros(count.next_multiple_of(width) * dims);
+        values.as_mut_slice().par_chunks_mut(width * dims).zip(rows.par_chunks(width * dims)).for_each(
+            |(panel, rows)| {
+                interleave(rows, dims, width, panel);
+            },
+        );
+        Self { dims, rows: count, values }
     }
-    let mut block = rows[first * dims..].to_vec();
-    block.resize(count * dims, 0.0);
-    block.into()
+
+    /// Inner products of `left` (up to [`LEFT_BLOCK`] rows) with the rows from `first` on, a multiple of [`RIGHT_BLOCK`]:
+    /// calls `visit(row, products)` for each block of the rows from `row` on; products of one left row are [`RIGHT_BLOCK`]
+    /// apart from those of the next, and what stands behind the last row means nothing.
+    ///
+    /// Every product is summed dimension by dimension with one accumulator, so that equal points have bitwise equal
+    /// products wherever they stand.
+    pub(crate) fn multiply(&self, left: &[f32], first: usize, mut visit: impl FnMut(usize, &mut [f32])) {
+        let shape = TileShape::of_this_machine();
+        let count = left.len() / self.dims;
+        let mut tiles = Aligned::zeros(count.next_multiple_of(shape.rows) * self.dims);
+        let tile = shape.rows * self.dims;
+        for (tile, rows) in tiles.as_mut_slice().chunks_exact_mut(tile).zip(left.chunks(tile)) {
+            interleave(rows, self.dims, shape.rows, tile);
+        }
+        let mut products = Aligned::zeros(LEFT_BLOCK * RIGHT_BLOCK);
+        let values = self.values.as_slice();
+        let blocks = values[(first * self.dims).min(values.len())..].chunks(RIGHT_BLOCK * self.dims);
+        for (block, panels) in blocks.enumerate() {
+            let (tiles, products_) = (tiles.as_slice(), products.as_mut_slice());
+            pulp::Arch::new().dispatch(Multiply { dims: self.dims, tiles, panels, products: products_ });
+            visit(first + block * RIGHT_BLOCK, products.as_mut_slice());
+        }
+    }
 }
 
-/// Calls `visit(i, j, product)` for all pairs i < j whose i lies in the left block that starts at `first_left`.
+/// Numbers that begin with a cache line, so that no vector of them lies across two.
+struct Aligned {
+    values: Vec<f32>,
+    start: usize,
+}
+
+impl Aligned {
+    fn zeros(count: usize) -> Self {
+        let values = vec![0.0; count + LINE];
+        let start = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Self { values, start }
+    }
+
+    fn len(&self) -> usize {
+        self.values.len() - LINE
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        &self.values[self.start..][..self.len()]
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [f32] {
+        let count = self.len();
+        &mut self.values[self.start..][..count]
+    }
+}
+
+/// `out[d][i]` = rows\[i\]\[d\], for `width` rows; zero where there is no row.
+fn interleave(rows: &[f32], dims: usize, width: usize, out: &mut [f32]) {
+    // A few dimensions at a time: whole lines of memory are read, and what is written stays near.
+    const DIMS: usize = 16;
+    for first in (0..dims).step_by(DIMS) {
+        let end = (first + DIMS).min(dims);
+        for (i, row) in rows.chunks_exact(dims).enumerate() {
+            for (d, &value) in (first..end).zip(&row[first..end]) {
+                out[d * width + i] = value;
+            }
+        }
+    }
+}
+
+/// The products that are summed at once in registers: rows on the left, whose numbers are broadcast, by two vectors.
+#[derive(Clone, Copy)]
+struct TileShape {
+    rows: usize,
+    columns: usize,
+}
+
+impl TileShape {
+    const fn of<S: Simd>() -> Self {
+        Self { rows: if S::REGISTER_COUNT >= 32 { 12 } else { 6 }, columns: 2 * S::F32_LANES }
+    }
+
+    fn of_this_machine() -> Self {
+        struct Ask;
+        impl WithSimd for Ask {
+            type Output = TileShape;
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> TileShape {
+                TileShape::of::<S>()
+            }
+        }
+        pulp::Arch::new().dispatch(Ask)
+    }
+}
+
+/// The products of all rows of interleaved tiles with all rows of panels.
+struct Multiply<'a> {
+    dims: usize,
+    tiles: &'a [f32],
+    panels: &'a [f32],
+    products: &'a mut [f32],
+}
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 {
+            self.tile_by_tile::<S, 12>(simd)
+        } else {
+            self.tile_by_tile::<S, 6>(simd)
+        }
+    }
+}
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn tile_by_tile<S: Simd, const ROWS: usize>(self, simd: S) {
+        let columns = TileShape::of::<S>().columns;
+        for (place, panel) in self.panels.chunks_exact(columns * self.dims).enumerate() {
+            let panel = S::as_simd_f32s(panel).0.as_chunks::<2>().0;
+            // A piece of a panel stays in the nearest cache while the tiles pass by.
+            for (piece, panel) in panel.chunks(DEPTH).enumerate() {
+                for (tile, left) in self.tiles.chunks_exact(ROWS * self.dims).enumerate() {
+                    let start = tile * ROWS * RIGHT_BLOCK + place * columns;
+                    let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
+                    if piece > 0 {
+                        for row in 0..ROWS {
+                            let from = &self.products[start + row * RIGHT_BLOCK..][..columns];
+                            sums[row].copy_from_slice(S::as_simd_f32s(from).0);
+                        }
+                    }
+                    let left = &left.as_chunks::<ROWS>().0[piece * DEPTH..];
+                    for (left, right) in left.iter().zip(panel) {
+                        for row in 0..ROWS {
+                            let factor = simd.splat_f32s(left[row]);
+                            sums[row][0] = multiply_add(simd, factor, right[0], sums[row][0]);
+                            sums[row][1] = multiply_add(simd, factor, right[1], sums[row][1]);
+                        }
+                    }
+                    for row in 0..ROWS {
+                        let to = &mut self.products[start + row * RIGHT_BLOCK..][..columns];
+                        S::as_mut_simd_f32s(to).0.copy_from_slice(&sums[row]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `a * b + c`, fused where the instructions have it (elsewhere a fused product is a call into the C library).
+#[inline(always)]
+fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if cfg!(target_arch = "aarch64") || S::F32_LANES > 4 {
+        simd.mul_add_f32s(a, b, c)
+    } else {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    }
+}
+
+/// Calls `visit(i, j, product)` for all pairs i < j of rows whose i lies in block `block` of [`LEFT_BLOCK`] rows.
 pub(crate) fn visit_pairs(
     rows: &[f32],
-    first_left: usize,
-    dims: usize,
+    panels: &Panels,
+    block: usize,
     mut visit: impl FnMut(usize, usize, f32),
 ) {
-    let count = rows.len() / dims;
-    let mut products = vec![0.0_f32; LEFT_BLOCK * RIGHT_BLOCK];
-    let aligned = first_left / RIGHT_BLOCK * RIGHT_BLOCK;
-    for first_right in (aligned..count).step_by(RIGHT_BLOCK) {
-        block_products(rows, first_left, rows, first_right, dims, &mut products);
-        let end = (first_right + RIGHT_BLOCK).min(count);
-        for i in first_left..(first_left + LEFT_BLOCK).min(count) {
-            let row = &products[(i - first_left) * RIGHT_BLOCK..];
+    let first = block * LEFT_BLOCK;
+    let left = rows.chunks(LEFT_BLOCK * panels.dims).nth(block).unwrap_or(&[]);
+    panels.multiply(left, first / RIGHT_BLOCK * RIGHT_BLOCK, |first_right, products| {
+        let end = (first_right + RIGHT_BLOCK).min(panels.rows);
+        for (i, row) in (first..first + left.len() / panels.dims).zip(products.chunks_exact(RIGHT_BLOCK)) {
             for j in first_right.max(i + 1)..end {
                 visit(i, j, row[j - first_right]);
             }
         }
-    }
+    });
 }
 
 /// Inner product in f64, in an order of summation that does not change.
@@ -155,4 +297,67 @@ pub(crate) fn class_sums(
 /// Euclidean norm in f64.
 pub(crate) fn norm(row: &[f32]) -> f64 {
     row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All products with the instructions of `S`.
+    fn products<S: Simd>(simd: S, left: &[f32], right: &[f32], dims: usize) -> Vec<f32> {
+        let shape = TileShape::of::<S>();
+        let lay_out = |rows: &[f32], width: usize| {
+            let mut out = Aligned::zeros((rows.len() / dims).next_multiple_of(width) * dims);
+            let blocks = out.as_mut_slice().chunks_exact_mut(width * dims).zip(rows.chunks(width * dims));
+            blocks.for_each(|(out, rows)| interleave(rows, dims, width, out));
+            out
+        };
+        let (tiles, panels) = (lay_out(left, shape.rows), lay_out(right, shape.columns));
+        let mut products = Aligned::zeros(LEFT_BLOCK * RIGHT_BLOCK);
+        let (tiles, panels) = (tiles.as_slice(), panels.as_slice());
+        simd.vectorize(Multiply { dims, tiles, panels, products: products.as_mut_slice() });
+        let (rows, columns) = (left.len() / dims, right.len() / dims);
+        (0..rows * columns).map(|at| products.as_slice()[at / columns * RIGHT_BLOCK + at % columns]).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_products() {
+        for (rows, columns, dims) in [(1, 1, 1), (13, 33, 7), (120, 128, 128), (25, 100, 300), (7, 31, 257)] {
+            let wave = |count: usize, speed: f32| (0..count).map(|i| (i as f32 * speed).sin()).collect();
+            let (left, right): (Vec<f32>, Vec<f32>) = (wave(rows * dims, 0.7), wave(columns * dims, 1.3));
+            let mut all = vec![products(pulp::Scalar128b, &left, &right, dims)];
+            #[cfg(target_arch = "x86_64")]
+            {
+                all.extend(pulp::x86::V3::try_new().map(|simd| products(simd, &left, &right, dims)));
+                all.extend(pulp::x86::V4::try_new().map(|simd| products(simd, &left, &right, dims)));
+            }
+            #[cfg(target_arch = "aarch64")]
+            all.extend(pulp::aarch64::Neon::try_new().map(|simd| products(simd, &left, &right, dims)));
+            for found in all {
+                for (at, &product) in found.iter().enumerate() {
+                    let pairs = left[at / columns * dims..].iter().zip(&right[at % columns * dims..]);
+                    let expected: f64 = pairs.take(dims).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+                    assert!((f64::from(product) - expected).abs() < 1e-4, "{product} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_visited_in_order() {
+        let (rows, dims) = (RIGHT_BLOCK + 5, 3);
+        let values: Vec<f32> = (0..rows * dims).map(|i| i as f32).collect();
+        let panels = Panels::new(&values, dims);
+        let mut seen = Vec::new();
+        panels.multiply(&values[..dims], RIGHT_BLOCK, |first, products| {
+            seen.push(first);
+            assert_eq!(products[0], values[first * dims + 1] + 2.0 * values[first * dims + 2]);
+        });
+        assert_eq!(seen, [RIGHT_BLOCK]);
+        let mut pairs = 0;
+        for block in 0..rows.div_ceil(LEFT_BLOCK) {
+            visit_pairs(&values, &panels, block, |i, j, _| pairs += usize::from(i < j && j < rows));
+        }
+        assert_eq!(pairs, rows * (rows - 1) / 2);
+    }
 }

@@ -19,8 +19,8 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths};
-use crate::neighbors::Neighbors;
-use crate::products::{LEFT_BLOCK, RIGHT_BLOCK, block_products, check_embeddings, contiguous};
+use crate::neighbors::{Neighbors, rank_key};
+use crate::products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, check_embeddings, contiguous};
 
 /// The k of [`Retrieval::recall_at`].
 pub const RECALL_AT: [usize; 4] = [1, 2, 4, 8];
@@ -89,20 +89,18 @@ fn rank_all(
     let (index, queries) = (contiguous(index), contiguous(queries));
     let class_sizes = class_sizes(index_labels);
     let width = index_labels.len().next_multiple_of(RIGHT_BLOCK);
-    let rankings: Vec<Option<Ranking>> = (0..query_labels.len().div_ceil(LEFT_BLOCK))
-        .into_par_iter()
-        .flat_map_iter(|block| {
+    let panels = Panels::new(&index, dims);
+    let rankings: Vec<Option<Ranking>> = queries
+        .par_chunks(LEFT_BLOCK * dims)
+        .enumerate()
+        .flat_map_iter(|(block, queries)| {
             let first = block * LEFT_BLOCK;
-            let count = LEFT_BLOCK.min(query_labels.len() - first);
+            let count = queries.len() / dims;
             let mut cosines = vec![0.0_f32; count * width];
-            let mut products = vec![0.0_f32; LEFT_BLOCK * RIGHT_BLOCK];
-            for first_point in (0..width).step_by(RIGHT_BLOCK) {
-                block_products(&queries, first, &index, first_point, dims, &mut products);
-                for query in 0..count {
-                    cosines[query * width + first_point..][..RIGHT_BLOCK]
-                        .copy_from_slice(&products[query * RIGHT_BLOCK..][..RIGHT_BLOCK]);
-                }
-            }
+            panels.multiply(queries, 0, |first_point, products| {
+                let rows = cosines.chunks_exact_mut(width).zip(products.chunks_exact(RIGHT_BLOCK));
+                rows.for_each(|(all, row)| all[first_point..][..RIGHT_BLOCK].copy_from_slice(row));
+            });
             let mut keys = Vec::with_capacity(index_labels.len());
             (0..count)
                 .map(|query| {
@@ -161,7 +159,9 @@ fn rank(
     }
     keys.clear();
     keys.extend(
-        (0..index_labels.len()).filter(|&point| own != Some(point)).map(|point| key(cosines[point], point)),
+        (0..index_labels.len())
+            .filter(|&point| own != Some(point))
+            .map(|point| rank_key(cosines[point], point)),
     );
     let is_hit = |key: &u64| index_labels[*key as u32 as usize] == label;
     keys.select_nth_unstable(same_class - 1);
@@ -186,13 +186,6 @@ fn rank(
         r_precision: f64::from(hits) / same_class as f64,
         average_precision_at_r: precisions / same_class as f64,
     })
-}
-
-/// Grows with the rank: falling cosine (never -0, see `block_products`), then rising index row.
-fn key(cosine: f32, point: usize) -> u64 {
-    let bits = cosine.to_bits();
-    let rising = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-    u64::from(!rising) << 32 | point as u64
 }
 
 /// How the neighbours of a query are counted.

@@ -38,7 +38,7 @@ const LEAST_LEARNING_RATE: f64 = 200.0;
 const LEAST_GAIN: f64 = 0.01;
 const LONGEST_STEP: f64 = 5.0;
 /// Size of a cell over its distance up to which it counts as one point.
-const OPENING: f32 = 0.7;
+const OPENING: f32 = 0.5;
 /// The same where the final divergence is measured.
 const OPENING_OF_DIVERGENCE: f32 = 0.1;
 /// Iterations for which the order of the points in the tree is kept; its cells are measured anew each time.

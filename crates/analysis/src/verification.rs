@@ -23,7 +23,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::products::{LEFT_BLOCK, check_embeddings, contiguous, visit_pairs};
+use crate::products::{LEFT_BLOCK, Panels, check_embeddings, contiguous, visit_pairs};
 
 /// The FAR of [`Verification::tar_at_far`].
 pub const FAR: [f64; 4] = [1e-1, 1e-2, 1e-3, 1e-4];
@@ -77,12 +77,12 @@ pub struct Angles {
 pub fn verification(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Verification> {
     check_embeddings(embeddings, labels)?;
     let rows = contiguous(embeddings);
-    let dims = embeddings.ncols();
+    let panels = Panels::new(&rows, embeddings.ncols());
     let bins = || (0..BINS).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
     let (positive, negative) = (bins(), bins());
     // Whole numbers add up to the same in any order.
     (0..labels.len().div_ceil(LEFT_BLOCK)).into_par_iter().for_each(|block| {
-        visit_pairs(&rows, block * LEFT_BLOCK, dims, |i, j, cosine| {
+        visit_pairs(&rows, &panels, block, |i, j, cosine| {
             let counts = if labels[i] == labels[j] { &positive } else { &negative };
             counts[bin(cosine)].fetch_add(1, Ordering::Relaxed);
         });
