@@ -7,7 +7,7 @@ use candle_core::Device;
 use faceoff_data::Images;
 use faceoff_runs::{
     DataConfig, DataRecord, DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec,
-    RunState, SCHEMA, SplitName,
+    RunState, SCHEMA, Speed, SplitName,
 };
 use faceoff_training::{Event, Outcome, train};
 use std::path::Path;
@@ -18,8 +18,12 @@ use std::time::Instant;
 
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-/// Weights, embeddings and a checkpoint of one run, and its share of the report.
-const DISK_MIB_PER_RUN: u64 = 230;
+/// Weights and embeddings of one run on Imagewoof, and its share of the report.
+const DISK_MIB_PER_RUN: u64 = 75;
+/// The checkpoint of the run at hand, and its successor while that is written.
+const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
+/// Imagewoof at 160 px: its archive, its files, and its images decoded.
+const DISK_MIB_OF_IMAGES: u64 = 1_600;
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
@@ -35,7 +39,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run(&experiment, args, &device, &kernels);
     }
-    let stop = stop_on_ctrl_c()?;
+    let stop = Stop::on_ctrl_c()?;
 
     let images = match ImageSets::open(&experiment, &args.source) {
         Err(error) if experiment.data.synthetic_fallback && data::is_unavailable(&error) => {
@@ -70,6 +74,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
         run_work(spec.training.epochs, data.train_images, data.val_images)
     });
     let mut progress = Progress::new(open.len(), work.sum());
+    stop.start_of_training();
     let mut failed = 0;
     for (index, spec) in open.iter().enumerate() {
         let run = Run {
@@ -79,7 +84,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
             device: &device,
             kernels: &kernels,
         };
-        match run.complete(&RunFolder::new(&folder, spec), index + 1, &stop, &mut progress)? {
+        match run.complete(&RunFolder::new(&folder, spec), index + 1, &stop.raised, &mut progress)? {
             Ending::Whole => {}
             Ending::Failed => failed += 1,
             Ending::Stopped => {
@@ -88,6 +93,8 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
             }
         }
     }
+    progress.end();
+    stop.end_of_training();
     report::write(&folder, &experiment)?;
     if failed > 0 {
         eprintln!("{failed} of {} runs failed; the report names them", specs.len());
@@ -231,6 +238,10 @@ impl Run<'_> {
             commit: machine::commit(),
             device: self.kernels.into(),
             machine: machine::describe(),
+            speed: Speed {
+                images_per_second: timing.images_per_second(),
+                data_wait_share: timing.wait_share(),
+            },
             seconds: [
                 ("train".into(), timing.train_seconds),
                 ("wait for data".into(), timing.wait_seconds),
@@ -243,18 +254,38 @@ impl Run<'_> {
     }
 }
 
-/// Raised by the first Ctrl-C, which ends the benchmark after the step at hand; the second ends it at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = stop.clone();
-    ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)");
-    })
-    .context("Ctrl-C cannot be caught")?;
-    Ok(stop)
+/// Ctrl-C. While heads are trained the first one ends the benchmark after the step at hand, and a second one at once.
+/// Before and after, when images are prepared and the report is written, it ends at once: every file is written whole or
+/// not at all, and what is half-done is cleared away by the next command.
+struct Stop {
+    raised: Arc<AtomicBool>,
+    training: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn on_ctrl_c() -> Result<Self> {
+        let stop = Self { raised: Arc::default(), training: Arc::default() };
+        let (raised, training) = (stop.raised.clone(), stop.training.clone());
+        ctrlc::set_handler(move || {
+            if !training.load(Ordering::Relaxed) || raised.swap(true, Ordering::Relaxed) {
+                eprintln!("stopped; run the same command to go on");
+                std::process::exit(INTERRUPTED.into());
+            }
+            eprintln!(
+                "stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)"
+            );
+        })
+        .context("Ctrl-C cannot be caught")?;
+        Ok(stop)
+    }
+
+    fn start_of_training(&self) {
+        self.training.store(true, Ordering::Relaxed);
+    }
+
+    fn end_of_training(&self) {
+        self.training.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.
@@ -295,7 +326,16 @@ fn dry_run(
         println!("            {}", RunFolder::new(&args.out.join(&experiment.name), spec).path().display());
     }
     println!("time        about {hours:.2} hours at {per_second:.0} training images/s (report not counted)");
-    println!("disk        about {} MiB of results", specs.len() as u64 * DISK_MIB_PER_RUN);
+    let images = match experiment.data.dataset {
+        DatasetName::Imagewoof160 => format!(", {DISK_MIB_OF_IMAGES} MiB of images in data/"),
+        // Twice the side.
+        DatasetName::Imagewoof320 => format!(", {} MiB of images in data/", 4 * DISK_MIB_OF_IMAGES),
+        _ => String::new(),
+    };
+    println!(
+        "disk        about {} MiB of results{images}",
+        specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS
+    );
     println!("nothing was done");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask data`, and opening an experiment's images.
 
-use crate::{DataArgs, DataCommand, SourceArgs, workspace};
+use crate::{DataArgs, DataCommand, SourceArgs};
 use anyhow::{Result, bail};
 use faceoff_data::{Images, Source, broken_images, fetch};
 use faceoff_runs::{DataConfig, DatasetName};
@@ -60,7 +60,8 @@ fn dataset(args: &DataArgs) -> DatasetName {
 }
 
 fn source(args: &SourceArgs) -> Source {
-    Source { data_dir: args.data.clone(), archive: args.archive.clone(), cache_dir: workspace().join("data") }
+    let SourceArgs { data: data_dir, archive, cache: cache_dir, mirror } = args.clone();
+    Source { data_dir, archive, cache_dir, mirror }
 }
 
 /// Shows how far a long job is: a bar on a terminal, one line a phase elsewhere.

@@ -81,7 +81,7 @@ pub(crate) struct BenchmarkArgs {
 }
 
 /// Where the images come from.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct SourceArgs {
     /// Folder with `train/<class>/` and `val/<class>/`, instead of the cache or the download.
     #[arg(long, value_name = "DIR", conflicts_with = "archive")]
@@ -89,6 +89,12 @@ pub(crate) struct SourceArgs {
     /// Archive of the data set (.tgz), instead of the cache or the download.
     #[arg(long, value_name = "FILE")]
     archive: Option<PathBuf>,
+    /// Folder for what is fetched, extracted and decoded.
+    #[arg(long, value_name = "DIR", default_value_os_t = workspace().join("data"))]
+    cache: PathBuf,
+    /// Address of a folder with the archives, instead of fast.ai's. The published md5 stays binding.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
 }
 
 #[derive(Args)]

@@ -19,6 +19,7 @@ pub(crate) struct Progress {
     work_left: f64,
     work_done: f64,
     seconds: f64,
+    trained: Timing,
     run: RunProgress,
 }
 
@@ -51,7 +52,16 @@ impl Progress {
             since: now,
             last_line: now,
         };
-        Self { bar, terminal, runs, work_left: work, work_done: 0.0, seconds: 0.0, run }
+        Self {
+            bar,
+            terminal,
+            runs,
+            work_left: work,
+            work_done: 0.0,
+            seconds: 0.0,
+            trained: Timing::default(),
+            run,
+        }
     }
 
     /// Says a line that stays.
@@ -106,6 +116,7 @@ impl Progress {
     /// An epoch is done.
     pub(crate) fn epoch(&mut self, record: &EpochRecord, timing: &Timing) {
         self.run.last_line = Instant::now();
+        self.trained.add(timing);
         let line = format!(
             "{}: epoch {}/{}  loss {:.3}  accuracy {:.1} %  lr {:.1e}  {:.0} images/s  waited for data {:.1} %  {}",
             self.run.title,
@@ -114,11 +125,22 @@ impl Progress {
             record.train_loss,
             100.0 * record.train_accuracy,
             record.learning_rate,
-            timing.images as f64 / timing.train_seconds,
-            100.0 * timing.wait_seconds / timing.train_seconds,
+            timing.images_per_second(),
+            100.0 * timing.wait_share(),
             self.time_left()
         );
         self.finish_bar(&line);
+    }
+
+    /// All runs are done: how fast this session trained.
+    pub(crate) fn end(&self) {
+        if self.trained.images > 0 {
+            self.say(&format!(
+                "trained at {:.0} images/s; {:.1} % of that time was spent waiting for data",
+                self.trained.images_per_second(),
+                100.0 * self.trained.wait_share()
+            ));
+        }
     }
 
     /// `done` of `of` images of a split are embedded.

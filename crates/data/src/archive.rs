@@ -21,14 +21,19 @@ pub fn md5_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Extracts the one top folder of `archive` as `target`, which must not exist yet. Files and folders only: links,
-/// absolute paths and `..` are refused, and then nothing is left behind.
-pub fn extract(archive: &Path, target: &Path, report: Report) -> Result<()> {
+/// Extracts the one top folder of `archive` as `target`, which must not exist yet, if `check` finds nothing wrong with it.
+/// Files and folders only: links, absolute paths and `..` are refused, and then nothing is left behind.
+pub fn extract(
+    archive: &Path,
+    target: &Path,
+    check: &dyn Fn(&Path) -> std::result::Result<(), String>,
+    report: Report,
+) -> Result<()> {
     let refused = |problem: String| Error::Archive { path: archive.to_path_buf(), problem };
     let parent = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
     let temporary = tempfile::Builder::new()
-        .prefix(".extracting-")
+        .prefix(faceoff_runs::PARTIAL_PREFIX)
         .tempdir_in(parent)
         .map_err(Error::io("create a temporary folder in", parent))?;
     let file = File::open(archive).map_err(Error::io("open", archive))?;
@@ -68,6 +73,7 @@ pub fn extract(archive: &Path, target: &Path, report: Report) -> Result<()> {
         std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
     match (tops.next(), tops.next()) {
         (Some(top), None) if top.path().is_dir() => {
+            check(&top.path()).map_err(refused)?;
             std::fs::rename(top.path(), target).map_err(Error::io("rename", top.path()))
         }
         _ => Err(refused("it does not hold one folder".into())),

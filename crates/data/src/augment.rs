@@ -1,11 +1,13 @@
 //! From a stored image to what the encoder sees: a random view in training, the same view always in evaluation.
 //!
-//! Both follow torchvision on PIL images: bilinear filtering with antialiasing, computed on the crop alone.
+//! Both follow torchvision on PIL images: bilinear filtering with antialiasing. Pixels go from the stored image straight
+//! to the view: a training crop is a window into the stored bytes, and evaluation computes only what its centre crop keeps.
 
 use crate::Rgb;
 use faceoff_runs::AugmentationConfig;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -21,6 +23,13 @@ pub(crate) struct Pixels<'a> {
 impl<'a> From<&'a Rgb> for Pixels<'a> {
     fn from(image: &'a Rgb) -> Self {
         Self { width: image.width, height: image.height, bytes: &image.pixels }
+    }
+}
+
+impl Pixels<'_> {
+    fn view(&self) -> TypedImageRef<'_, U8x3> {
+        TypedImageRef::from_buffer(self.width, self.height, self.bytes)
+            .expect("the bytes are those of the image")
     }
 }
 
@@ -41,32 +50,27 @@ pub(crate) fn stream(seed: u64, epoch: usize, id: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(Sha256::digest(format!("augment {seed} {epoch} {id}")).into())
 }
 
-/// One worker's means of making views: buffers that are used again.
+/// One worker's means of making views: its buffers are used again.
 pub(crate) struct Viewer {
     resizer: Resizer,
-    crop: Vec<u8>,
-    resized: Vec<u8>,
     size_px: usize,
     config: AugmentationConfig,
 }
 
 impl Viewer {
     pub(crate) fn new(size_px: usize, config: &AugmentationConfig) -> Self {
-        Self {
-            resizer: Resizer::new(),
-            crop: Vec::new(),
-            resized: Vec::new(),
-            size_px,
-            config: config.clone(),
-        }
+        // The resizer takes the widest instructions that it finds when it runs (AVX2, NEON).
+        Self { resizer: Resizer::new(), size_px, config: config.clone() }
     }
 
     /// Random resized crop (Szegedy et al., arXiv:1409.4842, section 6) and flip, into `out` (size, size, 3).
     pub(crate) fn train(&mut self, image: Pixels, random: &mut ChaCha8Rng, out: &mut [u8]) {
-        let crop = random_crop(image.width, image.height, &self.config, random);
-        copy_crop(image, crop, &mut self.crop);
-        let size = self.size_px as u32;
-        resize(&mut self.resizer, &self.crop, (crop.width, crop.height), out, (size, size));
+        let Crop { left, top, width, height } = random_crop(image.width, image.height, &self.config, random);
+        let stored = image.view();
+        // torchvision crops first: the filter must not see what lies beside the crop.
+        let crop = TypedCroppedImage::from_ref(&stored, left, top, width, height)
+            .expect("the crop lies in the image");
+        self.resize(&crop, &bilinear(), out);
         if random.random::<f64>() < self.config.flip_probability {
             flip(out, self.size_px);
         }
@@ -83,19 +87,27 @@ impl Viewer {
         } else {
             (longer(image.width, image.height), shorter)
         };
-        self.resized.resize((width * height * 3) as usize, 0);
-        resize(
-            &mut self.resizer,
-            image.bytes,
-            (image.width, image.height),
-            &mut self.resized,
-            (width, height),
-        );
-        let middle = |length: u32| (f64::from(length - size) / 2.0).round_ties_even() as u32;
-        let crop = Crop { left: middle(width), top: middle(height), width: size, height: size };
-        copy_crop(Pixels { width, height, bytes: &self.resized }, crop, &mut self.crop);
-        out.copy_from_slice(&self.crop);
+        // The centre of the resized image as a window into the stored one: offset and length on one axis. Here the
+        // filter sees what lies beside the window, as it does where the crop comes last.
+        let window = |stored: u32, resized: u32| {
+            let pixels = f64::from(stored) / f64::from(resized);
+            let start = (f64::from(resized - size) / 2.0).round_ties_even() * pixels;
+            (start, (f64::from(size) * pixels).min(f64::from(stored) - start))
+        };
+        let ((left, width), (top, height)) = (window(image.width, width), window(image.height, height));
+        self.resize(&image.view(), &bilinear().crop(left, top, width, height), out);
     }
+
+    fn resize(&mut self, from: &impl ImageView<Pixel = U8x3>, options: &ResizeOptions, out: &mut [u8]) {
+        let size = self.size_px as u32;
+        let mut to =
+            TypedImage::<U8x3>::from_buffer(size, size, out).expect("the bytes are those of the view");
+        self.resizer.resize_typed(from, &mut to, options).expect("the window lies in the image");
+    }
+}
+
+fn bilinear() -> ResizeOptions {
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
 }
 
 /// The view of `image` in one epoch of training: `size_px * size_px * 3` bytes.
@@ -151,37 +163,10 @@ fn within(random: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * random.random::<f64>()
 }
 
-fn copy_crop(image: Pixels, crop: Crop, out: &mut Vec<u8>) {
-    out.clear();
-    for row in crop.top..crop.top + crop.height {
-        let start = (row * image.width + crop.left) as usize * 3;
-        out.extend_from_slice(&image.bytes[start..start + crop.width as usize * 3]);
-    }
-}
-
-fn resize(
-    resizer: &mut Resizer,
-    from: &[u8],
-    (width, height): (u32, u32),
-    to: &mut [u8],
-    (w, h): (u32, u32),
-) {
-    let from = ImageRef::new(width, height, from, PixelType::U8x3).expect("the bytes are those of the image");
-    let mut to = Image::from_slice_u8(w, h, to, PixelType::U8x3).expect("the bytes are those of the view");
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    resizer
-        .resize(&from, &mut to, &options)
-        .expect("both images have one type of pixel and at least one pixel");
-}
-
 /// Mirrors each row.
 fn flip(pixels: &mut [u8], width: usize) {
     for row in pixels.chunks_exact_mut(width * 3) {
-        for column in 0..width / 2 {
-            for channel in 0..3 {
-                row.swap(column * 3 + channel, (width - 1 - column) * 3 + channel);
-            }
-        }
+        row.as_chunks_mut::<3>().0.reverse();
     }
 }
 
@@ -189,20 +174,93 @@ fn flip(pixels: &mut [u8], width: usize) {
 mod tests {
     use super::*;
 
+    const CONFIG: AugmentationConfig = AugmentationConfig {
+        crop_scale: [0.35, 1.0],
+        crop_aspect: [0.75, 4.0 / 3.0],
+        flip_probability: 0.5,
+        eval_resize_factor: 1.14,
+    };
+
+    /// One axis of a bilinear resize with antialiasing, in f64: `lengths[0]` to `lengths[1]` values, each of `width` numbers.
+    fn plain_axis(from: &[f64], width: usize, [long, short]: [usize; 2]) -> Vec<f64> {
+        let scale = long as f64 / short as f64;
+        let support = scale.max(1.0);
+        let mut to = Vec::new();
+        for index in 0..short {
+            let center = (index as f64 + 0.5) * scale;
+            let weights: Vec<f64> = (0..long)
+                .map(|other| (1.0 - ((other as f64 + 0.5 - center) / support).abs()).max(0.0))
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            to.extend((0..width).map(|column| {
+                (0..long).map(|row| weights[row] * from[row * width + column]).sum::<f64>() / sum
+            }));
+        }
+        to
+    }
+
+    /// Rows of (row, column, channel) to (column, row, channel).
+    fn transposed(from: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+        let mut to = Vec::with_capacity(from.len());
+        for column in 0..columns {
+            for row in 0..rows {
+                to.extend_from_slice(&from[(row * columns + column) * 3..][..3]);
+            }
+        }
+        to
+    }
+
+    /// Crop, resize and flip, each by itself and with no haste.
+    fn plain_train_view(image: &Rgb, size: usize, seed: u64, epoch: usize, id: &str) -> Vec<f64> {
+        let mut random = stream(seed, epoch, id);
+        let crop = random_crop(image.width, image.height, &CONFIG, &mut random);
+        let (width, height) = (crop.width as usize, crop.height as usize);
+        let mut pixels = Vec::new();
+        for y in crop.top..crop.top + crop.height {
+            for x in crop.left..crop.left + crop.width {
+                let at = ((y * image.width + x) * 3) as usize;
+                pixels.extend(image.pixels[at..at + 3].iter().map(|&byte| f64::from(byte)));
+            }
+        }
+        let rows = plain_axis(&pixels, width * 3, [height, size]);
+        let columns = plain_axis(&transposed(&rows, size, width), size * 3, [width, size]);
+        let view = transposed(&columns, size, size);
+        if random.random::<f64>() >= CONFIG.flip_probability {
+            return view;
+        }
+        let pixel = |row: usize, column: usize| view[(row * size + column) * 3..][..3].to_vec();
+        (0..size).flat_map(|row| (0..size).rev().flat_map(move |column| pixel(row, column))).collect()
+    }
+
+    #[test]
+    fn training_views_equal_a_plain_reference() {
+        for (width, height, size) in [(160, 213, 64), (240, 160, 128), (40, 33, 48), (17, 90, 16)] {
+            let pixel = |index: u32| (u64::from(index) * 7919 % 251 + u64::from(index) / 97 % 5) as u8;
+            let image = Rgb { width, height, pixels: (0..width * height * 3).map(pixel).collect() };
+            for (seed, epoch, id) in [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b"), (7, 3, "c")] {
+                let view = train_view(&image, size, &CONFIG, seed, epoch, id);
+                let plain = plain_train_view(&image, size, seed, epoch, id);
+                let apart: Vec<f64> =
+                    view.iter().zip(&plain).map(|(&a, b)| (f64::from(a) - b).abs()).collect();
+                let most = apart.iter().copied().fold(0.0, f64::max);
+                // Both passes of the fast one round to whole numbers.
+                assert!(
+                    view.len() == plain.len() && most < 1.6,
+                    "{width} x {height} to {size}, {seed} {epoch} {id}: {most}"
+                );
+                assert!(apart.iter().sum::<f64>() / (apart.len() as f64) < 0.5);
+            }
+        }
+    }
+
     /// Crops lie inside the image and have the areas and aspects asked for, up to the rounding of their sides.
     #[test]
     fn random_crops_fit() {
-        let config = AugmentationConfig {
-            crop_scale: [0.35, 1.0],
-            crop_aspect: [0.75, 4.0 / 3.0],
-            flip_probability: 0.5,
-            eval_resize_factor: 1.14,
-        };
         let mut random = stream(0, 0, "x");
         for (width, height) in [(160, 213), (500, 160), (160, 900), (17, 17)] {
             let mut areas = Vec::new();
             for _ in 0..2000 {
-                let crop = random_crop(width, height, &config, &mut random);
+                let crop = random_crop(width, height, &CONFIG, &mut random);
                 assert!(crop.left + crop.width <= width && crop.top + crop.height <= height, "{crop:?}");
                 let aspect = f64::from(crop.width) / f64::from(crop.height);
                 assert!((0.68..1.46).contains(&aspect), "{crop:?} of {width} x {height}");

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"FACEOFF1";
 /// Images decoded between two writes.
 const CHUNK: usize = 256;
-/// Sets that would be larger are decoded anew each time an image is needed.
+/// Sets that would be larger are decoded anew each time an image is needed; all caches together are kept below it.
 const LARGEST_CACHE_BYTES: u64 = 8 << 30;
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +64,7 @@ impl Store {
             return Ok(Self { fingerprint, place: Place::Files(paths) });
         }
         build(&path, &ids, &paths, report)?;
+        remove_old(&path)?;
         Self::map(&path, ids.len())?.ok_or_else(|| {
             let damaged =
                 std::io::Error::other("it is damaged although it was just written; is the disk full?");
@@ -182,6 +183,28 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], report: Report) -> Result
         Some(error) => Err(error),
         None => Ok(written?),
     }
+}
+
+/// Removes the oldest caches beside the one at `newest` until all together are small enough. Who has mapped one keeps it.
+fn remove_old(newest: &Path) -> Result<()> {
+    let folder = newest.parent().expect("a cache lies in a folder");
+    let mut caches = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let path = entry.map_err(Error::io("list", folder))?.path();
+        let metadata = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
+        let modified = metadata.modified().map_err(Error::io("read", &path))?;
+        caches.push((path != newest, modified, metadata.len(), path));
+    }
+    // The newest first, then the others from young to old.
+    caches.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+    let mut bytes = 0;
+    for (old, _, length, path) in caches {
+        bytes += length;
+        if old && bytes > LARGEST_CACHE_BYTES {
+            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn fingerprint_of_files(ids: &[&str], paths: &[PathBuf]) -> Result<String> {

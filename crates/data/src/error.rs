@@ -75,7 +75,7 @@ pub enum Error {
         rule: String,
     },
     /// A file operation failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", faceoff_runs::remedy(source))]
     Io {
         /// What was tried.
         action: &'static str,

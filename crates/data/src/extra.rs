@@ -6,6 +6,7 @@ use crate::{Error, Report, Result, Source};
 use candle_core::{DType, Tensor};
 use candle_datasets::vision::{Dataset, cifar, fashion_mnist, mnist};
 use faceoff_runs::{DatasetName, SplitName};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 const CIFAR10_CLASSES: [&str; 10] =
@@ -22,7 +23,18 @@ pub(crate) fn folder(name: DatasetName, source: &Source, report: Report) -> Resu
         DatasetName::FashionMnist => FASHION_CLASSES,
         _ => return Ok(None),
     };
-    let folder = source.cache_dir.join(name.as_str());
+    // What comes from a folder is kept apart by that folder's path, so that two of them never mix.
+    let folder = source.cache_dir.join(match &source.data_dir {
+        None => name.as_str().to_string(),
+        Some(files) => {
+            let path = std::fs::canonicalize(files).map_err(Error::io("open", files))?;
+            format!(
+                "{}-{}",
+                name.as_str(),
+                &hex::encode(Sha256::digest(path.as_os_str().as_encoded_bytes()))[..16]
+            )
+        }
+    });
     if folder.exists() {
         return Ok(Some(folder));
     }
@@ -43,7 +55,7 @@ pub(crate) fn folder(name: DatasetName, source: &Source, report: Report) -> Resu
     let dataset = loaded.map_err(failed)?;
     std::fs::create_dir_all(&source.cache_dir).map_err(Error::io("create folder", &source.cache_dir))?;
     let temporary = tempfile::Builder::new()
-        .prefix(".making-")
+        .prefix(faceoff_runs::PARTIAL_PREFIX)
         .tempdir_in(&source.cache_dir)
         .map_err(Error::io("create a temporary folder in", &source.cache_dir))?;
     write(&dataset, temporary.path(), classes, report).map_err(|error| match error {

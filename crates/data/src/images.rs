@@ -45,6 +45,7 @@ pub struct Images {
 impl Images {
     /// Finds, fetches if need be, checks and opens the data set of `config`.
     pub fn open(config: &DataConfig, source: &Source, report: Report) -> Result<Self> {
+        let _lock = source::lock(source, report)?;
         let Located { folder, archive_md5 } = source::locate(config, source, report)?;
         let mut listing = folder::list(&folder, config.label_noise_percent)?;
         let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, report)?);

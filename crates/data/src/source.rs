@@ -1,9 +1,8 @@
 //! Where a data set is: in a given folder or archive, in the cache folder, or to be downloaded or made.
 
 use crate::archive::{extract, md5_of};
-use crate::synthetic;
-use crate::{Download, Error, Patience, Report, Result};
-use faceoff_runs::{DataConfig, DatasetName};
+use crate::{Download, Error, Patience, Report, Result, folder, synthetic};
+use faceoff_runs::{DataConfig, DatasetName, FolderLock};
 use std::path::{Path, PathBuf};
 
 /// What the user says about the place of the images.
@@ -15,6 +14,8 @@ pub struct Source {
     pub archive: Option<PathBuf>,
     /// The folder for what is fetched, made and decoded.
     pub cache_dir: PathBuf,
+    /// Where the archives lie instead of their own address: a URL without the file's name. Their md5 stays binding.
+    pub mirror: Option<String>,
 }
 
 /// A data set's folder.
@@ -25,41 +26,68 @@ pub(crate) struct Located {
 }
 
 /// Imagewoof's archives: published by fast.ai, the md5 by Catalyst.
-fn download_of(dataset: DatasetName) -> Option<Download> {
+fn download_of(dataset: DatasetName, mirror: Option<&str>) -> Option<Download> {
     let md5 = match dataset {
         DatasetName::Imagewoof160 => "3d200a7be99704a0d7509be2a9fbfe15",
         DatasetName::Imagewoof320 => "0f46d997ec2264e97609196c95897a44",
         _ => return None,
     };
-    let url = format!("https://s3.amazonaws.com/fast-ai-imageclas/{}.tgz", dataset.as_str());
+    let folder = mirror.unwrap_or("https://s3.amazonaws.com/fast-ai-imageclas").trim_end_matches('/');
+    let url = format!("{folder}/{}.tgz", dataset.as_str());
     Some(Download { url, md5: md5.into() })
 }
 
-/// Brings Imagewoof into the cache folder: from `source.archive`, or by download. Returns its folder and the archive's md5.
+/// Imagewoof in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder and
+/// the archive's md5.
 pub fn fetch(dataset: DatasetName, source: &Source, report: Report) -> Result<(PathBuf, String)> {
+    let _lock = lock(source, report)?;
+    fetch_locked(dataset, source, report)
+}
+
+/// The sole right to change the cache folder: two benchmarks must not download or decode the same images at once.
+pub(crate) fn lock(source: &Source, report: Report) -> Result<FolderLock> {
+    Ok(FolderLock::wait(&source.cache_dir, || {
+        report("wait for another process to prepare its images", 0, 0)
+    })?)
+}
+
+/// Whether an extracted folder is the whole data set, as far as its own list tells.
+fn whole(folder: &Path) -> std::result::Result<(), String> {
+    match folder::list(folder, 0) {
+        Ok(_) => Ok(()),
+        Err(Error::FileList { list, problem, .. }) => {
+            Err(format!("it does not hold the files that its {list} lists: {problem}"))
+        }
+        Err(Error::Folder { problem, .. }) => Err(format!("it is no data set: {problem}")),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+fn fetch_locked(dataset: DatasetName, source: &Source, report: Report) -> Result<(PathBuf, String)> {
     let cache = &source.cache_dir;
     if let Some(archive) = &source.archive {
         let md5 = md5_of(archive)?;
         let folder = cached(cache, dataset, &md5);
         if !folder.exists() {
-            extract(archive, &folder, report)?;
+            extract(archive, &folder, &whole, report)?;
         }
         return Ok((folder, md5));
     }
-    let download = download_of(dataset).ok_or_else(|| Error::Setting {
+    let download = download_of(dataset, source.mirror.as_deref()).ok_or_else(|| Error::Setting {
         key: "data.dataset",
         value: dataset.as_str().into(),
         rule: "only Imagewoof can be downloaded; pass --data DIR or --archive FILE".into(),
     })?;
-    let folder = cached(cache, dataset, &download.md5);
-    if !folder.exists() {
-        let archive = cache.join(format!("{}.tgz", dataset.as_str()));
-        if !archive.exists() {
-            download.run(&archive, Patience::default(), report)?;
-        }
-        extract(&archive, &folder, report)?;
-        std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
+    if let Some(found) = find_cached(cache, dataset, &download.md5) {
+        return Ok(found);
     }
+    let folder = cached(cache, dataset, &download.md5);
+    let archive = cache.join(format!("{}.tgz", dataset.as_str()));
+    if !archive.exists() {
+        download.run(&archive, Patience::default(), report)?;
+    }
+    extract(&archive, &folder, &whole, report)?;
+    std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
     Ok((folder, download.md5))
 }
 
@@ -106,18 +134,12 @@ pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Re
             rule: "pass the folder with --data DIR".into(),
         });
     }
-    if source.archive.is_none()
-        && let Some((folder, md5)) = find_cached(&source.cache_dir, config.dataset)
-    {
-        return Ok(Located { folder, archive_md5: Some(md5) });
-    }
-    let (folder, md5) = fetch(config.dataset, source, report)?;
+    let (folder, md5) = fetch_locked(config.dataset, source, report)?;
     Ok(Located { folder, archive_md5: Some(md5) })
 }
 
 /// What the cache holds of a data set: the published archive, or else the first other one.
-fn find_cached(cache: &Path, dataset: DatasetName) -> Option<(PathBuf, String)> {
-    let published = download_of(dataset)?.md5;
+fn find_cached(cache: &Path, dataset: DatasetName, published: &str) -> Option<(PathBuf, String)> {
     let prefix = format!("{}-", dataset.as_str());
     let mut found: Vec<String> = std::fs::read_dir(cache)
         .ok()?
@@ -125,7 +147,7 @@ fn find_cached(cache: &Path, dataset: DatasetName) -> Option<(PathBuf, String)> 
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(&prefix).map(String::from))
         .filter(|md5| md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .collect();
-    found.sort_by_key(|md5| (*md5 != published, md5.clone()));
+    found.sort_by_key(|md5| (md5 != published, md5.clone()));
     let md5 = found.into_iter().next()?;
     Some((cached(cache, dataset, &md5), md5))
 }

@@ -28,7 +28,7 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, report: Report) -> 
     }
     std::fs::create_dir_all(cache).map_err(Error::io("create folder", cache))?;
     let temporary = tempfile::Builder::new()
-        .prefix(".making-")
+        .prefix(faceoff_runs::PARTIAL_PREFIX)
         .tempdir_in(cache)
         .map_err(Error::io("create a temporary folder in", cache))?;
     let mut list = String::from("path,");
@@ -57,12 +57,8 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, report: Report) -> 
     }
     let path = temporary.path().join(LIST);
     std::fs::write(&path, list).map_err(Error::io("write", &path))?;
-    match std::fs::rename(temporary.path(), &folder) {
-        // Another process may have made the same set meanwhile.
-        Err(_) if folder.exists() => Ok(folder),
-        Err(error) => Err(Error::io("rename", temporary.path())(error)),
-        Ok(()) => Ok(folder),
-    }
+    std::fs::rename(temporary.path(), &folder).map_err(Error::io("rename", temporary.path()))?;
+    Ok(folder)
 }
 
 fn name(class: usize) -> String {
@@ -96,7 +92,7 @@ fn texture(class: usize, image_px: usize, random: &mut ChaCha8Rng) -> Vec<u8> {
         deviation * (sum - 6.0)
     };
     let angle = PI * class as f64 / CLASSES as f64 + scatter(0.13);
-    let waves = if class % 2 == 0 { 5.0 } else { 8.0 } * scatter(0.18).exp();
+    let waves = if class.is_multiple_of(2) { 5.0 } else { 8.0 } * scatter(0.18).exp();
     let (phase, bend, bend_phase) = (scatter(2.0), scatter(0.35), scatter(2.0));
     let shading = [scatter(25.0), scatter(25.0)];
     let colors: [[f64; 3]; 2] = [(); 2].map(|()| [(); 3].map(|()| 128.0 + scatter(45.0)));

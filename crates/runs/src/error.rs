@@ -1,5 +1,6 @@
 //! The errors of this crate: each carries the value or path, the rule and the remedy.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// What can go wrong with files that describe or hold runs.
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", remedy(source))]
     Io {
         /// The attempted action, an infinitive.
         action: &'static str,
@@ -74,6 +75,19 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+/// What a user can do about an answer of the system, to stand behind it in a message; empty where nothing is known.
+pub fn remedy(answer: &std::io::Error) -> &'static str {
+    match answer.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "; free some space, then run the same command again"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; check who may read and write there, or choose another folder"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

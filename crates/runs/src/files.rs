@@ -3,7 +3,11 @@
 use crate::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// How the names of unfinished files and folders begin, everywhere. What a killed process left of them is removed by the
+/// next one that takes the folder's lock.
+pub const PARTIAL_PREFIX: &str = ".partial-";
 
 /// Writes a file whole or not at all: to a temporary file in the same folder, flushed to the disk, then renamed.
 ///
@@ -15,7 +19,7 @@ pub fn write_atomically(
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut temporary = tempfile::Builder::new()
-        .prefix(".partial-")
+        .prefix(PARTIAL_PREFIX)
         .permissions_if_unix()
         .tempfile_in(folder)
         .map_err(Error::io("create a temporary file in", folder))?;
@@ -54,13 +58,53 @@ pub struct FolderLock {
 impl FolderLock {
     /// Takes the lock of `folder` (made if needed) or fails at once with [`Error::Locked`].
     pub fn take(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
-        let path = folder.join(".lock");
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        Self::try_take(folder)?.ok_or_else(|| Error::Locked { folder: folder.to_path_buf() })
+    }
+
+    /// Takes the lock of `folder` (made if needed); where another process holds it, tells `waiting` and waits.
+    pub fn wait(folder: &Path, waiting: impl FnOnce()) -> Result<Self> {
+        if let Some(lock) = Self::try_take(folder)? {
+            return Ok(lock);
+        }
+        waiting();
+        let (path, file) = Self::open(folder)?;
+        file.lock().map_err(Error::io("lock", path))?;
+        remove_unfinished(folder)?;
+        Ok(Self { _file: file })
+    }
+
+    fn try_take(folder: &Path) -> Result<Option<Self>> {
+        let (path, file) = Self::open(folder)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { folder: folder.to_path_buf() }),
+            Ok(()) => {
+                remove_unfinished(folder)?;
+                Ok(Some(Self { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
         }
     }
+
+    fn open(folder: &Path) -> Result<(PathBuf, File)> {
+        std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
+        let path = folder.join(".lock");
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        Ok((path, file))
+    }
+}
+
+/// Removes what a killed process left unfinished below `folder`.
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io("list", folder))?);
+        let unfinished = entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX);
+        match (unfinished, kind.is_dir()) {
+            (true, true) => std::fs::remove_dir_all(&path).map_err(Error::io("remove", path))?,
+            (true, false) => std::fs::remove_file(&path).map_err(Error::io("remove", path))?,
+            (false, true) => remove_unfinished(&path)?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
 }

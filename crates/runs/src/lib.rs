@@ -23,15 +23,15 @@ mod manifest;
 mod run;
 
 pub use embeddings::{Embeddings, SplitName};
-pub use error::Error;
+pub use error::{Error, remedy};
 pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, DatasetName, Engine, Experiment, Overrides,
     SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
-pub use files::{FolderLock, write_atomically};
+pub use files::{FolderLock, PARTIAL_PREFIX, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin};
 pub use history::{EpochRecord, read_history, write_history};
-pub use manifest::{DataRecord, Failure, Machine, Manifest, SCHEMA};
+pub use manifest::{DataRecord, Failure, Machine, Manifest, SCHEMA, Speed};
 pub use run::{RunFolder, RunSpec, RunState, list_runs};
 
 /// The result type of this crate.

@@ -29,8 +29,20 @@ pub struct Manifest {
     pub device: String,
     /// The machine.
     pub machine: Machine,
+    /// How fast it trained.
+    pub speed: Speed,
     /// Wall-clock seconds of each phase, all sessions of a resumed run together.
     pub seconds: BTreeMap<String, f64>,
+}
+
+/// How fast a run trained, over all its epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Speed {
+    /// Training images a second.
+    pub images_per_second: f64,
+    /// Share of the training time spent waiting for images, in [0, 1].
+    pub data_wait_share: f64,
 }
 
 /// The images a run saw.

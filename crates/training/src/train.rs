@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Wall-clock seconds of a training, all sessions of a resumed run together.
+/// Wall-clock seconds of an epoch, or of a whole training with all sessions of a resumed run together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// The epochs, checkpoints left out.
@@ -22,6 +22,26 @@ pub struct Timing {
     pub checkpoint_seconds: f64,
     /// Images trained on.
     pub images: u64,
+}
+
+impl Timing {
+    /// Adds the seconds and images of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.train_seconds += other.train_seconds;
+        self.wait_seconds += other.wait_seconds;
+        self.checkpoint_seconds += other.checkpoint_seconds;
+        self.images += other.images;
+    }
+
+    /// Training images a second; 0 before the first epoch.
+    pub fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.train_seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Share of the training time spent waiting for images, in [0, 1].
+    pub fn wait_share(&self) -> f64 {
+        self.wait_seconds / self.train_seconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// What the loop says while it runs.
@@ -49,7 +69,7 @@ pub enum Event {
     Epoch {
         /// What the history says of it.
         record: EpochRecord,
-        /// Seconds so far.
+        /// How long it took.
         timing: Timing,
     },
 }
@@ -132,13 +152,18 @@ pub fn train(
             effective_scale: model.head.effective_scale(),
         };
         state.history.push(record);
-        state.timing.train_seconds += started.elapsed().as_secs_f64();
-        state.timing.wait_seconds += loader.wait_seconds();
-        state.timing.images += seen as u64;
+        let mut timing = Timing {
+            train_seconds: started.elapsed().as_secs_f64(),
+            wait_seconds: loader.wait_seconds(),
+            checkpoint_seconds: 0.0,
+            images: seen as u64,
+        };
+        state.timing.add(&timing);
         let started = Instant::now();
         checkpoint::write(&folder.checkpoint_path(), &model, &state)?;
-        state.timing.checkpoint_seconds += started.elapsed().as_secs_f64();
-        progress(Event::Epoch { record, timing: state.timing });
+        timing.checkpoint_seconds = started.elapsed().as_secs_f64();
+        state.timing.checkpoint_seconds += timing.checkpoint_seconds;
+        progress(Event::Epoch { record, timing });
     }
     folder.write_history(spec, &state.history)?;
     model.save(folder)?;

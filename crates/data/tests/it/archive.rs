@@ -7,6 +7,10 @@ use flate2::write::GzEncoder;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
+fn anything(_: &Path) -> Result<(), String> {
+    Ok(())
+}
+
 /// An archive of (path, kind, contents).
 fn archive(folder: &Path, entries: &[(&str, EntryType, &[u8])]) -> PathBuf {
     let path = folder.join("set.tgz");
@@ -33,7 +37,7 @@ fn archive(folder: &Path, entries: &[(&str, EntryType, &[u8])]) -> PathBuf {
 fn refusal(entries: &[(&str, EntryType, &[u8])]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = archive(folder.path(), entries);
-    let error = extract(&path, &folder.path().join("deep/target"), &quiet).unwrap_err();
+    let error = extract(&path, &folder.path().join("deep/target"), &anything, &quiet).unwrap_err();
     assert!(matches!(error, Error::Archive { .. }), "{error}");
     assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 0);
     assert!(!folder.path().join("x").exists() && !folder.path().join("deep/x").exists());
@@ -49,10 +53,24 @@ fn a_good_archive_becomes_the_folder() {
         ("./set/list.csv", EntryType::Regular, b"two"),
     ];
     let target = folder.path().join("target");
-    extract(&archive(folder.path(), &entries), &target, &quiet).unwrap();
+    extract(&archive(folder.path(), &entries), &target, &anything, &quiet).unwrap();
     assert_eq!(std::fs::read(target.join("train/a/1.JPEG")).unwrap(), b"one");
     assert_eq!(std::fs::read(target.join("list.csv")).unwrap(), b"two");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// A whole archive of an incomplete data set must not come to stand in the cache.
+#[test]
+fn what_the_check_refuses_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(folder.path(), &[("set/train/a/1.JPEG", EntryType::Regular, b"one")]);
+    let check = |top: &Path| Err(format!("there is no val/ in {}", top.file_name().unwrap().display()));
+    let error = extract(&path, &folder.path().join("target"), &check, &quiet).unwrap_err();
+    assert!(
+        matches!(error, Error::Archive { .. }) && error.to_string().contains("no val/ in set"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
@@ -77,7 +95,7 @@ fn a_truncated_archive_leaves_nothing() {
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, 10, bytes.len() / 2, bytes.len() - 4] {
         std::fs::write(&path, &bytes[..length]).unwrap();
-        let Err(error) = extract(&path, &folder.path().join("target"), &quiet) else {
+        let Err(error) = extract(&path, &folder.path().join("target"), &anything, &quiet) else {
             panic!("{length} of {} bytes pass", bytes.len())
         };
         assert!(matches!(error, Error::Archive { .. }), "{length}: {error}");

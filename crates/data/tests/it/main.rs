@@ -36,5 +36,5 @@ fn synthetic() -> DataConfig {
 }
 
 fn source(cache_dir: &Path) -> Source {
-    Source { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf() }
+    Source { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf(), mirror: None }
 }

@@ -80,10 +80,7 @@ pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
             style: run.variant,
             points: points.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect(),
         });
-        let highest = [&found.intra_class, &found.inter_class]
-            .map(|angles| most(angles))
-            .into_iter()
-            .fold(0.0, f64::max);
+        let highest = [&found.intra_class, &found.inter_class].map(most).into_iter().fold(0.0, f64::max);
         panels.push(Panel {
             title: name.into(),
             frame: Frame {

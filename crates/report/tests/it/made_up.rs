@@ -1,7 +1,8 @@
 //! Run folders with made-up outcomes, by the same calls that training makes.
 
 use faceoff_runs::{
-    DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, SplitName,
+    DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, Speed,
+    SplitName,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -77,6 +78,7 @@ impl MadeUp {
                 system: "Linux".into(),
                 threads: 2,
             },
+            speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
             seconds: [
                 ("train".into(), 100.0),
                 ("wait for data".into(), 2.5),

@@ -3,7 +3,7 @@
 use crate::experiment::smoke;
 use faceoff_runs::{
     DataRecord, Embeddings, EpochRecord, Error, Failure, FolderLock, Machine, Manifest, RunFolder, RunSpec,
-    RunState, SCHEMA, SplitName, list_runs, write_atomically,
+    RunState, SCHEMA, Speed, SplitName, list_runs, write_atomically,
 };
 use proptest::prelude::*;
 
@@ -35,6 +35,7 @@ fn manifest(spec: &RunSpec) -> Manifest {
             system: "test".into(),
             threads: 2,
         },
+        speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
         seconds: [("train".into(), 1.5)].into(),
     }
 }
@@ -66,7 +67,7 @@ fn a_run_goes_from_open_to_whole() {
     folder.finish(&manifest(&spec)).unwrap();
     assert!(!folder.checkpoint_path().exists());
     assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Whole(Box::new(manifest(&spec))));
-    assert_eq!(list_runs(root.path()).unwrap(), [folder.clone()]);
+    assert_eq!(list_runs(root.path()).unwrap(), std::slice::from_ref(&folder));
     folder.clear().unwrap();
     assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
 }
@@ -177,13 +178,37 @@ fn a_failed_write_leaves_what_stood_there() {
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "a temporary file was left behind");
 }
 
+/// What a killed process left half-written goes, and nothing else.
+#[test]
+fn a_lock_clears_away_what_is_unfinished() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("runs/ArcFace-seed0");
+    std::fs::create_dir_all(run.join(".partial-folder/deep")).unwrap();
+    for name in [".partial-x1", "checkpoint.safetensors", "partial-y", ".partial-folder/deep/z"] {
+        std::fs::write(run.join(name), b"x").unwrap();
+    }
+    drop(FolderLock::take(root.path()).unwrap());
+    let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["checkpoint.safetensors", "partial-y"]);
+}
+
 #[test]
 fn a_folder_has_one_writer() {
     let root = tempfile::tempdir().unwrap();
     let held = FolderLock::take(root.path()).unwrap();
     assert!(matches!(FolderLock::take(root.path()), Err(Error::Locked { .. })));
-    drop(held);
-    FolderLock::take(root.path()).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut told = false;
+            FolderLock::wait(root.path(), || told = true).unwrap();
+            told
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!waiter.is_finished());
+        drop(held);
+        assert!(waiter.join().unwrap());
+    });
 }
 
 proptest! {

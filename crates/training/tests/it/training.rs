@@ -16,7 +16,7 @@ fn spec() -> RunSpec {
 }
 
 fn images(spec: &RunSpec, cache: &Path) -> Images {
-    let source = Source { data_dir: None, archive: None, cache_dir: cache.to_path_buf() };
+    let source = Source { data_dir: None, archive: None, cache_dir: cache.to_path_buf(), mirror: None };
     Images::open(&spec.data, &source, &|_, _, _| {}).unwrap()
 }
 
