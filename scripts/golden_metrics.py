@@ -3,9 +3,15 @@
     pip install numpy scipy scikit-learn pytorch-metric-learning faiss-cpu
     python scripts/golden_metrics.py
 
-Everything is computed in float64 from the float32 values in the file. The embeddings hold exact ties (duplicated points of one class), a
-class with one member and otherwise no two cosines that come closer than MIN_GAP where their order matters, so that no value depends on
-rounding or on the order of ties.
+Everything is computed in float64 from the float32 values in the file. There are three sets:
+
+- `points`: exact ties (duplicated points of one class), a class with one member and otherwise no two cosines that come closer than
+  MIN_GAP where their order matters, so that no value depends on rounding or on the order of ties;
+- `ties`: all numbers are 0, 0.5 or 1 and all cosines exact, so that ties between classes abound; it holds copies with different labels
+  and a class with one member;
+- `constant`: all points are equal.
+
+Where order among ties matters, equal cosines stand in the order of the index, for the other libraries too.
 """
 
 import json
@@ -20,6 +26,7 @@ from scipy.optimize import brentq
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
@@ -80,13 +87,23 @@ def pairs_hold(x, y):
     return np.abs(cosines[same][:, None] - cosines[~same][None]).min() > MIN_GAP
 
 
+def ranking(query, k, reference, ref_includes_query):
+    """The search of AccuracyCalculator, with ties in the order of the index."""
+    import torch
+
+    cosines = query.numpy().astype(float) @ reference.numpy().T.astype(float)
+    if ref_includes_query:
+        np.fill_diagonal(cosines, -np.inf)
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return torch.tensor(1 - np.take_along_axis(cosines, nearest, 1)), torch.tensor(nearest)
+
+
 def retrieval(x, y, q=None, qy=None):
     import torch
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
     names = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_reciprocal_rank")
-    calculator = AccuracyCalculator(include=names, k=None, device=torch.device("cpu"))
-    # Distances are searched in float32 by faiss; the gaps make that harmless.
+    calculator = AccuracyCalculator(include=names, k=None, device=torch.device("cpu"), knn_func=ranking)
     own = q is None
     q, qy = (x, y) if own else (q, qy)
     reference = (None, None) if own else (x, y)
@@ -121,6 +138,56 @@ def knn(x, y, q, qy, depth=20, temperature=0.5):
         weighted = KNeighborsClassifier(k, metric="cosine", weights=lambda d: np.exp((1 - d) / temperature))
         softmax.append(weighted.fit(x.astype(float), y).score(q.astype(float), qy))
     return {"majority": majority, "temperature": temperature, "softmax": softmax}
+
+
+def knn_of_ties(x, y, q, qy, depth):
+    """By definition: scikit-learn leaves the order of ties open."""
+    nearest = np.argsort(-(q.astype(float) @ x.T.astype(float)), axis=1, kind="stable")
+    majority = []
+    for k in range(1, depth + 1):
+        votes = [y[row[:k]].tolist() for row in nearest]
+        majority.append(np.mean([max(v, key=v.count) == label for v, label in zip(votes, qy)]))
+    return majority
+
+
+def tied_set(x, y, q, qy):
+    samples = metrics.silhouette_samples(x.astype(float), y, metric="cosine")
+    pca = PCA(min(x.shape), svd_solver="full").fit(x.astype(float)) if np.ptp(x, axis=0).any() else None
+    return {
+        "points": x.astype(float).tolist(),
+        "labels": y.tolist(),
+        "queries": q.astype(float).tolist(),
+        "query_labels": qy.tolist(),
+        "retrieval_leave_one_out": retrieval(x, y),
+        "retrieval": retrieval(x, y, q, qy),
+        "knn": knn_of_ties(x, y, q, qy, len(x)),
+        "verification": verification(x, y),
+        "silhouette": samples.mean(),
+        "geometry": geometry(x, y) if pca else {"alignment": 0.0, "uniformity": 0.0},
+        "explained_variance_ratio": pca.explained_variance_ratio_.tolist() if pca else None,
+    }
+
+
+def make_ties(rng):
+    """Rows of one 1 or of four 0.5, each twice or more, in classes that share rows."""
+    dims = 8
+    kinds = list(np.eye(dims)[:5])
+    for _ in range(9):
+        row = np.zeros(dims)
+        row[rng.choice(dims, 4, replace=False)] = 0.5
+        kinds.append(row)
+    kinds = np.array(kinds, dtype=np.float32)
+    y = np.array([0] * 12 + [1] * 10 + [2] * 7 + [3] * 5 + [4])
+    x = kinds[(rng.integers(0, 6, len(y)) + 3 * y) % len(kinds)]
+    order = rng.permutation(len(y))
+    qy = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 7])  # the index does not hold the last class
+    q = kinds[(rng.integers(0, 6, len(qy)) + 3 * qy) % len(kinds)]
+    return x[order], y[order], q, qy
+
+
+def make_constant():
+    x = np.tile(np.array([0.5, 0.5, 0.5, 0.5, 0], dtype=np.float32), (9, 1))
+    return x, np.array([2, 0, 0, 1, 1, 0, 2, 1, 3]), x[:4], np.array([0, 1, 2, 3])
 
 
 def verification(x, y):
@@ -199,8 +266,11 @@ def geometry(x, y):
     between = centred.T @ centred / len(classes)
     norms = np.linalg.norm(centred, axis=1)
     cosines = (centred @ centred.T / norms[:, None] / norms[None])[np.triu_indices(len(classes), 1)]
+    # Any classifier will do.
+    weights = np.round(np.cos(np.arange(centred.size)).reshape(centred.shape), 3).astype(np.float32).astype(float)
     singular = np.linalg.svd(x - x.mean(0), compute_uv=False)
     share = singular / singular.sum()
+    share = share[share > 1e-12]
     eigenvalues = singular**2 / (len(x) - 1)
     cumulative = np.cumsum(eigenvalues) / eigenvalues.sum()
     return {
@@ -211,6 +281,9 @@ def geometry(x, y):
         "equinorm": norms.std() / norms.mean(),
         "equiangularity": cosines.std(),
         "maximal_angle": np.abs(cosines + 1 / (len(classes) - 1)).mean(),
+        "self_duality": np.linalg.norm(weights / np.linalg.norm(weights) - centred / np.linalg.norm(centred)),
+        "nearest_mean": classes[((x[:, None] - means[None]) ** 2).sum(2).argmin(1)].tolist(),
+        "weights": weights.tolist(),
         "eigenvalues": eigenvalues.tolist(),
         "effective_rank": np.exp(-(share * np.log(share)).sum()),
         "components_95": int(np.flatnonzero(cumulative >= 0.95)[0] + 1),
@@ -327,6 +400,8 @@ def main():
         "calibration": calibration(rng),
         "probe": probe(x, y, q, qy),
         "statistics": statistics(rng),
+        "ties": tied_set(*make_ties(np.random.default_rng(1))),
+        "constant": tied_set(*make_constant()),
     }
     path = pathlib.Path(__file__).parent.parent / "crates/analysis/tests/golden/metrics.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ use faer::{Mat, Side};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, check_lengths};
+use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
 use crate::products::{
     LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm,
     visit_pairs,
@@ -33,8 +33,7 @@ pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<
 }
 
 /// The class of each query's nearest class centre by cosine, centres being the mean directions of `index`; the lower class
-/// of equally near ones. Its accuracy is that of the nearest-centre classifier; its agreement with the head's predictions
-/// is neural collapse's NC4.
+/// of equally near ones. Its accuracy is that of the nearest-centre classifier.
 ///
 /// # Errors
 /// As [`center_angles`]; different dimensions.
@@ -184,11 +183,7 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
     if count < 2 {
         return Err(undefined("two classes or more are needed".into()));
     }
-    let dims = embeddings.ncols();
-    let center: Vec<f64> =
-        (0..dims).map(|d| means.iter().map(|m| m[d]).sum::<f64>() / count as f64).collect();
-    let centred: Vec<Vec<f64>> =
-        means.iter().map(|mean| mean.iter().zip(&center).map(|(m, c)| m - c).collect()).collect();
+    let centred = centre(&means);
     let norms: Vec<f64> = centred.iter().map(|m| inner(m, m).sqrt()).collect();
     if let Some(place) = norms.iter().position(|&norm| norm < 1e-9) {
         return Err(undefined(format!("the mean of class {} is the mean of all classes", classes[place])));
@@ -210,6 +205,13 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
         equiangularity: mean_and_sd(&cosines).1,
         maximal_angle,
     })
+}
+
+/// The means less their mean.
+fn centre(means: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mean_of = |d: usize| means.iter().map(|mean| mean[d]).sum::<f64>() / means.len() as f64;
+    let center: Vec<f64> = (0..means[0].len()).map(mean_of).collect();
+    means.iter().map(|mean| mean.iter().zip(&center).map(|(m, c)| m - c).collect()).collect()
 }
 
 /// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centred means as rows, S_B has the eigenvectors u =
@@ -263,6 +265,77 @@ fn within_over_between(
     }
     let trace = sums.iter().zip(&counts).map(|(sum, n)| sum / n).sum::<f64>() / count as f64;
     Ok(trace / count as f64)
+}
+
+/// NC3, self-duality: |W / |W| - M / |M||, Frobenius norms, in \[0, 2\], 0 at full collapse. `weights` (classes, D): the head's
+/// direction of each class, row c of class c (for a head of cosines, rows of unit length, since it uses no others). M: the
+/// centred class means of [`neural_collapse`]. Classes without a point are left out. Papyan, Han and Donoho, PNAS 117, 2020
+/// (arXiv:2008.08186), section "Quantification of convergence".
+///
+/// # Errors
+/// As [`neural_collapse`]; weights of other dimensions, NaN or infinity or all 0; a label without a row of weights.
+pub fn self_duality(
+    weights: ArrayView2<'_, f32>,
+    embeddings: ArrayView2<'_, f32>,
+    labels: &[u32],
+) -> Result<f64> {
+    check_embeddings(embeddings, labels)?;
+    check_matrix("the weights", weights)?;
+    check_lengths("a row of the weights", weights.ncols(), "a row of the embeddings", embeddings.ncols())?;
+    check_labels(labels, weights.nrows())?;
+    let (classes, means) = class_means(embeddings, labels);
+    let centred = centre(&means);
+    let means_norm = centred.iter().map(|mean| inner(mean, mean)).sum::<f64>().sqrt();
+    let kept = || classes.iter().map(|&class| weights.row(class as usize));
+    let weights_norm =
+        kept().flatten().map(|&weight| f64::from(weight) * f64::from(weight)).sum::<f64>().sqrt();
+    for (norm, what) in [(means_norm, "class means"), (weights_norm, "weights")] {
+        if norm < 1e-9 {
+            return Err(Error::Undefined {
+                what: "self-duality",
+                rule: format!("the {what} do not differ from each other or from 0"),
+                remedy: "pass a split with several classes that differ, and the weights of a trained head",
+            });
+        }
+    }
+    let squares = kept().zip(&centred).map(|(weights, mean)| {
+        let pairs = weights.into_iter().zip(mean);
+        pairs.map(|(&w, m)| (f64::from(w) / weights_norm - m / means_norm).powi(2)).sum::<f64>()
+    });
+    Ok(squares.sum::<f64>().sqrt())
+}
+
+/// NC4, collapse to the nearest class mean: the share of points for which the head's `predictions` (N) name another class than
+/// that of the nearest class mean by Euclidean distance, in \[0, 1\], 0 at full collapse; the lower class of equally near ones.
+/// Papyan, Han and Donoho, PNAS 117, 2020 (arXiv:2008.08186).
+///
+/// # Errors
+/// Empty input, different lengths, NaN or infinity, a row that has not unit length.
+pub fn nearest_mean_disagreement(
+    embeddings: ArrayView2<'_, f32>,
+    labels: &[u32],
+    predictions: &[u32],
+) -> Result<f64> {
+    check_embeddings(embeddings, labels)?;
+    check_lengths("predictions", predictions.len(), "labels", labels.len())?;
+    let (classes, means) = class_means(embeddings, labels);
+    let halves: Vec<f64> = means.iter().map(|mean| 0.5 * inner(mean, mean)).collect();
+    let others = contiguous(embeddings)
+        .par_chunks_exact(embeddings.ncols())
+        .zip(predictions)
+        .filter(|(row, prediction)| {
+            let norm = norm(row);
+            let mut best = (f64::NEG_INFINITY, 0);
+            for (class, (mean, half)) in means.iter().zip(&halves).enumerate() {
+                let nearness = dot(row, mean) / norm - half;
+                if nearness > best.0 {
+                    best = (nearness, class);
+                }
+            }
+            classes[best.1] != **prediction
+        })
+        .count();
+    Ok(others as f64 / labels.len() as f64)
 }
 
 /// Of a whole population: divided by n.

@@ -2,7 +2,7 @@ use faceoff_analysis::Error;
 use faceoff_analysis::geometry::*;
 use ndarray::{Array2, array, s};
 
-use crate::golden::{assert_near, load, made_up, numbers, with_threads};
+use crate::golden::{assert_near, load, made_up, matrix, numbers, with_threads};
 
 #[test]
 fn agrees_with_numpy() {
@@ -23,6 +23,11 @@ fn agrees_with_numpy() {
     assert_near(collapse.equinorm, &expected["equinorm"], "equinorm");
     assert_near(collapse.equiangularity, &expected["equiangularity"], "equiangularity");
     assert_near(collapse.maximal_angle, &expected["maximal_angle"], "maximal angle");
+    let weights = matrix(&expected["weights"]);
+    let duality = self_duality(weights.view(), points, labels).unwrap();
+    assert_near(duality, &expected["self_duality"], "self-duality");
+    let nearest = crate::golden::labels(&expected["nearest_mean"]);
+    assert_eq!(nearest_mean_disagreement(points, labels, &nearest).unwrap(), 0.0);
     let eigenvalues = numbers(&expected["eigenvalues"]);
     assert_near(effective_rank(&eigenvalues).unwrap(), &expected["effective_rank"], "effective rank");
     assert_eq!(
@@ -59,6 +64,12 @@ fn a_simplex_is_full_collapse() {
     for value in [found.within_over_between, found.equinorm, found.equiangularity, found.maximal_angle] {
         assert!(value.abs() < 1e-6, "{found:?}");
     }
+    // Weights along the centred means, whatever their length.
+    let weights = Array2::from_shape_fn((3, 2), |(i, j)| 7.0 * corners[i][j]);
+    assert!(self_duality(weights.view(), points.view(), &labels).unwrap() < 1e-6);
+    assert!((self_duality((-&weights).view(), points.view(), &labels).unwrap() - 2.0).abs() < 1e-6);
+    assert_eq!(nearest_mean_disagreement(points.view(), &labels, &labels).unwrap(), 0.0);
+    assert_eq!(nearest_mean_disagreement(points.view(), &labels, &[2; 12]).unwrap(), 2.0 / 3.0);
     let angles = center_angles(points.view(), &labels).unwrap();
     assert!((angles.degrees[[0, 2]] - 120.0).abs() < 1e-4);
     assert!(alignment(points.view(), &labels).unwrap().abs() < 1e-12);
@@ -112,6 +123,20 @@ fn equal_points_and_single_classes() {
     assert!(matches!(neural_collapse(equal.view(), &labels), Err(Error::Undefined { .. })));
     assert!(matches!(neural_collapse(equal.view(), &[0; 6]), Err(Error::Undefined { .. })));
     assert!(center_angles(equal.view(), &labels).unwrap().degrees[[0, 1]] < 1e-5);
+    let weights = array![[1.0_f32, 0.0], [0.0, 1.0]];
+    assert!(matches!(self_duality(weights.view(), equal.view(), &labels), Err(Error::Undefined { .. })));
+    let apart = array![[1.0_f32, 0.0], [0.0, 1.0]];
+    for (bad, labels) in [(array![[0.0_f32, 0.0], [0.0, 0.0]], [0, 1]), (weights.clone(), [0, 0])] {
+        assert!(matches!(self_duality(bad.view(), apart.view(), &labels), Err(Error::Undefined { .. })));
+    }
+    let unknown = self_duality(weights.view(), apart.view(), &[0, 2]);
+    assert!(matches!(unknown, Err(Error::LabelOutOfRange { .. })));
+    let wide = array![[1.0_f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
+    assert!(matches!(self_duality(wide.view(), apart.view(), &[0, 1]), Err(Error::LengthMismatch { .. })));
+    // All means are equally near: the lower class.
+    assert_eq!(nearest_mean_disagreement(equal.view(), &labels, &[0; 6]).unwrap(), 0.0);
+    let short = nearest_mean_disagreement(equal.view(), &labels, &[0; 5]);
+    assert!(matches!(short, Err(Error::LengthMismatch { .. })));
     assert_eq!(center_angles(equal.view(), &[3; 6]).unwrap().degrees, array![[0.0]]);
     let opposite = array![[1.0_f32, 0.0], [-1.0, 0.0]];
     assert!(matches!(center_angles(opposite.view(), &[0, 0]), Err(Error::Undefined { .. })));

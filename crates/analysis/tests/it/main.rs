@@ -12,5 +12,6 @@ mod probe;
 mod retrieval;
 mod statements;
 mod statistics;
+mod ties;
 mod tsne;
 mod verification;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::golden::{assert_all_near, assert_near, load, made_up, with_threads};
 
 #[track_caller]
-fn assert_golden(found: &Retrieval, expected: &Value) {
+pub(crate) fn assert_golden(found: &Retrieval, expected: &Value) {
     assert_eq!(found.queries as u64, expected["queries"].as_u64().unwrap());
     assert_eq!(found.left_out as u64, expected["left_out"].as_u64().unwrap());
     assert_near(found.precision_at_1, &expected["precision_at_1"], "precision@1");
