@@ -1,7 +1,7 @@
 //! `cargo xtask benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::progress::{Progress, run_work};
-use crate::{BenchmarkArgs, SourceArgs, data, load_experiment, machine, report};
+use crate::{BenchmarkArgs, SourceArgs, data, load_experiment, machine, report, told};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_data::Images;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
 
     let images = match ImageSets::open(&experiment, &args.source) {
         Err(error) if experiment.data.synthetic_fallback && data::is_unavailable(&error) => {
-            eprintln!("warning: {error:#}");
+            eprintln!("warning: {}", told(&error));
             experiment = experiment.on_synthetic();
             eprintln!(
                 "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
