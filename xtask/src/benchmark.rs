@@ -325,7 +325,10 @@ fn dry_run(
     for spec in &specs {
         println!("            {}", RunFolder::new(&args.out.join(&experiment.name), spec).path().display());
     }
-    println!("time        about {hours:.2} hours at {per_second:.0} training images/s (report not counted)");
+    let minutes = 60.0 * hours;
+    println!(
+        "time        about {hours:.2} hours ({minutes:.0} minutes) at {per_second:.0} training images/s, the report not counted"
+    );
     let images = match experiment.data.dataset {
         DatasetName::Imagewoof160 => format!(", {DISK_MIB_OF_IMAGES} MiB of images in data/"),
         // Twice the side.

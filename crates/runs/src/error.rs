@@ -86,6 +86,7 @@ pub fn remedy(answer: &std::io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; check who may read and write there, or choose another folder"
         }
+        ErrorKind::NotFound => "; check the path",
         _ => "",
     }
 }

@@ -269,7 +269,8 @@ impl Experiment {
     pub fn load(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(format!("{name}.toml"));
         if !is_plain_name(name) || !path.is_file() {
-            let known = Self::names(folder)?.join(", ");
+            let names = Self::names(folder)?;
+            let known = if names.is_empty() { "none".into() } else { names.join(", ") };
             return Err(Error::UnknownExperiment { name: name.into(), path, known });
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
