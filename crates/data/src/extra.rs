@@ -95,7 +95,13 @@ fn write(
         let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         for (index, &label) in labels.iter().enumerate() {
             let (pixels, side) = rgb(&images.get(index)?)?;
-            let path = folder.join(format!("{}/{}/{index:06}.png", split.as_str(), classes[label as usize]));
+            let class = classes.get(label as usize).ok_or_else(|| {
+                candle_core::Error::Msg(format!(
+                    "image {index} of {} has label {label}, of 10 classes",
+                    split.as_str()
+                ))
+            })?;
+            let path = folder.join(format!("{}/{class}/{index:06}.png", split.as_str()));
             image::save_buffer(&path, &pixels, side, side, image::ExtendedColorType::Rgb8)
                 .map_err(|error| Failure::File(Error::io("write", &path)(std::io::Error::other(error))))?;
             report("write images", index as u64 + 1, labels.len() as u64);

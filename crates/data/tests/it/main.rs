@@ -2,6 +2,8 @@
 
 mod archive;
 mod download;
+#[cfg(feature = "extra-datasets")]
+mod extra;
 mod images;
 mod views;
 
