@@ -9,7 +9,7 @@ use faceoff_runs::{
     DataConfig, DataRecord, DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec,
     RunState, SCHEMA, Speed, SplitName,
 };
-use faceoff_training::{Event, Outcome, train};
+use faceoff_training::{Event, Outcome, StepSeconds, initial_encoder, made_up_batch, time_steps, train};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -306,11 +306,11 @@ fn dry_run(
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
     let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
     let specs = RunSpec::of(experiment);
-    let per_second = faceoff_training::images_per_second(
-        experiment.data.image_size_px,
-        experiment.training.batch_size,
-        device,
-    )?;
+    let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
+    let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
+    let fastest =
+        time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
+    let per_second = batch.count() as f64 / fastest;
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);

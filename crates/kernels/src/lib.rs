@@ -14,9 +14,8 @@ mod state;
 
 pub use adamw::{AdamW, AdamWStep};
 pub use error::Error;
-use fast::CpuKernels;
 pub use fast::{
-    FastEncoder, InstructionSet, KERNELS_VARIABLE, OperatorTime, gemm_peak_gflops, operator_times,
+    CpuKernels, FastEncoder, InstructionSet, KERNELS_VARIABLE, OperatorTime, gemm_peak_gflops, operator_times,
 };
 pub use portable::PortableEncoder;
 pub use seam::{Encoder, Gradients, Images, State, Tape};
@@ -27,19 +26,26 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// The encoder of `state` (torchvision's names and shapes) on `device`: on the CPU the hand-written one with the fastest
 /// instructions the machine has, or what [`KERNELS_VARIABLE`] asks for (`avx512`, `avx2`, `neon`, `portable`, `candle`).
 pub fn encoder(state: &State, device: &candle_core::Device) -> Result<Box<dyn Encoder>> {
-    if let (candle_core::Device::Cpu, CpuKernels::Fast(instructions)) = (device, CpuKernels::choose()?) {
-        return Ok(Box::new(FastEncoder::new(state, instructions)?));
+    match device {
+        candle_core::Device::Cpu => cpu_encoder(state, CpuKernels::choose()?),
+        _ => Ok(Box::new(PortableEncoder::new(state, device, candle_core::DType::F32)?)),
     }
-    Ok(Box::new(PortableEncoder::new(state, device, candle_core::DType::F32)?))
+}
+
+/// The encoder of `state` on the CPU, computed by `kernels`.
+pub fn cpu_encoder(state: &State, kernels: CpuKernels) -> Result<Box<dyn Encoder>> {
+    Ok(match kernels {
+        CpuKernels::Fast(instructions) => Box::new(FastEncoder::new(state, instructions)?),
+        CpuKernels::Candle => {
+            Box::new(PortableEncoder::new(state, &candle_core::Device::Cpu, candle_core::DType::F32)?)
+        }
+    })
 }
 
 /// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (avx2)`.
 pub fn describe(device: &candle_core::Device) -> Result<String> {
     Ok(match device {
-        candle_core::Device::Cpu => match CpuKernels::choose()? {
-            CpuKernels::Fast(instructions) => format!("cpu ({})", instructions.name()),
-            CpuKernels::Candle => "cpu (candle)".into(),
-        },
+        candle_core::Device::Cpu => format!("cpu ({})", CpuKernels::choose()?.name()),
         candle_core::Device::Cuda(_) => "cuda".into(),
         candle_core::Device::Metal(_) => "metal".into(),
     })

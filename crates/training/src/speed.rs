@@ -1,35 +1,62 @@
-//! How fast this machine trains: a few real steps on made-up pixels.
+//! How fast an encoder trains and embeds: real steps on made-up pixels.
 
-use crate::{Result, initial_encoder};
-use candle_core::Device;
-use faceoff_kernels::{AdamWStep, Images};
+use crate::Result;
+use faceoff_kernels::{AdamWStep, Encoder, Images};
 use std::time::Instant;
 
-/// Steps that are timed, after one that is not.
-const STEPS: usize = 2;
+/// Seconds of one step, part by part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepSeconds {
+    /// From pixels to embeddings, with statistics of the batch.
+    pub forward: f64,
+    /// From the gradient at the embeddings to those of all parameters.
+    pub backward: f64,
+    /// AdamW over all parameters.
+    pub optimizer: f64,
+    /// From pixels to embeddings with running statistics; no part of a step.
+    pub embed: f64,
+}
 
-/// Images per second of training the encoder on batches of `batch_size` images of `image_size_px`. Heads and the
-/// pipeline of images cost little beside it.
-pub fn images_per_second(image_size_px: usize, batch_size: usize, device: &Device) -> Result<f64> {
-    let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
-    let bytes = batch_size * image_size_px * image_size_px * 3;
-    let images =
-        Images::new((0..bytes).map(|index| (index * 31) as u8).collect(), batch_size, image_size_px)?;
-    let mut started = Instant::now();
-    for step in 0..=STEPS {
-        let (embeddings, tape) = encoder.forward_train(&images)?;
+impl StepSeconds {
+    /// The whole step. Heads and the pipeline of images cost little beside it.
+    pub fn step(&self) -> f64 {
+        self.forward + self.backward + self.optimizer
+    }
+}
+
+/// Times `steps` steps of `encoder` on one batch, after one for warming up.
+pub fn time_steps(encoder: &mut dyn Encoder, images: &Images, steps: usize) -> Result<Vec<StepSeconds>> {
+    let mut times = Vec::with_capacity(steps);
+    for number in 0..=steps {
+        let started = Instant::now();
+        let (embeddings, tape) = encoder.forward_train(images)?;
+        let forward = started.elapsed();
         let gradients = encoder.backward(tape, &embeddings)?;
-        let (beta1, beta2, epsilon, step_number) = (0.9, 0.999, 1e-8, step as u64 + 1);
-        encoder.apply(
-            gradients,
-            &AdamWStep { learning_rate: 1e-4, beta1, beta2, epsilon, weight_decay: 0.0, step: step_number },
-        )?;
-        if step == 0 {
+        let backward = started.elapsed();
+        let (learning_rate, beta1, beta2, epsilon, step) = (1e-4, 0.9, 0.999, 1e-8, number as u64 + 1);
+        encoder
+            .apply(gradients, &AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step })?;
+        // A GPU answers before it is done; reading a result waits for it.
+        if !embeddings.device().is_cpu() {
             encoder.optimizer_state()?;
-            started = Instant::now();
+        }
+        let optimizer = started.elapsed();
+        encoder.forward(images)?.sum_all()?.to_scalar::<f32>()?;
+        let embed = started.elapsed();
+        if number > 0 {
+            times.push(StepSeconds {
+                forward: forward.as_secs_f64(),
+                backward: (backward - forward).as_secs_f64(),
+                optimizer: (optimizer - backward).as_secs_f64(),
+                embed: (embed - optimizer).as_secs_f64(),
+            });
         }
     }
-    // A GPU answers before it is done; reading a result waits for it.
-    encoder.optimizer_state()?;
-    Ok((STEPS * batch_size) as f64 / started.elapsed().as_secs_f64())
+    Ok(times)
+}
+
+/// A batch of made-up pixels.
+pub fn made_up_batch(count: usize, size_px: usize) -> Result<Images> {
+    let pixels = (0..count * size_px * size_px * 3).map(|index| (index * 31 + index / 97) as u8).collect();
+    Ok(Images::new(pixels, count, size_px)?)
 }

@@ -96,7 +96,7 @@ fn seconds<T>(repeats: u16, mut run: impl FnMut() -> faceoff_analysis::Result<T>
         .collect()
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -125,7 +125,7 @@ fn made_up(points: usize, stream: u64) -> Array2<f32> {
     embeddings
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     Ok(write_atomically(path, |file| {
         serde_json::to_writer_pretty(&mut *file, value)?;
         file.write_all(b"\n")

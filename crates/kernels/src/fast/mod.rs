@@ -17,8 +17,7 @@ mod winograd;
 mod write;
 
 pub use operators::{OperatorTime, gemm_peak_gflops, operator_times};
-pub(crate) use simd::CpuKernels;
-pub use simd::{InstructionSet, KERNELS_VARIABLE};
+pub use simd::{CpuKernels, InstructionSet, KERNELS_VARIABLE};
 
 use crate::resnet::{self, EMBEDDING_DIM};
 use crate::seam::{GradientsKind, TapeKind};

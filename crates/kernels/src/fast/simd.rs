@@ -67,7 +67,7 @@ impl InstructionSet {
 
 /// What computes the encoder on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CpuKernels {
+pub enum CpuKernels {
     /// The hand-written encoder.
     Fast(InstructionSet),
     /// Candle's operators.
@@ -75,8 +75,16 @@ pub(crate) enum CpuKernels {
 }
 
 impl CpuKernels {
+    /// As [`CpuKernels::parse`] takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast(set) => set.name(),
+            Self::Candle => "candle",
+        }
+    }
+
     /// What `FACEOFF_KERNELS` asks for; without it, the fastest that the machine has.
-    pub(crate) fn choose() -> Result<Self> {
+    pub fn choose() -> Result<Self> {
         match std::env::var(KERNELS_VARIABLE) {
             Ok(value) => Self::parse(&value),
             Err(std::env::VarError::NotPresent) => Ok(Self::Fast(InstructionSet::available()[0])),
@@ -84,7 +92,8 @@ impl CpuKernels {
         }
     }
 
-    fn parse(value: &str) -> Result<Self> {
+    /// The kernels of a name: an instruction set of this machine, or `candle`.
+    pub fn parse(value: &str) -> Result<Self> {
         if value == "candle" {
             return Ok(Self::Candle);
         }
@@ -94,7 +103,7 @@ impl CpuKernels {
             None => {
                 let names: Vec<_> = available.iter().map(|set| set.name()).collect();
                 Err(Error::Misuse(format!(
-                    "{KERNELS_VARIABLE} is `{value}`; this machine has {}, candle; set it to one of these or unset it",
+                    "`{value}` names no kernels of this machine, which has {}, candle; choose one of these ({KERNELS_VARIABLE} sets it for every command)",
                     names.join(", ")
                 )))
             }
@@ -227,7 +236,7 @@ mod tests {
         }
         assert_eq!(CpuKernels::parse("candle").unwrap(), CpuKernels::Candle);
         let error = CpuKernels::parse("mmx").unwrap_err().to_string();
-        assert!(error.starts_with("FACEOFF_KERNELS is `mmx`; this machine has "), "{error}");
+        assert!(error.starts_with("`mmx` names no kernels of this machine, which has "), "{error}");
         assert!(error.contains("portable, candle"), "{error}");
     }
 }

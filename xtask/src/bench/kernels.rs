@@ -1,0 +1,182 @@
+//! `cargo xtask bench kernels`: how fast the encoder trains and embeds on this machine's CPU, and where the time goes.
+
+use super::analysis::{median, write_json};
+use crate::{SourceArgs, data, load_experiment, machine};
+use anyhow::Result;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use faceoff_kernels::{CpuKernels, OperatorTime, cpu_encoder, gemm_peak_gflops, operator_times};
+use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The experiment whose augmentation is timed, on its synthetic images.
+const EXPERIMENT: &str = "quick";
+
+/// What to time.
+#[derive(Args)]
+pub(crate) struct KernelsArgs {
+    /// Side of the images in pixels.
+    #[arg(long, value_name = "PX", default_value_t = 64, value_parser = clap::value_parser!(u16).range(16..=1024))]
+    image_size: u16,
+    /// Images a step.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Kernels: avx512, avx2, neon, portable or candle; the fastest of the machine unless stated.
+    #[arg(long, value_name = "NAME")]
+    path: Option<String>,
+    /// How often each is timed; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeats: u16,
+    /// The step and the embedding alone, without operators and data.
+    #[arg(long)]
+    step_only: bool,
+    /// Threads for everything; all processors unless stated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Also write the numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Times the step, the embedding, the operators and the images' way, prints tables.
+pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
+    machine::use_threads(args.threads)?;
+    let kernels = match &args.path {
+        Some(name) => CpuKernels::parse(name)?,
+        None => CpuKernels::choose()?,
+    };
+    let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
+    let batch = made_up_batch(count, size_px)?;
+    let mut encoder = cpu_encoder(&initial_encoder(0)?, kernels)?;
+    let steps = time_steps(encoder.as_mut(), &batch, repeats)?;
+    drop(encoder);
+    // Before anything else takes memory.
+    let peak_rss_mib = machine::peak_memory_mib();
+    let part = |of: fn(&StepSeconds) -> f64| median(&steps.iter().map(of).collect::<Vec<_>>());
+    let (step, forward, backward) = (part(StepSeconds::step), part(|s| s.forward), part(|s| s.backward));
+    let (optimizer, embed) = (part(|s| s.optimizer), part(|s| s.embed));
+
+    println!(
+        "{size_px} px, batch {count}, {} on {} threads, median of {repeats}",
+        kernels.name(),
+        rayon::current_num_threads()
+    );
+    let mut table = new_table(&["", "ms", "images/s"]);
+    for (name, seconds) in [
+        ("step", step),
+        ("  forward", forward),
+        ("  backward", backward),
+        ("  optimizer", optimizer),
+        ("embedding", embed),
+    ] {
+        table.add_row([
+            name.into(),
+            format!("{:.1}", seconds * 1e3),
+            format!("{:.0}", count as f64 / seconds),
+        ]);
+    }
+    println!("{table}");
+    if let Some(memory) = peak_rss_mib {
+        println!("peak memory {memory:.0} MiB");
+    }
+
+    let (mut data_seconds, mut peak, mut operators) = (None, None, Vec::new());
+    if !args.step_only {
+        let seconds = data_seconds_of(size_px, count)?;
+        println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
+        data_seconds = Some(seconds);
+        if let CpuKernels::Fast(instructions) = kernels {
+            let start = Instant::now();
+            let clock = || start.elapsed().as_secs_f64();
+            let gflops = gemm_peak_gflops(instructions, repeats, &clock);
+            operators = operator_times(instructions, size_px, count, repeats, &clock);
+            println!("{}", operator_table(&operators, gflops));
+            println!(
+                "matrix products from the first-level cache: {gflops:.0} GFLOP/s; convolutions count as direct ones"
+            );
+            peak = Some(gflops);
+        }
+    }
+    if let Some(path) = &args.json {
+        let operators: Vec<_> = operators.iter().map(operator_json).collect();
+        write_json(
+            path,
+            &json!({
+                "machine": machine::describe(),
+                "commit": machine::commit(),
+                "path": kernels.name(),
+                "image_size_px": size_px,
+                "batch": count,
+                "step": {
+                    "images_per_second": count as f64 / step,
+                    "seconds": step,
+                    "forward_seconds": forward,
+                    "backward_seconds": backward,
+                    "optimizer_seconds": optimizer,
+                    "data_seconds": data_seconds,
+                    "peak_rss_mib": peak_rss_mib,
+                },
+                "embed": { "images_per_second": count as f64 / embed, "seconds": embed },
+                "gemm_peak_gflops": peak,
+                "operators": operators,
+            }),
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds that a batch of augmented training images takes, decoded ones being at hand, when nothing else runs.
+fn data_seconds_of(size_px: usize, batch: usize) -> Result<f64> {
+    let mut config = load_experiment(EXPERIMENT)?.on_synthetic().data;
+    config.image_size_px = size_px;
+    let images = data::open(&config, &SourceArgs { data: None, archive: None })?;
+    let (started, mut batches) = (Instant::now(), 0);
+    for made in images.train_epoch(0, 0, batch)? {
+        made?;
+        batches += 1;
+    }
+    Ok(started.elapsed().as_secs_f64() / f64::from(batches.max(1)))
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn operator_table(operators: &[OperatorTime], peak: f64) -> Table {
+    let mut table = new_table(&["operator", "shape", "pass", "x", "ms", "GFLOP/s", "of peak", "GB/s"]);
+    for operator in operators {
+        let OperatorTime { layer, shape, layers, pass, seconds, flop, bytes } = operator;
+        let rate = flop / seconds * 1e-9;
+        let (rate, share) = match *flop > 0.0 {
+            true => (format!("{rate:.0}"), format!("{:.0} %", 100.0 * rate / peak)),
+            false => (String::new(), String::new()),
+        };
+        table.add_row([
+            layer.clone(),
+            shape.clone(),
+            pass.clone(),
+            layers.to_string(),
+            format!("{:.2}", seconds * 1e3),
+            rate,
+            share,
+            format!("{:.1}", bytes / seconds * 1e-9),
+        ]);
+    }
+    table
+}
+
+fn operator_json(operator: &OperatorTime) -> serde_json::Value {
+    let OperatorTime { layer, shape, layers, pass, seconds, flop, bytes } = operator;
+    json!({
+        "layer": layer, "shape": shape, "layers": layers, "pass": pass,
+        "seconds": seconds, "flop": flop, "bytes": bytes,
+    })
+}
