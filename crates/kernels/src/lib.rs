@@ -15,7 +15,7 @@ mod state;
 pub use adamw::{AdamW, AdamWStep};
 pub use error::Error;
 pub use fast::{
-    CpuKernels, FastEncoder, InstructionSet, KERNELS_VARIABLE, OperatorTime, gemm_peak_gflops, operator_times,
+    CpuKernels, FastEncoder, InstructionSet, KERNELS_VARIABLE, Operator, matrix_products, operators,
 };
 pub use portable::PortableEncoder;
 pub use seam::{Encoder, Gradients, Images, State, Tape};

@@ -1,11 +1,11 @@
 //! `cargo xtask bench kernels`: how fast the encoder trains and embeds on this machine's CPU, and where the time goes.
 
 use super::analysis::{median, write_json};
-use crate::{SourceArgs, data, load_experiment, machine};
+use crate::{SourceArgs, data, load_experiment, machine, workspace};
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use faceoff_kernels::{CpuKernels, OperatorTime, cpu_encoder, gemm_peak_gflops, operator_times};
+use faceoff_kernels::{CpuKernels, Operator, cpu_encoder, matrix_products, operators};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use serde_json::json;
 use std::path::PathBuf;
@@ -83,17 +83,19 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
         println!("peak memory {memory:.0} MiB");
     }
 
-    let (mut data_seconds, mut peak, mut operators) = (None, None, Vec::new());
+    let (mut data_seconds, mut peak, mut timed) = (None, None, Vec::new());
     if !args.step_only {
         let seconds = data_seconds_of(size_px, count)?;
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
         if let CpuKernels::Fast(instructions) = kernels {
-            let start = Instant::now();
-            let clock = || start.elapsed().as_secs_f64();
-            let gflops = gemm_peak_gflops(instructions, repeats, &clock);
-            operators = operator_times(instructions, size_px, count, repeats, &clock);
-            println!("{}", operator_table(&operators, gflops));
+            let mut floor = matrix_products(instructions);
+            let gflops = floor.flop / seconds_of(&mut floor, repeats) * 1e-9;
+            for mut operator in operators(instructions, size_px, count) {
+                let seconds = seconds_of(&mut operator, repeats);
+                timed.push((operator, seconds));
+            }
+            println!("{}", operator_table(&timed, gflops));
             println!(
                 "matrix products from the first-level cache: {gflops:.0} GFLOP/s; convolutions count as direct ones"
             );
@@ -101,7 +103,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
         }
     }
     if let Some(path) = &args.json {
-        let operators: Vec<_> = operators.iter().map(operator_json).collect();
+        let operators: Vec<_> = timed.iter().map(operator_json).collect();
         write_json(
             path,
             &json!({
@@ -132,13 +134,25 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
 fn data_seconds_of(size_px: usize, batch: usize) -> Result<f64> {
     let mut config = load_experiment(EXPERIMENT)?.on_synthetic().data;
     config.image_size_px = size_px;
-    let images = data::open(&config, &SourceArgs { data: None, archive: None })?;
+    let source = SourceArgs { data: None, archive: None, cache: workspace().join("data"), mirror: None };
+    let images = data::open(&config, &source)?;
     let (started, mut batches) = (Instant::now(), 0);
     for made in images.train_epoch(0, 0, batch)? {
         made?;
         batches += 1;
     }
     Ok(started.elapsed().as_secs_f64() / f64::from(batches.max(1)))
+}
+
+/// The median of `repeats` runs, after one for warming up.
+fn seconds_of(operator: &mut Operator, repeats: usize) -> f64 {
+    operator.run();
+    let seconds = (0..repeats).map(|_| {
+        let started = Instant::now();
+        operator.run();
+        started.elapsed().as_secs_f64()
+    });
+    median(&seconds.collect::<Vec<_>>())
 }
 
 fn new_table(header: &[&str]) -> Table {
@@ -150,10 +164,9 @@ fn new_table(header: &[&str]) -> Table {
     table
 }
 
-fn operator_table(operators: &[OperatorTime], peak: f64) -> Table {
+fn operator_table(operators: &[(Operator, f64)], peak: f64) -> Table {
     let mut table = new_table(&["operator", "shape", "pass", "x", "ms", "GFLOP/s", "of peak", "GB/s"]);
-    for operator in operators {
-        let OperatorTime { layer, shape, layers, pass, seconds, flop, bytes } = operator;
+    for (Operator { layer, shape, layers, pass, flop, bytes, .. }, seconds) in operators {
         let rate = flop / seconds * 1e-9;
         let (rate, share) = match *flop > 0.0 {
             true => (format!("{rate:.0}"), format!("{:.0} %", 100.0 * rate / peak)),
@@ -173,8 +186,8 @@ fn operator_table(operators: &[OperatorTime], peak: f64) -> Table {
     table
 }
 
-fn operator_json(operator: &OperatorTime) -> serde_json::Value {
-    let OperatorTime { layer, shape, layers, pass, seconds, flop, bytes } = operator;
+fn operator_json((operator, seconds): &(Operator, f64)) -> serde_json::Value {
+    let Operator { layer, shape, layers, pass, flop, bytes, .. } = operator;
     json!({
         "layer": layer, "shape": shape, "layers": layers, "pass": pass,
         "seconds": seconds, "flop": flop, "bytes": bytes,

@@ -58,11 +58,11 @@ pub(crate) struct Shared<'a> {
     slice: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a `Shared` is a mutable slice whose parts are handed out under the contract of its methods.
 #[allow(unsafe_code)] // the tasks' parts interleave (tiles of an image, columns of a matrix): no safe split exists
+// SAFETY: a `Shared` is a mutable slice whose parts are handed out under the contract of its methods.
 unsafe impl Send for Shared<'_> {}
-// SAFETY: as above.
 #[allow(unsafe_code)] // as above
+// SAFETY: as above.
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {

@@ -126,9 +126,9 @@ impl Gather {
                                 let weights = &weights[panel * depth * width..][..depth * width];
                                 let a = Strided::new(patches.as_ptr(), stride, 1);
                                 let c = tile.as_mut_ptr();
+                                #[allow(unsafe_code)] // calls the micro-kernel
                                 // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
                                 // `depth` rows of `width`.
-                                #[allow(unsafe_code)] // calls the micro-kernel
                                 unsafe {
                                     let b = (weights.as_ptr(), width);
                                     multiply_panel(simd, rows, depth, a, b, (c, width), false);
@@ -138,8 +138,8 @@ impl Gather {
                                     self.target_pixel(first + row) * out_channels + panel * width
                                 };
                                 let tile = &tile[..rows * width];
-                                // SAFETY: every row has its own pixel of the target, every panel its own channels.
                                 #[allow(unsafe_code)] // strips and panels interleave in the target
+                                // SAFETY: every row has its own pixel of the target, every panel its own channels.
                                 unsafe {
                                     target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                                 }
@@ -282,9 +282,9 @@ impl Convolution {
                             for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
                                 let a = Strided::new(patches.as_ptr(), 1, stride);
                                 let b = rows_of_dy[panel * width..].as_ptr();
+                                #[allow(unsafe_code)] // calls the micro-kernel
                                 // SAFETY: the scratch holds `strip` rows of `stride` and of `padded` numbers, a panel
                                 // `depth` rows of `width`.
-                                #[allow(unsafe_code)] // calls the micro-kernel
                                 unsafe {
                                     let c = (partial.as_mut_ptr(), width);
                                     multiply_panel(

@@ -16,7 +16,7 @@ mod stem;
 mod winograd;
 mod write;
 
-pub use operators::{OperatorTime, gemm_peak_gflops, operator_times};
+pub use operators::{Operator, matrix_products, operators};
 pub use simd::{CpuKernels, InstructionSet, KERNELS_VARIABLE};
 
 use crate::resnet::{self, EMBEDDING_DIM};

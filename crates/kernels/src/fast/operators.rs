@@ -1,4 +1,4 @@
-//! Timings of the operators one by one, on made-up numbers in the network's own shapes.
+//! The operators one by one, on made-up numbers in the network's own shapes, for benches.
 
 use super::arena::Arena;
 use super::conv::{Convolution, Input, Map, Method};
@@ -12,10 +12,10 @@ use super::write::{Mask, Target, Then};
 use crate::{Images, resnet};
 use pulp::Simd;
 use rayon::prelude::*;
+use std::sync::Arc;
 
-/// How long an operator takes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OperatorTime {
+/// An operator on made-up numbers, ready to run again and again.
+pub struct Operator {
     /// The first layer that has this shape, e.g. `layer1.0.conv1`.
     pub layer: String,
     /// Shape, e.g. `3x3/1 64->64 16x16`.
@@ -24,78 +24,63 @@ pub struct OperatorTime {
     pub layers: usize,
     /// `forward`, `input gradient` or `weight gradient`, and the method where there are several.
     pub pass: String,
-    /// Seconds, the median of the repeats.
-    pub seconds: f64,
     /// Floating-point operations of the direct convolution that one call stands for, padding counted; 0 where memory
     /// bounds the operator.
     pub flop: f64,
     /// Bytes that one call must read and write at least.
     pub bytes: f64,
+    run: Box<dyn FnMut()>,
 }
 
-/// Times every operator of a step on `batch` images of `size_px`, each `repeats` times after once for warming up, by
-/// `clock` (seconds since any moment), on the current thread pool.
-pub fn operator_times(
-    instructions: InstructionSet,
-    size_px: usize,
-    batch: usize,
-    repeats: usize,
-    clock: &dyn Fn() -> f64,
-) -> Vec<OperatorTime> {
-    let timer = Timer { repeats, clock };
-    with_instructions!(instructions, simd => times(simd, size_px, batch, &timer))
+impl Operator {
+    /// Computes it once, on the current thread pool.
+    pub fn run(&mut self) {
+        (self.run)();
+    }
 }
 
-/// GFLOP/s of the matrix micro-kernel on operands that stay in the first-level cache, all threads of the current pool
-/// together: the floor of every convolution.
-pub fn gemm_peak_gflops(instructions: InstructionSet, repeats: usize, clock: &dyn Fn() -> f64) -> f64 {
+/// Every operator of a step on `batch` images of `size_px`, computed with `instructions`, which must be among
+/// [`InstructionSet::available`].
+pub fn operators(instructions: InstructionSet, size_px: usize, batch: usize) -> Vec<Operator> {
+    with_instructions!(instructions, simd => all(simd, size_px, batch))
+}
+
+/// Matrix products on operands that stay in the first-level cache, on all threads of the current pool at once: the floor
+/// of every convolution.
+pub fn matrix_products(instructions: InstructionSet) -> Operator {
     const CALLS: usize = 2_000;
-    let timer = Timer { repeats, clock };
     with_instructions!(instructions, simd => {
         let (rows, depth, width) = (48, 64, panel(simd));
+        let (a, b) = (numbers(rows * depth), numbers(depth * width));
         let threads = rayon::current_num_threads();
-        let seconds = timer.median(|| {
-            (0..threads).into_par_iter().for_each(|_| {
-                let (a, b, mut c) = (numbers(rows * depth), numbers(depth * width), vec![0.0; rows * width]);
-                for _ in 0..CALLS {
-                    vectorize(simd, #[inline(always)] || {
-                        // SAFETY: the vectors have the extents that the contract asks for.
-                        #[allow(unsafe_code)] // calls the micro-kernel
-                        unsafe {
-                            let a = Strided::new(a.as_ptr(), depth, 1);
-                            multiply_panel(simd, rows, depth, a, (b.as_ptr(), width), (c.as_mut_ptr(), width), false);
-                        }
-                    });
-                    std::hint::black_box(&mut c);
-                }
-            });
+        let run = move || (0..threads).into_par_iter().for_each(|_| {
+            let mut c = vec![0.0; rows * width];
+            for _ in 0..CALLS {
+                vectorize(simd, #[inline(always)] || {
+                    #[allow(unsafe_code)] // calls the micro-kernel
+                    // SAFETY: the vectors have the extents that the contract asks for.
+                    unsafe {
+                        let a = Strided::new(a.as_ptr(), depth, 1);
+                        multiply_panel(simd, rows, depth, a, (b.as_ptr(), width), (c.as_mut_ptr(), width), false);
+                    }
+                });
+                std::hint::black_box(&mut c);
+            }
         });
-        (2 * rows * depth * width * CALLS * threads) as f64 / seconds * 1e-9
+        Operator {
+            layer: "matrix product".into(),
+            shape: format!("{rows}x{depth} {depth}x{width}"),
+            layers: 1,
+            pass: "floor".into(),
+            flop: (2 * rows * depth * width * CALLS * threads) as f64,
+            bytes: 0.0,
+            run: Box::new(run),
+        }
     })
 }
 
 fn panel<S: Simd>(_: S) -> usize {
     panel_width::<S>()
-}
-
-struct Timer<'a> {
-    repeats: usize,
-    clock: &'a dyn Fn() -> f64,
-}
-
-impl Timer<'_> {
-    fn median(&self, mut task: impl FnMut()) -> f64 {
-        task();
-        let mut seconds: Vec<f64> = (0..self.repeats.max(1))
-            .map(|_| {
-                let start = (self.clock)();
-                task();
-                (self.clock)() - start
-            })
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    }
 }
 
 /// Numbers around 0, the same every time.
@@ -122,58 +107,75 @@ fn convolutions(size_px: usize, batch: usize) -> (Vec<(String, Convolution, Map)
     (all, wide)
 }
 
-fn times<S: Simd>(simd: S, size_px: usize, batch: usize, timer: &Timer<'_>) -> Vec<OperatorTime> {
-    let (all, wide) = convolutions(size_px, batch);
-    let images = Images::new(vec![90; batch * size_px * size_px * 3], batch, size_px).expect("sizes agree");
-    let mut times: Vec<OperatorTime> = Vec::new();
+fn all<S: Simd>(simd: S, size_px: usize, batch: usize) -> Vec<Operator> {
+    let (convolutions, wide) = convolutions(size_px, batch);
+    let pixels = vec![90; batch * size_px * size_px * 3];
+    let images = Images::new(pixels, batch, size_px).expect("the sizes agree");
+    let (stem, rest) = convolutions.split_first().expect("the stem is the first");
+    let mut all = stem_operators(simd, &stem.0, stem.1, images, wide);
     let mut seen: Vec<(Convolution, Map, usize, usize)> = Vec::new();
-    times.extend(stem_times(simd, &all[0].0, all[0].1, &images, wide, timer));
-    for (name, conv, map) in all.into_iter().skip(1) {
-        if let Some((_, _, first, end)) = seen.iter().find(|(c, m, ..)| (*c, *m) == (conv, map)) {
-            times[*first..*end].iter_mut().for_each(|time| time.layers += 1);
+    for (name, conv, map) in rest {
+        if let Some((_, _, first, end)) = seen.iter().find(|(c, m, ..)| (c, m) == (conv, map)) {
+            all[*first..*end].iter_mut().for_each(|operator| operator.layers += 1);
             continue;
         }
-        let first = times.len();
-        times.extend(convolution_times(simd, &name, conv, map, timer));
-        seen.push((conv, map, first, times.len()));
+        let first = all.len();
+        all.extend(convolution_operators(simd, name, *conv, *map));
+        seen.push((*conv, *map, first, all.len()));
     }
-    times
+    all
 }
 
-fn convolution_times<S: Simd>(
-    simd: S,
-    name: &str,
+/// A convolution and what stands around it.
+struct Surroundings {
     conv: Convolution,
     map: Map,
-    timer: &Timer<'_>,
-) -> Vec<OperatorTime> {
-    let arena = Arena::default();
+    x: Vec<f32>,
+    affine: Affine,
+    mean: Vec<f32>,
+    g: Vec<f32>,
+    z: Vec<f32>,
+    way: Backward,
+    weights: Vec<f32>,
+    arena: Arena,
+}
+
+impl Surroundings {
+    fn input(&self) -> Input<'_> {
+        Input { map: self.map, source: Source::Relu(&self.x, &self.affine) }
+    }
+
+    fn dz(&self) -> Source<'_> {
+        Source::Gradient(&self.g, &self.z, &self.way)
+    }
+}
+
+fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: Map) -> Vec<Operator> {
     let output = conv.output(map);
     let (ins, outs) = (conv.in_channels, conv.out_channels);
-    let (x, z) = (numbers(map.pixels() * ins), numbers(output.pixels() * outs));
-    let g = z.clone();
     let mut weights = vec![0.0; conv.packed_len::<S>()];
     conv.pack(simd, &numbers(outs * ins * conv.taps()), &mut weights);
-    let (affine, mean) = (Affine { scale: vec![0.9; ins], shift: vec![0.1; ins] }, vec![0.01; ins]);
-    let way = Backward { k1: vec![0.9; outs], k2: vec![0.1; outs], k3: vec![0.01; outs] };
-    let dz = Source::Gradient(&g, &z, &way);
-    let input = Input { map, source: Source::Relu(&x, &affine) };
-    let mut y = vec![0.0; z.len()];
-    let forward = timer.median(|| {
-        let target = Target::new(&mut y, false, Then::Squares);
-        conv.forward(simd, input, &weights, &target, &arena);
+    let all = Arc::new(Surroundings {
+        conv,
+        map,
+        x: numbers(map.pixels() * ins),
+        affine: Affine { scale: vec![0.9; ins], shift: vec![0.1; ins] },
+        mean: vec![0.01; ins],
+        g: numbers(output.pixels() * outs),
+        z: numbers(output.pixels() * outs),
+        way: Backward { k1: vec![0.9; outs], k2: vec![0.1; outs], k3: vec![0.01; outs] },
+        weights,
+        arena: Arena::default(),
     });
-    let mut gradient = vec![0.0; weights.len()];
-    let weight_gradient = timer.median(|| conv.weight_gradient(simd, input, dz, &mut gradient, &arena));
     let method = match conv.method::<S>(map) {
         Method::Winograd => "Winograd",
         Method::Positions => "positions",
         Method::Gather => "im2col",
     };
     let flop = 2.0 * (output.pixels() * outs * conv.taps() * ins) as f64;
-    let (x_bytes, z_bytes, w_bytes) =
-        (4.0 * x.len() as f64, 4.0 * z.len() as f64, 4.0 * weights.len() as f64);
-    let time = |pass: &str, seconds: f64, bytes: f64| OperatorTime {
+    let (x_bytes, z_bytes) = (4.0 * all.x.len() as f64, 4.0 * all.z.len() as f64);
+    let w_bytes = 4.0 * all.weights.len() as f64;
+    let operator = |pass: &str, bytes: f64, run: Box<dyn FnMut()>| Operator {
         layer: name.into(),
         shape: format!(
             "{}x{}/{} {ins}->{outs} {}x{}",
@@ -181,78 +183,85 @@ fn convolution_times<S: Simd>(
         ),
         layers: 1,
         pass: format!("{pass}, {method}"),
-        seconds,
         flop,
         bytes,
+        run,
     };
-    let mut dx = vec![0.0; x.len()];
-    let input_gradient = timer.median(|| {
-        let then = Then::Mask { mask: Mask::Normalized(&affine), z: &x, mean: &mean };
-        conv.input_gradient(simd, map, dz, &weights, &Target::new(&mut dx, false, then), &arena);
-    });
+    let (a, mut y) = (all.clone(), vec![0.0; all.z.len()]);
+    let forward = move || {
+        let target = Target::new(&mut y, false, Then::Squares);
+        a.conv.forward(simd, a.input(), &a.weights, &target, &a.arena);
+    };
+    let (a, mut gradient) = (all.clone(), vec![0.0; all.weights.len()]);
+    let weight_gradient = move || a.conv.weight_gradient(simd, a.input(), a.dz(), &mut gradient, &a.arena);
+    let (a, mut dx) = (all.clone(), vec![0.0; all.x.len()]);
+    let input_gradient = move || {
+        let then = Then::Mask { mask: Mask::Normalized(&a.affine), z: &a.x, mean: &a.mean };
+        let target = Target::new(&mut dx, false, then);
+        a.conv.input_gradient(simd, a.map, a.dz(), &a.weights, &target, &a.arena);
+    };
     vec![
-        time("forward", forward, x_bytes + w_bytes + z_bytes),
-        time("weight gradient", weight_gradient, x_bytes + w_bytes + 2.0 * z_bytes),
-        time("input gradient", input_gradient, 2.0 * x_bytes + w_bytes + 2.0 * z_bytes),
+        operator("forward", x_bytes + w_bytes + z_bytes, Box::new(forward)),
+        operator("weight gradient", x_bytes + w_bytes + 2.0 * z_bytes, Box::new(weight_gradient)),
+        operator("input gradient", 2.0 * x_bytes + w_bytes + 2.0 * z_bytes, Box::new(input_gradient)),
     ]
 }
 
 /// The stem and the max-pool behind it, and the end of a block at the largest map.
-fn stem_times<S: Simd>(
+fn stem_operators<S: Simd>(
     simd: S,
     name: &str,
     conv: Convolution,
-    images: &Images,
+    images: Images,
     wide: Map,
-    timer: &Timer<'_>,
-) -> Vec<OperatorTime> {
-    let arena = Arena::default();
+) -> Vec<Operator> {
     let channels = conv.out_channels;
-    let affine = Affine { scale: vec![0.9; channels], shift: vec![0.1; channels] };
-    let way = Backward { k1: vec![0.9; channels], k2: vec![0.1; channels], k3: vec![0.01; channels] };
+    let affine = || Affine { scale: vec![0.9; channels], shift: vec![0.1; channels] };
     let small = pooled(wide);
-    let (mut z, len) = (numbers(wide.pixels() * channels), small.pixels() * channels);
+    let (wide_len, len) = (wide.pixels() * channels, small.pixels() * channels);
     let mut weights = vec![0.0; conv.packed_len::<S>()];
     conv.pack(simd, &numbers(channels * 3 * conv.taps()), &mut weights);
-    let padded = Padded::new(simd, images, conv.padding, &arena);
-    let normalize = timer.median(|| {
-        arena.give(Padded::new(simd, images, conv.padding, &arena).values);
-    });
-    let forward = timer.median(|| {
-        conv.stem_forward(simd, &padded, &weights, &Target::new(&mut z, false, Then::Squares));
-    });
-    let mut pool = MaxPooled { out: vec![0.0; len], z: vec![0.0; len], places: vec![0; len] };
-    let max_pool = timer.median(|| pool.fill(simd, wide, &z, &affine));
-    let g = numbers(len);
-    let dz = PooledGradient { map: wide, g: &g, places: &pool.places, z: &z, way: &way };
-    let mut gradient = vec![0.0; weights.len()];
-    let weight_gradient =
-        timer.median(|| conv.stem_weight_gradient(simd, &padded, &dz, &mut gradient, &arena));
-    let (x, mut out) = (numbers(len), vec![0.0; len]);
-    let end = timer.median(|| finish_block(simd, &z[..len], &affine, Shortcut::Identity(&x), &mut out));
-    let flop = 2.0 * (z.len() * conv.taps() * conv.in_channels) as f64;
-    let time = |layer: &str, map: Map, pass: &str, seconds: f64, flop: f64, numbers: usize| OperatorTime {
-        layer: layer.into(),
-        shape: format!("{channels} {}x{}", map.height, map.width),
-        layers: 1,
-        pass: pass.into(),
-        seconds,
-        flop,
-        bytes: 4.0 * numbers as f64,
-    };
-    let image = padded.values.len();
-    vec![
-        time("images", padded.map(), "normalise", normalize, 0.0, image + image / 4),
-        time(name, wide, "forward, segments", forward, flop, image + z.len()),
-        time("maxpool", wide, "forward", max_pool, 0.0, z.len() + 2 * len + len / 4),
-        time(
-            name,
-            wide,
-            "weight gradient behind max-pool",
-            weight_gradient,
+    let padded = Arc::new(Padded::new(simd, &images, conv.padding, &Arena::default()));
+    let image_len = padded.values.len();
+    let flop = 2.0 * (wide_len * conv.taps() * conv.in_channels) as f64;
+    let map = padded.map();
+    let operator =
+        |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut()>| Operator {
+            layer: layer.into(),
+            shape: format!("{channels} {}x{}", map.height, map.width),
+            layers: 1,
+            pass: pass.into(),
             flop,
-            image + z.len() + len + len / 4,
-        ),
-        time("layer1.0", small, "batch norm + shortcut + ReLU", end, 0.0, 3 * len),
+            bytes: 4.0 * numbers as f64,
+            run,
+        };
+
+    let arena = Arena::default();
+    let normalize = move || arena.give(Padded::new(simd, &images, conv.padding, &arena).values);
+    let (from, mut z) = (padded.clone(), vec![0.0; wide_len]);
+    let forward = move || {
+        conv.stem_forward(simd, &from, &weights, &Target::new(&mut z, false, Then::Squares));
+    };
+    let pool = || MaxPooled { out: vec![0.0; len], z: vec![0.0; len], places: vec![0; len] };
+    let (z, around, mut out) = (numbers(wide_len), affine(), pool());
+    let max_pool = move || out.fill(simd, wide, &z, &around);
+    let (z, mut from_pool, g) = (numbers(wide_len), pool(), numbers(len));
+    from_pool.fill(simd, wide, &z, &affine());
+    let way = Backward { k1: vec![0.9; channels], k2: vec![0.1; channels], k3: vec![0.01; channels] };
+    let (arena, mut gradient) = (Arena::default(), vec![0.0; conv.packed_len::<S>()]);
+    let weight_gradient = move || {
+        let dz = PooledGradient { map: wide, g: &g, places: &from_pool.places, z: &z, way: &way };
+        conv.stem_weight_gradient(simd, &padded, &dz, &mut gradient, &arena);
+    };
+    let (z, x, around, mut out) = (numbers(len), numbers(len), affine(), vec![0.0; len]);
+    let end = move || finish_block(simd, &z, &around, Shortcut::Identity(&x), &mut out);
+    let behind = "weight gradient behind max-pool";
+    let behind_len = image_len + wide_len + len + len / 4;
+    vec![
+        operator("images", map, "normalise", 0.0, image_len + image_len / 4, Box::new(normalize)),
+        operator(name, wide, "forward, segments", flop, image_len + wide_len, Box::new(forward)),
+        operator("maxpool", wide, "forward", 0.0, wide_len + 2 * len + len / 4, Box::new(max_pool)),
+        operator(name, wide, behind, flop, behind_len, Box::new(weight_gradient)),
+        operator("layer1.0", small, "batch norm + shortcut + ReLU", 0.0, 3 * len, Box::new(end)),
     ]
 }

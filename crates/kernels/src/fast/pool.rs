@@ -99,8 +99,8 @@ fn largest<S: Simd>(
         }
     }
     let (out, picked) = (&mut out[c..][..lanes], &mut picked[c..][..lanes]);
-    // SAFETY: the slices are one vector long.
     #[allow(unsafe_code)] // stores two vectors
+    // SAFETY: the slices are one vector long.
     unsafe {
         store(simd, out.as_mut_ptr(), best);
         store(simd, picked.as_mut_ptr(), best_z);

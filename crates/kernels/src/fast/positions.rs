@@ -126,8 +126,8 @@ impl Convolution {
                 vectorize(
                     simd,
                     #[inline(always)]
-                    // SAFETY: a position has a row for each image, `gradient` one of `width` for each input channel.
                     #[allow(unsafe_code)] // calls the micro-kernel
+                    // SAFETY: a position has a row for each image, `gradient` one of `width` for each input channel.
                     || unsafe {
                         let a = Strided::new(x_rows.as_ptr(), 1, x.stride);
                         let b = (dy_rows.as_ptr().add(panel * width), dy.stride);
@@ -181,8 +181,8 @@ fn multiply<S: Simd>(
                             for (index, &(tap, met)) in meetings.iter().enumerate() {
                                 let weights = &weights[tap * ins * width..][..ins * width];
                                 let rows = from.pixel(met);
-                                // SAFETY: a position has a row for each image, a panel `ins` rows of `width` a tap.
                                 #[allow(unsafe_code)] // calls the micro-kernel
+                                // SAFETY: a position has a row for each image, a panel `ins` rows of `width` a tap.
                                 unsafe {
                                     let a = Strided::new(rows.as_ptr(), from.stride, 1);
                                     let b = (weights.as_ptr(), width);
@@ -198,8 +198,8 @@ fn multiply<S: Simd>(
                                 }
                             }
                             let at = |image: usize| (image * pixels + pixel) * outs + panel * width;
-                            // SAFETY: every task has its own channels of the target.
                             #[allow(unsafe_code)] // panels interleave in the target
+                            // SAFETY: every task has its own channels of the target.
                             unsafe {
                                 target.put_rows(simd, tile, panel * width, width, at, &mut sums);
                             }

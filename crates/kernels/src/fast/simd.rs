@@ -179,8 +179,8 @@ pub(crate) unsafe fn load<S: Simd>(_: S, from: *const f32) -> S::f32s {
 #[inline(always)]
 pub(crate) fn vector<S: Simd>(simd: S, values: &[f32], at: usize) -> S::f32s {
     let values = &values[at..][..S::F32_LANES];
-    // SAFETY: the slice is one vector long.
     #[allow(unsafe_code)] // loads one vector
+    // SAFETY: the slice is one vector long.
     unsafe {
         load(simd, values.as_ptr())
     }

@@ -117,16 +117,16 @@ impl Convolution {
                                         segments: self.kernel,
                                     };
                                     let b = weights[panel * depth * width..][..depth * width].as_ptr();
-                                    // SAFETY: the border holds what windows reach over, a panel `depth` rows.
                                     #[allow(unsafe_code)] // calls the micro-kernel
+                                    // SAFETY: the border holds what windows reach over, a panel `depth` rows.
                                     unsafe {
                                         let c = (tile.as_mut_ptr(), width);
                                         multiply_panel(simd, output.width, segment, a, (b, width), c, false);
                                     }
                                     let columns = width.min(outs - panel * width);
                                     let at = |x: usize| (row * output.width + x) * outs + panel * width;
-                                    // SAFETY: every row and every panel has its own numbers.
                                     #[allow(unsafe_code)] // panels interleave in the target
+                                    // SAFETY: every row and every panel has its own numbers.
                                     unsafe {
                                         target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                                     }
@@ -163,8 +163,8 @@ impl Convolution {
         let mut partial = arena.take(parts * len);
         let shared = Shared::new(&mut partial);
         (0..parts).into_par_iter().for_each(|part| {
-            // SAFETY: every task has a part of its own.
             #[allow(unsafe_code)] // hands out one part
+            // SAFETY: every task has a part of its own.
             let partial = unsafe { shared.part(part * len, len) };
             let own = strips * part / parts..strips * (part + 1) / parts;
             for index in own.clone() {
@@ -190,9 +190,9 @@ impl Convolution {
                                     };
                                     let at = (panel * depth + kernel_row * segment) * width;
                                     let to = partial[at..][..segment * width].as_mut_ptr();
+                                    #[allow(unsafe_code)] // calls the micro-kernel
                                     // SAFETY: the border holds what windows reach over; `dz` has a row of `padded`
                                     // numbers for every pixel of the strip.
-                                    #[allow(unsafe_code)] // calls the micro-kernel
                                     unsafe {
                                         let b = (dz.as_ptr().add(panel * width), padded);
                                         let add = index > own.start;

@@ -410,8 +410,8 @@ pub(crate) fn convolve<S: Simd>(
                     #[inline(always)]
                     || {
                         let kernels = kernels.panel(simd, panel, scratch).as_ptr();
-                        // SAFETY: both are whole panels.
                         #[allow(unsafe_code)] // calls the transform
+                        // SAFETY: both are whole panels.
                         unsafe {
                             transform_kernels(simd, kernels, ins, 0, ins, ready.as_mut_ptr());
                         }
@@ -439,8 +439,8 @@ pub(crate) fn convolve<S: Simd>(
                 let (u, turned) = rest.split_at_mut(u_len);
                 with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
                     for tile in 0..count {
-                        // SAFETY: the source was checked, and `v` has `count` rows at each place.
                         #[allow(unsafe_code)] // calls the transform
+                        // SAFETY: the source was checked, and `v` has `count` rows at each place.
                         unsafe {
                             let v = v.as_mut_ptr().add(tile * stride);
                             transform_input(simd, reader, &tiles, first + tile, ins, v, plane);
@@ -456,8 +456,8 @@ pub(crate) fn convolve<S: Simd>(
                             for done in (0..ins).step_by(depth) {
                                 let u = match (&ready, own) {
                                     (None, Some(own)) => {
-                                        // SAFETY: a whole panel, and `u` has room for `depth` channels.
                                         #[allow(unsafe_code)] // calls the transform
+                                        // SAFETY: a whole panel, and `u` has room for `depth` channels.
                                         unsafe {
                                             transform_kernels(simd, own, ins, done, depth, u.as_mut_ptr());
                                         }
@@ -468,8 +468,8 @@ pub(crate) fn convolve<S: Simd>(
                                     }),
                                 };
                                 for place in 0..PLACES {
-                                    // SAFETY: `v`, `u` and `m` hold whole planes of every place.
                                     #[allow(unsafe_code)] // calls the micro-kernel
+                                    // SAFETY: `v`, `u` and `m` hold whole planes of every place.
                                     unsafe {
                                         let start = v.as_ptr().add(place * plane + done);
                                         let a = Strided::new(start, stride, 1);
@@ -479,8 +479,8 @@ pub(crate) fn convolve<S: Simd>(
                                     }
                                 }
                             }
-                            // SAFETY: every task has its own tiles and panels of the target.
                             #[allow(unsafe_code)] // calls the transform
+                            // SAFETY: every task has its own tiles and panels of the target.
                             unsafe {
                                 let m = m.as_ptr();
                                 restore_outputs(
@@ -545,8 +545,8 @@ impl Convolution {
                     let (v, d) = scratch.split_at_mut(PLACES * plane);
                     with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
                         for tile in 0..count {
-                            // SAFETY: the source was checked, and `v` has `count` rows at each place.
                             #[allow(unsafe_code)] // calls the transform
+                            // SAFETY: the source was checked, and `v` has `count` rows at each place.
                             unsafe {
                                 let v = v.as_mut_ptr().add(tile * stride);
                                 transform_input(simd, reader, &tiles, first + tile, ins, v, plane);
@@ -554,13 +554,13 @@ impl Convolution {
                         }
                     }));
                     for panel in panels * group / groups..panels * (group + 1) / groups {
-                        // SAFETY: every task has its own panels of its part.
                         #[allow(unsafe_code)] // tasks write whole panels of their own
+                        // SAFETY: every task has its own panels of its part.
                         let partial = unsafe { shared.part((part * panels + panel) * panel_len, panel_len) };
                         with_reader!(dy, reader => vectorize(simd, #[inline(always)] || {
                             for tile in 0..count {
-                                // SAFETY: the source was checked, and `d` has `count` rows at each place.
                                 #[allow(unsafe_code)] // calls the transform
+                                // SAFETY: the source was checked, and `d` has `count` rows at each place.
                                 unsafe {
                                     let d = d.as_mut_ptr().add(tile * width);
                                     let which = (outs, panel);
@@ -568,8 +568,8 @@ impl Convolution {
                                 }
                             }
                             for place in 0..PLACES {
-                                // SAFETY: `v`, `d` and `partial` hold whole planes of every place.
                                 #[allow(unsafe_code)] // calls the micro-kernel
+                                // SAFETY: `v`, `d` and `partial` hold whole planes of every place.
                                 unsafe {
                                     let start = v.as_ptr().add(place * plane);
                                     let a = Strided::new(start, 1, stride);
@@ -611,8 +611,8 @@ impl Convolution {
                                     }
                                 }
                             }
-                            // SAFETY: `u` holds `count` channels at every place, `gradient` is a whole panel.
                             #[allow(unsafe_code)] // calls the transform
+                            // SAFETY: `u` holds `count` channels at every place, `gradient` is a whole panel.
                             unsafe {
                                 restore_kernels(simd, u.as_ptr(), ins, first, count, gradient.as_mut_ptr());
                             }
