@@ -1,52 +1,36 @@
-"""Times neighbours, components and maps beside faiss, scikit-learn and openTSNE, on the same embeddings, in turns.
+"""What `cargo xtask bench analysis --peers PYTHON` runs beside Faceoff's own code: faiss, scikit-learn and openTSNE.
 
-    pip install numpy faiss-cpu scikit-learn openTSNE
-    cargo build --release -p faceoff-analysis --example growth
-    python scripts/peers_analysis.py train.npy val.npy --threads 2 --repeats 5
+    python -m venv peers && peers/bin/pip install numpy scipy faiss-cpu scikit-learn openTSNE
+    cargo xtask bench analysis --peers peers/bin/python
 
-The files hold float32 unit embeddings, one row an image. Prints JSON: the seconds of every repeat, medians, and the ratio (ours over
-theirs); for the maps also the divergence of each, summed over all pairs on openTSNE's affinities.
+Arguments: the files of training and validation embeddings (raw float32, one row an image), their dimensions, the number of threads.
+Each line of standard input asks for one measurement and is answered by one line of JSON on standard output:
+
+- `knn`: {"seconds": {peer: seconds}} of the 20 nearest training rows of each validation row;
+- `pca`: the same for 128 components of the training rows;
+- `tsne FILE`: the same for a map of the validation rows (perplexity 30, 250 + 750 iterations), and the divergence of that map and of
+  the map in FILE (raw float64), both summed over all pairs with the same affinities: exact ones, which openTSNE is given. The time is
+  that of its own affinities, start and descent.
 """
 
-import argparse
 import json
 import os
-import statistics
-import subprocess
-import tempfile
+import sys
 import time
-from pathlib import Path
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("train", type=Path)
-parser.add_argument("val", type=Path)
-parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--repeats", type=int, default=5)
-parser.add_argument("--measures", default="knn,pca,tsne")
-parser.add_argument("--map-repeats", type=int, default=None, help="repeats of openTSNE, which is slow (default: --repeats)")
-parser.add_argument("--growth", type=Path, default=Path(__file__).parent.parent / "target/release/examples/growth")
-options = parser.parse_args()
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-    os.environ[name] = str(options.threads)  # before the libraries are loaded
+train_file, val_file, dims, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = threads  # before the libraries are loaded
 
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 from openTSNE import TSNEEmbedding, affinity, initialization  # noqa: E402
+from scipy.sparse import csr_matrix  # noqa: E402
 from sklearn.decomposition import PCA  # noqa: E402
 
-faiss.omp_set_num_threads(options.threads)
-train, val = np.load(options.train).astype(np.float32), np.load(options.val).astype(np.float32)
-folder = Path(tempfile.mkdtemp())
-train.tofile(folder / "train.f32")
-val.tofile(folder / "val.f32")
-
-
-def ours(measure):
-    command = [options.growth, "time", measure, str(train.shape[1]), folder / "train.f32", folder / "val.f32"]
-    if measure == "tsne":
-        command.append(folder / "map.f64")
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return report["seconds"]
+NEIGHBORS, COMPONENTS, PERPLEXITY = 20, 128, 30
+faiss.omp_set_num_threads(int(threads))
+train, val = (np.fromfile(name, dtype=np.float32).reshape(-1, dims) for name in (train_file, val_file))
 
 
 def timed(run):
@@ -55,20 +39,39 @@ def timed(run):
     return time.perf_counter() - start, result
 
 
-def search():
-    index = faiss.IndexFlatIP(train.shape[1])
+def knn():
+    index = faiss.IndexFlatIP(dims)
     index.add(train)
-    return index.search(val, 20)
+    return index.search(val, NEIGHBORS)
 
 
-def opentsne():
-    affinities = affinity.PerplexityBasedNN(val, perplexity=30, method="exact", n_jobs=options.threads, random_state=0)
+def exact_affinities(x, k=3 * PERPLEXITY):
+    """Gaussian affinities of the k nearest points at the perplexity, made symmetric; relative to the nearest, so that nothing underflows."""
+    x = x.astype(float)
+    squares = (x**2).sum(1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * x @ x.T, 0)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argpartition(distances, k, axis=1)[:, :k]
+    distances = np.take_along_axis(distances, nearest, 1)
+    distances -= distances.min(1, keepdims=True)
+    low, high, beta = np.zeros(len(x)), np.full(len(x), np.inf), np.ones(len(x))
+    for _ in range(100):
+        p = np.exp(-distances * beta[:, None])
+        p /= p.sum(1, keepdims=True)
+        too_wide = -(p * np.log(np.maximum(p, 1e-300))).sum(1) > np.log(PERPLEXITY)
+        low, high = np.where(too_wide, beta, low), np.where(too_wide, high, beta)
+        beta = np.where(np.isinf(high), 2 * beta, (low + high) / 2)
+    conditional = csr_matrix((p.ravel(), (np.repeat(np.arange(len(x)), k), nearest.ravel())), shape=(len(x),) * 2)
+    return (conditional + conditional.T) / (2 * len(x))
+
+
+def descend(affinities):
     map_ = TSNEEmbedding(
-        initialization.pca(val, random_state=0), affinities, negative_gradient_method="bh", n_jobs=options.threads, random_state=0
+        initialization.pca(val, random_state=0), affinities, negative_gradient_method="bh", n_jobs=int(threads), random_state=0
     )
     map_.optimize(250, exaggeration=12, momentum=0.5, inplace=True)
     map_.optimize(750, momentum=0.8, inplace=True)
-    return affinities, np.asarray(map_)
+    return np.asarray(map_)
 
 
 def divergence(affinities, map_):
@@ -76,42 +79,33 @@ def divergence(affinities, map_):
     for start in range(0, len(map_), 500):
         squared = ((map_[start : start + 500, None] - map_[None]) ** 2).sum(-1)
         normalizer += (1 / (1 + squared)).sum()
-    pairs = affinities.P.tocoo()
+    pairs = affinities.tocoo()
     q = 1 / (1 + ((map_[pairs.row] - map_[pairs.col]) ** 2).sum(1)) / normalizer
     return float((pairs.data * np.log(pairs.data / q)).sum())
 
 
-def summary(mine, theirs):
-    result = {"ours_seconds": mine, "theirs_seconds": theirs}
-    result["ours_median"], result["theirs_median"] = statistics.median(mine), statistics.median(theirs)
-    result["ratio"] = result["ours_median"] / result["theirs_median"]
-    return result
+def tsne(own_map):
+    own = lambda: affinity.PerplexityBasedNN(  # noqa: E731
+        val, perplexity=PERPLEXITY, method="exact", n_jobs=int(threads), random_state=0
+    )
+    searching, _ = timed(own)
+    exact = exact_affinities(val)
+    descending, map_ = timed(lambda: descend(affinity.PrecomputedAffinities(exact, normalize=False)))
+    return {
+        "seconds": {"openTSNE, Barnes-Hut": searching + descending},
+        "divergence": divergence(exact, map_),
+        "own_divergence": divergence(exact, np.fromfile(own_map).reshape(-1, 2)),
+    }
 
 
-report = {"train": train.shape, "val": val.shape, "threads": options.threads}
-measures = options.measures.split(",")
-if "knn" in measures:
-    search()
-    turns = [(ours("knn"), timed(search)[0]) for _ in range(options.repeats)]
-    report["knn, k = 20: faiss IndexFlatIP"] = summary(*map(list, zip(*turns)))
-if "pca" in measures:
-    for solver in ("full", "covariance_eigh"):
-        fit = lambda: PCA(128, svd_solver=solver).fit(train)  # noqa: E731
-        fit()
-        turns = [(ours("pca"), timed(fit)[0]) for _ in range(options.repeats)]
-        report[f"pca, 128 components: scikit-learn {solver}"] = summary(*map(list, zip(*turns)))
-if "tsne" in measures:
-    repeats = options.map_repeats or options.repeats
-    mine, theirs, ours_kl, theirs_kl = [], [], [], []
-    for turn in range(options.repeats):
-        mine.append(ours("tsne"))
-        if turn < repeats:
-            seconds, (affinities, map_) = timed(opentsne)
-            theirs.append(seconds)
-            theirs_kl.append(divergence(affinities, map_))
-        own_map = np.fromfile(folder / "map.f64").reshape(-1, 2)
-        ours_kl.append(divergence(affinities, own_map))
-    entry = summary(mine, theirs)
-    entry["ours_divergence"], entry["theirs_divergence"] = ours_kl, theirs_kl
-    report["tsne, perplexity 30, 1,000 iterations: openTSNE Barnes-Hut"] = entry
-print(json.dumps(report, indent=2))
+knn()
+for line in sys.stdin:
+    measure, _, argument = line.strip().partition(" ")
+    if measure == "knn":
+        answer = {"seconds": {"faiss IndexFlatIP": timed(knn)[0]}}
+    elif measure == "pca":
+        solvers = {"scikit-learn, full SVD": "full", "scikit-learn, covariance": "covariance_eigh"}
+        answer = {"seconds": {k: timed(lambda: PCA(COMPONENTS, svd_solver=v).fit(train))[0] for k, v in solvers.items()}}
+    else:
+        answer = tsne(argument)
+    print(json.dumps(answer), flush=True)

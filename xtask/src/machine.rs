@@ -85,6 +85,12 @@ pub(crate) fn commit() -> String {
         .unwrap_or_else(|| "unknown".into())
 }
 
+/// Makes [`peak_memory_mib`] count from now on, where the system can.
+pub(crate) fn forget_peak_memory() {
+    // Only Linux knows this file, and only there is the peak told.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// The most memory that this process has had, in MiB; `None` where the system does not tell.
 pub(crate) fn peak_memory_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -14,6 +14,7 @@
 
 mod comparisons;
 mod error;
+mod growth;
 mod metrics;
 mod page;
 mod pictures;
@@ -22,6 +23,7 @@ mod runs;
 mod tables;
 
 pub use error::{Error, Result};
+pub use growth::{GrowthCurve, growth_picture};
 
 use faceoff_runs::{Experiment, write_atomically};
 use metrics::{Measured, Splits, ValImages};

@@ -1,19 +1,28 @@
-//! `cargo xtask bench analysis`: how long the analyses of one run's embeddings take.
+//! `cargo xtask bench analysis`: how long the analyses of one run's embeddings take, beside other libraries if asked, and how time
+//! and memory grow with the number of embeddings.
+//!
+//! Growth is measured in a process of its own for each analysis and size, whose peak memory is then that of the analysis.
 
-use crate::machine;
-use anyhow::{Context, Result};
+use crate::{machine, workspace};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
 use faceoff_analysis::{
-    neighbors, pca,
-    tsne::{self, TsneConfig},
+    clustering, geometry, neighbors, pca,
+    probe::LinearProbe,
+    retrieval,
+    tsne::{self, Tsne, TsneConfig},
+    verification,
 };
+use faceoff_report::{GrowthCurve, growth_picture};
 use faceoff_runs::{RunFolder, SplitName, write_atomically};
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 /// What the made-up embeddings look like: the sizes of Imagewoof's splits and the width of ResNet-18.
@@ -21,10 +30,14 @@ const TRAIN: usize = 9_025;
 const VAL: usize = 3_929;
 const DIMS: usize = 512;
 const CLASSES: u32 = 10;
+/// Directions in which the made-up embeddings scatter.
+const LATENT: usize = 16;
 
 const NEIGHBORS: usize = 20;
 const COMPONENTS: usize = 128;
 const MAP: TsneConfig = TsneConfig { perplexity: 30.0, iterations: 1_000, seed: 0 };
+
+const SIZES: [usize; 5] = [1_000, 3_000, 10_000, 30_000, 100_000];
 
 /// What to time, on what.
 #[derive(Args)]
@@ -35,65 +48,324 @@ pub(crate) struct AnalysisArgs {
     /// Folder of a run (reports/<experiment>/runs/<run>) whose embeddings are taken; made-up ones otherwise.
     #[arg(long, value_name = "DIR")]
     embeddings: Option<PathBuf>,
-    /// How often each is timed; the median counts.
+    /// Also time faiss, scikit-learn and openTSNE, in turns, with this Python; scripts/peers_analysis.py says what it needs.
+    #[arg(long, value_name = "PYTHON")]
+    peers: Option<PathBuf>,
+    /// How often neighbours, components and maps are timed; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeats: u16,
+    /// The most embeddings whose analyses are timed; 0 measures no growth. 100,000 take several minutes.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    largest: usize,
+    /// Folder of the pictures of growth.
+    #[arg(long, value_name = "DIR", default_value_os_t = workspace().join("reports/bench"))]
+    out: PathBuf,
     /// Threads for everything; all processors unless stated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Measure one analysis on that many made-up embeddings: what the command runs in processes of their own.
+    #[arg(long, hide = true, num_args = 2, value_names = ["ANALYSIS", "POINTS"])]
+    one: Option<Vec<String>>,
 }
 
-/// Times the analyses, prints a table.
+/// Embeddings with their classes.
+struct Split {
+    rows: Array2<f32>,
+    labels: Vec<u32>,
+}
+
+type Analysis = (&'static str, fn(&Split, &Split) -> faceoff_analysis::Result<()>);
+
+/// Name and code of each analysis, from training and validation embeddings.
+const ANALYSES: [Analysis; 11] = [
+    (KNN, |train, val| neighbors::nearest(train.rows.view(), val.rows.view(), NEIGHBORS).map(drop)),
+    (PCA, |train, _| pca::fit(train.rows.view(), COMPONENTS).map(drop)),
+    (TSNE, |_, val| map(val).map(drop)),
+    ("retrieval, leave one out", |_, val| {
+        retrieval::retrieval_leave_one_out(val.rows.view(), &val.labels).map(drop)
+    }),
+    ("verification, all pairs", |_, val| verification::verification(val.rows.view(), &val.labels).map(drop)),
+    ("uniformity, all pairs", |_, val| geometry::uniformity(val.rows.view()).map(drop)),
+    ("k-means, 10 clusters", |_, val| clustering::kmeans(val.rows.view(), CLASSES as usize, 0).map(drop)),
+    ("silhouette", |_, val| clustering::silhouette(val.rows.view(), &val.labels).map(drop)),
+    ("centre angles and alignment", |_, val| {
+        geometry::center_angles(val.rows.view(), &val.labels)?;
+        geometry::alignment(val.rows.view(), &val.labels).map(drop)
+    }),
+    ("neural collapse", |train, _| geometry::neural_collapse(train.rows.view(), &train.labels).map(drop)),
+    ("linear probe", |train, _| LinearProbe::fit(train.rows.view(), &train.labels).map(drop)),
+];
+const KNN: &str = "exact KNN, k = 20";
+const PCA: &str = "PCA, 128 components";
+const TSNE: &str = "t-SNE, 1,000 iterations";
+
+fn map(val: &Split) -> faceoff_analysis::Result<Tsne> {
+    tsne::embed(val.rows.view(), &MAP)
+}
+
+/// Times the analyses, prints tables, draws growth.
 pub(crate) fn run(args: &AnalysisArgs) -> Result<ExitCode> {
     machine::use_threads(args.threads)?;
+    if let Some(one) = &args.one {
+        println!("{}", measure_one(&one[0], one[1].parse().context("POINTS is no number")?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let (train, val) = match &args.embeddings {
         Some(folder) => (read(folder, SplitName::Train)?, read(folder, SplitName::Val)?),
         None => (made_up(TRAIN, 1), made_up(VAL, 2)),
     };
-    let mut divergence = f64::NAN;
-    let knn = seconds(args.repeats, || neighbors::nearest(train.view(), val.view(), NEIGHBORS))?;
-    let pca = seconds(args.repeats, || pca::fit(train.view(), COMPONENTS))?;
-    let tsne = seconds(args.repeats, || {
-        tsne::embed(val.view(), &MAP).inspect(|map| divergence = map.kl_divergence)
-    })?;
-    println!("{:?} training and {:?} validation embeddings", train.dim(), val.dim());
-    for (name, times) in
-        [("exact KNN, k = 20", &knn), ("PCA, 128 components", &pca), ("t-SNE, 1,000 iterations", &tsne)]
-    {
-        println!("{name:30} {:8.3} s", median(times));
-    }
-    println!("KL divergence of the map: {divergence:.4}");
-    if let Some(path) = &args.json {
-        let timed = |times: &[f64]| json!({ "seconds": median(times), "all_seconds": times });
-        let mut tsne = timed(&tsne);
-        tsne["kl_divergence"] = divergence.into();
-        write_json(
-            path,
-            &json!({
-                "machine": machine::describe(),
-                "commit": machine::commit(),
-                "peak_memory_mib": machine::peak_memory_mib(),
-                "embeddings": args.embeddings,
-                "train": train.shape(),
-                "val": val.shape(),
-                "knn": timed(&knn),
-                "pca": timed(&pca),
-                "tsne": tsne,
-            }),
-        )?;
+    let mut report = json!({
+        "machine": machine::describe(),
+        "commit": machine::commit(),
+        "embeddings": args.embeddings,
+        "train": train.rows.shape(),
+        "val": val.rows.shape(),
+    });
+    println!("{:?} training and {:?} validation embeddings", train.rows.dim(), val.rows.dim());
+    // What is measured is written at once: growth takes long.
+    headline(args, &train, &val, &mut report)?;
+    save(args, &report)?;
+    others(&train, &val, &mut report)?;
+    save(args, &report)?;
+    if args.largest > 0 {
+        growth(args, &mut report)?;
+        save(args, &report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The seconds of each call.
-fn seconds<T>(repeats: u16, mut run: impl FnMut() -> faceoff_analysis::Result<T>) -> Result<Vec<f64>> {
-    (0..repeats)
-        .map(|_| {
+/// Neighbours, components and maps, in turns with the peers.
+fn headline(args: &AnalysisArgs, train: &Split, val: &Split, report: &mut Value) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut peers = match &args.peers {
+        Some(python) => Some(Peers::start(python, folder.path(), train, val)?),
+        None => None,
+    };
+    let mut rows = Vec::new();
+    for (key, name) in [("knn", KNN), ("pca", PCA), ("tsne", TSNE)] {
+        let mut own = Vec::new();
+        let mut theirs: Vec<(String, Vec<f64>)> = Vec::new();
+        let mut entry = json!({});
+        for turn in 1..=args.repeats {
+            eprintln!("bench: {name}, turn {turn} of {}", args.repeats);
             let began = Instant::now();
-            run()?;
-            Ok(began.elapsed().as_secs_f64())
-        })
-        .collect()
+            let mut question = key.to_string();
+            if key == "tsne" {
+                let found = map(val)?;
+                own.push(began.elapsed().as_secs_f64());
+                entry["kl_divergence"] = found.kl_divergence.into();
+                let path = folder.path().join("map.f64");
+                std::fs::write(
+                    &path,
+                    Vec::from_iter(found.coordinates.iter().flat_map(|x| x.to_le_bytes())),
+                )?;
+                question = format!("tsne {}", path.display());
+            } else {
+                analysis(name)?(train, val)?;
+                own.push(began.elapsed().as_secs_f64());
+            }
+            let Some(peers) = &mut peers else { continue };
+            let answer = peers.ask(&question)?;
+            for (peer, seconds) in answer["seconds"].as_object().context("the peers gave no seconds")? {
+                let seconds = seconds.as_f64().context("seconds are no number")?;
+                match theirs.iter_mut().find(|(name, _)| name == peer) {
+                    Some((_, all)) => all.push(seconds),
+                    None => theirs.push((peer.clone(), vec![seconds])),
+                }
+            }
+            for (from, to) in [("divergence", "peer_kl_divergence"), ("own_divergence", "kl_divergence")] {
+                if let Some(value) = answer.get(from) {
+                    entry[to] = value.clone();
+                }
+            }
+        }
+        entry["seconds"] = median(&own).into();
+        entry["all_seconds"] = own.clone().into();
+        rows.push([name.to_string(), format!("{:.3}", median(&own)), String::new(), String::new()]);
+        let mut compared = Map::new();
+        for (peer, all) in theirs {
+            let ratio = median(&own) / median(&all);
+            rows.push([String::new(), format!("{:.3}", median(&all)), peer.clone(), format!("{ratio:.2}")]);
+            compared.insert(
+                peer,
+                json!({ "seconds": median(&all), "all_seconds": all, "ratio_own_to_peer": ratio }),
+            );
+        }
+        if !compared.is_empty() {
+            entry["peers"] = compared.into();
+        }
+        report[key] = entry;
+    }
+    print_table(&["analysis", "seconds", "peer", "own / peer"], &rows);
+    print!("KL divergence of the map: {:.4}", report["tsne"]["kl_divergence"].as_f64().unwrap_or(f64::NAN));
+    match report["tsne"]["peer_kl_divergence"].as_f64() {
+        Some(theirs) => println!("; openTSNE's on the same affinities: {theirs:.4}"),
+        None => println!(),
+    }
+    Ok(())
+}
+
+/// The rest of the analyses, once each.
+fn others(train: &Split, val: &Split, report: &mut Value) -> Result<()> {
+    let mut rows = Vec::new();
+    let mut found = Map::new();
+    for (name, run) in ANALYSES.iter().filter(|(name, _)| ![KNN, PCA, TSNE].contains(name)) {
+        let began = Instant::now();
+        run(train, val).with_context(|| format!("{name} failed"))?;
+        let seconds = began.elapsed().as_secs_f64();
+        rows.push([name.to_string(), format!("{seconds:.3}")]);
+        found.insert(name.to_string(), json!({ "seconds": seconds }));
+    }
+    report["other_analyses"] = found.into();
+    print_table(&["analysis", "seconds"], &rows);
+    Ok(())
+}
+
+/// Time and memory of each analysis over sizes, with the exponents.
+fn growth(args: &AnalysisArgs, report: &mut Value) -> Result<()> {
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|&size| size <= args.largest).collect();
+    let mut measured = Vec::new();
+    let (mut times, mut memories) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    for (name, _) in ANALYSES {
+        let (mut seconds, mut memory) = (Vec::new(), Vec::new());
+        for &points in &sizes {
+            eprintln!("bench: {name}, {points} embeddings");
+            let one = one_in_its_own_process(name, points)?;
+            seconds.push((points as f64, one["seconds"].as_f64().context("no seconds")?));
+            // What the analysis needs beside the embeddings.
+            if let Some(mib) = one["memory_mib"].as_f64() {
+                memory.push((points as f64, mib.max(1.0)));
+            }
+            measured.push(one);
+        }
+        let cell = |points: &[(f64, f64)]| points.last().map_or("-".into(), |&(_, y)| format!("{y:.1}"));
+        let power = |points: &[(f64, f64)]| exponent(points).map_or("-".into(), |e| format!("{e:.2}"));
+        rows.push([name.to_string(), cell(&seconds), power(&seconds), cell(&memory), power(&memory)]);
+        let curve = |points: Vec<(f64, f64)>| {
+            let exponent = exponent(&points).map_or(String::new(), |e| format!(": n^{e:.1}"));
+            GrowthCurve { name: format!("{name}{exponent}"), points }
+        };
+        times.push(curve(seconds));
+        memories.push(curve(memory));
+    }
+    let largest = sizes.last().copied().unwrap_or(0);
+    let seconds = format!("s at {largest}");
+    let mib = format!("MiB at {largest}");
+    print_table(&["analysis", &seconds, "exponent", &mib, "exponent"], &rows);
+    for (file, y, alt, curves) in [
+        ("analysis-time.svg", "seconds", "Time of each analysis over the number of embeddings", &times),
+        (
+            "analysis-memory.svg",
+            "MiB beside the embeddings",
+            "Memory of each analysis over the number of embeddings",
+            &memories,
+        ),
+    ] {
+        let picture = growth_picture(alt, "embeddings of 512 dimensions", y, curves)?;
+        let path = args.out.join(file);
+        write_atomically(&path, |out| out.write_all(picture.as_bytes()))?;
+        println!("open {}", path.display());
+    }
+    report["growth"] = measured.into();
+    Ok(())
+}
+
+/// Runs [`measure_one`] in a process of its own.
+fn one_in_its_own_process(name: &str, points: usize) -> Result<Value> {
+    let program = std::env::current_exe().context("the program does not find itself")?;
+    let output = Command::new(program)
+        .args(["bench", "analysis", "--one", name, &points.to_string()])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        bail!("{name} on {points} embeddings failed: {}", output.status);
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Time and memory of one analysis on made-up embeddings: the median of as many calls as fit into a second.
+fn measure_one(name: &str, points: usize) -> Result<Value> {
+    let run = analysis(name)?;
+    let split = made_up(points, 1);
+    machine::forget_peak_memory();
+    let before = machine::peak_memory_mib();
+    let (began, mut seconds) = (Instant::now(), Vec::new());
+    while seconds.is_empty() || began.elapsed().as_secs_f64() < 1.0 {
+        let began = Instant::now();
+        run(&split, &split)?;
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    let memory = machine::peak_memory_mib().zip(before).map(|(peak, before)| peak - before);
+    Ok(json!({ "analysis": name, "points": points, "seconds": median(&seconds), "memory_mib": memory }))
+}
+
+fn analysis(name: &str) -> Result<fn(&Split, &Split) -> faceoff_analysis::Result<()>> {
+    let found = ANALYSES.iter().find(|(known, _)| *known == name);
+    Ok(found.ok_or_else(|| anyhow!("there is no analysis `{name}`"))?.1)
+}
+
+/// The slope of the line through the last three points on logarithmic axes; `None` with less than two.
+fn exponent(points: &[(f64, f64)]) -> Option<f64> {
+    let last = &points[points.len().saturating_sub(3)..];
+    let count = last.len() as f64;
+    let mean =
+        |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let (mut covariance, mut variance) = (0.0, 0.0);
+    for point in last {
+        covariance += (point.0.ln() - x) * (point.1.ln() - y);
+        variance += (point.0.ln() - x).powi(2);
+    }
+    (variance > 0.0).then(|| covariance / variance)
+}
+
+/// scripts/peers_analysis.py at work: one line asks, one line answers.
+struct Peers {
+    process: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peers {
+    fn start(python: &Path, folder: &Path, train: &Split, val: &Split) -> Result<Self> {
+        let script = workspace().join("scripts/peers_analysis.py");
+        let write = |name: &str, split: &Split| -> Result<PathBuf> {
+            let path = folder.join(name);
+            std::fs::write(&path, Vec::from_iter(split.rows.iter().flat_map(|x| x.to_le_bytes())))?;
+            Ok(path)
+        };
+        let mut process = Command::new(python)
+            .arg(script)
+            .args([write("train.f32", train)?, write("val.f32", val)?])
+            .args([train.rows.ncols().to_string(), rayon::current_num_threads().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} cannot be started", python.display()))?;
+        let questions = process.stdin.take().context("the peers take no questions")?;
+        let answers = BufReader::new(process.stdout.take().context("the peers give no answers")?);
+        Ok(Self { process, questions, answers })
+    }
+
+    fn ask(&mut self, question: &str) -> Result<Value> {
+        let ended = "the peers ended; scripts/peers_analysis.py says what they need";
+        writeln!(self.questions, "{question}").context(ended)?;
+        self.questions.flush().context(ended)?;
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!(ended);
+        }
+        serde_json::from_str(&line).context("the peers' answer is no JSON")
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        // It waits for a question that will not come.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 pub(super) fn median(values: &[f64]) -> f64 {
@@ -103,26 +375,50 @@ pub(super) fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) }
 }
 
-fn read(folder: &Path, split: SplitName) -> Result<Array2<f32>> {
+fn read(folder: &Path, split: SplitName) -> Result<Split> {
     let split = RunFolder::at(folder).embeddings(split)?;
     let shape = (split.len(), split.dim);
-    Array2::from_shape_vec(shape, split.unit).context("the embeddings are no matrix")
+    let rows = Array2::from_shape_vec(shape, split.unit).context("the embeddings are no matrix")?;
+    Ok(Split { rows, labels: split.labels })
 }
 
-/// Unit embeddings around one direction a class, which overlap about as much as after a short training.
-fn made_up(points: usize, stream: u64) -> Array2<f32> {
+/// Unit embeddings that never fall below zero, around one point a class of a space of few dimensions, as after a short training.
+fn made_up(points: usize, stream: u64) -> Split {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let centers = Array2::from_shape_simple_fn((CLASSES as usize, DIMS), || rng.random_range(0.0_f32..1.0));
+    let uniform =
+        |rng: &mut ChaCha8Rng, shape| Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0_f32..1.0));
+    let centers = uniform(&mut rng, (CLASSES as usize, LATENT));
+    let directions = uniform(&mut rng, (LATENT, DIMS));
     rng.set_stream(stream);
     let labels: Vec<u32> = (0..points).map(|_| rng.random_range(0..CLASSES)).collect();
-    let mut embeddings = Array2::from_shape_fn((points, DIMS), |(i, j)| {
-        centers[[labels[i] as usize, j]] * 0.3 + rng.random_range(0.0_f32..1.0)
-    });
-    for mut row in embeddings.rows_mut() {
+    let mut latent = uniform(&mut rng, (points, LATENT));
+    for (mut row, &label) in latent.rows_mut().into_iter().zip(&labels) {
+        row += &centers.row(label as usize);
+    }
+    let mut rows = latent.dot(&directions);
+    rows.mapv_inplace(|value| value.max(0.0) + 0.1 * rng.random_range(0.0_f32..1.0));
+    for mut row in rows.rows_mut() {
         let norm = row.dot(&row).sqrt();
         row /= norm;
     }
-    embeddings
+    Split { rows, labels }
+}
+
+fn print_table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header.to_vec());
+    rows.iter().for_each(|row| {
+        table.add_row(row.to_vec());
+    });
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
+}
+
+fn save(args: &AnalysisArgs, report: &Value) -> Result<()> {
+    args.json.as_ref().map_or(Ok(()), |path| write_json(path, report))
 }
 
 pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -130,4 +426,26 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
         serde_json::to_writer_pretty(&mut *file, value)?;
         file.write_all(b"\n")
     })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponent_is_that_of_the_last_three_sizes() {
+        let square: Vec<(f64, f64)> = [10.0, 30.0, 90.0].map(|n: f64| (n, 7.0 * n * n)).to_vec();
+        assert!((exponent(&square).unwrap() - 2.0).abs() < 1e-12);
+        let late = [vec![(1.0, 1e6)], square].concat();
+        assert!((exponent(&late).unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(exponent(&[(1.0, 1.0)]), None);
+    }
+
+    #[test]
+    fn every_analysis_has_a_value_on_made_up_embeddings() {
+        let split = made_up(150, 1);
+        for (name, run) in ANALYSES {
+            run(&split, &split).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
 }

@@ -1,0 +1,91 @@
+//! A log-log picture of how a cost grows with size, for benches: the only picture that is not made from runs.
+
+use crate::error::Result;
+use crate::plots::Axes;
+use crate::plots::curves::{Curve, Frame, chart};
+
+/// A named cost at several sizes, all above 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrowthCurve {
+    /// What the legend says.
+    pub name: String,
+    /// (size, cost).
+    pub points: Vec<(f64, f64)>,
+}
+
+/// SVG of costs over sizes, both axes logarithmic. `alt` tells what it shows to people who cannot see it; `x` and `y` name the
+/// axes with their units.
+///
+/// # Errors
+/// The picture cannot be drawn.
+pub fn growth_picture(alt: &str, x: &str, y: &str, curves: &[GrowthCurve]) -> Result<String> {
+    let log = |curve: &GrowthCurve| Vec::from_iter(curve.points.iter().map(|&(x, y)| (x.log10(), y.log10())));
+    let curves: Vec<Curve> = curves
+        .iter()
+        .enumerate()
+        .map(|(style, curve)| Curve { name: curve.name.clone(), points: log(curve), style })
+        .collect();
+    // Whole powers of ten around all values.
+    let range = |value: fn(&(f64, f64)) -> f64| {
+        let values = || curves.iter().flat_map(|curve| &curve.points).map(value).filter(|v| v.is_finite());
+        let low = values().fold(f64::INFINITY, f64::min);
+        let high = values().fold(f64::NEG_INFINITY, f64::max);
+        if low <= high { low.floor()..high.ceil().max(low.floor() + 1.0) } else { 0.0..1.0 }
+    };
+    let (x_range, y_range) = (range(|point| point.0), range(|point| point.1));
+    let ticks = |range: &std::ops::Range<f64>| (range.end - range.start) as usize + 1;
+    let axes = Axes {
+        x,
+        y,
+        x_ticks: ticks(&x_range),
+        y_ticks: ticks(&y_range),
+        format_x: power_of_ten,
+        format_y: power_of_ten,
+    };
+    let frame = Frame { axes, x_range, y_range, marks: true, reference: None };
+    Ok(chart("growth.svg", alt, &frame, &curves)?.svg)
+}
+
+/// `3` as `1,000`; nothing between whole powers.
+fn power_of_ten(exponent: &f64) -> String {
+    let whole = exponent.round();
+    if (exponent - whole).abs() > 1e-6 {
+        return String::new();
+    }
+    if whole < 0.0 {
+        return format!("{:.*}", -whole as usize, 10_f64.powf(whole));
+    }
+    let digits = format!("1{}", "0".repeat(whole as usize));
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_span_whole_powers_of_ten() {
+        let curve = GrowthCurve { name: "search: n^2".into(), points: vec![(1e3, 0.02), (3e4, 18.0)] };
+        let svg = growth_picture("Time over size", "embeddings", "seconds", &[curve]).unwrap();
+        for text in
+            ["Time over size", "embeddings", "seconds", "search: n^2", "1,000", "100,000", "0.01", "100"]
+        {
+            assert!(svg.contains(&format!(">{text}<")), "{text} is missing");
+        }
+        let empty = growth_picture("Nothing", "x", "y", &[]).unwrap();
+        assert!(empty.starts_with("<svg"));
+    }
+
+    #[test]
+    fn powers_of_ten_are_written_out() {
+        let texts = [-2.0, 0.0, 2.0, 3.0, 6.0, 0.5].map(|exponent| power_of_ten(&exponent));
+        assert_eq!(texts, ["0.01", "1", "100", "1,000", "1,000,000", ""]);
+    }
+}
