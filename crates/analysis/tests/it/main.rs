@@ -3,6 +3,7 @@
 mod accuracy;
 mod calibration;
 mod clustering;
+mod degenerate;
 mod geometry;
 mod golden;
 mod neighbors;
