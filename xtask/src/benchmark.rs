@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What a shell reports of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 /// Weights and embeddings of one run on Imagewoof, and its share of the report.
 const DISK_MIB_PER_RUN: u64 = 75;
 /// The checkpoint of the run at hand, and its successor while that is written.
@@ -55,59 +55,81 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
     };
     let folder = args.out.join(&experiment.name);
     let _lock = FolderLock::take(&folder)?;
-    let specs = RunSpec::of(&experiment);
-    let open = open_runs(&specs, &folder, &images, args.force)?;
-    for set in images.records() {
-        eprintln!("{}: {} ({} + {} images)", experiment.name, set.name, set.train_images, set.val_images);
-    }
-    eprintln!(
-        "{}: {} px on {kernels}, {} threads; {} of {} runs to do",
-        experiment.name,
-        experiment.data.image_size_px,
-        rayon::current_num_threads(),
-        open.len(),
-        specs.len()
-    );
-
-    let work = open.iter().map(|spec| {
-        let data = images.of(spec).record();
-        run_work(spec.training.epochs, data.train_images, data.val_images)
-    });
-    let mut progress = Progress::new(open.len(), work.sum());
-    stop.start_of_training();
-    let mut failed = 0;
-    for (index, spec) in open.iter().enumerate() {
-        let run = Run {
-            experiment: &experiment,
-            spec,
-            images: images.of(spec),
-            device: &device,
-            kernels: &kernels,
-        };
-        match run.complete(&RunFolder::new(&folder, spec), index + 1, &stop.raised, &mut progress)? {
-            Ending::Whole => {}
-            Ending::Failed => failed += 1,
-            Ending::Stopped => {
-                eprintln!("stopped: {index} of {} runs done; run the same command to go on", open.len());
-                return Ok(ExitCode::from(INTERRUPTED));
-            }
-        }
-    }
-    progress.end();
-    stop.end_of_training();
+    let job = Job { experiment: &experiment, images: &images, device: &device, kernels: &kernels };
+    let Trained::Done { failed } = job.complete(&folder, args.force, &stop)? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     report::write(&folder, &experiment)?;
     if failed > 0 {
-        eprintln!("{failed} of {} runs failed; the report names them", specs.len());
+        eprintln!("{failed} runs failed; the report names them");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// All runs of an experiment, on their way to whole folders.
+pub(crate) struct Job<'a> {
+    pub(crate) experiment: &'a Experiment,
+    pub(crate) images: &'a ImageSets,
+    pub(crate) device: &'a Device,
+    pub(crate) kernels: &'a str,
+}
+
+/// How a job ended.
+pub(crate) enum Trained {
+    /// All runs are whole, but for those that failed for good.
+    Done { failed: usize },
+    /// Ctrl-C.
+    Stopped,
+}
+
+impl Job<'_> {
+    /// Trains and embeds every run that is not whole yet; `folder` is locked by the caller.
+    pub(crate) fn complete(&self, folder: &Path, force: bool, stop: &Stop) -> Result<Trained> {
+        let Self { experiment, images, device, kernels } = *self;
+        let specs = RunSpec::of(experiment);
+        let open = open_runs(&specs, folder, images, force)?;
+        for set in images.records() {
+            eprintln!("{}: {} ({} + {} images)", experiment.name, set.name, set.train_images, set.val_images);
+        }
+        eprintln!(
+            "{}: {} px on {kernels}, {} threads; {} of {} runs to do",
+            experiment.name,
+            experiment.data.image_size_px,
+            rayon::current_num_threads(),
+            open.len(),
+            specs.len()
+        );
+
+        let work = open.iter().map(|spec| {
+            let data = images.of(spec).record();
+            run_work(spec.training.epochs, data.train_images, data.val_images)
+        });
+        let mut progress = Progress::new(open.len(), work.sum());
+        stop.start_of_training();
+        let mut failed = 0;
+        for (index, spec) in open.iter().enumerate() {
+            let run = Run { experiment, spec, images: images.of(spec), device, kernels };
+            match run.complete(&RunFolder::new(folder, spec), index + 1, &stop.raised, &mut progress)? {
+                Ending::Whole => {}
+                Ending::Failed => failed += 1,
+                Ending::Stopped => {
+                    eprintln!("stopped: {index} of {} runs done; run the same command to go on", open.len());
+                    return Ok(Trained::Stopped);
+                }
+            }
+        }
+        progress.end();
+        stop.end_of_training();
+        Ok(Trained::Done { failed })
+    }
+}
+
 /// The images of an experiment: one set for each `[data]` that its conditions make.
-struct ImageSets(Vec<(DataConfig, Images)>);
+pub(crate) struct ImageSets(Vec<(DataConfig, Images)>);
 
 impl ImageSets {
-    fn open(experiment: &Experiment, source: &SourceArgs) -> Result<Self> {
+    pub(crate) fn open(experiment: &Experiment, source: &SourceArgs) -> Result<Self> {
         let mut sets: Vec<(DataConfig, Images)> = Vec::new();
         for spec in RunSpec::of(experiment) {
             if sets.iter().all(|(data, _)| *data != spec.data) {
@@ -257,13 +279,13 @@ impl Run<'_> {
 /// Ctrl-C. While heads are trained the first one ends the benchmark after the step at hand, and a second one at once.
 /// Before and after, when images are prepared and the report is written, it ends at once: every file is written whole or
 /// not at all, and what is half-done is cleared away by the next command.
-struct Stop {
+pub(crate) struct Stop {
     raised: Arc<AtomicBool>,
     training: Arc<AtomicBool>,
 }
 
 impl Stop {
-    fn on_ctrl_c() -> Result<Self> {
+    pub(crate) fn on_ctrl_c() -> Result<Self> {
         let stop = Self { raised: Arc::default(), training: Arc::default() };
         let (raised, training) = (stop.raised.clone(), stop.training.clone());
         ctrlc::set_handler(move || {

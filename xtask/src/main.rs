@@ -8,6 +8,7 @@ mod machine;
 mod progress;
 mod report;
 mod results;
+mod tune;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,8 +32,14 @@ enum Command {
     /// A benchmark that was stopped or killed goes on where the last finished epoch ended: run the same command again.
     /// Runs that are whole are never trained twice.
     Benchmark(BenchmarkArgs),
-    /// Make the report of an experiment again from its runs, without training.
+    /// Make the report of an experiment again from its runs, without training; or one of embeddings from elsewhere.
     Report(ReportArgs),
+    /// Find peak learning rate, scale and margin of each head with the same budget, without a look at the validation images.
+    ///
+    /// Trials are trained on nine tenths of the training images and scored on the tenth held back; the best of each head are
+    /// written as a new experiment, trials included. The budget stands in the experiment's [tuning]. Stopped or killed,
+    /// it goes on where it was: run the same command again.
+    Tune(TuneArgs),
     /// Fetch or verify the images.
     #[command(subcommand)]
     Data(DataCommand),
@@ -98,10 +105,60 @@ pub(crate) struct SourceArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct ReportArgs {
+pub(crate) struct TuneArgs {
     /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
     #[arg(default_value = "quick")]
     experiment: String,
+    /// Only these heads, by name or kind, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    heads: Option<Vec<String>>,
+    /// Trials of each head instead of the experiment's.
+    #[arg(long, value_name = "N")]
+    trials: Option<usize>,
+    /// Epochs instead of the experiment's.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Side of the images that the encoder sees, instead of the experiment's.
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
+    /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Threads for everything; all processors unless stated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Folder of the report folders; the trials are kept in its tune-<experiment>/.
+    #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
+    out: PathBuf,
+    /// The experiment file to write.
+    #[arg(long, value_name = "FILE", default_value_os_t = workspace().join("experiments/tuned.toml"))]
+    file: PathBuf,
+    /// Overwrite the file, and replace trials of another configuration.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file. With --embeddings, only its
+    /// [analysis] counts.
+    #[arg(default_value = "quick")]
+    experiment: String,
+    /// Embeddings from elsewhere: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
+    /// compared with all others.
+    #[arg(long, value_name = "NPY", requires = "labels")]
+    embeddings: Option<PathBuf>,
+    /// Their labels: a CSV with a column `label` and one row for each of theirs.
+    #[arg(long, value_name = "CSV", requires = "embeddings")]
+    labels: Option<PathBuf>,
+    /// Embeddings to compare with, as the training images are elsewhere.
+    #[arg(long, value_name = "NPY", requires_all = ["embeddings", "train_labels"])]
+    train_embeddings: Option<PathBuf>,
+    /// Their labels.
+    #[arg(long, value_name = "CSV", requires = "train_embeddings")]
+    train_labels: Option<PathBuf>,
     /// Folder of the report folders.
     #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
     out: PathBuf,
@@ -162,6 +219,7 @@ fn run() -> Result<ExitCode> {
     match command {
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Heads => heads::run(),
         Command::Bench(command) => bench::run(&command),

@@ -1,12 +1,16 @@
-//! `cargo xtask report`: the report of an experiment again, from its runs.
+//! `cargo xtask report`: the report of an experiment again, from its runs; or that of embeddings from elsewhere.
 
 use crate::{ReportArgs, load_experiment, results, workspace};
 use anyhow::{Result, bail};
+use faceoff_report::{LabelledFiles, write_embeddings_report};
 use faceoff_runs::{Experiment, FolderLock};
 use std::process::ExitCode;
 
 /// Writes the report and prints the results.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
+    if let (Some(embeddings), Some(labels)) = (&args.embeddings, &args.labels) {
+        return foreign(args, &LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() });
+    }
     // The fallback of an experiment has a report folder of its own, but no file.
     let experiment = match args.experiment.strip_suffix("-synthetic") {
         Some(base) if !workspace().join(format!("experiments/{}.toml", args.experiment)).exists() => {
@@ -24,6 +28,25 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     }
     let _lock = FolderLock::take(&folder)?;
     write(&folder, &experiment)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report of embeddings from elsewhere, in a folder named after their file.
+fn foreign(args: &ReportArgs, queries: &LabelledFiles) -> Result<ExitCode> {
+    let index = match (&args.train_embeddings, &args.train_labels) {
+        (Some(embeddings), Some(labels)) => {
+            Some(LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() })
+        }
+        _ => None,
+    };
+    let analysis = load_experiment(&args.experiment)?.analysis;
+    let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("embeddings-{stem}");
+    let folder = args.out.join(&name);
+    let _lock = FolderLock::take(&folder)?;
+    let say = |line: &str| eprintln!("report: {line}");
+    let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &say)?;
+    results::print(&summary);
     Ok(ExitCode::SUCCESS)
 }
 

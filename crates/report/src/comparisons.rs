@@ -2,6 +2,7 @@
 //!
 //! Only runs under the same condition are compared.
 
+use crate::groups::Group;
 use crate::metrics::{KNN, Measured, knn_metric};
 use crate::runs::Selection;
 use faceoff_analysis::statements::{self, Judgement, RunMetrics};
@@ -51,24 +52,18 @@ pub(crate) struct Judged {
     pub(crate) judgements: Vec<Judgement>,
 }
 
-/// Compares all variants in DNN and KNN accuracy and judges the statements. `classes` is their number in the data set.
-pub(crate) fn compare(selection: &Selection, measured: &[Measured], classes: usize) -> Comparisons {
+/// Compares the variants of each group in DNN and KNN accuracy and judges the statements where they apply.
+pub(crate) fn compare(selection: &Selection, measured: &[Measured], groups: &[Group]) -> Comparisons {
     let mut all = Comparisons::default();
-    let mut conditions: Vec<&String> = Vec::new();
-    for condition in &selection.conditions {
-        if !conditions.contains(&condition) {
-            conditions.push(condition);
-        }
-    }
-    for condition in conditions {
-        let variants: Vec<usize> =
-            (0..selection.variants.len()).filter(|&v| selection.conditions[v] == *condition).collect();
+    for group in groups {
         for metric in ["dnn_accuracy".to_string(), knn_metric(KNN)] {
-            if let Err(error) = all.compare_metric(&metric, condition, &variants, measured) {
+            if let Err(error) = all.compare_metric(&metric, &group.condition, &group.variants, measured) {
                 all.notes.push(format!("No comparison of {metric}: {error}."));
             }
         }
-        if let Err(error) = all.judge(selection, condition, &variants, measured, classes) {
+        if group.article_applies(selection)
+            && let Err(error) = all.judge(selection, group, measured)
+        {
             all.notes.push(format!("The article\u{2019}s statements could not be judged: {error}."));
         }
     }
@@ -145,10 +140,8 @@ impl Comparisons {
     fn judge(
         &mut self,
         selection: &Selection,
-        condition: &str,
-        variants: &[usize],
+        group: &Group,
         measured: &[Measured],
-        classes: usize,
     ) -> faceoff_analysis::Result<()> {
         let metrics = |run: &Measured| {
             let variant = &selection.variants[run.variant];
@@ -159,8 +152,8 @@ impl Comparisons {
             });
             Some(RunMetrics {
                 variant: variant.name.clone(),
-                head: variant.head.kind().into(),
-                scale: scale(&variant.head),
+                head: variant.head.into(),
+                scale: variant.config.as_ref().and_then(HeadConfig::scale),
                 seed: run.seed,
                 dnn_accuracy: run.value("dnn_accuracy"),
                 knn_accuracy: run.value(&knn_metric(KNN))?,
@@ -168,20 +161,9 @@ impl Comparisons {
             })
         };
         let runs: Vec<RunMetrics> =
-            measured.iter().filter(|run| variants.contains(&run.variant)).filter_map(metrics).collect();
-        let judgements = statements::judge(&runs, classes)?;
-        self.judgements.push(Judged { condition: condition.into(), judgements });
+            measured.iter().filter(|run| group.variants.contains(&run.variant)).filter_map(metrics).collect();
+        let judgements = statements::judge(&runs, group.classes(selection).len())?;
+        self.judgements.push(Judged { condition: group.condition.clone(), judgements });
         Ok(())
-    }
-}
-
-/// The fixed scale of a head.
-fn scale(head: &HeadConfig) -> Option<f64> {
-    match *head {
-        HeadConfig::ArcFace { scale, .. }
-        | HeadConfig::SubCenterArcFace { scale, .. }
-        | HeadConfig::CosFace { scale, .. }
-        | HeadConfig::CurricularFace { scale, .. } => Some(scale),
-        HeadConfig::AdaCos { .. } | HeadConfig::ArcMarginProduct | HeadConfig::Classification => None,
     }
 }

@@ -47,6 +47,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Embeddings or labels from elsewhere do not do.
+    #[error("{path}: {problem}")]
+    Embeddings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, the rule and the remedy.
+        problem: String,
+    },
     /// A table could not be put together.
     #[error("the table {table} could not be made: {source}")]
     Table {

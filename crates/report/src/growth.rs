@@ -20,11 +20,8 @@ pub struct GrowthCurve {
 /// The picture cannot be drawn.
 pub fn growth_picture(alt: &str, x: &str, y: &str, curves: &[GrowthCurve]) -> Result<String> {
     let log = |curve: &GrowthCurve| Vec::from_iter(curve.points.iter().map(|&(x, y)| (x.log10(), y.log10())));
-    let curves: Vec<Curve> = curves
-        .iter()
-        .enumerate()
-        .map(|(style, curve)| Curve { name: curve.name.clone(), points: log(curve), style })
-        .collect();
+    let curves: Vec<Curve> =
+        curves.iter().enumerate().map(|(style, curve)| Curve::new(&curve.name, style, log(curve))).collect();
     // Whole powers of ten around all values.
     let range = |value: fn(&(f64, f64)) -> f64| {
         let values = || curves.iter().flat_map(|curve| &curve.points).map(value).filter(|v| v.is_finite());

@@ -14,6 +14,8 @@
 
 mod comparisons;
 mod error;
+mod foreign;
+mod groups;
 mod growth;
 mod metrics;
 mod page;
@@ -23,9 +25,10 @@ mod runs;
 mod tables;
 
 pub use error::{Error, Result};
+pub use foreign::{LabelledFiles, write_embeddings_report};
 pub use growth::{GrowthCurve, growth_picture};
 
-use faceoff_runs::{Experiment, write_atomically};
+use faceoff_runs::{AnalysisConfig, Experiment, SplitName, write_atomically};
 use metrics::{Measured, Splits, ValImages};
 use pictures::Outcome;
 use std::path::{Path, PathBuf};
@@ -86,29 +89,30 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
         }
         measured.push(metrics::measure(run, &splits, &experiment.analysis, first));
     }
+    let groups = groups::groups(&selection, &measured);
+    let shown: Vec<usize> = groups.iter().flat_map(|group| group.variants.iter().copied()).collect();
+    for (index, &variant) in shown.iter().enumerate() {
+        let run = selection.of_variant(variant).next().expect("a variant has runs");
+        say(&format!("mapping {} ({} of {})", run.name, index + 1, shown.len()));
+        let val = run.folder.embeddings(SplitName::Val)?;
+        let measured = measured.iter_mut().find(|measured| measured.variant == variant);
+        metrics::lay_out_run(measured.expect("every run is measured"), &val, &experiment.analysis);
+    }
     let summaries = tables::summarise(&measured, selection.variants.len());
+    let comparisons = comparisons::compare(&selection, &measured, &groups);
 
     let mut notes = selection.notes.clone();
     notes.extend(measured.iter().flat_map(|run| run.notes.iter().cloned()));
-
-    let classes = &selection.manifest().data.classes;
-    let comparisons = comparisons::compare(&selection, &measured, classes.len());
     notes.extend(comparisons.notes.iter().cloned());
-    let mut neighbors = experiment.analysis.knn_neighbors.clone();
-    neighbors.push(metrics::KNN);
-    let mut components = experiment.analysis.pca_components.clone();
-    components.extend(metrics::COMPONENTS);
-    for sizes in [&mut neighbors, &mut components] {
-        sizes.sort_unstable();
-        sizes.dedup();
-    }
+    let [neighbors, components] = sizes(&experiment.analysis);
     let outcome = Outcome {
         selection: &selection,
         measured: &measured,
         summaries: &summaries,
         comparisons: &comparisons,
+        groups: &groups,
+        trials: &experiment.trials,
         val_images: &val_images,
-        classes,
         neighbors: &neighbors,
         components: &components,
     };
@@ -119,27 +123,51 @@ pub fn write_report(folder: &Path, experiment: &Experiment, say: &dyn Fn(&str)) 
         files.push((format!("plots/{}", picture.file), picture.svg.clone().into_bytes()));
     }
     // The page comes last: what it shows is there by then.
-    files.push(("index.html".into(), page::page(experiment, &outcome, &sections, &notes).into_bytes()));
-    say(&format!("writing {} files", files.len()));
-    for (name, bytes) in &files {
-        write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
-    }
-    remove_stale(folder, &files)?;
+    let page = page::page(experiment, &outcome, &sections, &notes, &csv_names(&files));
+    files.push(("index.html".into(), page.into_bytes()));
+    write_files(folder, &files, say)?;
 
     Ok(Summary {
-        rows: rows(&selection, &summaries),
+        rows: rows(&selection, &measured, &summaries),
         notes,
         page: folder.join("index.html"),
         metrics: folder.join("metrics.csv"),
     })
 }
 
+/// The neighbourhood sizes and numbers of components measured, rising.
+fn sizes(analysis: &AnalysisConfig) -> [Vec<usize>; 2] {
+    let mut neighbors = analysis.knn_neighbors.clone();
+    neighbors.push(metrics::KNN);
+    let mut components = analysis.pca_components.clone();
+    components.extend(metrics::COMPONENTS);
+    for sizes in [&mut neighbors, &mut components] {
+        sizes.sort_unstable();
+        sizes.dedup();
+    }
+    [neighbors, components]
+}
+
+/// The names of the tables.
+fn csv_names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
+    files.iter().map(|file| file.0.as_str()).filter(|name| name.ends_with(".csv")).collect()
+}
+
+/// Writes the files in their order, each of them whole or not at all, and removes those of an earlier report.
+fn write_files(folder: &Path, files: &[(String, Vec<u8>)], say: &dyn Fn(&str)) -> Result<()> {
+    say(&format!("writing {} files", files.len()));
+    for (name, bytes) in files {
+        write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
+    }
+    remove_stale(folder, files)
+}
+
 /// The CSV files with their names.
 fn tables(outcome: &Outcome<'_>) -> Result<Vec<(String, Vec<u8>)>> {
-    let Outcome { selection, measured, classes, .. } = *outcome;
+    let Outcome { selection, measured, summaries, .. } = *outcome;
     let mut files = vec![
         ("metrics.csv".to_string(), tables::metrics(selection, measured)?),
-        ("summary.csv".to_string(), tables::summary(selection, outcome.summaries)?),
+        ("summary.csv".to_string(), tables::summary(selection, summaries)?),
         (
             "explained_variance.csv".to_string(),
             tables::explained_variance(selection, measured, outcome.components)?,
@@ -150,17 +178,29 @@ fn tables(outcome: &Outcome<'_>) -> Result<Vec<(String, Vec<u8>)>> {
         ("history.csv".to_string(), tables::history(selection)?),
         (
             "pca.csv".to_string(),
-            tables::map(selection, "pca.csv", &["pc1", "pc2", "pc3"], &pictures::pca_maps(outcome), classes)?,
+            tables::map(selection, "pca.csv", &["pc1", "pc2", "pc3"], &pictures::pca_maps(outcome))?,
         ),
         (
             "tsne.csv".to_string(),
-            tables::map(selection, "tsne.csv", &["x", "y"], &pictures::tsne_maps(outcome), classes)?,
+            tables::map(selection, "tsne.csv", &["x", "y"], &pictures::tsne_maps(outcome))?,
         ),
     ];
+    files.push(("bootstrap.csv".into(), tables::bootstrap(selection, measured)?));
+    let noisy = pictures::noise_variants(outcome);
+    if !noisy.is_empty() {
+        files.push(("label_noise.csv".into(), tables::label_noise(selection, &noisy, summaries)?));
+    }
+    let grid = pictures::grid_variants(outcome);
+    if !grid.is_empty() {
+        files.push(("scale_margin.csv".into(), tables::scale_margin(selection, &grid, summaries)?));
+    }
+    if !outcome.trials.is_empty() {
+        files.push(("trials.csv".into(), tables::trials(outcome.trials)?));
+    }
     for (index, variant) in selection.variants.iter().enumerate() {
         if let Some(counts) = outcome.confusion(index) {
             let file = format!("confusion/{}.csv", variant.name);
-            let bytes = tables::confusion(selection, &file, index, &counts, classes)?;
+            let bytes = tables::confusion(selection, &file, index, &counts)?;
             files.push((file, bytes));
         }
     }
@@ -169,6 +209,12 @@ fn tables(outcome: &Outcome<'_>) -> Result<Vec<(String, Vec<u8>)>> {
 
 /// Removes pictures and tables of an earlier report that this one no longer has.
 fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    for name in ["label_noise.csv", "scale_margin.csv", "trials.csv"] {
+        let path = folder.join(name);
+        if path.exists() && !files.iter().any(|file| file.0 == name) {
+            std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
+        }
+    }
     for (sub, extension) in [("plots", "svg"), ("confusion", "csv")] {
         let sub_folder = folder.join(sub);
         if !sub_folder.exists() {
@@ -194,8 +240,8 @@ fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
     Ok(())
 }
 
-fn rows(selection: &runs::Selection, summaries: &[MetricSummary]) -> Vec<SummaryRow> {
-    let row = |(index, variant): (usize, &faceoff_runs::HeadVariant)| {
+fn rows(selection: &runs::Selection, measured: &[Measured], summaries: &[MetricSummary]) -> Vec<SummaryRow> {
+    let row = |(index, variant): (usize, &runs::Variant)| {
         let mean = |metric: &str| {
             summaries
                 .iter()
@@ -204,7 +250,7 @@ fn rows(selection: &runs::Selection, summaries: &[MetricSummary]) -> Vec<Summary
         };
         SummaryRow {
             variant: variant.name.clone(),
-            seeds: selection.of_variant(index).count(),
+            seeds: measured.iter().filter(|run| run.variant == index).count(),
             dnn_accuracy: mean("dnn_accuracy"),
             knn_accuracy: mean(&metrics::knn_metric(metrics::KNN)),
             explained_variance_16: mean(&metrics::variance_metric(metrics::COMPONENTS[0])),

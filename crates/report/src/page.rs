@@ -5,7 +5,7 @@ use crate::metrics::{KNN, knn_metric, variance_metric};
 use crate::pictures::{Outcome, Section};
 use crate::plots::Picture;
 use crate::plots::svg::escape;
-use crate::tables::MetricSummary;
+use crate::tables::{ACCURACIES, MetricSummary};
 use faceoff_analysis::statements::RULES;
 use faceoff_analysis::statistics;
 use faceoff_runs::{DatasetName, Engine, Experiment, Manifest};
@@ -14,42 +14,93 @@ use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("../assets/page.css");
 
-/// The whole page. `notes` are those of the runs at hand.
+/// The page of an experiment. `notes` are those of the runs at hand, `tables` the names of the CSV files.
 pub(crate) fn page(
     experiment: &Experiment,
     outcome: &Outcome<'_>,
     sections: &[Section],
     notes: &[String],
+    tables: &[&str],
 ) -> String {
     let manifest = outcome.selection.manifest();
-    let name = escape(&experiment.name);
-    let mut html = format!(
+    let mut body = header(experiment, outcome, manifest);
+    let mut links = vec![("results", "Results"), ("statements", "Statements"), ("notes", "Notes")];
+    links.extend(sections.iter().map(|section| (section.id, section.short)));
+    links.extend([
+        ("differences", "Differences"),
+        ("numbers", "All numbers"),
+        ("method", "Method"),
+        ("provenance", "Provenance"),
+    ]);
+    body += &contents(&links);
+    body += "<main>\n";
+    body += &results(outcome);
+    body += &verdicts(outcome);
+    body += &note_list(outcome, manifest, notes);
+    sections.iter().for_each(|section| body += &figures(section));
+    body += &differences(outcome);
+    body += &numbers(outcome);
+    body += &method(experiment, outcome, manifest);
+    body += &provenance(outcome);
+    body += "</main>\n";
+    body += &footer(
+        &format!(
+            "Made by Faceoff {} with <code>cargo xtask report {}</code>.",
+            escape(&manifest.version),
+            escape(&experiment.name)
+        ),
+        tables,
+    );
+    document(&experiment.name, &body)
+}
+
+/// The page of embeddings from elsewhere. `facts` are keys and values of the header, `method` the section of that name.
+pub(crate) fn foreign(
+    name: &str,
+    facts: &[(&str, String)],
+    method: &str,
+    outcome: &Outcome<'_>,
+    sections: &[Section],
+    notes: &[String],
+    tables: &[&str],
+) -> String {
+    let mut body = format!(
+        "<header>\n<p class=\"kicker\">Embeddings from elsewhere</p>\n<h1>Faceoff: {}</h1>\n\
+         <p class=\"lead\">Everything that needs no classifier.</p>\n{}</header>\n",
+        escape(name),
+        fact_list(facts)
+    );
+    let mut links = vec![("numbers", "All numbers"), ("notes", "Notes")];
+    links.extend(sections.iter().map(|section| (section.id, section.short)));
+    links.push(("method", "Method"));
+    body += &contents(&links);
+    body += "<main>\n";
+    body += &numbers(outcome);
+    body += &bullets(&notes.iter().map(|note| escape(note)).collect::<Vec<_>>());
+    sections.iter().for_each(|section| body += &figures(section));
+    let _ = write!(body, "<section id=\"method\">\n<h2>Method</h2>\n<p>{}</p>\n</section>\n", escape(method));
+    body += "</main>\n";
+    let by = format!(
+        "Made by Faceoff {} with <code>cargo xtask report --embeddings</code>.",
+        env!("CARGO_PKG_VERSION")
+    );
+    body += &footer(&by, tables);
+    document(name, &body)
+}
+
+fn document(name: &str, body: &str) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Faceoff: {name}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-    );
-    html += &header(experiment, outcome, manifest);
-    html += &contents(sections);
-    html += "<main>\n";
-    html += &results(outcome);
-    html += &verdicts(outcome);
-    html += &note_list(outcome, manifest, notes);
-    for section in sections {
-        html += &figures(section);
-    }
-    html += &differences(outcome);
-    html += &numbers(outcome);
-    html += &method(experiment, manifest);
-    html += &provenance(outcome);
-    html += "</main>\n<footer>Made by Faceoff ";
-    html += &escape(&manifest.version);
-    html += " with <code>cargo xtask report ";
-    html += &name;
-    html += "</code>. Tables: <a href=\"metrics.csv\">metrics</a>, <a href=\"summary.csv\">summary</a>, \
-             <a href=\"explained_variance.csv\">explained variance</a>, <a href=\"comparisons.csv\">comparisons</a>, <a href=\"ranks.csv\">ranks</a>, \
-             <a href=\"statements.csv\">statements</a>, <a href=\"history.csv\">history</a>, \
-             <a href=\"pca.csv\">PCA</a>, <a href=\"tsne.csv\">t-SNE</a>, <code>confusion/</code>.</footer>\n</body>\n</html>\n";
-    html
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Faceoff: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+        escape(name)
+    )
+}
+
+fn footer(by: &str, tables: &[&str]) -> String {
+    let links: Vec<String> =
+        tables.iter().map(|table| format!("<a href=\"{0}\">{0}</a>", escape(table))).collect();
+    format!("<footer>{by} Tables: {}.</footer>\n", links.join(", "))
 }
 
 fn is_synthetic(manifest: &Manifest) -> bool {
@@ -67,41 +118,62 @@ fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
                  program works and say nothing about heads on real images.</div>\n";
     }
     let data = &manifest.data;
-    let seeds: BTreeSet<u64> = outcome.selection.runs.iter().map(|run| run.seed()).collect();
+    let runs = &outcome.selection.runs;
+    let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
     let spec = &manifest.spec;
-    let facts = [
+    let each = |text: fn(&Manifest) -> String| {
+        let mut found: Vec<String> = Vec::new();
+        for text in runs.iter().map(|run| text(&run.manifest)) {
+            if !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        found.join("; ")
+    };
+    let mut facts = vec![
         ("Data set", data.name.clone()),
         (
             "Images",
-            format!("{} train, {} validation", thousands(data.train_images), thousands(data.val_images)),
+            each(|manifest| {
+                let data = &manifest.data;
+                format!("{} train, {} validation", thousands(data.train_images), thousands(data.val_images))
+            }),
         ),
-        ("Classes", data.classes.len().to_string()),
+        ("Classes", each(|manifest| manifest.data.classes.len().to_string())),
         ("Size", format!("{} px", spec.data.image_size_px)),
         ("Epochs", spec.training.epochs.to_string()),
         ("Variants", outcome.selection.variants.len().to_string()),
-        (if seeds.len() == 1 { "Seed" } else { "Seeds" }, list(seeds.iter())),
+        (if seeds.len() == 1 { "Seed (n = 1)" } else { "Seeds" }, list(seeds.iter())),
     ];
+    let conditions = each(|manifest| manifest.spec.condition.clone());
+    if !conditions.is_empty() {
+        facts.push(("Conditions", conditions));
+    }
     let _ = write!(
         html,
-        "<header>\n<p class=\"kicker\">{}</p>\n<h1>Faceoff: {}</h1>\n<p class=\"lead\">{}</p>\n<dl class=\"facts\">\n",
+        "<header>\n<p class=\"kicker\">{}</p>\n<h1>Faceoff: {}</h1>\n<p class=\"lead\">{}</p>\n{}</header>\n",
         escape(&data.name),
         escape(&experiment.name),
-        escape(&experiment.description)
+        escape(&experiment.description),
+        fact_list(&facts)
     );
-    for (key, value) in facts {
-        let _ = writeln!(html, "<div><dt>{key}</dt><dd>{}</dd></div>", escape(&value));
-    }
-    html + "</dl>\n</header>\n"
+    html
 }
 
-fn contents(sections: &[Section]) -> String {
-    let mut html = String::from(
-        "<nav aria-label=\"Contents\">\n<a href=\"#results\">Results</a>\n<a href=\"#statements\">Statements</a>\n<a href=\"#notes\">Notes</a>\n",
-    );
-    for section in sections {
-        let _ = writeln!(html, "<a href=\"#{}\">{}</a>", section.id, escape(section.short));
+fn fact_list(facts: &[(&str, String)]) -> String {
+    let mut html = String::from("<dl class=\"facts\">\n");
+    for (key, value) in facts {
+        let _ = writeln!(html, "<div><dt>{key}</dt><dd>{}</dd></div>", escape(value));
     }
-    html + "<a href=\"#differences\">Differences</a>\n<a href=\"#numbers\">All numbers</a>\n<a href=\"#method\">Method</a>\n<a href=\"#provenance\">Provenance</a>\n</nav>\n"
+    html + "</dl>\n"
+}
+
+fn contents(links: &[(&str, &str)]) -> String {
+    let mut html = String::from("<nav aria-label=\"Contents\">\n");
+    for (id, short) in links {
+        let _ = writeln!(html, "<a href=\"#{id}\">{}</a>", escape(short));
+    }
+    html + "</nav>\n"
 }
 
 /// The headline table: means with half-widths of their intervals, the highest accuracy of each column in bold.
@@ -112,9 +184,19 @@ fn results(outcome: &Outcome<'_>) -> String {
         "dnn_accuracy_labels_given".into(),
         knn_metric(KNN),
         "knn_macro_accuracy_k5".into(),
+        "loo_precision_at_1".into(),
+        "loo_map_at_r".into(),
+        "verification_auc".into(),
         variance_metric(16),
         variance_metric(128),
     ];
+    // Unseen classes have no classifier; where there is one, retrieval stands in the table of all numbers.
+    let unseen = outcome.selection.variants.iter().any(|variant| variant.unseen);
+    let known = |metric: &String| outcome.summaries.iter().any(|row| row.metric == *metric);
+    let wanted = |metric: &String| {
+        known(metric) && (unseen || !(metric.starts_with("loo_") || metric.starts_with("verification")))
+    };
+    let metrics: Vec<String> = metrics.into_iter().filter(wanted).collect();
     let mut html = String::from(
         "<section id=\"results\">\n<h2>Results</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>Head</th><th class=\"n\">Seeds</th>",
     );
@@ -129,36 +211,90 @@ fn results(outcome: &Outcome<'_>) -> String {
         );
     }
     html += "</tr></thead>\n<tbody>\n";
-    let best: Vec<Option<String>> = metrics
-        .iter()
-        .map(|metric| {
-            let definition = definition(metric);
-            let means = (0..outcome.selection.variants.len())
-                .filter_map(|variant| Some(outcome.summary(variant, metric)?.summary.mean));
-            let best = means.max_by(f64::total_cmp)?;
-            (definition.unit == Unit::Percent && !metric.ends_with("given")).then(|| definition.format(best))
-        })
-        .collect();
-    for (index, variant) in outcome.selection.variants.iter().enumerate() {
+    let variants = &outcome.selection.variants;
+    let mut last = "";
+    for (index, variant) in variants.iter().enumerate() {
+        if variant.condition != last {
+            last = &variant.condition;
+            let columns = metrics.len() + 3;
+            let _ = writeln!(
+                html,
+                "<tr class=\"group\"><th colspan=\"{columns}\">Condition {}</th></tr>",
+                escape(last)
+            );
+        }
         let seeds = outcome.selection.of_variant(index).count();
         let _ = write!(
             html,
             "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{seeds}</td>",
             escape(&variant.name),
-            variant.head.kind()
+            variant.head
         );
-        for (metric, best) in metrics.iter().zip(&best) {
-            let row = outcome.summary(index, metric);
-            let text = row.map_or("\u{2013}".into(), |row| with_interval(metric, row));
-            let is_best = row.is_some_and(|row| Some(definition(metric).format(row.summary.mean)) == *best);
-            let class = if is_best && outcome.selection.variants.len() > 1 { "n best" } else { "n" };
-            let _ = write!(html, "<td class=\"{class}\">{text}</td>");
+        let rivals: Vec<usize> =
+            (0..variants.len()).filter(|&other| variants[other].condition == variant.condition).collect();
+        for metric in &metrics {
+            let definition = definition(metric);
+            let mean = |variant: usize| Some(outcome.summary(variant, metric)?.summary.mean);
+            let written = |mean: f64| definition.format(mean);
+            let highest = rivals.iter().filter_map(|&other| mean(other)).max_by(f64::total_cmp).map(written);
+            let compares = definition.unit == Unit::Percent && !metric.ends_with("given") && rivals.len() > 1;
+            let is_best = compares && mean(index).map(written) == highest;
+            let text =
+                outcome.summary(index, metric).map_or("\u{2013}".into(), |row| with_interval(metric, row));
+            let _ = write!(html, "<td class=\"{}\">{text}</td>", if is_best { "n best" } else { "n" });
         }
         html += "</tr>\n";
     }
     html += "</tbody></table></div>\n<p class=\"small\">Means over seeds; \u{b1} is the half-width of the 95 % interval of the mean (Student\u{2019}s t) where there are at \
-             least two seeds. Bold: the highest mean of the column, which alone does not mean that it is better.</p>\n</section>\n";
-    html
+             least two seeds. Bold: the highest mean of the column, which alone does not mean that it is better.</p>\n";
+    html + &scatter(outcome) + "</section>\n"
+}
+
+/// With more variants than this, a long table is folded.
+const HEADS: usize = 11;
+
+/// What is known of the scatter of the two accuracies: over seeds, and over images within a seed.
+fn scatter(outcome: &Outcome<'_>) -> String {
+    let open = if outcome.shown().count() <= HEADS { " open=\"\"" } else { "" };
+    let mut html = format!(
+        "<details{open}>\n<summary>Scatter of the accuracies: over seeds and over images</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>Metric</th><th class=\"n\">n (seeds)</th>\
+         <th class=\"n\">mean, %</th><th class=\"n\">standard deviation</th><th class=\"n\">95&nbsp;% interval over seeds</th>\
+         <th class=\"n\">95&nbsp;% interval over images</th></tr></thead>\n<tbody>\n",
+    );
+    for variant in outcome.shown() {
+        for metric in ACCURACIES {
+            let Some(row) = outcome.summary(variant, metric) else { continue };
+            let definition = definition(metric);
+            let range =
+                |low: f64, high: f64| format!("{} to {}", definition.format(low), definition.format(high));
+            let (low, high): (Vec<f64>, Vec<f64>) = outcome
+                .measured
+                .iter()
+                .filter(|run| run.variant == variant)
+                .filter_map(|run| run.bootstrap.iter().find(|(name, _)| name == metric))
+                .map(|(_, interval)| (interval.low, interval.high))
+                .unzip();
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let _ = writeln!(
+                html,
+                "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{}</td></tr>",
+                escape(outcome.name(variant)),
+                escape(&definition.title),
+                row.summary.n,
+                definition.format(row.summary.mean),
+                row.summary.sd.map_or("\u{2013}".into(), |sd| format!("{:.2}", 100.0 * sd)),
+                match row.summary.interval {
+                    Some(interval) => range(interval.low, interval.high),
+                    None => "none: n = 1".into(),
+                },
+                if low.is_empty() { "\u{2013}".into() } else { range(mean(&low), mean(&high)) }
+            );
+        }
+    }
+    html + "</tbody></table></div>\n<p class=\"small\">Over seeds: Student\u{2019}s t, which says where the mean of many trainings lies. Over images: bootstrap within a seed \
+            (2,000 resamples; with several seeds, the mean of their ends), which says how much the choice of the validation images matters and nothing of the spread \
+            between trainings.</p>\n</details>\n"
 }
 
 /// `76.1 ± 0.8`, or the mean alone.
@@ -180,6 +316,10 @@ fn verdicts(outcome: &Outcome<'_>) -> String {
         "<section id=\"statements\">\n<h2>The article\u{2019}s statements</h2>\n<p>Judged from paired differences over seeds, by rules that were written down before the \
          runs (see <a href=\"#method\">Method</a>); never from one run.</p>\n",
     );
+    if outcome.comparisons.judgements.is_empty() {
+        html += "<p>Not judged here: the statements are about classes that were trained on, with their true labels, and about settings that were not chosen on \
+                 the validation images.</p>\n";
+    }
     for judged in &outcome.comparisons.judgements {
         if !judged.condition.is_empty() {
             let _ = writeln!(html, "<h3>Condition {}</h3>", escape(&judged.condition));
@@ -279,18 +419,28 @@ fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> St
                 .into(),
         );
     }
-    all.push(
+    if outcome.summaries.iter().any(|row| row.metric == "dnn_accuracy_labels_given") {
+        all.push(
         "<em>Labels given</em> is the reading of Catalyst\u{2019}s validation loop: the training logits are asked, so a margin handicaps the true class. It is no \
          accuracy of a classifier that does not know the answer."
             .into(),
     );
+    }
     all.push(
         "Losses are never to be compared across heads: scale and margin give each another lowest value."
             .into(),
     );
+    bullets(&all)
+}
+
+/// The section of notes; nothing without any.
+fn bullets(notes: &[String]) -> String {
+    if notes.is_empty() {
+        return String::new();
+    }
     format!(
         "<section id=\"notes\">\n<h2>Notes</h2>\n<ul>\n<li>{}</li>\n</ul>\n</section>\n",
-        all.join("</li>\n<li>")
+        notes.join("</li>\n<li>")
     )
 }
 
@@ -320,43 +470,66 @@ fn figure(picture: &Picture) -> String {
     let (file, alt) = (escape(&picture.file), escape(&picture.alt));
     let wide = if picture.size.0 > 680.0 { " class=\"whole\"" } else { "" };
     format!(
-        "<figure{wide}><a href=\"plots/{file}\"><img src=\"plots/{file}\" alt=\"{alt}\" width=\"{}\" height=\"{}\" loading=\"lazy\"></a></figure>\n",
+        "<figure{wide}><a href=\"plots/{file}\"><img src=\"plots/{file}\" alt=\"{alt}\" width=\"{}\" height=\"{}\" loading=\"lazy\"></a><figcaption>{alt}.</figcaption></figure>\n",
         picture.size.0.round(),
         picture.size.1.round()
     )
 }
 
-/// Every metric with its definition beside its numbers.
+/// Neighbourhood sizes with a row of their own; the others are in the pictures and in `metrics.csv`.
+const SHOWN_NEIGHBORS: [&str; 5] = ["k1", "k5", "k10", "k20", "k50"];
+
+/// Every metric with its definition beside its numbers, a table for each condition.
 fn numbers(outcome: &Outcome<'_>) -> String {
+    let mut html = String::from("<section id=\"numbers\">\n<h2>All numbers</h2>\n");
+    if outcome.groups.iter().any(|group| group.hidden > 0) {
+        html += "<p>Of a head with many settings, the one with the highest KNN accuracy; summary.csv has all.</p>\n";
+    }
+    for group in outcome.groups {
+        let table = number_table(outcome, &group.variants);
+        match outcome.groups.len() {
+            1 => html += &table,
+            _ => {
+                let name = escape(&group.condition);
+                let _ = write!(html, "<details>\n<summary>Condition {name}</summary>\n{table}</details>\n");
+            }
+        }
+    }
+    html + "</section>\n"
+}
+
+fn number_table(outcome: &Outcome<'_>, variants: &[usize]) -> String {
     let mut metrics: Vec<&str> = Vec::new();
-    for row in outcome.summaries {
-        if !metrics.contains(&row.metric.as_str()) {
+    for row in outcome.summaries.iter().filter(|row| variants.contains(&row.variant)) {
+        let size = row.metric.rsplit('_').next().filter(|_| row.metric.starts_with("knn_"));
+        let listed = size.is_none_or(|size| SHOWN_NEIGHBORS.contains(&size));
+        if listed && !metrics.contains(&row.metric.as_str()) {
             metrics.push(&row.metric);
         }
     }
     let mut html = String::from(
-        "<section id=\"numbers\">\n<h2>All numbers</h2>\n<div class=\"scroll\"><table class=\"wide\">\n<thead><tr><th>Metric</th><th>Definition</th>",
+        "<div class=\"scroll\"><table class=\"wide\">\n<thead><tr><th>Metric</th><th>Definition</th>",
     );
-    for variant in &outcome.selection.variants {
-        let _ = write!(html, "<th class=\"n\">{}</th>", escape(&variant.name));
+    for &variant in variants {
+        let _ = write!(html, "<th class=\"n\">{}</th>", escape(outcome.name(variant)));
     }
     html += "</tr></thead>\n<tbody>\n";
     // Metrics of one family stand together, families in the order of their first metric.
-    let mut groups: Vec<&str> = Vec::new();
+    let mut families: Vec<&str> = Vec::new();
     for metric in &metrics {
-        let group = definition(metric).group;
-        if !groups.contains(&group) {
-            groups.push(group);
+        let family = definition(metric).group;
+        if !families.contains(&family) {
+            families.push(family);
         }
     }
-    metrics.sort_by_key(|metric| groups.iter().position(|group| *group == definition(metric).group));
-    let mut last_group = "";
+    metrics.sort_by_key(|metric| families.iter().position(|family| *family == definition(metric).group));
+    let mut last = "";
     for metric in metrics {
         let definition = definition(metric);
-        if definition.group != last_group {
-            last_group = definition.group;
-            let columns = outcome.selection.variants.len() + 2;
-            let _ = writeln!(html, "<tr class=\"group\"><th colspan=\"{columns}\">{last_group}</th></tr>");
+        if definition.group != last {
+            last = definition.group;
+            let columns = variants.len() + 2;
+            let _ = writeln!(html, "<tr class=\"group\"><th colspan=\"{columns}\">{last}</th></tr>");
         }
         let unit = definition.unit_suffix();
         let _ = write!(
@@ -365,17 +538,17 @@ fn numbers(outcome: &Outcome<'_>) -> String {
             escape(&definition.title),
             escape(&definition.sentence)
         );
-        for variant in 0..outcome.selection.variants.len() {
+        for &variant in variants {
             let text =
                 outcome.summary(variant, metric).map_or("\u{2013}".into(), |row| with_interval(metric, row));
             let _ = write!(html, "<td class=\"n\">{text}</td>");
         }
         html += "</tr>\n";
     }
-    html + "</tbody></table></div>\n</section>\n"
+    html + "</tbody></table></div>\n"
 }
 
-fn method(experiment: &Experiment, manifest: &Manifest) -> String {
+fn method(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -> String {
     let spec = &manifest.spec;
     let (training, data, analysis) = (&spec.training, &spec.data, &experiment.analysis);
     let engine = match analysis.engine {
@@ -384,16 +557,49 @@ fn method(experiment: &Experiment, manifest: &Manifest) -> String {
         }
         Engine::Linfa => "linfa-nn, linfa-reduction and linfa-tsne (<code>engine = \"linfa\"</code>)",
     };
-    let noise = match data.label_noise_percent {
-        0 => String::new(),
-        percent => format!(" Training labels: {percent} % wrong; all accuracies use the true labels."),
+    let runs = &outcome.selection.runs;
+    let rates: Vec<f64> = runs.iter().map(|run| run.manifest.spec.training.peak_learning_rate).collect();
+    let rate = match rates.iter().all(|rate| rate == &rates[0]) {
+        true => format!("peak learning rate {:e}", rates[0]),
+        false => {
+            let each = (0..outcome.selection.variants.len()).filter_map(|variant| {
+                let run = outcome.selection.of_variant(variant).next()?;
+                let rate = run.manifest.spec.training.peak_learning_rate;
+                Some(format!("{} {rate:.1e}", escape(outcome.name(variant))))
+            });
+            format!("peak learning rate of each variant ({})", each.collect::<Vec<_>>().join(", "))
+        }
     };
+    let mut conditions = String::new();
+    for group in outcome.groups {
+        let Some(run) = group.variants.first().and_then(|&v| outcome.selection.of_variant(v).next()) else {
+            continue;
+        };
+        let data = &run.manifest.spec.data;
+        let mut said = Vec::new();
+        if data.label_noise_percent > 0 {
+            said.push(format!(
+                "{} % of the training labels are wrong, all accuracies use the true labels",
+                data.label_noise_percent
+            ));
+        }
+        if !data.held_out_classes.is_empty() {
+            said.push(format!(
+                "{} are never trained on, and they alone are evaluated: the training images of these classes are the index, the validation images the queries",
+                data.held_out_classes.join(", ")
+            ));
+        }
+        if !said.is_empty() {
+            let name = if group.condition.is_empty() { "All runs" } else { &group.condition };
+            conditions += &format!(" <strong>{}:</strong> {}.", escape(name), escape(&said.join("; ")));
+        }
+    }
     let paragraphs = [
         format!(
             "Every variant trains the same encoder (ResNet-18 from a random start, 512 dimensions after global average pooling) under its own head with \
-             cross-entropy. With one seed, the encoder\u{2019}s start and the order and augmentation of the images are the same for all heads. AdamW, peak learning \
-             rate {:e}, weight decay {}, batches of {}, {} epochs under a one-cycle cosine schedule; the last epoch is scored.{noise}",
-            training.peak_learning_rate, training.weight_decay, training.batch_size, training.epochs
+             cross-entropy. With one seed, the encoder\u{2019}s start and the order and augmentation of the images are the same for all heads. AdamW, {rate}, \
+             weight decay {}, batches of {}, {} epochs under a one-cycle cosine schedule; the last epoch is scored.{conditions}",
+            training.weight_decay, training.batch_size, training.epochs
         ),
         format!(
             "Inference takes the encoder alone, on a centre crop of {} px, and brings its output to unit length. All measures are on these unit embeddings, or on the \
@@ -407,8 +613,11 @@ fn method(experiment: &Experiment, manifest: &Manifest) -> String {
             "t-SNE: perplexity {}, {} steps, start from the first two principal components. PCA maps: components of the validation embeddings themselves.",
             analysis.tsne_perplexity, analysis.tsne_iterations
         ),
-        "Over seeds, a mean\u{2019}s 95 % interval is mean \u{b1} t(0.975, n \u{2212} 1) sd / \u{221a}n. With one seed there is none; pictures then show the binomial interval \
-         of the images (Wilson), which says nothing of the spread between seeds."
+        "Over seeds, a mean\u{2019}s 95 % interval is mean \u{b1} t(0.975, n \u{2212} 1) sd / \u{221a}n. With one seed there is none (n = 1); pictures then show the \
+         interval of the accuracy over images, by 2,000 bootstrap resamples (percentiles), which says nothing of the spread between seeds."
+            .into(),
+        "Maps and settings that are read or chosen on the validation images are exploratory: the number that chose them is no estimate of their worth. \
+         <code>cargo xtask tune</code> chooses on a part of the training images instead."
             .into(),
     ];
     let mut html =

@@ -10,7 +10,7 @@
 //! Whatever is left out, unfinished, failed or missing is named in the notes.
 
 use crate::error::{Error, Result};
-use faceoff_runs::{EpochRecord, Experiment, Failure, HeadVariant, Manifest, RunFolder, RunSpec, list_runs};
+use faceoff_runs::{EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,13 +40,51 @@ pub(crate) struct FailedRun {
     pub(crate) failure: Failure,
 }
 
+/// What a run is a run of, the seed aside.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    /// The name without its condition.
+    pub(crate) base: String,
+    /// Kind of the head.
+    pub(crate) head: &'static str,
+    /// The head; `None` for embeddings from elsewhere.
+    pub(crate) config: Option<HeadConfig>,
+    /// The condition; empty without.
+    pub(crate) condition: String,
+    /// Share of wrong training labels.
+    pub(crate) noise_percent: u32,
+    /// Whether the evaluated classes were never trained on.
+    pub(crate) unseen: bool,
+    /// Names of the evaluated classes by label.
+    pub(crate) classes: Vec<String>,
+}
+
+impl Variant {
+    fn of(spec: &RunSpec) -> Self {
+        let RunSpec { variant, condition, data, .. } = spec;
+        let base = match condition.as_str() {
+            "" => &variant.name,
+            condition => variant.name.strip_suffix(&format!("-{condition}")).unwrap_or(&variant.name),
+        };
+        Self {
+            name: variant.name.clone(),
+            base: base.to_string(),
+            head: variant.head.kind(),
+            config: Some(variant.head.clone()),
+            condition: condition.clone(),
+            noise_percent: data.label_noise_percent,
+            unseen: !data.held_out_classes.is_empty(),
+            classes: Vec::new(),
+        }
+    }
+}
+
 /// The runs of a report.
 #[derive(Debug)]
 pub(crate) struct Selection {
     /// The variants that have runs, in the experiment's order.
-    pub(crate) variants: Vec<HeadVariant>,
-    /// The condition of each variant; empty without.
-    pub(crate) conditions: Vec<String>,
+    pub(crate) variants: Vec<Variant>,
     /// By variant, then seed.
     pub(crate) runs: Vec<Run>,
     pub(crate) failed: Vec<FailedRun>,
@@ -147,7 +185,11 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
         run.variant = present.iter().position(|&variant| variant == run.variant).expect("it is present");
     }
     runs.sort_by_key(|run| (run.variant, run.seed()));
-    let (variants, conditions) = present.into_iter().map(|variant| listed_variants[variant].clone()).unzip();
+    let mut variants: Vec<Variant> =
+        present.into_iter().map(|variant| Variant::of(listed_variants[variant])).collect();
+    for run in &runs {
+        variants[run.variant].classes.clone_from(&run.manifest.data.classes);
+    }
 
     let extra: Vec<_> = runs
         .iter()
@@ -192,13 +234,12 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
         ));
     }
 
-    Ok(Selection { variants, conditions, runs, failed, notes })
+    Ok(Selection { variants, runs, failed, notes })
 }
 
-/// The variants of an experiment under all its conditions, each once, with the condition.
-fn variants_of(wanted: &[RunSpec]) -> Vec<(HeadVariant, String)> {
-    let once = wanted.iter().filter(|spec| spec.seed == wanted[0].seed);
-    once.map(|spec| (spec.variant.clone(), spec.condition.clone())).collect()
+/// The variants of an experiment under all its conditions, each once.
+fn variants_of(wanted: &[RunSpec]) -> Vec<&RunSpec> {
+    wanted.iter().filter(|spec| spec.seed == wanted[0].seed).collect()
 }
 
 /// The variant that a run is of and its other differences from the experiment, or why it is of none.
@@ -208,7 +249,7 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
     }
     let index = variants_of(wanted)
         .iter()
-        .position(|(variant, _)| variant.name == spec.variant.name)
+        .position(|twin| twin.variant.name == spec.variant.name)
         .ok_or_else(|| format!("`{}` is none of the variants to report", spec.variant.name))?;
     let mut twin = wanted[index].clone();
     twin.seed = spec.seed;

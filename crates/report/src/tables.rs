@@ -6,6 +6,7 @@ use crate::metrics::{Measured, ValImages};
 use crate::runs::Selection;
 use faceoff_analysis::statements::{Evidence, Judgement, Part};
 use faceoff_analysis::statistics::{self, Summary};
+use faceoff_runs::Trial;
 use ndarray::Array2;
 use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
 
@@ -58,24 +59,31 @@ impl<'a> Table<'a> {
     fn row(&mut self, variant: usize) {
         let variant = &self.selection.variants[variant];
         self.variant.push(variant.name.clone());
-        self.head.push(variant.head.kind().into());
+        self.head.push(variant.head.into());
     }
 
     /// The bytes of the file, with `columns` after the first two. `decimals` rounds fractions; all digits without.
     fn csv(self, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<u8>> {
         let mut all = vec![column("variant", self.variant), column("head", self.head)];
         all.extend(columns);
-        let failed = |source| Error::Table { table: self.file.to_string(), source };
-        let mut frame = DataFrame::new_infer_height(all).map_err(failed)?;
-        let mut bytes = Vec::new();
-        CsvWriter::new(&mut bytes)
-            .with_float_precision(decimals)
-            .n_threads(1)
-            .finish(&mut frame)
-            .map_err(failed)?;
-        Ok(bytes)
+        csv(self.file, all, decimals)
     }
 }
+
+fn csv(file: &str, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<u8>> {
+    let failed = |source| Error::Table { table: file.to_string(), source };
+    let mut frame = DataFrame::new_infer_height(columns).map_err(failed)?;
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes)
+        .with_float_precision(decimals)
+        .n_threads(1)
+        .finish(&mut frame)
+        .map_err(failed)?;
+    Ok(bytes)
+}
+
+/// The metrics of tables by setting.
+pub(crate) const ACCURACIES: [&str; 2] = ["dnn_accuracy", "knn_accuracy_k5"];
 
 fn column<T, Kind: ?Sized>(name: &str, values: T) -> Column
 where
@@ -120,14 +128,111 @@ pub(crate) fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Res
     table.csv(columns, None)
 }
 
+/// `bootstrap.csv`: variant, head, seed, metric, value, ci95_low, ci95_high; intervals over the images of one run.
+pub(crate) fn bootstrap(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
+    let mut table = Table::new("bootstrap.csv", selection);
+    let (mut seeds, mut names) = (Vec::new(), Vec::new());
+    let mut numbers: [Vec<f64>; 3] = Default::default();
+    for run in measured {
+        for (metric, interval) in &run.bootstrap {
+            table.row(run.variant);
+            seeds.push(run.seed);
+            names.push(metric.clone());
+            let row = [run.value(metric).unwrap_or(f64::NAN), interval.low, interval.high];
+            numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+        }
+    }
+    let [values, low, high] = numbers;
+    let columns = vec![
+        column("seed", seeds),
+        column("metric", names),
+        column("value", values),
+        column("ci95_low", low),
+        column("ci95_high", high),
+    ];
+    table.csv(columns, None)
+}
+
+/// `label_noise.csv` and `scale_margin.csv`: `settings` of each variant beside the summary of its accuracies.
+pub(crate) fn accuracies_by_setting(
+    selection: &Selection,
+    file: &str,
+    variants: &[usize],
+    summaries: &[MetricSummary],
+    settings: impl FnOnce(&[usize]) -> Vec<Column>,
+) -> Result<Vec<u8>> {
+    let mut table = Table::new(file, selection);
+    let rows: Vec<&MetricSummary> = summaries
+        .iter()
+        .filter(|row| variants.contains(&row.variant) && ACCURACIES.contains(&row.metric.as_str()))
+        .collect();
+    rows.iter().for_each(|row| table.row(row.variant));
+    let of_rows: Vec<usize> = rows.iter().map(|row| row.variant).collect();
+    let mut columns = settings(&of_rows);
+    columns.extend([
+        column("metric", rows.iter().map(|row| row.metric.clone()).collect::<Vec<_>>()),
+        column("n", rows.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
+        column("mean", rows.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
+        column("sd", rows.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
+    ]);
+    table.csv(columns, None)
+}
+
+/// `label_noise.csv`: the share of wrong labels and the accuracies of every variant.
+pub(crate) fn label_noise(
+    selection: &Selection,
+    variants: &[usize],
+    summaries: &[MetricSummary],
+) -> Result<Vec<u8>> {
+    accuracies_by_setting(selection, "label_noise.csv", variants, summaries, |rows| {
+        let noise = |&variant: &usize| u64::from(selection.variants[variant].noise_percent);
+        vec![column("noise_percent", rows.iter().map(noise).collect::<Vec<_>>())]
+    })
+}
+
+/// `scale_margin.csv`: scale, margin and accuracies of every variant that has both.
+pub(crate) fn scale_margin(
+    selection: &Selection,
+    variants: &[usize],
+    summaries: &[MetricSummary],
+) -> Result<Vec<u8>> {
+    accuracies_by_setting(selection, "scale_margin.csv", variants, summaries, |rows| {
+        let config = |variant: usize| selection.variants[variant].config.as_ref();
+        let margin = |variant: usize| config(variant).and_then(|head| head.margin());
+        vec![
+            column(
+                "scale",
+                rows.iter().map(|&v| config(v).and_then(|head| head.scale())).collect::<Vec<_>>(),
+            ),
+            column("margin", rows.iter().map(|&v| Some(margin(v)?.value())).collect::<Vec<_>>()),
+            column("margin_unit", rows.iter().map(|&v| Some(margin(v)?.unit())).collect::<Vec<_>>()),
+        ]
+    })
+}
+
+/// `trials.csv`: what tuning tried. No runs of this report, so no column of kinds.
+pub(crate) fn trials(trials: &[Trial]) -> Result<Vec<u8>> {
+    let numbers = |value: fn(&Trial) -> Option<f64>| trials.iter().map(value).collect::<Vec<_>>();
+    let columns = vec![
+        column("variant", trials.iter().map(|trial| trial.head.clone()).collect::<Vec<_>>()),
+        column("peak_learning_rate", numbers(|trial| Some(trial.peak_learning_rate))),
+        column("scale", numbers(|trial| trial.scale)),
+        column("margin", numbers(|trial| trial.margin)),
+        column("knn_accuracy", numbers(|trial| trial.knn_accuracy)),
+        column("dnn_accuracy", numbers(|trial| trial.dnn_accuracy)),
+        column("chosen", trials.iter().map(|trial| trial.chosen).collect::<Vec<_>>()),
+    ];
+    csv("trials.csv", columns, None)
+}
+
 /// `confusion/<variant>.csv`: variant, head, true, predicted, count; all seeds together.
 pub(crate) fn confusion(
     selection: &Selection,
     file: &str,
     variant: usize,
     counts: &Array2<u64>,
-    classes: &[String],
 ) -> Result<Vec<u8>> {
+    let classes = &selection.variants[variant].classes;
     let mut table = Table::new(file, selection);
     let (mut truths, mut predictions, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for ((truth, predicted), &count) in counts.indexed_iter() {
@@ -207,7 +312,6 @@ pub(crate) fn map(
     file: &str,
     axes: &[&str],
     maps: &[(&Measured, &ValImages, Vec<[f64; 3]>)],
-    classes: &[String],
 ) -> Result<Vec<u8>> {
     let mut table = Table::new(file, selection);
     let (mut seeds, mut ids, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -218,7 +322,7 @@ pub(crate) fn map(
             seeds.push(run.seed);
             ids.push(id.clone());
             labels.push(label);
-            names.push(classes[label as usize].clone());
+            names.push(selection.variants[run.variant].classes[label as usize].clone());
             coordinates.iter_mut().zip(point).for_each(|(axis, &value)| axis.push(value));
         }
     }
@@ -236,10 +340,7 @@ pub(crate) fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u
     let numbers = |value: fn(&Pair) -> Option<f64>| pairs.iter().map(value).collect::<Vec<_>>();
     let columns = vec![
         column("other_variant", pairs.iter().map(|pair| other(pair).name.clone()).collect::<Vec<_>>()),
-        column(
-            "other_head",
-            pairs.iter().map(|pair| other(pair).head.kind().to_string()).collect::<Vec<_>>(),
-        ),
+        column("other_head", pairs.iter().map(|pair| other(pair).head.to_string()).collect::<Vec<_>>()),
         column("metric", pairs.iter().map(|pair| pair.metric.clone()).collect::<Vec<_>>()),
         column("n", pairs.iter().map(|pair| pair.paired.difference.n as u64).collect::<Vec<_>>()),
         column("mean_difference", numbers(|pair| Some(pair.paired.difference.mean))),

@@ -6,15 +6,18 @@ pub(crate) mod definitions;
 use crate::runs::Run;
 use faceoff_analysis::calibration::Calibration;
 use faceoff_analysis::geometry::CenterAngles;
-use faceoff_analysis::neighbors::Neighbors;
+use faceoff_analysis::retrieval::Vote;
+use faceoff_analysis::statistics::Interval;
 use faceoff_analysis::tsne::TsneConfig;
 use faceoff_analysis::verification::Verification;
-use faceoff_analysis::{accuracy, geometry, neighbors, pca, tsne};
+use faceoff_analysis::{accuracy, geometry, neighbors, pca, retrieval, statistics, tsne};
 use faceoff_runs::{AnalysisConfig, Embeddings, Engine, SplitName};
 use ndarray::{Array2, ArrayView2};
 
 /// The neighbourhood size of the headline, always measured.
 pub(crate) const KNN: usize = 5;
+/// The temperature of weighted votes, as is customary.
+pub(crate) const TEMPERATURE: f64 = 0.07;
 /// The numbers of components of the headline, always measured.
 pub(crate) const COMPONENTS: [usize; 2] = [16, 128];
 
@@ -28,11 +31,13 @@ pub(crate) struct Measured {
     pub(crate) seed: u64,
     /// Metric and value, in the order of the tables.
     pub(crate) values: Vec<(String, f64)>,
+    /// 95 % bootstrap intervals over images, by metric.
+    pub(crate) bootstrap: Vec<(String, Interval)>,
     /// True class by predicted class, by the head's highest score on the validation images.
     pub(crate) confusion: Option<Array2<u64>>,
     /// Share of the training embeddings' variance along each component, greatest first.
     pub(crate) variance_ratios: Vec<f64>,
-    /// Maps of the validation embeddings, of the variant's first seed only.
+    /// Maps of the validation embeddings, of the first seed of variants with pictures of their own.
     pub(crate) maps: Option<Maps>,
     /// Curves and matrices for pictures, of the variant's first seed only.
     pub(crate) shapes: Shapes,
@@ -49,6 +54,29 @@ pub(crate) struct Shapes {
 }
 
 impl Measured {
+    /// Nothing measured yet.
+    pub(crate) fn new(run: &str, variant: usize, seed: u64) -> Self {
+        Self {
+            run: run.into(),
+            variant,
+            seed,
+            values: Vec::new(),
+            bootstrap: Vec::new(),
+            confusion: None,
+            variance_ratios: Vec::new(),
+            maps: None,
+            shapes: Shapes::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Interval of an accuracy over the images of this run.
+    fn resample(&mut self, metric: &str, predicted: &[u32], labels: &[u32]) -> faceoff_analysis::Result<()> {
+        let right: Vec<bool> = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
+        self.bootstrap.push((metric.into(), statistics::bootstrap_accuracy(&right, self.seed)?));
+        Ok(())
+    }
+
     /// Measures one thing, or notes why it is not defined.
     fn part(&mut self, what: &str, measure: impl FnOnce(&mut Self) -> faceoff_analysis::Result<()>) {
         if let Err(error) = measure(self) {
@@ -102,21 +130,28 @@ impl Splits {
     }
 }
 
-/// Measures one run. With `pictured`, keeps what pictures need beyond numbers.
+/// Embeddings with their labels, whatever they come from.
+#[derive(Clone, Copy)]
+pub(crate) struct Points<'a> {
+    /// (N, D), unit length.
+    pub(crate) unit: ArrayView2<'a, f32>,
+    /// Classes, counted from 0.
+    pub(crate) labels: &'a [u32],
+}
+
+impl<'a> Points<'a> {
+    fn of(split: &'a Embeddings) -> Self {
+        // Embeddings::read has checked the lengths.
+        let unit = ArrayView2::from_shape((split.len(), split.dim), &split.unit).expect("N x D values");
+        Self { unit, labels: &split.labels }
+    }
+}
+
+/// Measures one run. `pictured` keeps the shapes that pictures need.
 ///
 /// What is not defined for a run is left out, and the notes say why; the rest of the report does not suffer.
 pub(crate) fn measure(run: &Run, splits: &Splits, config: &AnalysisConfig, pictured: bool) -> Measured {
-    let mut measured = Measured {
-        run: run.name.clone(),
-        variant: run.variant,
-        seed: run.seed(),
-        values: Vec::new(),
-        confusion: None,
-        variance_ratios: Vec::new(),
-        maps: None,
-        shapes: Shapes::default(),
-        notes: Vec::new(),
-    };
+    let mut measured = Measured::new(&run.name, run.variant, run.seed());
     let classes = run.manifest.data.classes.len();
     let Splits { train, val } = splits;
     // The scores say nothing of classes that training never saw.
@@ -124,61 +159,94 @@ pub(crate) fn measure(run: &Run, splits: &Splits, config: &AnalysisConfig, pictu
     if classifies {
         measured.part("accuracy of the classifier", |m| classifier(m, val, classes));
     }
-    measured.part("KNN accuracy", |m| nearest(m, splits, config, classes));
-    measured.part("explained variance", |m| variance(m, train, config));
-    measured.part("retrieval", |m| deep::retrieval(m, splits));
-    measured.part("verification", |m| deep::verification(m, val));
-    measured.part("clustering", |m| deep::clustering(m, val, config.tsne_seed));
-    measured.part("geometry", |m| deep::geometry(m, splits));
-    measured.part("linear probe", |m| deep::probe(m, splits));
+    measure_points(&mut measured, Some(Points::of(train)), Points::of(val), classes, config);
     if classifies {
+        measured.part("neural collapse of the classifier", |m| deep::nearest_mean(m, train));
         measured.part("calibration", |m| deep::calibration(m, val));
     }
-    if pictured {
-        measured.maps = Some(lay_out(&mut measured.notes, run, val, config));
-    } else {
+    if !pictured {
         measured.shapes = Shapes::default();
     }
     measured
 }
 
+/// Measures everything that needs no classifier. Without an index, what would need one is left out or left to the
+/// evaluated points themselves.
+pub(crate) fn measure_points<'a>(
+    measured: &mut Measured,
+    index: Option<Points<'a>>,
+    queries: Points<'a>,
+    classes: usize,
+    config: &AnalysisConfig,
+) {
+    measured.part("KNN accuracy", |m| nearest(m, index, queries, config, classes));
+    measured.part("explained variance", |m| variance(m, index.unwrap_or(queries), config));
+    if let Some(index) = index {
+        measured.part("retrieval", |m| deep::retrieval(m, index, queries));
+    }
+    measured.part("retrieval, leave one out", |m| deep::retrieval_leave_one_out(m, queries));
+    measured.part("verification", |m| deep::verification(m, queries));
+    measured.part("clustering", |m| deep::clustering(m, queries, config.tsne_seed));
+    measured.part("geometry", |m| deep::geometry(m, index, queries));
+    if let Some(index) = index {
+        measured.part("linear probe", |m| deep::probe(m, index, queries));
+    }
+}
+
 fn classifier(measured: &mut Measured, val: &Embeddings, classes: usize) -> faceoff_analysis::Result<()> {
-    let predicted = accuracy::predictions(scores(val));
+    let scores = ArrayView2::from_shape((val.len(), val.classes), &val.scores).expect("N x C values");
+    let predicted = accuracy::predictions(scores);
     measured.add("dnn_accuracy", accuracy::accuracy(&predicted, &val.labels)?);
     measured.add("dnn_macro_accuracy", accuracy::macro_accuracy(&predicted, &val.labels, classes)?);
     measured
         .add("dnn_accuracy_labels_given", accuracy::accuracy(&val.predictions_labels_given, &val.labels)?);
     measured.confusion = Some(accuracy::confusion_matrix(&predicted, &val.labels, classes)?);
-    Ok(())
+    measured.resample("dnn_accuracy", &predicted, &val.labels)
 }
 
+/// Neighbours among the index, or among the other points where there is no index.
 fn nearest(
     measured: &mut Measured,
-    Splits { train, val }: &Splits,
+    index: Option<Points<'_>>,
+    queries: Points<'_>,
     config: &AnalysisConfig,
     classes: usize,
 ) -> faceoff_analysis::Result<()> {
+    let available = index.map_or(queries.labels.len().saturating_sub(1), |index| index.labels.len());
     let mut sizes = config.knn_neighbors.clone();
     sizes.push(KNN);
     sizes.sort_unstable();
     sizes.dedup();
-    sizes.retain(|&k| k <= train.len());
+    sizes.retain(|&k| k <= available);
     let most = sizes.last().copied().unwrap_or(KNN);
-    let found = search(config.engine, unit(train), unit(val), most)?;
-    for k in sizes {
-        let predicted = neighbors::knn_predictions(&found, &train.labels, k)?;
-        measured.add(knn_metric(k), accuracy::accuracy(&predicted, &val.labels)?);
-        if k == KNN {
-            let value = accuracy::macro_accuracy(&predicted, &val.labels, classes)?;
-            measured.add("knn_macro_accuracy_k5", value);
+    let (found, labels) = match (index, config.engine) {
+        (None, _) => (neighbors::nearest_excluding_self(queries.unit, most)?, queries.labels),
+        (Some(index), Engine::Fast) => (neighbors::nearest(index.unit, queries.unit, most)?, index.labels),
+        (Some(index), Engine::Linfa) => {
+            (neighbors::nearest_linfa(index.unit, queries.unit, most)?, index.labels)
         }
+    };
+    let curve = |vote| retrieval::knn_accuracy_curve(&found, labels, queries.labels, vote);
+    let plain = curve(Vote::Majority)?;
+    let weighted = curve(Vote::Softmax { temperature: TEMPERATURE })?;
+    for &k in &sizes {
+        measured.add(knn_metric(k), plain[k - 1]);
+        if k == KNN {
+            let predicted = neighbors::knn_predictions(&found, labels, k)?;
+            let value = accuracy::macro_accuracy(&predicted, queries.labels, classes)?;
+            measured.add("knn_macro_accuracy_k5", value);
+            measured.resample(&knn_metric(k), &predicted, queries.labels)?;
+        }
+    }
+    for k in sizes {
+        measured.add(weighted_knn_metric(k), weighted[k - 1]);
     }
     Ok(())
 }
 
 fn variance(
     measured: &mut Measured,
-    train: &Embeddings,
+    Points { unit, .. }: Points<'_>,
     config: &AnalysisConfig,
 ) -> faceoff_analysis::Result<()> {
     let mut kept = config.pca_components.clone();
@@ -186,12 +254,12 @@ fn variance(
     kept.sort_unstable();
     kept.dedup();
     // More components than points or dimensions hold nothing more.
-    let possible = train.len().min(train.dim);
-    let whole = pca::fit(unit(train), possible)?;
+    let possible = unit.nrows().min(unit.ncols());
+    let whole = pca::fit(unit, possible)?;
     let most = kept[kept.len() - 1].min(possible);
     measured.variance_ratios = match config.engine {
         Engine::Fast => whole.explained_variance_ratio[..most].to_vec(),
-        Engine::Linfa => pca::fit_linfa(unit(train), most)?.explained_variance_ratio,
+        Engine::Linfa => pca::fit_linfa(unit, most)?.explained_variance_ratio,
     };
     for count in kept {
         let share = measured.variance_ratios.iter().take(count).sum::<f64>();
@@ -203,47 +271,39 @@ fn variance(
     Ok(())
 }
 
-fn lay_out(notes: &mut Vec<String>, run: &Run, val: &Embeddings, config: &AnalysisConfig) -> Maps {
-    let data = unit(val);
-    let mut maps = Maps { pca: None, pca_ratios: Vec::new(), tsne: None };
-    let fitted = fit_pca(config.engine, data, 3.min(val.len()).min(val.dim));
-    match fitted.and_then(|fitted| Ok((fitted.transform(data)?, fitted.explained_variance_ratio))) {
-        Ok((coordinates, ratios)) => (maps.pca, maps.pca_ratios) = (Some(coordinates), ratios),
-        Err(error) => notes.push(format!("{}: no PCA map: {error}.", run.name)),
-    }
-    let most = (val.len().saturating_sub(1)) as f64 / 3.0;
-    let perplexity = config.tsne_perplexity.min(most);
-    if perplexity < config.tsne_perplexity {
-        let note = format!(
-            "{}: t-SNE took perplexity {perplexity:.1} instead of {}: {} validation images allow no more.",
-            run.name,
-            config.tsne_perplexity,
-            val.len()
-        );
-        notes.push(note);
-    }
-    let config_tsne = TsneConfig { perplexity, iterations: config.tsne_iterations, seed: config.tsne_seed };
-    let embedded = match config.engine {
-        Engine::Fast => tsne::embed(data, &config_tsne),
-        Engine::Linfa => tsne::embed_linfa(data, &config_tsne),
-    };
-    match embedded {
-        Ok(embedded) => maps.tsne = Some(embedded.coordinates),
-        Err(error) => notes.push(format!("{}: no t-SNE map: {error}.", run.name)),
-    }
-    maps
+/// Lays out the validation embeddings of a run.
+pub(crate) fn lay_out_run(measured: &mut Measured, val: &Embeddings, config: &AnalysisConfig) {
+    lay_out(measured, Points::of(val).unit, config);
 }
 
-fn search(
-    engine: Engine,
-    index: ArrayView2<'_, f32>,
-    queries: ArrayView2<'_, f32>,
-    k: usize,
-) -> faceoff_analysis::Result<Neighbors> {
-    match engine {
-        Engine::Fast => neighbors::nearest(index, queries, k),
-        Engine::Linfa => neighbors::nearest_linfa(index, queries, k),
+/// PCA and t-SNE coordinates.
+pub(crate) fn lay_out(measured: &mut Measured, data: ArrayView2<'_, f32>, config: &AnalysisConfig) {
+    let mut maps = Maps { pca: None, pca_ratios: Vec::new(), tsne: None };
+    let (points, dim) = data.dim();
+    measured.part("PCA map", |_| {
+        let fitted = fit_pca(config.engine, data, 3.min(points).min(dim))?;
+        maps.pca = Some(fitted.transform(data)?);
+        maps.pca_ratios = fitted.explained_variance_ratio;
+        Ok(())
+    });
+    let most = (points.saturating_sub(1)) as f64 / 3.0;
+    let perplexity = config.tsne_perplexity.min(most);
+    if perplexity < config.tsne_perplexity {
+        measured.notes.push(format!(
+            "{}: t-SNE took perplexity {perplexity:.1} instead of {}: {points} images allow no more.",
+            measured.run, config.tsne_perplexity
+        ));
     }
+    let settings = TsneConfig { perplexity, iterations: config.tsne_iterations, seed: config.tsne_seed };
+    measured.part("t-SNE map", |_| {
+        let embedded = match config.engine {
+            Engine::Fast => tsne::embed(data, &settings)?,
+            Engine::Linfa => tsne::embed_linfa(data, &settings)?,
+        };
+        maps.tsne = Some(embedded.coordinates);
+        Ok(())
+    });
+    measured.maps = Some(maps);
 }
 
 fn fit_pca(
@@ -262,18 +322,12 @@ pub(crate) fn knn_metric(k: usize) -> String {
     format!("knn_accuracy_k{k}")
 }
 
+/// The name of the KNN accuracy with `k` neighbours that count by their similarity.
+pub(crate) fn weighted_knn_metric(k: usize) -> String {
+    format!("knn_weighted_accuracy_k{k}")
+}
+
 /// The name of the variance that `count` components hold.
 pub(crate) fn variance_metric(count: usize) -> String {
     format!("explained_variance_{count}")
-}
-
-/// (N, D) unit embeddings.
-fn unit(split: &Embeddings) -> ArrayView2<'_, f32> {
-    // Embeddings::read has checked the lengths.
-    ArrayView2::from_shape((split.len(), split.dim), &split.unit).expect("N x D values")
-}
-
-/// (N, C) scores.
-fn scores(split: &Embeddings) -> ArrayView2<'_, f32> {
-    ArrayView2::from_shape((split.len(), split.classes), &split.scores).expect("N x C values")
 }

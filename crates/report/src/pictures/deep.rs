@@ -1,20 +1,21 @@
 //! Beyond the protocol: ranks, verification, geometry, calibration.
 
-use super::{Outcome, Section};
+use super::{Outcome, Section, curves_of, under};
 use crate::error::Result;
+use crate::groups::Group;
 use crate::metrics::Measured;
 use crate::metrics::definitions::definition;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::matrix::{Matrix, Sides};
 use crate::plots::ranks::Ranking;
-use crate::plots::{self, Axes, curves, matrix, percent_tick, plain_tick};
+use crate::plots::{self, Axes, curves, matrix, percent_tick};
 use faceoff_analysis::statistics;
-use faceoff_analysis::verification::Angles;
+use faceoff_analysis::verification::{Angles, Verification};
 
-/// First runs of the variants: those whose shapes are kept.
-fn first_runs<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = &'a Measured> {
+/// First runs of a group's variants: those whose shapes are kept.
+fn first_runs<'a>(outcome: &Outcome<'a>, group: &'a Group) -> impl Iterator<Item = &'a Measured> {
     let measured = outcome.measured;
-    outcome.variants().filter_map(move |variant| measured.iter().find(|run| run.variant == variant))
+    group.variants.iter().filter_map(move |&variant| measured.iter().find(|run| run.variant == variant))
 }
 
 pub(super) fn ranks(outcome: &Outcome<'_>) -> Result<Section> {
@@ -67,44 +68,25 @@ fn degrees_tick(degrees: &f64) -> String {
     format!("{degrees:.0}\u{b0}")
 }
 
+/// The lowest false accept rate shown, as a power of ten.
+const LOWEST: f64 = -4.0;
+
 pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
-    /// The lowest false accept rate shown, as a power of ten.
-    const LOWEST: f64 = -4.0;
-    let (mut curves_of_all, mut panels) = (Vec::new(), Vec::new());
-    for run in first_runs(outcome) {
-        let Some(found) = &run.shapes.verification else { continue };
-        let name = outcome.name(run.variant);
-        let points = found.roc.iter().filter(|(far, _)| *far >= 10_f64.powf(LOWEST) * 0.999);
-        curves_of_all.push(Curve {
-            name: name.into(),
-            style: run.variant,
-            points: points.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect(),
-        });
-        let highest = [&found.intra_class, &found.inter_class].map(most).into_iter().fold(0.0, f64::max);
-        panels.push(Panel {
-            title: name.into(),
-            frame: Frame {
-                axes: Axes {
-                    x: "angle between two images",
-                    y: "pairs a degree",
-                    x_ticks: 5,
-                    y_ticks: 5,
-                    format_x: degrees_tick,
-                    format_y: percent_tick,
-                },
-                x_range: 0.0..reach(outcome),
-                y_range: 0.0..highest * 1.06,
-                marks: false,
-                reference: None,
-            },
-            curves: vec![
-                Curve { name: "one class".into(), style: 0, points: distribution(&found.intra_class) },
-                Curve { name: "two classes".into(), style: 1, points: distribution(&found.inter_class) },
-            ],
-        });
-    }
     let mut pictures = Vec::new();
-    if !panels.is_empty() {
+    for group in outcome.groups {
+        let found: Vec<(usize, &Verification)> = first_runs(outcome, group)
+            .filter_map(|run| Some((run.variant, run.shapes.verification.as_ref()?)))
+            .collect();
+        if found.is_empty() {
+            continue;
+        }
+        let curves = curves_of(outcome, group, |variant| {
+            let Some((_, found)) = found.iter().find(|(other, _)| *other == variant) else {
+                return Vec::new();
+            };
+            let points = found.roc.iter().filter(|(far, _)| *far >= 10_f64.powf(LOWEST) * 0.999);
+            points.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect()
+        });
         let frame = Frame {
             axes: Axes {
                 x: "false accept rate (logarithmic)",
@@ -119,23 +101,59 @@ pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
             marks: false,
             reference: None,
         };
-        let alt = "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant";
-        pictures.push(curves::chart("roc.svg", alt, &frame, &curves_of_all)?);
-        let alt = "Small multiples: distributions of the angles within and between classes, one panel for each variant";
+        let alt = format!(
+            "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant{}",
+            under(group)
+        );
+        pictures.push(curves::chart(&format!("roc{}.svg", group.suffix()), &alt, &frame, &curves)?);
+
+        let reach = reach(found.iter().map(|(_, found)| *found));
+        let panels: Vec<_> =
+            found.iter().map(|&(variant, found)| angles(outcome.name(variant), found, reach)).collect();
+        let alt = format!(
+            "Small multiples: distributions of the angles within and between classes, one panel for each variant{}",
+            under(group)
+        );
         let legend = [("pairs of one class", 0), ("pairs of two classes", 1)];
-        pictures.push(curves::panels("angles.svg", alt, &panels, &legend)?);
+        pictures.push(curves::panels(&format!("angles{}.svg", group.suffix()), &alt, &panels, &legend)?);
     }
     Ok(Section {
         id: "verification",
         title: "Verification",
         short: "Verification",
-        text: "Do two validation images show the same class? All pairs, by the cosine of their embeddings; first seed of each variant. Left: how many pairs \
-               of one class are accepted at a given share of accepted pairs of two. Below: the angles behind it; the less the two curves overlap, the \
-               better."
+        text: "Do two validation images show the same class? All pairs, by the cosine of their embeddings; first seed of each variant. The ROC curve says how many \
+               pairs of one class are accepted at a given share of accepted pairs of two. The angles behind it stand in the small panels: the less the two \
+               curves overlap, the better."
             .into(),
         pictures,
         details: Vec::new(),
     })
+}
+
+/// The distributions of angles of one variant.
+fn angles(name: &str, found: &Verification, reach: f64) -> Panel<'static> {
+    let highest = [&found.intra_class, &found.inter_class].map(most).into_iter().fold(0.0, f64::max);
+    Panel {
+        title: name.into(),
+        frame: Frame {
+            axes: Axes {
+                x: "angle between two images",
+                y: "pairs a degree",
+                x_ticks: 5,
+                y_ticks: 5,
+                format_x: degrees_tick,
+                format_y: percent_tick,
+            },
+            x_range: 0.0..reach,
+            y_range: 0.0..highest * 1.06,
+            marks: false,
+            reference: None,
+        },
+        curves: vec![
+            Curve::new("one class", 0, distribution(&found.intra_class)),
+            Curve::new("two classes", 1, distribution(&found.inter_class)),
+        ],
+    }
 }
 
 /// (middle of the degree, share of the pairs) of all bins up to the last that any variant uses.
@@ -155,38 +173,42 @@ fn most(angles: &Angles) -> f64 {
 }
 
 /// The greatest angle of all variants, to the next 30 degrees: all panels have one axis.
-fn reach(outcome: &Outcome<'_>) -> f64 {
-    let greatest = first_runs(outcome)
-        .filter_map(|run| run.shapes.verification.as_ref())
-        .map(|found| last_used(&found.intra_class).max(last_used(&found.inter_class)))
-        .max();
+fn reach<'a>(all: impl Iterator<Item = &'a Verification>) -> f64 {
+    let greatest = all.map(|found| last_used(&found.intra_class).max(last_used(&found.inter_class))).max();
     (greatest.unwrap_or(180) as f64 / 30.0).ceil() * 30.0
 }
 
 pub(super) fn geometry(outcome: &Outcome<'_>) -> Result<Section> {
-    let count = outcome.classes.len();
-    let (mut matrices, mut details) = (Vec::new(), Vec::new());
-    let sides = Sides { names: outcome.classes, rows: "class", columns: "class" };
-    for run in first_runs(outcome) {
-        let Some(centers) = &run.shapes.centers else { continue };
-        let mut shades = vec![0.0; count * count];
-        let mut texts = vec![String::new(); count * count];
-        for ((i, j), &angle) in centers.degrees.indexed_iter().filter(|((i, j), _)| i != j) {
-            let at = centers.classes[i] as usize * count + centers.classes[j] as usize;
-            // Near centres are what matters: the darker, the nearer; right angles and more are white.
-            shades[at] = (1.0 - angle / 90.0).clamp(0.0, 1.0);
-            texts[at] = format!("{angle:.0}");
+    let (mut pictures, mut details) = (Vec::new(), Vec::new());
+    for group in outcome.groups {
+        let names = outcome.classes(group);
+        let count = names.len();
+        let sides = Sides { row_names: names, column_names: names, rows: "class", columns: "class" };
+        let mut matrices = Vec::new();
+        for run in first_runs(outcome, group) {
+            let Some(centers) = &run.shapes.centers else { continue };
+            let mut shades = vec![0.0; count * count];
+            let mut texts = vec![String::new(); count * count];
+            for ((i, j), &angle) in centers.degrees.indexed_iter().filter(|((i, j), _)| i != j) {
+                let at = centers.classes[i] as usize * count + centers.classes[j] as usize;
+                // Near centres are what matters: the darker, the nearer; right angles and more are white.
+                shades[at] = (1.0 - angle / 90.0).clamp(0.0, 1.0);
+                texts[at] = format!("{angle:.0}");
+            }
+            let matrix = Matrix { title: outcome.name(run.variant).into(), shades, texts, best: None };
+            let alt = format!("Angles between the class centres of {}, in degrees", matrix.title);
+            let file = format!("centers_{}.svg", matrix.title);
+            details.push(matrix::matrix(&file, &alt, &sides, 38.0, &matrix)?);
+            matrices.push(matrix);
         }
-        let matrix = Matrix { title: outcome.name(run.variant).into(), shades, texts };
-        let alt = format!("Angles between the class centres of {}, in degrees", matrix.title);
-        let file = format!("centers_{}.svg", matrix.title);
-        details.push(matrix::matrix(&file, &alt, &sides, 38.0, &matrix)?);
-        matrices.push(matrix);
-    }
-    let mut pictures = Vec::new();
-    if !matrices.is_empty() {
-        let alt = "Angles between class centres in degrees, one matrix for each variant";
-        pictures.push(matrix::sheet("centers_all.svg", alt, &sides, 26.0, &matrices)?);
+        if !matrices.is_empty() {
+            let alt = format!(
+                "Angles between class centres in degrees, one matrix for each variant{}",
+                under(group)
+            );
+            let file = format!("centers_all{}.svg", group.suffix());
+            pictures.push(matrix::sheet(&file, &alt, &sides, sides.small_cell_px(), &matrices)?);
+        }
     }
     Ok(Section {
         id: "geometry",
@@ -201,37 +223,42 @@ pub(super) fn geometry(outcome: &Outcome<'_>) -> Result<Section> {
 }
 
 pub(super) fn calibration(outcome: &Outcome<'_>) -> Result<Section> {
-    let mut panels = Vec::new();
-    for run in first_runs(outcome) {
-        let Some(found) = &run.shapes.calibration else { continue };
-        let bins = found.bins.iter().filter(|bin| bin.count > 0);
-        panels.push(Panel {
-            title: outcome.name(run.variant).into(),
-            frame: Frame {
-                axes: Axes {
-                    x: "confidence",
-                    y: "accuracy",
-                    x_ticks: 5,
-                    y_ticks: 5,
-                    format_x: plain_tick,
-                    format_y: plain_tick,
-                },
-                x_range: 0.0..1.0,
-                y_range: 0.0..1.0,
-                marks: true,
-                reference: Some([(0.0, 0.0), (1.0, 1.0)]),
-            },
-            curves: vec![Curve {
-                name: "accuracy".into(),
-                style: 0,
-                points: bins.map(|bin| (bin.confidence, bin.accuracy)).collect(),
-            }],
-        });
-    }
     let mut pictures = Vec::new();
-    if !panels.is_empty() {
-        let alt = "Reliability diagrams: accuracy over confidence in 15 bins, one panel for each variant";
-        pictures.push(curves::panels("calibration.svg", alt, &panels, &[])?);
+    for group in outcome.groups {
+        let mut panels = Vec::new();
+        for run in first_runs(outcome, group) {
+            let Some(found) = &run.shapes.calibration else { continue };
+            let bins = found.bins.iter().filter(|bin| bin.count > 0);
+            panels.push(Panel {
+                title: outcome.name(run.variant).into(),
+                frame: Frame {
+                    axes: Axes {
+                        x: "confidence",
+                        y: "accuracy",
+                        x_ticks: 5,
+                        y_ticks: 5,
+                        format_x: percent_tick,
+                        format_y: percent_tick,
+                    },
+                    x_range: 0.0..1.0,
+                    y_range: 0.0..1.0,
+                    marks: true,
+                    reference: Some([(0.0, 0.0), (1.0, 1.0)]),
+                },
+                curves: vec![Curve::new(
+                    "accuracy",
+                    0,
+                    bins.map(|bin| (bin.confidence, bin.accuracy)).collect(),
+                )],
+            });
+        }
+        if !panels.is_empty() {
+            let alt = format!(
+                "Reliability diagrams: accuracy over confidence in 15 bins, one panel for each variant{}",
+                under(group)
+            );
+            pictures.push(curves::panels(&format!("calibration{}.svg", group.suffix()), &alt, &panels, &[])?);
+        }
     }
     Ok(Section {
         id: "calibration",

@@ -1,17 +1,26 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
-use super::{Outcome, Section};
+use super::{Outcome, Section, under};
 use crate::error::Result;
+use crate::groups::Group;
 use crate::metrics::{Measured, ValImages};
 use crate::plots::scatter::Cloud;
 use crate::plots::{Picture, scatter};
 
 pub(super) fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
-    let clouds = tsne_maps(outcome)
-        .into_iter()
-        .map(|(run, _, points)| cloud(outcome, run.variant, points, ["t-SNE 1", "t-SNE 2"].map(String::from)))
-        .collect::<Vec<_>>();
-    let (sheet, details) = scatter_pictures(outcome, "tsne", "t-SNE map", &clouds)?;
+    let (mut pictures, mut details) = (Vec::new(), Vec::new());
+    for group in outcome.groups {
+        let clouds: Vec<_> = tsne_maps(outcome)
+            .into_iter()
+            .filter(|(run, ..)| group.variants.contains(&run.variant))
+            .map(|(run, _, points)| {
+                cloud(outcome, run.variant, points, ["t-SNE 1", "t-SNE 2"].map(String::from))
+            })
+            .collect();
+        let (sheet, large) = scatter_pictures(outcome, group, "tsne", "t-SNE map", &clouds)?;
+        pictures.extend(sheet);
+        details.extend(large);
+    }
     Ok(Section {
         id: "tsne",
         title: "t-SNE of the validation images",
@@ -19,13 +28,12 @@ pub(super) fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
         text: "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First \
                seed of each variant; every point is a validation image with the colour and shape of its true class."
             .into(),
-        pictures: sheet.into_iter().collect(),
+        pictures,
         details,
     })
 }
 
 pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
-    let maps = pca_maps(outcome);
     let axis = |run: &Measured, index: usize| {
         let ratios = run.maps.as_ref().map(|maps| maps.pca_ratios.as_slice()).unwrap_or_default();
         match ratios.get(index) {
@@ -33,19 +41,28 @@ pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
             None => format!("PC {} (none)", index + 1),
         }
     };
-    let clouds: Vec<_> = maps
-        .into_iter()
-        .map(|(run, _, points)| {
-            let mut cloud = cloud(outcome, run.variant, points, [axis(run, 0), axis(run, 1)]);
-            cloud.axes[2] = axis(run, 2);
-            cloud
-        })
-        .collect();
-    let (sheet, details) = scatter_pictures(outcome, "pca", "PCA map", &clouds)?;
-    let mut pictures: Vec<_> = sheet.into_iter().collect();
-    if !clouds.is_empty() {
-        let alt = "Three-dimensional PCA maps of the validation images, one panel for each variant";
-        pictures.push(scatter::sheet("pca3d_all.svg", alt, outcome.classes, &clouds, true)?);
+    let (mut pictures, mut details) = (Vec::new(), Vec::new());
+    for group in outcome.groups {
+        let clouds: Vec<_> = pca_maps(outcome)
+            .into_iter()
+            .filter(|(run, ..)| group.variants.contains(&run.variant))
+            .map(|(run, _, points)| {
+                let mut cloud = cloud(outcome, run.variant, points, [axis(run, 0), axis(run, 1)]);
+                cloud.axes[2] = axis(run, 2);
+                cloud
+            })
+            .collect();
+        let (sheet, large) = scatter_pictures(outcome, group, "pca", "PCA map", &clouds)?;
+        pictures.extend(sheet);
+        details.extend(large);
+        if !clouds.is_empty() {
+            let alt = format!(
+                "Three-dimensional PCA maps of the validation images, one panel for each variant{}",
+                under(group)
+            );
+            let file = format!("pca3d_all{}.svg", group.suffix());
+            pictures.push(scatter::sheet(&file, &alt, outcome.classes(group), &clouds, true)?);
+        }
     }
     Ok(Section {
         id: "pca",
@@ -72,6 +89,7 @@ fn cloud(outcome: &Outcome<'_>, variant: usize, points: Vec<[f64; 3]>, axes: [St
 /// A sheet of all variants and a large picture of each.
 fn scatter_pictures(
     outcome: &Outcome<'_>,
+    group: &Group,
     prefix: &str,
     what: &str,
     clouds: &[Cloud],
@@ -79,12 +97,14 @@ fn scatter_pictures(
     if clouds.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let alt = format!("{what}s of the validation images, one panel for each variant");
-    let sheet = scatter::sheet(&format!("{prefix}_all.svg"), &alt, outcome.classes, clouds, false)?;
+    let alt = format!("{what}s of the validation images, one panel for each variant{}", under(group));
+    let classes = outcome.classes(group);
+    let file = format!("{prefix}_all{}.svg", group.suffix());
+    let sheet = scatter::sheet(&file, &alt, classes, clouds, false)?;
     let mut details = Vec::new();
     for cloud in clouds {
         let alt = format!("{what} of the validation images by {}", cloud.title);
-        details.push(scatter::cloud(&format!("{prefix}_{}.svg", cloud.title), &alt, outcome.classes, cloud)?);
+        details.push(scatter::cloud(&format!("{prefix}_{}.svg", cloud.title), &alt, classes, cloud)?);
     }
     Ok((Some(sheet), details))
 }

@@ -1,18 +1,22 @@
 //! From measurements to the pictures of a report.
 
+mod conditions;
 mod deep;
 mod maps;
 mod protocol;
 
 use crate::comparisons::Comparisons;
 use crate::error::Result;
+use crate::groups::Group;
 use crate::metrics::{Measured, ValImages};
-use crate::plots::Picture;
 use crate::plots::curves::Curve;
+use crate::plots::{PALETTE, Picture};
 use crate::runs::Selection;
 use crate::tables::MetricSummary;
+use faceoff_runs::Trial;
 use ndarray::Array2;
 
+pub(crate) use conditions::{grid_variants, noise_variants};
 pub(crate) use maps::{pca_maps, tsne_maps};
 
 /// A part of the page: a heading, what to see in it, its pictures.
@@ -35,9 +39,12 @@ pub(crate) struct Outcome<'a> {
     pub(crate) measured: &'a [Measured],
     pub(crate) summaries: &'a [MetricSummary],
     pub(crate) comparisons: &'a Comparisons,
+    /// The variants that stand side by side.
+    pub(crate) groups: &'a [Group],
+    /// What tuning tried.
+    pub(crate) trials: &'a [Trial],
     /// Validation images of each variant.
     pub(crate) val_images: &'a [ValImages],
-    pub(crate) classes: &'a [String],
     /// Neighbourhood sizes measured.
     pub(crate) neighbors: &'a [usize],
     /// Numbers of components kept.
@@ -45,9 +52,31 @@ pub(crate) struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// Indices of the variants.
-    pub(crate) fn variants(&self) -> std::ops::Range<usize> {
-        0..self.selection.variants.len()
+    /// The variants with pictures of their own.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = usize> {
+        self.groups.iter().flat_map(|group| group.variants.iter().copied())
+    }
+
+    /// How the lines of a variant look: the colour says the head, alike under all conditions, and the dash its variant.
+    fn style(&self, variant: usize) -> usize {
+        let all = &self.selection.variants;
+        let Some(group) = self.groups.iter().find(|group| group.variants.contains(&variant)) else {
+            return 0;
+        };
+        let before = || group.variants.iter().take_while(|&&other| other != variant);
+        let twins = before().filter(|&&other| all[other].head == all[variant].head).count();
+        let mut heads: Vec<&str> = Vec::new();
+        for &other in &group.variants {
+            if !heads.contains(&all[other].head) {
+                heads.push(all[other].head);
+            }
+        }
+        let colour = heads.iter().position(|&head| head == all[variant].head).unwrap_or(0);
+        colour + PALETTE.len() * twins
+    }
+
+    fn classes(&self, group: &Group) -> &'a [String] {
+        group.classes(self.selection)
     }
 
     pub(crate) fn name(&self, variant: usize) -> &'a str {
@@ -62,6 +91,15 @@ impl<'a> Outcome<'a> {
         self.measured.iter().filter(move |run| run.variant == variant)
     }
 
+    /// The 95 % interval of a mean over seeds, or with one seed that of an accuracy over images.
+    fn interval(&self, variant: usize, metric: &str) -> Option<(f64, f64)> {
+        let interval = self.summary(variant, metric)?.summary.interval.or_else(|| {
+            let run = self.runs(variant).next()?;
+            run.bootstrap.iter().find(|(name, _)| name == metric).map(|&(_, interval)| interval)
+        })?;
+        Some((interval.low.max(0.0), interval.high.min(1.0)))
+    }
+
     /// The confusion matrix of a variant, all seeds together.
     pub(crate) fn confusion(&self, variant: usize) -> Option<Array2<u64>> {
         self.runs(variant).filter_map(|run| run.confusion.clone()).reduce(|sum, counts| sum + counts)
@@ -71,6 +109,10 @@ impl<'a> Outcome<'a> {
 /// Every section of the page that has something to show.
 pub(crate) fn sections(outcome: &Outcome<'_>) -> Result<Vec<Section>> {
     let all = [
+        conditions::noise(outcome)?,
+        conditions::unseen(outcome)?,
+        conditions::grid(outcome)?,
+        conditions::trials(outcome)?,
         protocol::accuracies(outcome)?,
         deep::ranks(outcome)?,
         protocol::variance(outcome)?,
@@ -95,6 +137,25 @@ fn padded(curves: &[Curve], lowest: f64, highest: f64) -> std::ops::Range<f64> {
     }
     let pad = (0.08 * (high - low)).max(0.01);
     (low - pad).max(lowest)..(high + pad).min(highest)
+}
+
+/// A line for each variant of a group that has points.
+fn curves_of<'a>(
+    outcome: &Outcome<'a>,
+    group: &Group,
+    points: impl Fn(usize) -> Vec<(f64, f64)>,
+) -> Vec<Curve> {
+    let curve = |&variant: &usize| {
+        let points = points(variant);
+        let name = outcome.name(variant);
+        (!points.is_empty()).then(|| Curve::new(name, outcome.style(variant), points))
+    };
+    group.variants.iter().filter_map(curve).collect()
+}
+
+/// ` under <condition>`, or nothing.
+fn under(group: &Group) -> String {
+    if group.condition.is_empty() { String::new() } else { format!(" under {}", group.condition) }
 }
 
 /// Whole numbers only.

@@ -29,10 +29,11 @@ const PLOT_WIDTH_PX: f64 = 420.0;
 const BAR_PX: f64 = 15.0;
 const GAP_PX: f64 = 14.0;
 
-/// Horizontal bars, grouped by variant. `series` names the bars of a group.
+/// Horizontal bars of the shares of a `measure`, grouped by variant. `series` names the bars of a group.
 pub(crate) fn bars(
     file: &str,
     alt: &str,
+    measure: &str,
     caption: &str,
     series: &[&str],
     rows: &[BarRow],
@@ -69,7 +70,7 @@ pub(crate) fn bars(
             .label_style(Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center).style())
             .axis_desc_style(Text::new(TEXT_PX, INK, HPos::Center, VPos::Center).style())
             .x_label_formatter(&percent_tick)
-            .x_desc("accuracy on the validation images")
+            .x_desc(measure)
             .set_all_tick_mark_size(px(4.0))
             .draw()?;
 

@@ -19,6 +19,15 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, f64)>,
     /// Decides colour, dash and marker.
     pub(crate) style: usize,
+    /// Lowest and highest value at each point, where there are any: a thin upright line.
+    pub(crate) intervals: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    /// A curve without intervals.
+    pub(crate) fn new(name: &str, style: usize, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, style, intervals: Vec::new() }
+    }
 }
 
 /// What the axes of a chart say and span.
@@ -119,6 +128,11 @@ fn draw_chart(area: &Canvas<'_>, frame: &Frame<'_>, curves: &[Curve]) -> Drawn {
         stroke(&screen, &ends.map(|point| place(&point)), Some((3.0, 3.0)), line(MUTED, 1.0))?;
     }
     for curve in curves {
+        for (&(x, _), &(low, high)) in curve.points.iter().zip(&curve.intervals) {
+            let clamp = |y: f64| y.clamp(frame.y_range.start, frame.y_range.end);
+            let ends = [(x, clamp(low)), (x, clamp(high))].map(|point| place(&point));
+            stroke(&screen, &ends, None, line(line_color(curve.style), 1.0))?;
+        }
         let points: Vec<_> = curve.points.iter().map(place).collect();
         stroke(&screen, &points, dash(curve.style), line(line_color(curve.style), 1.8))?;
         for &at in points.iter().filter(|_| frame.marks) {

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
 
-/// A square matrix of named rows and columns.
+/// A matrix of named rows and columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Matrix {
     pub(crate) title: String,
@@ -16,16 +16,34 @@ pub(crate) struct Matrix {
     pub(crate) shades: Vec<f64>,
     /// Text of each cell.
     pub(crate) texts: Vec<String>,
+    /// The cell with a frame around it.
+    pub(crate) best: Option<usize>,
 }
 
 /// What rows and columns are.
 pub(crate) struct Sides<'a> {
-    pub(crate) names: &'a [String],
+    pub(crate) row_names: &'a [String],
+    pub(crate) column_names: &'a [String],
     pub(crate) rows: &'a str,
     pub(crate) columns: &'a str,
 }
 
+impl Sides<'_> {
+    /// Cells of a sheet: few classes leave room for the titles above.
+    pub(crate) fn small_cell_px(&self) -> f64 {
+        (230.0 / self.column_names.len().max(1) as f64).clamp(26.0, 46.0)
+    }
+
+    /// Whether the names of the columns fit upright below their cells.
+    fn upright(&self, cell: f64) -> bool {
+        self.column_names.iter().all(|name| NAME.width(name) <= cell - 4.0)
+    }
+}
+
+const NAME: Text = Text { size: SMALL_PX, color: INK, h: HPos::Right, v: VPos::Center, bold: false };
 const NAME_LIMIT_PX: f64 = 170.0;
+/// Stands out from every shade of blue.
+const FRAME: RGBColor = RGBColor(0xe0, 0x7b, 0x00);
 
 /// One matrix a page, with cells of `cell_px`.
 pub(crate) fn matrix(
@@ -46,43 +64,43 @@ pub(crate) fn sheet(
     cell_px: f64,
     matrices: &[Matrix],
 ) -> Result<Picture> {
-    let classes = sides.names.len();
-    let (columns, rows) = match classes {
+    let (columns, rows) = match sides.column_names.len() {
         0..=12 => grid(matrices.len()),
         _ => (matrices.len().clamp(1, 2), matrices.len().div_ceil(2)),
     };
-    let name = Text::new(SMALL_PX, INK, HPos::Right, VPos::Center);
-    let names_px =
-        sides.names.iter().map(|text| name.width(text)).fold(0.0, f64::max).min(NAME_LIMIT_PX) + 10.0;
-    let side = cell_px * classes as f64;
+    let longest = |names: &[String]| names.iter().map(|text| NAME.width(text)).fold(0.0, f64::max);
+    let names_px = longest(sides.row_names).min(NAME_LIMIT_PX) + 10.0;
+    let feet_px =
+        if sides.upright(cell_px) { 24.0 } else { longest(sides.column_names).min(NAME_LIMIT_PX) + 10.0 };
+    let side = (cell_px * sides.column_names.len() as f64, cell_px * sides.row_names.len() as f64);
     let (left, top, pad) = (names_px + 26.0, 34.0, 26.0);
-    let panel = (side + pad, side + 34.0);
-    let foot = names_px + 26.0;
-    let size = (left + panel.0 * columns as f64, panel.1 * rows as f64 + foot + 6.0);
+    let panel = (side.0 + pad, side.1 + 34.0);
+    let size = (left + panel.0 * columns as f64, panel.1 * rows as f64 + feet_px + 32.0);
 
     picture(file, alt, size, |canvas| {
         for (index, matrix) in matrices.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);
             let (x, y) = (left + panel.0 * column as f64, top + panel.1 * row as f64);
             let title = Text::new(HEAD_PX, INK, HPos::Left, VPos::Center).bold();
-            title.draw(canvas, &title.fit(&matrix.title, side), (x, y - 14.0))?;
-            cells(canvas, matrix, classes, cell_px, (x, y))?;
+            title.draw(canvas, &title.fit(&matrix.title, side.0), (x, y - 14.0))?;
+            cells(canvas, matrix, side, cell_px, (x, y))?;
             if column == 0 {
                 row_names(canvas, sides, cell_px, names_px, (x, y))?;
             }
             // The lowest panel of each column of panels carries the names below.
             if index + columns >= matrices.len() {
-                column_names(canvas, sides, cell_px, names_px, (x, y + side))?;
+                column_names(canvas, sides, cell_px, feet_px, (x, y + side.1))?;
             }
         }
         Ok(String::new())
     })
 }
 
-fn cells(canvas: &Canvas<'_>, matrix: &Matrix, classes: usize, cell: f64, (x, y): (f64, f64)) -> Drawn {
+fn cells(canvas: &Canvas<'_>, matrix: &Matrix, side: (f64, f64), cell: f64, (x, y): (f64, f64)) -> Drawn {
+    let columns = (side.0 / cell).round() as usize;
+    let corner = |index: usize| (x + cell * (index % columns) as f64, y + cell * (index / columns) as f64);
     for (index, (&shade, text)) in matrix.shades.iter().zip(&matrix.texts).enumerate() {
-        let (row, column) = (index / classes, index % classes);
-        let (left, top) = (x + cell * column as f64, y + cell * row as f64);
+        let (left, top) = corner(index);
         let fill = shade_color(shade);
         canvas
             .draw(&Rectangle::new([(px(left), px(top)), (px(left + cell), px(top + cell))], fill.filled()))?;
@@ -90,18 +108,20 @@ fn cells(canvas: &Canvas<'_>, matrix: &Matrix, classes: usize, cell: f64, (x, y)
         let style = Text::new(SMALL_PX, ink, HPos::Center, VPos::Center);
         style.draw(canvas, text, (left + cell / 2.0, top + cell / 2.0))?;
     }
-    let side = cell * classes as f64;
-    canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + side), px(y + side))], line(GRID, 1.0)))?;
+    canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + side.0), px(y + side.1))], line(GRID, 1.0)))?;
+    if let Some((left, top)) = matrix.best.map(corner) {
+        let inner = [(px(left + 1.5), px(top + 1.5)), (px(left + cell - 1.5), px(top + cell - 1.5))];
+        canvas.draw(&Rectangle::new(inner, line(FRAME, 3.0)))?;
+    }
     Ok(())
 }
 
 fn row_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (x, y): (f64, f64)) -> Drawn {
-    let text = Text::new(SMALL_PX, INK, HPos::Right, VPos::Center);
-    for (row, name) in sides.names.iter().enumerate() {
+    for (row, name) in sides.row_names.iter().enumerate() {
         let at = (x - 6.0, y + cell * (row as f64 + 0.5));
-        text.draw(canvas, &text.fit(name, NAME_LIMIT_PX), at)?;
+        NAME.draw(canvas, &NAME.fit(name, NAME_LIMIT_PX), at)?;
     }
-    let middle = y + cell * sides.names.len() as f64 / 2.0;
+    let middle = y + cell * sides.row_names.len() as f64 / 2.0;
     let style =
         Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).style().transform(FontTransform::Rotate270);
     canvas.draw(&plotters::element::Text::new(
@@ -116,20 +136,24 @@ fn column_names(
     canvas: &Canvas<'_>,
     sides: &Sides<'_>,
     cell: f64,
-    names_px: f64,
+    feet_px: f64,
     (x, y): (f64, f64),
 ) -> Drawn {
-    let text = Text::new(SMALL_PX, INK, HPos::Right, VPos::Center);
-    for (column, name) in sides.names.iter().enumerate() {
-        let at = (px(x + cell * (column as f64 + 0.5)), px(y + 6.0));
-        let style = text.style().transform(FontTransform::Rotate270);
-        canvas.draw(&plotters::element::Text::new(text.fit(name, NAME_LIMIT_PX), at, style))?;
+    for (column, name) in sides.column_names.iter().enumerate() {
+        let middle = x + cell * (column as f64 + 0.5);
+        if sides.upright(cell) {
+            Text { h: HPos::Center, ..NAME }.draw(canvas, name, (middle, y + 14.0))?;
+        } else {
+            let style = NAME.style().transform(FontTransform::Rotate270);
+            let at = (px(middle), px(y + 6.0));
+            canvas.draw(&plotters::element::Text::new(NAME.fit(name, NAME_LIMIT_PX), at, style))?;
+        }
     }
-    let middle = x + cell * sides.names.len() as f64 / 2.0;
+    let middle = x + cell * sides.column_names.len() as f64 / 2.0;
     Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).draw(
         canvas,
         sides.columns,
-        (middle, y + names_px + 12.0),
+        (middle, y + feet_px + 12.0),
     )
 }
 

@@ -35,7 +35,11 @@ impl MadeUp {
     /// Writes whole runs for every variant and seed of `experiment` below `folder`.
     pub(crate) fn write(&self, folder: &Path, experiment: &Experiment) {
         for spec in RunSpec::of(experiment) {
-            self.write_run(folder, &spec, &self.data(experiment.data.dataset.as_str()));
+            let mut of_run = self.clone();
+            if !spec.data.held_out_classes.is_empty() {
+                of_run.classes.clone_from(&spec.data.held_out_classes);
+            }
+            of_run.write_run(folder, &spec, &of_run.data(experiment.data.dataset.as_str()));
         }
     }
 
@@ -89,14 +93,21 @@ impl MadeUp {
         }
     }
 
-    /// Classes about centres of their own; the tighter, the longer the variant's name.
+    /// Classes about centres of their own; the tighter, the longer the variant's name, the less the noise and the nearer
+    /// scale and margin to 64 and 0.35.
     pub(crate) fn embeddings(&self, spec: &RunSpec, split: SplitName) -> Embeddings {
         let classes = self.classes.len();
         let centres = normal(7, classes * self.dim);
         let stream = spec.variant.name.bytes().map(u64::from).sum::<u64>() * 31 + spec.seed;
         let n = self.images[usize::from(split == SplitName::Val)];
         let noise = normal(1000 + 2 * stream + u64::from(split == SplitName::Val), n * self.dim);
-        let spread = 0.8 + 8.0 / spec.variant.name.len() as f32;
+        let off = |value: Option<f64>, best: f64| value.map_or(0.0, |value| (value - best).abs() / best);
+        let head = &spec.variant.head;
+        let margin = head.margin().map(|margin| margin.value());
+        let harm = f64::from(spec.data.label_noise_percent) / 25.0
+            + off(head.scale().map(f64::ln), 64.0_f64.ln())
+            + if head.kind() == "CosFace" { off(margin, 0.35) } else { 0.0 };
+        let spread = 0.8 + 8.0 / spec.variant.name.len() as f32 + harm as f32;
         let (mut unit, mut norms, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for image in 0..n {
             let centre = &centres[(image % classes) * self.dim..][..self.dim];

@@ -1,8 +1,10 @@
 //! Reports of made-up runs, from the folder to the files.
 
 mod choice;
+mod foreign;
 mod made_up;
 mod pages;
+mod protocols;
 mod tables;
 
 use faceoff_runs::Experiment;
@@ -10,6 +12,11 @@ use std::path::Path;
 
 /// An experiment with two heads; `seeds` as given.
 fn experiment(seeds: &[u64]) -> Experiment {
+    experiment_with(seeds, "")
+}
+
+/// The same with `more` at the end of the file.
+fn experiment_with(seeds: &[u64], more: &str) -> Experiment {
     let seeds: Vec<_> = seeds.iter().map(u64::to_string).collect();
     let text = format!(
         r#"
@@ -53,6 +60,7 @@ fn experiment(seeds: &[u64]) -> Experiment {
         kind = "CosFace"
         scale = 64.0
         margin_cosine = 0.35
+        {more}
         "#,
         seeds.join(", ")
     );

@@ -1,0 +1,130 @@
+//! Embeddings from elsewhere: numbers, both widths, and clear answers to broken files.
+
+use crate::experiment;
+use crate::pages::{assert_legible, files};
+use faceoff_report::{LabelledFiles, Summary, write_embeddings_report};
+use ndarray::{Array2, array};
+use ndarray_npy::write_npy;
+use std::path::Path;
+
+fn given(folder: &Path, name: &str, labels: &str) -> LabelledFiles {
+    let files = LabelledFiles {
+        embeddings: folder.join(format!("{name}.npy")),
+        labels: folder.join(format!("{name}.csv")),
+    };
+    std::fs::write(&files.labels, labels).unwrap();
+    files
+}
+
+fn report(
+    folder: &Path,
+    queries: &LabelledFiles,
+    index: Option<&LabelledFiles>,
+) -> faceoff_report::Result<Summary> {
+    write_embeddings_report(folder, "made", queries, index, &experiment(&[0]).analysis, &|_| {})
+}
+
+fn value(folder: &Path, metric: &str) -> f64 {
+    let text = std::fs::read_to_string(folder.join("metrics.csv")).unwrap();
+    let row = text.lines().find(|line| line.split(',').nth(3) == Some(metric));
+    row.unwrap_or_else(|| panic!("no {metric}")).rsplit(',').next().unwrap().parse().unwrap()
+}
+
+/// Two tight pairs, and a point of the first class beside the second: of any length.
+fn points() -> Array2<f64> {
+    array![[1.0, 0.0], [2.0, 0.1], [0.0, 3.0], [0.1, 1.0], [0.3, 0.9]]
+}
+
+const LABELS: &str = "id,label\na,owl\nb,owl\nc,emu\nd,emu\ne,owl\n";
+
+#[test]
+fn one_set_is_compared_with_itself_and_two_with_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = given(folder.path(), "queries", LABELS);
+    write_npy(&queries.embeddings, &points()).unwrap();
+    let out = folder.path().join("alone");
+    let summary = report(&out, &queries, None).unwrap();
+    assert_eq!((summary.rows.len(), summary.rows[0].seeds, summary.rows[0].dnn_accuracy), (1, 1, None));
+    // Four of five have their like nearest; the fifth stands with the others.
+    assert_eq!(value(&out, "loo_precision_at_1"), 0.8);
+    assert_eq!(value(&out, "knn_accuracy_k1"), 0.8);
+    let metrics = std::fs::read_to_string(out.join("metrics.csv")).unwrap();
+    assert!(
+        !metrics.contains("dnn_") && !metrics.contains("linear_probe") && !metrics.contains(",recall_at")
+    );
+    let page = std::fs::read_to_string(&summary.page).unwrap();
+    for name in files(&out).keys().filter(|name| name.ends_with(".svg")) {
+        assert!(page.contains(&format!("<img src=\"{name}\"")), "{name}");
+    }
+    assert!(page.contains("n = 1") && !page.contains("http"));
+
+    let index = given(folder.path(), "index", "label\nemu\nowl\n");
+    write_npy(&index.embeddings, &array![[0.0_f32, 1.0], [1.0, 0.0]]).unwrap();
+    let out = folder.path().join("pair");
+    report(&out, &queries, Some(&index)).unwrap();
+    assert_eq!(value(&out, "precision_at_1"), 0.8);
+    assert_eq!(value(&out, "nearest_center_accuracy"), 0.8);
+}
+
+#[test]
+fn both_widths_and_memory_orders_give_the_same_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = Array2::from_shape_fn((40, 6), |(row, column)| {
+        ((row * 7 + column * 3) % 11) as f64 + if row % 2 == column % 2 { 9.0 } else { 0.0 }
+    });
+    let labels = (0..40).map(|row| (row % 2).to_string()).collect::<Vec<_>>().join("\n");
+    let queries = given(folder.path(), "queries", &format!("label\n{labels}\n"));
+    let made = |name: &str| {
+        report(&folder.path().join(name), &queries, None).unwrap();
+        files(&folder.path().join(name))
+    };
+    write_npy(&queries.embeddings, &rows).unwrap();
+    let wide = made("wide");
+    write_npy(&queries.embeddings, &rows.mapv(|value| value as f32)).unwrap();
+    assert!(made("narrow") == wide);
+    write_npy(&queries.embeddings, &rows.t().as_standard_layout().to_owned().t()).unwrap();
+    assert!(made("columns") == wide);
+    let pictures = wide.into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
+    assert_legible(pictures, &["0".to_string(), "1".to_string()]);
+}
+
+#[test]
+fn broken_files_are_answered_with_place_and_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = given(folder.path(), "queries", LABELS);
+    let out = folder.path().join("out");
+    let message = |queries: &LabelledFiles, index: Option<&LabelledFiles>| {
+        let text = report(&out, queries, index).unwrap_err().to_string();
+        assert!(!out.exists(), "a report of broken files");
+        text
+    };
+    assert!(message(&queries, None).contains("cannot be opened"));
+    std::fs::write(&queries.embeddings, "no npy").unwrap();
+    assert!(message(&queries, None).contains("no NPY matrix"));
+    write_npy(&queries.embeddings, &array![1.0, 2.0]).unwrap();
+    assert!(message(&queries, None).contains("no NPY matrix"));
+    write_npy(&queries.embeddings, &array![[1_i32, 2]]).unwrap();
+    assert!(message(&queries, None).contains("f32 or f64"));
+    let mut broken = points();
+    broken[[3, 1]] = f64::NAN;
+    write_npy(&queries.embeddings, &broken).unwrap();
+    assert!(message(&queries, None).contains("row 3, column 1 is NaN"));
+    broken.row_mut(3).fill(0.0);
+    write_npy(&queries.embeddings, &broken).unwrap();
+    assert!(message(&queries, None).contains("row 3 has the length 0"));
+    write_npy(&queries.embeddings, &points()).unwrap();
+
+    let labels = |text: &str| std::fs::write(&queries.labels, text).unwrap();
+    labels("label\nowl\nemu\n");
+    assert!(message(&queries, None).contains("it has 2 labels, but"));
+    labels("a,b\n1,2\n");
+    assert!(message(&queries, None).contains("no column `label`, only a, b"));
+    labels("label\nowl\nowl\n\"\"\nemu\nowl\n");
+    assert!(message(&queries, None).contains("the label of row 2 is empty"));
+    labels("0\n0\n1\n1\n0\n1\n");
+    assert!(message(&queries, None).contains("write `label` above it"));
+    labels(LABELS);
+    let index = given(folder.path(), "index", LABELS);
+    write_npy(&index.embeddings, &Array2::<f32>::ones((5, 3))).unwrap();
+    assert!(message(&queries, Some(&index)).contains("its rows have 3 numbers"));
+}
