@@ -1,8 +1,55 @@
 //! The encoder's arithmetic: ResNet-18 forward and backward.
 //!
-//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. Two
-//! implementations stand behind it: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the
-//! oracle of the tests) and the hand-written CPU encoder. The head and the loss run under Candle's autograd outside.
+//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. Two implementations stand
+//! behind it: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests) and
+//! [`FastEncoder`], written by hand for CPUs. The head and the loss run under Candle's autograd outside.
+//!
+//! # The plan of a fast step
+//!
+//! Maps are f32 in NHWC: all channels of a pixel lie together, so a vector register holds channels. `z` is what a
+//! convolution gives, before its batch norm. A batch norm never makes a map of its own: forward it is `z * scale + shift`,
+//! backward it is `k1 g + k2 z + k3`, a few numbers a channel, which the neighbouring operators apply while they read.
+//! Only three kinds of maps are ever stored: `z` of every convolution, `out` of every block, and gradients `g` behind a
+//! ReLU.
+//!
+//! ```text
+//! forward   pixels -> normalised images with a border -> stem z -> max-pool -> out
+//!           block:  out -> conv1 z1 -> conv2 z2 (-> projection zp) -> next out
+//! backward  block:  g -> dW2, g1 -> dW1, g of the block before (-> dWp)
+//!           stem:   g of the pooled map -> dW
+//! ```
+//!
+//! | operator | does while it reads | does while it writes |
+//! |---|---|---|
+//! | normalised images | u8 to f32, mean and deviation | the border that the stem's padding needs |
+//! | convolution, forward | batch norm and ReLU of the map before | sums of `z` and `z^2` for its own batch norm |
+//! | max-pool | batch norm and ReLU of the stem | maximum, its place, and the `z` it comes from |
+//! | end of a block | both batch norms, the shortcut | sum and ReLU |
+//! | gradient of a convolution's input | backward of its own batch norm | the ReLU's mask, the shortcut's sum, and the two sums that the batch norm before needs |
+//! | gradient of a convolution's weights | batch norm and ReLU of its input; backward of its own batch norm | - |
+//! | gradient of the stem's weights | backward of its batch norm and of the max-pool | - |
+//! | AdamW | - | weights and both moments in one pass |
+//!
+//! # Where what is
+//!
+//! | file of `fast/` | what |
+//! |---|---|
+//! | `network` | the step: which operator on which map |
+//! | `conv` | shapes, the layout of weights, the choice of a method |
+//! | `winograd` | 3x3 with stride 1: F(4x4, 3x3) |
+//! | `positions` | maps of a few pixels: a product for each pixel and tap |
+//! | `gather` | everything else: patches of a strip (im2col) |
+//! | `stem` | 7x7 over three channels, without patches |
+//! | `gemm` | the one matrix micro-kernel under all of them |
+//! | `read`, `write` | what happens while a convolution reads and writes |
+//! | `norm`, `pool`, `optimizer` | batch norm's statistics, pooling, AdamW |
+//! | `simd` | instruction sets: AVX-512, AVX2 with FMA, NEON, and what the compiler makes of four lanes |
+//! | `arena` | buffers that are kept between steps |
+//! | `operators` | the operators one by one, for benches |
+//!
+//! The algorithms are written once, over [`pulp`]'s vectors. Work is cut into pieces whose number depends on shapes alone
+//! and reduced in a fixed order: the number of threads changes no bit of the result. (Another instruction set does: its
+//! vectors are of another length.) `docs/performance.md` has the measurements.
 
 mod adamw;
 mod error;

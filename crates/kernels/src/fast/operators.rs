@@ -29,7 +29,7 @@ pub struct Operator {
     pub flop: f64,
     /// Bytes that one call must read and write at least.
     pub bytes: f64,
-    run: Box<dyn FnMut()>,
+    run: Box<dyn FnMut() + Send>,
 }
 
 impl Operator {
@@ -175,7 +175,7 @@ fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: M
     let flop = 2.0 * (output.pixels() * outs * conv.taps() * ins) as f64;
     let (x_bytes, z_bytes) = (4.0 * all.x.len() as f64, 4.0 * all.z.len() as f64);
     let w_bytes = 4.0 * all.weights.len() as f64;
-    let operator = |pass: &str, bytes: f64, run: Box<dyn FnMut()>| Operator {
+    let operator = |pass: &str, bytes: f64, run: Box<dyn FnMut() + Send>| Operator {
         layer: name.into(),
         shape: format!(
             "{}x{}/{} {ins}->{outs} {}x{}",
@@ -226,7 +226,7 @@ fn stem_operators<S: Simd>(
     let flop = 2.0 * (wide_len * conv.taps() * conv.in_channels) as f64;
     let map = padded.map();
     let operator =
-        |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut()>| Operator {
+        |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut() + Send>| Operator {
             layer: layer.into(),
             shape: format!("{channels} {}x{}", map.height, map.width),
             layers: 1,
