@@ -236,17 +236,10 @@ impl Run<'_> {
         let batch = self.spec.training.batch_size;
         for split in SplitName::ALL {
             let count = self.images.items(split).len();
-            let embeddings = faceoff_embedding::embed(
-                &model,
-                self.images,
-                split,
-                batch,
-                self.device,
-                stop,
-                &mut |done| {
+            let embeddings =
+                faceoff_embedding::embed(&model, self.images, split, batch, stop, &mut |done| {
                     progress.embed(split.as_str(), done, count, batch);
-                },
-            )?;
+                })?;
             let Some(embeddings) = embeddings else { return Ok(Ending::Stopped) };
             folder.write_embeddings(split, &embeddings)?;
         }

@@ -42,7 +42,6 @@ pub fn embed(
     images: &SplitImages,
     split: SplitName,
     batch_size: usize,
-    device: &Device,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Embeddings>, Error> {
@@ -64,7 +63,7 @@ pub fn embed(
     while let Some(batch) = loader.next().transpose()? {
         let done = embeddings.norms.len();
         let count = batch.labels.len();
-        let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, device)?;
+        let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, &Device::Cpu)?;
         let features = model.encoder.forward(&Images::new(batch.pixels, count, images.size_px())?)?;
         let scores = model.head.scores(&features)?;
         // The labels of unseen classes are none of the head's: a margin has nothing to act on.

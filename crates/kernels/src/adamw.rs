@@ -123,6 +123,8 @@ impl AdamW {
 impl Parameter {
     fn update(&mut self, gradient: &Tensor, step: &AdamWStep) -> Result<()> {
         let Factors { keep, rate, root_correction } = step.factors();
+        // Candle's gradients hold the graph that they were computed by, and moments would hold that of every step so far.
+        let gradient = &gradient.detach();
         self.m = ((&self.m * step.beta1)? + (gradient * (1.0 - step.beta1))?)?;
         self.v = ((&self.v * step.beta2)? + (gradient.sqr()? * (1.0 - step.beta2))?)?;
         let denominator = ((self.v.sqrt()? / root_correction)? + step.epsilon)?;

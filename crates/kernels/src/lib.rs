@@ -1,8 +1,9 @@
 //! The encoder's arithmetic: ResNet-18 forward and backward.
 //!
-//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. Two implementations stand
-//! behind it: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests) and
-//! [`FastEncoder`], written by hand for CPUs. The head and the loss run under Candle's autograd outside.
+//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. Three implementations stand
+//! behind it: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests),
+//! [`FastEncoder`], written by hand for CPUs, and one with own CUDA kernels (feature `cuda`, folder `cuda/`), which
+//! follows the same plan. The head and the loss run under Candle's autograd outside.
 //!
 //! # The plan of a fast step
 //!
@@ -52,6 +53,8 @@
 //! vectors are of another length.) `docs/performance.md` has the measurements.
 
 mod adamw;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod fast;
 mod portable;
@@ -60,6 +63,9 @@ mod seam;
 mod state;
 
 pub use adamw::{AdamW, AdamWStep};
+use candle_core::{DType, Device};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaEncoder, Products, TF32_VARIABLE};
 pub use error::Error;
 pub use fast::{
     CpuKernels, FastEncoder, InstructionSet, KERNELS_VARIABLE, Operator, matrix_products, operators,
@@ -71,11 +77,20 @@ pub use seam::{Encoder, Gradients, Images, State, Tape};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The encoder of `state` (torchvision's names and shapes) on `device`: on the CPU the hand-written one with the fastest
-/// instructions the machine has, or what [`KERNELS_VARIABLE`] asks for (`avx512`, `avx2`, `neon`, `portable`, `candle`).
-pub fn encoder(state: &State, device: &candle_core::Device) -> Result<Box<dyn Encoder>> {
+/// instructions the machine has, on CUDA the one with own kernels, elsewhere the portable one. [`KERNELS_VARIABLE`] asks
+/// for others: `avx512`, `avx2`, `neon` and `portable` on the CPU, `candle` (the portable encoder) on every device.
+pub fn encoder(state: &State, device: &Device) -> Result<Box<dyn Encoder>> {
+    let kernels = CpuKernels::choose()?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        cuda::keep_memory(device)?;
+        if kernels != CpuKernels::Candle {
+            return Ok(Box::new(CudaEncoder::new(state, device, Products::choose()?)?));
+        }
+    }
     match device {
-        candle_core::Device::Cpu => cpu_encoder(state, CpuKernels::choose()?),
-        _ => Ok(Box::new(PortableEncoder::new(state, device, candle_core::DType::F32)?)),
+        Device::Cpu => cpu_encoder(state, kernels),
+        _ => Ok(Box::new(PortableEncoder::new(state, device, DType::F32)?)),
     }
 }
 
@@ -83,17 +98,21 @@ pub fn encoder(state: &State, device: &candle_core::Device) -> Result<Box<dyn En
 pub fn cpu_encoder(state: &State, kernels: CpuKernels) -> Result<Box<dyn Encoder>> {
     Ok(match kernels {
         CpuKernels::Fast(instructions) => Box::new(FastEncoder::new(state, instructions)?),
-        CpuKernels::Candle => {
-            Box::new(PortableEncoder::new(state, &candle_core::Device::Cpu, candle_core::DType::F32)?)
-        }
+        CpuKernels::Candle => Box::new(PortableEncoder::new(state, &Device::Cpu, DType::F32)?),
     })
 }
 
 /// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (avx2)`.
-pub fn describe(device: &candle_core::Device) -> Result<String> {
+pub fn describe(device: &Device) -> Result<String> {
+    let kernels = CpuKernels::choose()?;
     Ok(match device {
-        candle_core::Device::Cpu => format!("cpu ({})", CpuKernels::choose()?.name()),
-        candle_core::Device::Cuda(_) => "cuda".into(),
-        candle_core::Device::Metal(_) => "metal".into(),
+        Device::Cpu => format!("cpu ({})", kernels.name()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) if kernels != CpuKernels::Candle => match Products::choose()? {
+            Products::F32 => "cuda".into(),
+            Products::Tf32 => "cuda (tf32)".into(),
+        },
+        Device::Cuda(_) => "cuda (candle)".into(),
+        Device::Metal(_) => "metal".into(),
     })
 }

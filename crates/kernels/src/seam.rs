@@ -54,6 +54,9 @@ pub(crate) enum TapeKind {
     Portable(Tensor),
     /// Activations and statistics of the hand-written encoder.
     Fast(Box<crate::fast::FastTape>),
+    /// The same on a CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<crate::cuda::CudaTape>),
 }
 
 /// Gradients of all parameters, in the encoder's own order; opaque outside this crate, see
@@ -65,6 +68,9 @@ pub(crate) enum GradientsKind {
     Portable(Vec<Tensor>),
     /// One flat buffer.
     Fast(crate::fast::FastGradients),
+    /// One flat buffer on a CUDA device.
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::CudaGradients),
 }
 
 /// The encoder: images in, embeddings out, the same for every implementation.

@@ -113,7 +113,7 @@ pub fn train(
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
-            let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), device)?;
+            let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), &Device::Cpu)?;
             let batch_images = Images::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
             let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
@@ -196,25 +196,28 @@ fn start(
 
 /// One step: the batch's mean cross-entropy, and how many images had their class scored highest, labels withheld.
 ///
-/// A loss that is not finite leaves the weights as they were.
+/// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
+/// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
 fn train_step(model: &mut Model, images: &Images, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
+    let there = labels.to_device(embeddings.device())?;
     let hits =
-        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(labels)?.to_dtype(DType::F32)?.sum_all()?;
+        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&there)?.to_dtype(DType::F32)?.sum_all()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
     let logits = model.head.train_logits(&embeddings, labels)?;
-    let loss = candle_nn::loss::cross_entropy(&logits, labels)?;
+    let loss = candle_nn::loss::cross_entropy(&logits, &there)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
         return Ok((value, 0));
     }
+    let hits = hits.to_scalar::<f32>()? as usize;
     let gradients = loss.backward()?;
     let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
     let encoder_gradients = model.encoder.backward(tape, at_embeddings)?;
     model.encoder.apply(encoder_gradients, step)?;
     // The head's weights are never decayed: it would pull on the very lengths that the heads treat differently.
     model.head_optimizer.step(&gradients, &AdamWStep { weight_decay: 0.0, ..*step })?;
-    Ok((value, hits.to_scalar::<f32>()? as usize))
+    Ok((value, hits))
 }

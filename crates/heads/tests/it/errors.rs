@@ -1,12 +1,12 @@
 //! Bad input: each answer states the value and the rule.
 
-use crate::{CPU, all, head};
+use crate::{all, device, head};
 use candle_core::{DType, Tensor};
 use faceoff_heads::build;
 use faceoff_runs::{HeadConfig, HeadInit};
 
 fn refusal(config: &HeadConfig, dim: usize, classes: usize) -> String {
-    build(config, dim, classes, HeadInit::Uniform, 0, &CPU, DType::F32)
+    build(config, dim, classes, HeadInit::Uniform, 0, device(), DType::F32)
         .err()
         .expect("it must be refused")
         .to_string()
@@ -14,20 +14,21 @@ fn refusal(config: &HeadConfig, dim: usize, classes: usize) -> String {
 
 #[test]
 fn shapes_and_labels_are_checked_by_every_head() {
-    let embeddings = Tensor::zeros((2, 6), DType::F32, &CPU).unwrap();
-    let labels = Tensor::new(&[0u32, 1], &CPU).unwrap();
+    let embeddings = Tensor::zeros((2, 6), DType::F32, device()).unwrap();
+    let labels = Tensor::new(&[0u32, 1], device()).unwrap();
     for config in all() {
         let mut head = head(&config, 6, 5, DType::F32);
-        let wide = Tensor::zeros((2, 7), DType::F32, &CPU).unwrap();
+        let wide = Tensor::zeros((2, 7), DType::F32, device()).unwrap();
         let message = head.scores(&wide).unwrap_err().to_string();
         assert!(message.contains("[2, 7]") && message.contains("(batch, 6)"), "{message}");
-        let flat = Tensor::zeros(6, DType::F32, &CPU).unwrap();
+        let flat = Tensor::zeros(6, DType::F32, device()).unwrap();
         assert!(head.scores(&flat).is_err());
-        assert!(head.scores(&Tensor::zeros((0, 6), DType::F32, &CPU).unwrap()).is_err());
+        assert!(head.scores(&Tensor::zeros((0, 6), DType::F32, device()).unwrap()).is_err());
         let message =
-            head.train_logits(&embeddings, &Tensor::new(&[0u32], &CPU).unwrap()).unwrap_err().to_string();
+            head.train_logits(&embeddings, &Tensor::new(&[0u32], device()).unwrap()).unwrap_err().to_string();
         assert!(message.contains("[1]") && message.contains("(2,)"), "{message}");
-        let message = head.labelled_logits(&embeddings, &Tensor::new(&[0u32, 5], &CPU).unwrap()).unwrap_err();
+        let message =
+            head.labelled_logits(&embeddings, &Tensor::new(&[0u32, 5], device()).unwrap()).unwrap_err();
         assert_eq!(message.to_string(), "label 5 of row 1: labels must be below 5, the number of classes");
         assert!(head.train_logits(&embeddings, &labels).is_ok());
     }

@@ -5,7 +5,7 @@
 //! tiny norm has a gradient near 1e5, so a tolerance over elements or whole tensors is either impossible or blind.) In
 //! f64: 1e-9 in the same form. s is 1 for heads without a scale.
 
-use crate::{CPU, head, loss_and_gradients, values};
+use crate::{device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
 use faceoff_runs::HeadConfig;
 use serde_json::Value;
@@ -82,7 +82,7 @@ fn check(golden: &Value, dtype: DType, name: &str, tolerance: f64) -> f64 {
     let size = |key: &str| number(&golden[key]) as usize;
     let (batch, dim, classes) = (size("batch"), size("features"), size("classes"));
     let tensor = |values: Vec<f64>, shape: &[usize]| {
-        Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()
+        Tensor::from_vec(values, shape, device()).unwrap().to_dtype(dtype).unwrap()
     };
     let mut head = head(&config(golden), dim, classes, dtype);
     let weight = flat(&golden["weight"]);
@@ -111,7 +111,7 @@ fn check(golden: &Value, dtype: DType, name: &str, tolerance: f64) -> f64 {
         let rows = flat(&step["embeddings"]);
         let embeddings = tensor(rows.clone(), &[batch, dim]);
         let labels: Vec<u32> = flat(&step["targets"]).iter().map(|&label| label as u32).collect();
-        let labels = Tensor::new(labels, &CPU).unwrap();
+        let labels = Tensor::new(labels, device()).unwrap();
         for (state, key) in [("scale", "s_before"), ("curriculum", "t_before")] {
             if let Some(expected) = step.get(key) {
                 let found = head.tensors().unwrap().into_iter().find(|(name, _)| name == state).unwrap().1;

@@ -7,11 +7,23 @@ mod properties;
 use candle_core::{DType, Device, Tensor, Var};
 use faceoff_heads::{Head, build};
 use faceoff_runs::{HeadConfig, HeadInit};
+use std::sync::OnceLock;
 
 const CPU: Device = Device::Cpu;
 
+/// The device of the heads: the CPU, or what `FACEOFF_TEST_DEVICE` names.
+fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("FACEOFF_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => CPU,
+        Ok("cuda") => Device::new_cuda(0).expect("this build has CUDA and a GPU answers"),
+        Ok("metal") => Device::new_metal(0).expect("this build has Metal and a GPU answers"),
+        Ok(other) => panic!("FACEOFF_TEST_DEVICE is `{other}`; it may be cpu, cuda or metal"),
+    })
+}
+
 fn head(config: &HeadConfig, dim: usize, classes: usize, dtype: DType) -> Box<dyn Head> {
-    build(config, dim, classes, HeadInit::Uniform, 0, &CPU, dtype).unwrap()
+    build(config, dim, classes, HeadInit::Uniform, 0, device(), dtype).unwrap()
 }
 
 /// One head of every kind with Catalyst's defaults.
@@ -29,7 +41,8 @@ fn all() -> Vec<HeadConfig> {
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    let tensor = tensor.to_device(&CPU).unwrap().to_dtype(DType::F64).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Mean cross-entropy of the training logits, and its gradients: at the embeddings, then at each variable.

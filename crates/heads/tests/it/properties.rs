@@ -1,6 +1,6 @@
 //! What must hold for any batch.
 
-use crate::{CPU, all, head, loss_and_gradients, values};
+use crate::{all, device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
 use faceoff_heads::{Head, build, catalogue};
 use faceoff_runs::{HeadConfig, HeadInit};
@@ -17,8 +17,8 @@ fn batches() -> impl Strategy<Value = (usize, Vec<f64>, Vec<u32>)> {
 }
 
 fn tensors(dim: usize, numbers: &[f64], labels: &[u32]) -> (Tensor, Tensor) {
-    let embeddings = Tensor::from_slice(numbers, (labels.len(), dim), &CPU).unwrap();
-    (embeddings, Tensor::new(labels, &CPU).unwrap())
+    let embeddings = Tensor::from_slice(numbers, (labels.len(), dim), device()).unwrap();
+    (embeddings, Tensor::new(labels, device()).unwrap())
 }
 
 fn logits(head: &dyn Head, batch: &(Tensor, Tensor)) -> Vec<f64> {
@@ -102,7 +102,7 @@ proptest! {
             let loss = |index: usize, by: f64| {
                 let mut moved = numbers.clone();
                 moved[index] += by;
-                let moved = Tensor::from_vec(moved, embeddings.dims(), &CPU).unwrap();
+                let moved = Tensor::from_vec(moved, embeddings.dims(), device()).unwrap();
                 loss_and_gradients(head(&config, dim, CLASSES, DType::F64).as_mut(), &moved, &labels).0
             };
             for index in 0..numbers.len().min(4) {
@@ -122,12 +122,13 @@ fn gradients_stay_finite_at_the_corners() {
         for config in all() {
             let mut head = head(&config, 6, CLASSES, dtype);
             let (_, weight) = head.tensors().unwrap().into_iter().find(|(name, _)| name == "weight").unwrap();
+            let weight = weight.to_device(device()).unwrap();
             let first = weight.flatten_to(weight.rank() - 2).unwrap().narrow(0, 0, 1).unwrap();
             for row in
                 [first.clone(), first.neg().unwrap(), first.zeros_like().unwrap(), (&first * 1e-6).unwrap()]
             {
                 for label in [0u32, 1] {
-                    let labels = Tensor::new(&[label], &CPU).unwrap();
+                    let labels = Tensor::new(&[label], device()).unwrap();
                     let (loss, gradients) = loss_and_gradients(head.as_mut(), &row, &labels);
                     assert!(loss.is_finite(), "{config:?} {dtype:?}");
                     for (name, gradient) in gradients {
@@ -145,8 +146,8 @@ fn gradients_stay_finite_at_the_corners() {
 #[test]
 fn state_changes_in_training_alone_and_is_restored() {
     let embeddings =
-        Tensor::from_vec((0..24).map(|x| (x as f64).sin()).collect::<Vec<_>>(), (4, 6), &CPU).unwrap();
-    let labels = Tensor::new(&[0u32, 1, 2, 3], &CPU).unwrap();
+        Tensor::from_vec((0..24).map(|x| (x as f64).sin()).collect::<Vec<_>>(), (4, 6), device()).unwrap();
+    let labels = Tensor::new(&[0u32, 1, 2, 3], device()).unwrap();
     let state = |head: &dyn Head| {
         head.tensors()
             .unwrap()
@@ -164,7 +165,7 @@ fn state_changes_in_training_alone_and_is_restored() {
         let has_state = matches!(config, HeadConfig::AdaCos { .. } | HeadConfig::CurricularFace { .. });
         assert_eq!(state(trained.as_ref()) != start, has_state, "{config:?}");
 
-        let mut other = build(&config, 6, CLASSES, HeadInit::Uniform, 7, &CPU, DType::F64).unwrap();
+        let mut other = build(&config, 6, CLASSES, HeadInit::Uniform, 7, device(), DType::F64).unwrap();
         assert_ne!(
             values(&other.scores(&embeddings).unwrap()),
             values(&trained.scores(&embeddings).unwrap())
@@ -178,7 +179,7 @@ fn state_changes_in_training_alone_and_is_restored() {
 #[test]
 fn heads_start_equal_under_one_rule_and_differ_under_catalysts() {
     let weight = |config: &HeadConfig, init, seed| {
-        let head = build(config, 6, CLASSES, init, seed, &CPU, DType::F32).unwrap();
+        let head = build(config, 6, CLASSES, init, seed, device(), DType::F32).unwrap();
         values(&head.variables()[0].1)
     };
     let first = weight(&HeadConfig::Classification, HeadInit::Uniform, 0);

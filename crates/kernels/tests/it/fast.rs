@@ -11,12 +11,13 @@ fn fast(state: &State, instructions: InstructionSet) -> FastEncoder {
     FastEncoder::new(state, instructions).unwrap()
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_device(&CPU).unwrap().to_dtype(DType::F64).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Norm of the difference over the norm of `expected`.
-fn error(found: &Tensor, expected: &Tensor) -> f64 {
+pub(crate) fn error(found: &Tensor, expected: &Tensor) -> f64 {
     let (found, expected) = (numbers(found), numbers(expected));
     let difference: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum();
     let norm: f64 = expected.iter().map(|x| x * x).sum();
@@ -24,7 +25,7 @@ fn error(found: &Tensor, expected: &Tensor) -> f64 {
     (difference / norm.max(1e-30)).sqrt()
 }
 
-fn assert_near(what: &str, found: &State, expected: &State, tolerance: f64) {
+pub(crate) fn assert_near(what: &str, found: &State, expected: &State, tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for ((name, found), (other, expected)) in found.iter().zip(expected) {
         assert_eq!((name, found.dims()), (other, expected.dims()));
@@ -33,12 +34,12 @@ fn assert_near(what: &str, found: &State, expected: &State, tolerance: f64) {
     }
 }
 
-fn direction(count: usize) -> Tensor {
+pub(crate) fn direction(count: usize) -> Tensor {
     let values: Vec<f64> = (0..count * 512).map(|index| (index as f64 * 0.37).sin()).collect();
     Tensor::from_vec(values, (count, 512), &CPU).unwrap()
 }
 
-fn step(number: u64) -> AdamWStep {
+pub(crate) fn step(number: u64) -> AdamWStep {
     AdamWStep {
         learning_rate: 1e-3,
         beta1: 0.9,

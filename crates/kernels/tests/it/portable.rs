@@ -2,6 +2,7 @@
 //!
 //! The goldens are made by `scripts/golden_encoder.py`; weights and images come from the same formulas there and here.
 
+use crate::device;
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::{AdamWStep, Encoder, Images, PortableEncoder, State, resnet};
 use serde_json::Value;
@@ -42,6 +43,7 @@ pub(crate) fn golden_images(count: usize, size_px: usize) -> Images {
 }
 
 fn projections(tensor: &Tensor) -> [f64; 2] {
+    let tensor = tensor.to_device(&CPU).unwrap();
     let flat = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
     let along = flat.iter().zip(wave(flat.len(), 0.3)).map(|(x, y)| x * y).sum();
     [along, flat.iter().map(|x| x * x).sum::<f64>().sqrt()]
@@ -80,6 +82,7 @@ pub(crate) fn check_goldens(encoder: impl Fn(&State) -> Box<dyn Encoder>, dtype:
         let mut encoder = encoder(&golden_state(dtype));
         for (index, step) in case["steps"].as_array().unwrap().iter().enumerate() {
             let (embeddings, tape) = encoder.forward_train(&images).unwrap();
+            let direction = direction.to_device(embeddings.device()).unwrap();
             let gradients = encoder.backward(tape, &direction).unwrap();
             if index == 0 {
                 assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
@@ -118,7 +121,7 @@ pub(crate) fn check_goldens(encoder: impl Fn(&State) -> Box<dyn Encoder>, dtype:
 #[test]
 fn equals_torchvision_and_adamw_in_f64() {
     let encoder = |state: &State| -> Box<dyn Encoder> {
-        Box::new(PortableEncoder::new(state, &CPU, DType::F64).unwrap())
+        Box::new(PortableEncoder::new(state, device(), DType::F64).unwrap())
     };
     check_goldens(encoder, DType::F64, 1e-9);
 }
@@ -127,14 +130,14 @@ fn equals_torchvision_and_adamw_in_f64() {
 #[test]
 fn gradients_equal_finite_differences() {
     let images = golden_images(2, 33);
-    let direction = Tensor::from_vec(wave(2 * 512, 0.1), (2, 512), &CPU).unwrap();
+    let direction = Tensor::from_vec(wave(2 * 512, 0.1), (2, 512), device()).unwrap();
     let state = golden_state(DType::F64);
     let loss = |state: &State| {
-        let mut encoder = PortableEncoder::new(state, &CPU, DType::F64).unwrap();
+        let mut encoder = PortableEncoder::new(state, device(), DType::F64).unwrap();
         let (embeddings, _) = encoder.forward_train(&images).unwrap();
         (embeddings * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
     };
-    let mut encoder = PortableEncoder::new(&state, &CPU, DType::F64).unwrap();
+    let mut encoder = PortableEncoder::new(&state, device(), DType::F64).unwrap();
     let (_, tape) = encoder.forward_train(&images).unwrap();
     let gradients = encoder.backward(tape, &direction).unwrap();
     let gradients = encoder.named_gradients(&gradients).unwrap();
@@ -180,9 +183,11 @@ fn a_state_and_moments_go_round() {
         let gradients = encoder.backward(tape, &embeddings).unwrap();
         encoder.apply(gradients, &AdamWStep { step: number, ..step }).unwrap();
     };
-    let mut through = faceoff_kernels::encoder(&golden_state(DType::F32), &CPU).unwrap();
+    let mut through = faceoff_kernels::encoder(&golden_state(DType::F32), device()).unwrap();
     train(through.as_mut(), 1);
-    let mut resumed = faceoff_kernels::encoder(&through.state().unwrap(), &CPU).unwrap();
+    // Moments that held the graph of their gradients would hold that of every step so far.
+    assert!(through.optimizer_state().unwrap().iter().all(|(_, moment)| !moment.track_op()));
+    let mut resumed = faceoff_kernels::encoder(&through.state().unwrap(), device()).unwrap();
     resumed.load_optimizer_state(&through.optimizer_state().unwrap()).unwrap();
     train(through.as_mut(), 2);
     train(resumed.as_mut(), 2);

@@ -1,0 +1,179 @@
+"""Faceoff's recipe in PyTorch, to be run beside it: speed of a step, of an epoch, and what is learnt.
+
+usage: peer_training.py speed [--px 64 128] [--batch 64] [--device cuda] [--precision f32 tf32 bf16] [--channels-last]
+       peer_training.py train DATA OUT.json [--epochs 3] [--seed 0 1 2] [--workers 8] and the options above
+
+`speed` times steps and inference on images that lie on the device. `train` trains ResNet-18 with a linear classifier
+on DATA/train and scores DATA/val: loss of every epoch, DNN and KNN accuracy (k = 5, cosine), seconds, the share of them
+spent waiting for images, memory. Needs torch and torchvision.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torchvision
+from torchvision import transforms as T
+
+parser = argparse.ArgumentParser()
+parser.add_argument("what", choices=["speed", "train"])
+parser.add_argument("data", nargs="?")
+parser.add_argument("out", nargs="?")
+parser.add_argument("--px", type=int, nargs="+", default=[64])
+parser.add_argument("--batch", type=int, default=64)
+parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--seed", type=int, nargs="+", default=[0])
+parser.add_argument("--workers", type=int, default=8)
+parser.add_argument("--device", default="cuda")
+parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], nargs="+", default=["f32"])
+parser.add_argument("--channels-last", action="store_true")
+parser.add_argument("--steps", type=int, default=200)
+args = parser.parse_args()
+
+device = torch.device(args.device)
+torch.backends.cudnn.benchmark = True
+layout = torch.channels_last if args.channels_last else torch.contiguous_format
+
+
+def synchronize():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def arithmetic(precision):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return torch.autocast(args.device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def model(classes, seed):
+    torch.manual_seed(seed)
+    encoder = torchvision.models.resnet18(weights=None)
+    encoder.fc = nn.Identity()
+    head = nn.Linear(512, classes)
+    return encoder.to(device, memory_format=layout), head.to(device)
+
+
+def optimizer(encoder, head):
+    decay = [p for p in encoder.parameters() if p.dim() > 1]
+    rest = [p for p in encoder.parameters() if p.dim() <= 1] + list(head.parameters())
+    groups = [dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
+    return torch.optim.AdamW(groups, lr=3e-3, fused=device.type == "cuda")
+
+
+def step(encoder, head, opt, half, x, y):
+    with half:
+        embeddings = encoder(x.to(memory_format=layout))
+    loss = F.cross_entropy(head(embeddings.float()), y)
+    opt.zero_grad(set_to_none=True)
+    loss.backward()
+    opt.step()
+    return loss
+
+
+def speed(px, half):
+    encoder, head = model(10, 0)
+    opt = optimizer(encoder, head)
+    x = torch.randn(args.batch, 3, px, px, device=device)
+    y = torch.randint(10, (args.batch,), device=device)
+    rates = {}
+    for name in ("step", "embed"):
+        encoder.train(name == "step")
+        times = []
+        for repeat in range(6):
+            synchronize()
+            started = time.perf_counter()
+            for _ in range(args.steps):
+                if name == "step":
+                    step(encoder, head, opt, half, x, y)
+                else:
+                    with torch.no_grad(), half:
+                        encoder(x.to(memory_format=layout))
+            synchronize()
+            times.append(time.perf_counter() - started)
+        times = sorted(times[1:])
+        rates[name] = round(args.batch * args.steps / times[len(times) // 2])
+    return rates
+
+
+def train(px, half, seed):
+    norm = T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    crop = T.RandomResizedCrop(px, scale=(0.35, 1.0))
+    augment = T.Compose([crop, T.RandomHorizontalFlip(), T.ToTensor(), norm])
+    plain = T.Compose([T.Resize(round(px * 1.14)), T.CenterCrop(px), T.ToTensor(), norm])
+    folder = lambda split, view: torchvision.datasets.ImageFolder(os.path.join(args.data, split), view)
+    train_set = folder("train", augment)
+
+    def loader(data, training):
+        workers = dict(num_workers=args.workers, persistent_workers=training, pin_memory=device.type == "cuda")
+        return torch.utils.data.DataLoader(data, args.batch, shuffle=training, drop_last=training, **workers)
+
+    encoder, head = model(len(train_set.classes), seed)
+    opt = optimizer(encoder, head)
+    batches = loader(train_set, True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        opt, 3e-3, total_steps=args.epochs * len(batches), pct_start=0.25
+    )
+    result = dict(losses=[], seconds=[], waiting=[])
+    for _ in range(args.epochs):
+        encoder.train()
+        head.train()
+        started, waited, total = time.perf_counter(), 0.0, 0.0
+        source = iter(batches)
+        for _ in range(len(batches)):
+            asked = time.perf_counter()
+            x, y = next(source)
+            waited += time.perf_counter() - asked
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+            total += float(step(encoder, head, opt, half, x, y).detach())
+            schedule.step()
+        synchronize()
+        seconds = time.perf_counter() - started
+        result["losses"].append(round(total / len(batches), 5))
+        result["seconds"].append(round(seconds, 3))
+        result["waiting"].append(round(waited / seconds, 3))
+
+    encoder.eval()
+    head.eval()
+    started, found = time.perf_counter(), {}
+    with torch.no_grad():
+        for split in ("train", "val"):
+            rows = []
+            for x, y in loader(folder(split, plain), False):
+                with half:
+                    embeddings = encoder(x.to(device, memory_format=layout)).float()
+                rows.append((F.normalize(embeddings), y.to(device), head(embeddings).argmax(1)))
+            found[split] = [torch.cat(column) for column in zip(*rows)]
+        synchronize()
+        result["seconds_embed"] = round(time.perf_counter() - started, 3)
+        (index, index_labels, _), (queries, labels, predictions) = found["train"], found["val"]
+        result["dnn_accuracy"] = (predictions == labels).float().mean().item()
+        # Each of the five nearest votes; the nearer ones break ties.
+        nearest = index_labels[(queries.double() @ index.double().T).topk(5).indices]
+        weight = 1 + torch.tensor([1e-1, 1e-2, 1e-3, 1e-4, 1e-5], dtype=torch.float64, device=device)
+        votes = torch.zeros(len(queries), len(train_set.classes), dtype=torch.float64, device=device)
+        votes.scatter_add_(1, nearest, weight.expand(nearest.shape))
+        result["knn_accuracy"] = (votes.argmax(1) == labels).float().mean().item()
+    return result
+
+
+results = []
+for px, precision in itertools.product(args.px, args.precision):
+    for seed in args.seed if args.what == "train" else [0]:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        half = arithmetic(precision)
+        measured = speed(px, half) if args.what == "speed" else train(px, half, seed)
+        if device.type == "cuda":
+            measured["allocated_mib"] = torch.cuda.max_memory_allocated() // 2**20
+            measured["reserved_mib"] = torch.cuda.max_memory_reserved() // 2**20
+        results.append(dict(px=px, batch=args.batch, precision=precision, seed=seed, **measured))
+        print(args.what, json.dumps(results[-1]), flush=True)
+if args.out:
+    with open(args.out, "w") as file:
+        json.dump(dict(arguments=vars(args), torch=torch.__version__, results=results), file, indent=1)
