@@ -183,10 +183,37 @@ fn compile(device: &CudaDevice) -> Result<String> {
     }
 }
 
+/// The arithmetic of the matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {
+    /// f32 throughout.
+    F32,
+    /// Factors rounded to TF32, 10 bits of mantissa, and summed in f32: PyTorch's default for convolutions.
+    Tf32,
+}
+
+impl Products {
+    /// What [`TF32_VARIABLE`] asks for.
+    pub(crate) fn choose() -> Result<Self> {
+        match std::env::var(TF32_VARIABLE).as_deref() {
+            Err(std::env::VarError::NotPresent) | Ok("0") => Ok(Self::F32),
+            Ok("1") => Ok(Self::Tf32),
+            other => {
+                let value = other.unwrap_or("no text");
+                Err(Error::Misuse(format!("{TF32_VARIABLE} is `{value}`; it may be 1 (TF32) or 0 (f32)")))
+            }
+        }
+    }
+}
+
+/// Environment variable: 1 lets CUDA's matrix products round their factors to TF32.
+pub const TF32_VARIABLE: &str = "FACEOFF_CUDA_TF32";
+
 /// The device with all that the encoder needs of it.
 pub(super) struct Gpu {
     pub(super) device: CudaDevice,
     kernels: Kernels,
+    products: Products,
     /// What [`Gpu::tensor`] hangs its operator on.
     anchor: Tensor,
     /// Buffers to be handed out again, by length.
@@ -228,26 +255,20 @@ pub(super) use launch;
 
 /// What a kernel takes.
 pub(super) trait Argument {
-    fn push<'a>(
-        &'a self,
-        builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>,
-    );
+    fn push<'a>(&'a self, builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>);
 }
 
 impl<T: DeviceRepr> Argument for T {
-    fn push<'a>(
-        &'a self,
-        builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>,
-    ) {
+    fn push<'a>(&'a self, builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>) {
         builder.arg(self);
     }
 }
 
 impl Gpu {
-    pub(super) fn new(device: &CudaDevice) -> Result<Self> {
+    pub(super) fn new(device: &CudaDevice, products: Products) -> Result<Self> {
         let anchor = Tensor::zeros(1, DType::F32, &Device::Cuda(device.clone()))?;
         let kernels = Kernels::load(device)?;
-        Ok(Self { device: device.clone(), kernels, anchor, free: RefCell::default() })
+        Ok(Self { device: device.clone(), kernels, products, anchor, free: RefCell::default() })
     }
 
     #[allow(unsafe_code)]
@@ -322,7 +343,11 @@ impl Gpu {
     }
 
     /// Runs `work` with the place of a tensor's numbers, as contiguous f32 on the device.
-    pub(super) fn with_tensor<T>(&self, tensor: &Tensor, work: impl FnOnce(Address) -> Result<T>) -> Result<T> {
+    pub(super) fn with_tensor<T>(
+        &self,
+        tensor: &Tensor,
+        work: impl FnOnce(Address) -> Result<T>,
+    ) -> Result<T> {
         let tensor = tensor.to_dtype(DType::F32)?.to_device(self.anchor.device())?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
@@ -344,6 +369,10 @@ impl Gpu {
         };
         let (lda, ldb) = (if transpose_a { k } else { m }, if transpose_b { n } else { k });
         let (one, zero) = (1f32, 0f32);
+        let compute = match self.products {
+            Products::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Products::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        };
         let f32_type = blas::cudaDataType_t::CUDA_R_32F;
         // SAFETY: the addresses are those of live buffers that hold `m * k`, `k * n` and `m * n` numbers.
         unsafe {
@@ -365,7 +394,7 @@ impl Gpu {
                 c as *mut _,
                 f32_type,
                 m as i32,
-                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                compute,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
@@ -389,7 +418,9 @@ pub(super) struct Product {
 /// Number of elements as the kernels count them.
 pub(super) fn count(elements: usize) -> Result<u32> {
     u32::try_from(elements).map_err(|_| {
-        Error::Misuse(format!("{elements} numbers in one map are more than 2^32 - 1; train on smaller batches"))
+        Error::Misuse(format!(
+            "{elements} numbers in one map are more than 2^32 - 1; train on smaller batches"
+        ))
     })
 }
 

@@ -19,6 +19,7 @@ use network::{Layer, Network, NetworkTape};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use gpu::keep_memory;
+pub use gpu::{Products, TF32_VARIABLE};
 
 /// ResNet-18 on a CUDA device.
 pub struct CudaEncoder {
@@ -47,10 +48,10 @@ pub(crate) struct CudaGradients {
 
 impl CudaEncoder {
     /// The encoder of `state` (torchvision's names and shapes) on `device`.
-    pub fn new(state: &State, device: &CudaDevice) -> Result<Self> {
+    pub fn new(state: &State, device: &CudaDevice, products: Products) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let tensors = checked(state)?;
-        let gpu = Gpu::new(device)?;
+        let gpu = Gpu::new(device, products)?;
         let mut layers = Vec::new();
         let (mut weights, mut running) = (0, 0);
         for plan in resnet::layers() {
@@ -227,8 +228,7 @@ impl Encoder for CudaEncoder {
         let moments = checked_moments(state, &resnet::parameters())?;
         let (gpu, layers) = (&self.network.gpu, &self.network.layers);
         for (suffix, buffer) in [(".m", &mut self.m), (".v", &mut self.v)] {
-            let values =
-                pack(layers, buffer.len(), |name| numbers(&moments[&format!("{name}{suffix}")]))?;
+            let values = pack(layers, buffer.len(), |name| numbers(&moments[&format!("{name}{suffix}")]))?;
             gpu.overwrite(buffer, &values)?;
         }
         Ok(())

@@ -133,11 +133,29 @@ impl Network {
                 let total = count(columns.len())?;
                 let color = Color { mean: MEAN, deviation: DEVIATION };
                 let row = *row as u32;
-                launch!(self.gpu, stem_columns, Grid::each(total), pixels.address, columns.address, window, color, row, total)?;
+                launch!(
+                    self.gpu,
+                    stem_columns,
+                    Grid::each(total),
+                    pixels.address,
+                    columns.address,
+                    window,
+                    color,
+                    row,
+                    total
+                )?;
             }
             Input::Values(values) => {
                 let total = count(columns.len() / 4)?;
-                launch!(self.gpu, columns, Grid::each(total), values.address, columns.address, window, total)?;
+                launch!(
+                    self.gpu,
+                    columns,
+                    Grid::each(total),
+                    values.address,
+                    columns.address,
+                    window,
+                    total
+                )?;
             }
         }
         Ok((columns, out))
@@ -437,9 +455,9 @@ impl Network {
         // are written by the product over columns of 0.
         let gradients = self.gpu.take(self.parameters.len())?;
         let wide = Window::of(&self.layers[0].plan, map.height, map.width);
-        let wide = Map { images: map.images, height: wide.out_height as usize, width: wide.out_width as usize };
-        let halved =
-            |map: Map| Map { height: map.height.div_ceil(2), width: map.width.div_ceil(2), ..map };
+        let wide =
+            Map { images: map.images, height: wide.out_height as usize, width: wide.out_width as usize };
+        let halved = |map: Map| Map { height: map.height.div_ceil(2), width: map.width.div_ceil(2), ..map };
         let mut inputs = vec![halved(wide)];
         for block in &self.blocks {
             let at = *inputs.last().expect("it begins with one");
@@ -483,7 +501,8 @@ impl Network {
                 }
                 _ => masked,
             };
-            let below = self.convolve_backward(first, x, at, &first_grad, Some(&shortcut_grad), &gradients)?;
+            let below =
+                self.convolve_backward(first, x, at, &first_grad, Some(&shortcut_grad), &gradients)?;
             self.gpu.give([grad, second_grad, inner_grad, first_grad, shortcut_grad]);
             let BlockTape { first, inner, second, downsample, out } = block;
             self.gpu.give([first.z, first.norm, inner, second.z, second.norm, out]);

@@ -4,13 +4,17 @@
 use crate::fast::{assert_near, direction, error, numbers, step};
 use crate::portable::{check_goldens, golden_images, golden_state};
 use candle_core::{CudaDevice, DType, Device, backend::BackendDevice};
-use faceoff_kernels::{CudaEncoder, Encoder, PortableEncoder, State};
+use faceoff_kernels::{CudaEncoder, Encoder, PortableEncoder, Products, State};
 use std::sync::OnceLock;
 
 fn cuda(state: &State) -> CudaEncoder {
+    with_products(state, Products::F32)
+}
+
+fn with_products(state: &State, products: Products) -> CudaEncoder {
     static DEVICE: OnceLock<CudaDevice> = OnceLock::new();
     let device = DEVICE.get_or_init(|| CudaDevice::new(0).expect("a CUDA GPU answers"));
-    CudaEncoder::new(state, device).unwrap()
+    CudaEncoder::new(state, device, products).unwrap()
 }
 
 #[test]
@@ -65,6 +69,17 @@ fn the_same_start_gives_the_same_bits() {
     train(&mut one, 2);
     train(&mut resumed, 2);
     assert!(bits(&one) == bits(&resumed));
+}
+
+/// TF32 rounds to 10 bits of mantissa, and 20 layers add up.
+#[test]
+fn tf32_is_near_and_not_equal() {
+    let images = golden_images(3, 47);
+    let (exact, _) = cuda(&golden_state(DType::F32)).forward_train(&images).unwrap();
+    let (rounded, _) =
+        with_products(&golden_state(DType::F32), Products::Tf32).forward_train(&images).unwrap();
+    let error = error(&rounded, &exact);
+    assert!(error > 1e-6 && error < 2e-2, "{error:e}");
 }
 
 #[test]
