@@ -147,6 +147,13 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
     let Some((key, mut runs)) = chosen.and_then(|key| groups.remove_entry(&key)) else {
         left_out.extend(unfinished.iter().map(|name| format!("{name} is unfinished")));
         left_out.extend(failed.iter().map(|run| format!("{} failed: {}", run.name, run.failure.message)));
+        // Many runs tend to have one and the same reason.
+        const TOLD: usize = 3;
+        if left_out.len() > TOLD {
+            let more = left_out.len() - TOLD;
+            left_out.truncate(TOLD);
+            left_out.push(format!("and {more} more"));
+        }
         return Err(Error::NoWholeRuns {
             folder: folder.join("runs"),
             left_out: if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) },
