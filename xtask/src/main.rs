@@ -37,7 +37,7 @@ enum Command {
     /// Find peak learning rate, scale and margin of each head with the same budget, without a look at the validation images.
     ///
     /// Trials are trained on nine tenths of the training images and scored on the tenth held back; the best of each head are
-    /// written as a new experiment, trials included. The budget stands in the experiment's [tuning]. Stopped or killed,
+    /// written as a new experiment, trials included. The budget stands in the experiment's `[tuning]`. Stopped or killed,
     /// it goes on where it was: run the same command again.
     Tune(TuneArgs),
     /// Fetch or verify the images.
@@ -129,7 +129,7 @@ pub(crate) struct TuneArgs {
     /// Threads for everything; all processors unless stated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Folder of the report folders; the trials are kept in its tune-<experiment>/.
+    /// Folder of the report folders; the trials are kept in its `tune-<experiment>/`.
     #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
     out: PathBuf,
     /// The experiment file to write.
@@ -143,7 +143,7 @@ pub(crate) struct TuneArgs {
 #[derive(Args)]
 pub(crate) struct ReportArgs {
     /// Name of a file in experiments/, without `.toml`; or the path of any experiment file. With --embeddings, only its
-    /// [analysis] counts.
+    /// `[analysis]` counts.
     #[arg(default_value = "quick")]
     experiment: String,
     /// Embeddings from elsewhere: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is

@@ -45,7 +45,7 @@ pub(crate) struct AnalysisArgs {
     /// Also write the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Folder of a run (reports/<experiment>/runs/<run>) whose embeddings are taken; made-up ones otherwise.
+    /// Folder of a run (`reports/<experiment>/runs/<run>`) whose embeddings are taken; made-up ones otherwise.
     #[arg(long, value_name = "DIR")]
     embeddings: Option<PathBuf>,
     /// Also time faiss, scikit-learn and openTSNE, in turns, with this Python; scripts/peers_analysis.py says what it needs.
