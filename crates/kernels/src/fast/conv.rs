@@ -397,15 +397,15 @@ mod tests {
 
             let (x64, dz64) = (self.input(), self.dz());
             let (mut y, mut dx, mut dw) =
-                (vec![0.0; self.z.len()], vec![0.0; self.x.len()], vec![0.0; self.weights.len()]);
+                (Sums::new(self.z.len()), Sums::new(self.x.len()), Sums::new(self.weights.len()));
             self.each(|from, to, weight| {
                 let w = f64::from(self.weights[weight]);
-                y[to] += x64[from] * w;
-                dx[from] += dz64[to] * w;
-                dw[weight] += x64[from] * dz64[to];
+                y.add(to, x64[from] * w);
+                dx.add(from, dz64[to] * w);
+                dw.add(weight, x64[from] * dz64[to]);
             });
 
-            let mut found = numbers(y.len(), 0.7);
+            let mut found = numbers(y.values.len(), 0.7);
             let target = Target::new(&mut found, false, Then::Squares);
             let sums = conv.forward(simd, input, &packed, &target, &arena);
             near(&format!("{what}: output"), &found, &y);
@@ -417,10 +417,11 @@ mod tests {
             near(&format!("{what}: weight gradient"), &conv.unpack(simd, &found), &dw);
 
             // Added to what stands there, then masked by the ReLU of the same input.
-            let there = numbers(dx.len(), 0.8);
+            let there = numbers(dx.values.len(), 0.8);
             let mean = numbers(ins, 0.9);
-            for (at, dx) in dx.iter_mut().enumerate() {
-                *dx = if x64[at] > 0.0 { *dx + f64::from(there[at]) } else { 0.0 };
+            for (at, &there) in there.iter().enumerate() {
+                dx.add(at, there.into());
+                dx.values[at] = if x64[at] > 0.0 { dx.values[at] } else { 0.0 };
             }
             let mut found = there.clone();
             let mask = Mask::Normalized(&self.affine);
@@ -435,12 +436,30 @@ mod tests {
         }
     }
 
-    /// Largest error against the largest value.
-    fn near(what: &str, found: &[f32], expected: &[f64]) {
-        let largest = expected.iter().fold(1e-3, |largest: f64, x| largest.max(x.abs()));
-        for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-            let error = (f64::from(found) - expected).abs() / largest;
-            assert!(error < 2e-5, "{what} at {at}: {found} instead of {expected}");
+    /// Sums in f64, with the sums of the absolute values of their terms: the measure of rounding in f32, however much the
+    /// terms cancel.
+    struct Sums {
+        values: Vec<f64>,
+        sizes: Vec<f64>,
+    }
+
+    impl Sums {
+        fn new(len: usize) -> Self {
+            Self { values: vec![0.0; len], sizes: vec![0.0; len] }
+        }
+
+        fn add(&mut self, at: usize, term: f64) {
+            self.values[at] += term;
+            self.sizes[at] += term.abs();
+        }
+    }
+
+    /// Errors against the largest sum of absolute values: Winograd's method mixes the outputs of a tile.
+    fn near(what: &str, found: &[f32], expected: &Sums) {
+        let size = expected.sizes.iter().fold(1e-3, |largest: f64, &size| largest.max(size));
+        for (at, (&found, &expected)) in found.iter().zip(&expected.values).enumerate() {
+            let error = (f64::from(found) - expected).abs() / size;
+            assert!(error < 5e-6, "{what} at {at}: {found} instead of {expected}, {error:e} of {size}");
         }
     }
 
