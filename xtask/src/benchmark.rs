@@ -1,13 +1,13 @@
 //! `cargo xtask benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::progress::{Progress, run_work};
-use crate::{BenchmarkArgs, SourceArgs, data, load_experiment, machine, report, told};
+use crate::{BenchmarkArgs, SourceArgs, data, machine, report, told};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_data::Images;
 use faceoff_runs::{
-    DataConfig, DataRecord, DatasetName, Experiment, FolderLock, Manifest, Overrides, RunFolder, RunSpec,
-    RunState, SCHEMA, Speed, SplitName,
+    DataConfig, DataRecord, DatasetName, Experiment, FolderLock, Manifest, RunFolder, RunSpec, RunState,
+    SCHEMA, Speed, SplitName,
 };
 use faceoff_training::{Event, Outcome, StepSeconds, initial_encoder, made_up_batch, time_steps, train};
 use std::path::Path;
@@ -27,21 +27,16 @@ const DISK_MIB_OF_IMAGES: u64 = 1_600;
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
-    machine::use_threads(args.threads)?;
-    let mut experiment = load_experiment(&args.experiment)?.with_overrides(&Overrides {
-        heads: args.heads.clone(),
-        seeds: args.seeds.clone(),
-        epochs: args.epochs,
-        image_size_px: args.image_size,
-    })?;
-    let device = machine::device(args.device)?;
+    machine::use_threads(args.training.threads)?;
+    let mut experiment = args.training.experiment(args.seeds.clone())?;
+    let device = machine::device(args.training.device)?;
     let kernels = faceoff_kernels::describe(&device)?;
     if args.dry_run {
         return dry_run(&experiment, args, &device, &kernels);
     }
     let stop = Stop::on_ctrl_c()?;
 
-    let images = match ImageSets::open(&experiment, &args.source) {
+    let images = match ImageSets::open(&experiment, &args.training.source) {
         Err(error) if experiment.data.synthetic_fallback && data::is_unavailable(&error) => {
             eprintln!("warning: {}", told(&error));
             experiment = experiment.on_synthetic();
@@ -49,11 +44,11 @@ pub(crate) fn run(args: &BenchmarkArgs) -> Result<ExitCode> {
                 "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
                 experiment.name
             );
-            ImageSets::open(&experiment, &args.source)?
+            ImageSets::open(&experiment, &args.training.source)?
         }
         other => other?,
     };
-    let folder = args.out.join(&experiment.name);
+    let folder = args.training.out.join(&experiment.name);
     let _lock = FolderLock::take(&folder)?;
     let job = Job { experiment: &experiment, images: &images, device: &device, kernels: &kernels };
     let Trained::Done { failed } = job.complete(&folder, args.force, &stop)? else {
@@ -314,7 +309,7 @@ fn dry_run(
         (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
         (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
         _ => {
-            let images = data::open(&experiment.data, &args.source)?;
+            let images = data::open(&experiment.data, &args.training.source)?;
             (images.record().train_images, images.record().val_images)
         }
     };
@@ -338,7 +333,10 @@ fn dry_run(
         experiment.training.seeds.len()
     );
     for spec in &specs {
-        println!("            {}", RunFolder::new(&args.out.join(&experiment.name), spec).path().display());
+        println!(
+            "            {}",
+            RunFolder::new(&args.training.out.join(&experiment.name), spec).path().display()
+        );
     }
     let minutes = 60.0 * hours;
     println!(

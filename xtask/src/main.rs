@@ -12,7 +12,7 @@ mod tune;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use faceoff_runs::Experiment;
+use faceoff_runs::{Experiment, Overrides};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,18 +50,30 @@ enum Command {
     Bench(bench::BenchCommand),
 }
 
-/// What to train, on what, where to.
 #[derive(Args)]
 pub(crate) struct BenchmarkArgs {
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Seeds instead of the experiment's, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "SEED,...")]
+    seeds: Option<Vec<u64>>,
+    /// Train again, and replace, what was made with another configuration or other images, or has failed.
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done: runs, estimated hours, disk.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What to train, on what, where to.
+#[derive(Args)]
+pub(crate) struct TrainingArgs {
     /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
     #[arg(default_value = "quick")]
     experiment: String,
     /// Only these heads, by name or kind, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     heads: Option<Vec<String>>,
-    /// Seeds instead of the experiment's, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "SEED,...")]
-    seeds: Option<Vec<u64>>,
     /// Epochs instead of the experiment's.
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -79,12 +91,6 @@ pub(crate) struct BenchmarkArgs {
     /// Folder of the report folders.
     #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
     out: PathBuf,
-    /// Train again, and replace, what was made with another configuration or other images, or has failed.
-    #[arg(long)]
-    force: bool,
-    /// Only say what would be done: runs, estimated hours, disk.
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// Where the images come from.
@@ -106,32 +112,11 @@ pub(crate) struct SourceArgs {
 
 #[derive(Args)]
 pub(crate) struct TuneArgs {
-    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
-    #[arg(default_value = "quick")]
-    experiment: String,
-    /// Only these heads, by name or kind, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
-    heads: Option<Vec<String>>,
+    #[command(flatten)]
+    training: TrainingArgs,
     /// Trials of each head instead of the experiment's.
     #[arg(long, value_name = "N")]
     trials: Option<usize>,
-    /// Epochs instead of the experiment's.
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Side of the images that the encoder sees, instead of the experiment's.
-    #[arg(long, value_name = "PX")]
-    image_size: Option<usize>,
-    /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
-    #[command(flatten)]
-    source: SourceArgs,
-    /// Threads for everything; all processors unless stated.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Folder of the report folders; the trials are kept in its `tune-<experiment>/`.
-    #[arg(long, value_name = "DIR", default_value_os_t = reports_folder())]
-    out: PathBuf,
     /// The experiment file to write.
     #[arg(long, value_name = "FILE", default_value_os_t = workspace().join("experiments/tuned.toml"))]
     file: PathBuf,
@@ -208,6 +193,19 @@ pub(crate) fn load_experiment(name_or_path: &str) -> Result<Experiment> {
         }
         _ => Experiment::load(&workspace().join("experiments"), name_or_path)?,
     })
+}
+
+impl TrainingArgs {
+    /// The experiment with what the command line says instead.
+    fn experiment(&self, seeds: Option<Vec<u64>>) -> Result<Experiment> {
+        let overrides = Overrides {
+            heads: self.heads.clone(),
+            seeds,
+            epochs: self.epochs,
+            image_size_px: self.image_size,
+        };
+        Ok(load_experiment(&self.experiment)?.with_overrides(&overrides)?)
+    }
 }
 
 fn reports_folder() -> PathBuf {

@@ -43,7 +43,6 @@ fn foreign(args: &ReportArgs, queries: &LabelledFiles) -> Result<ExitCode> {
     let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("embeddings-{stem}");
     let folder = args.out.join(&name);
-    let _lock = FolderLock::take(&folder)?;
     let say = |line: &str| eprintln!("report: {line}");
     let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &say)?;
     results::print(&summary);

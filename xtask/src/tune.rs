@@ -4,13 +4,12 @@
 //! in the place of the validation images. So it resumes, is locked and is recorded as runs are; only the choice is made here.
 
 use crate::benchmark::{INTERRUPTED, ImageSets, Job, Stop, Trained};
-use crate::{TuneArgs, load_experiment, machine, workspace};
+use crate::{TuneArgs, machine, workspace};
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use faceoff_analysis::{accuracy, neighbors};
 use faceoff_runs::{
-    Experiment, FolderLock, HeadVariant, Overrides, RunFolder, RunSpec, SplitName, Trial, TuningConfig,
-    write_atomically,
+    Experiment, FolderLock, HeadVariant, RunFolder, RunSpec, SplitName, Trial, TuningConfig, write_atomically,
 };
 use ndarray::ArrayView2;
 use std::path::Path;
@@ -21,13 +20,8 @@ const NEIGHBORS: usize = 5;
 
 /// Tunes and writes the new experiment.
 pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
-    machine::use_threads(args.threads)?;
-    let mut experiment = load_experiment(&args.experiment)?.with_overrides(&Overrides {
-        heads: args.heads.clone(),
-        seeds: None,
-        epochs: args.epochs,
-        image_size_px: args.image_size,
-    })?;
+    machine::use_threads(args.training.threads)?;
+    let mut experiment = args.training.experiment(None)?;
     let Some(mut tuning) = experiment.tuning.clone() else {
         bail!(
             "experiment `{}` has no [tuning] table, so there is no budget; copy that of experiments/quick.toml",
@@ -51,13 +45,13 @@ pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
         bail!("{} exists; use --force to overwrite it, or --file for another", args.file.display());
     }
 
-    let device = machine::device(args.device)?;
+    let device = machine::device(args.training.device)?;
     let kernels = faceoff_kernels::describe(&device)?;
     let stop = Stop::on_ctrl_c()?;
     let trials = trials(&experiment, &tuning);
     let searched = search(&experiment, &tuning, &trials);
-    let images = ImageSets::open(&searched, &args.source)?;
-    let folder = args.out.join(&searched.name);
+    let images = ImageSets::open(&searched, &args.training.source)?;
+    let folder = args.training.out.join(&searched.name);
     let _lock = FolderLock::take(&folder)?;
     eprintln!(
         "tune: {} trials for each of {} heads, trained on nine tenths of the training images and scored on the tenth held back",

@@ -19,8 +19,7 @@
 //! included, and departs from it twice: s changes in training only (there at every call with labels), and fewer than three
 //! classes are an error (s would start at 0 or below).
 
-use crate::cosine::cosines;
-use crate::parameters::{check_embeddings, one_hot, restore, restored_number, saved, saved_number, take};
+use crate::parameters::{one_hot, restore, restored_number, saved, saved_number, take};
 use crate::{Error, Head, HeadInfo, Result, State};
 use candle_core::{DType, Tensor, Var};
 use std::f64::consts::{FRAC_PI_4, SQRT_2};
@@ -70,9 +69,8 @@ impl AdaCos {
 }
 
 impl Head for AdaCos {
-    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
-        check_embeddings(embeddings, self.weight.dim(1)?)?;
-        cosines(embeddings, &self.weight)
+    fn weight(&self) -> &Var {
+        &self.weight
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
@@ -86,10 +84,6 @@ impl Head for AdaCos {
         one_hot(labels, embeddings, self.weight.dim(0)?)?;
         self.scale = self.next_scale(&cosines, labels)?;
         Ok((cosines * self.scale)?)
-    }
-
-    fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight.clone())]
     }
 
     fn tensors(&self) -> Result<State> {

@@ -16,9 +16,9 @@
 //! Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", arXiv:1801.07698, equation 3. Follows
 //! Catalyst's `ArcFace`, which leaves the label without margin beyond pi - m; the paper's code subtracts m sin(m) there.
 
-use crate::cosine::{arcface_logits, cosines};
-use crate::parameters::{check_embeddings, one_hot, restore, saved, take};
-use crate::{Head, HeadInfo, Result, State};
+use crate::cosine::arcface_logits;
+use crate::parameters::one_hot;
+use crate::{Head, HeadInfo, Result};
 use candle_core::{Tensor, Var};
 
 pub(crate) const INFO: HeadInfo = HeadInfo {
@@ -44,28 +44,14 @@ impl ArcFace {
 }
 
 impl Head for ArcFace {
-    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
-        check_embeddings(embeddings, self.weight.dim(1)?)?;
-        cosines(embeddings, &self.weight)
+    fn weight(&self) -> &Var {
+        &self.weight
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let cosines = self.scores(embeddings)?;
         let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
         arcface_logits(&cosines, &mask, self.scale, self.margin_radians, self.epsilon)
-    }
-
-    fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight.clone())]
-    }
-
-    fn tensors(&self) -> Result<State> {
-        Ok(vec![saved("weight", &self.weight)?])
-    }
-
-    fn load(&mut self, state: &State) -> Result<()> {
-        let [weight] = take(state, ["weight"])?;
-        restore("weight", &self.weight, weight)
     }
 
     fn effective_scale(&self) -> f64 {

@@ -37,6 +37,10 @@ impl Classification {
 }
 
 impl Head for Classification {
+    fn weight(&self) -> &Var {
+        &self.weight
+    }
+
     fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
         check_embeddings(embeddings, self.weight.dim(1)?)?;
         Ok(embeddings.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
@@ -64,5 +68,9 @@ impl Head for Classification {
 
     fn effective_scale(&self) -> f64 {
         1.0
+    }
+
+    fn class_vectors(&self) -> Result<Option<Tensor>> {
+        Ok(Some(self.weight.as_detached_tensor()))
     }
 }

@@ -14,9 +14,9 @@
 //! Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", arXiv:1801.09414, equation 4. Follows
 //! Catalyst's `CosFace`.
 
-use crate::cosine::{blend, cosines};
-use crate::parameters::{check_embeddings, one_hot, restore, saved, take};
-use crate::{Head, HeadInfo, Result, State};
+use crate::cosine::blend;
+use crate::parameters::one_hot;
+use crate::{Head, HeadInfo, Result};
 use candle_core::{Tensor, Var};
 
 pub(crate) const INFO: HeadInfo = HeadInfo {
@@ -41,28 +41,14 @@ impl CosFace {
 }
 
 impl Head for CosFace {
-    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
-        check_embeddings(embeddings, self.weight.dim(1)?)?;
-        cosines(embeddings, &self.weight)
+    fn weight(&self) -> &Var {
+        &self.weight
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let cosines = self.scores(embeddings)?;
         let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
         Ok((blend(&mask, &(&cosines - self.margin_cosine)?, &cosines)? * self.scale)?)
-    }
-
-    fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight.clone())]
-    }
-
-    fn tensors(&self) -> Result<State> {
-        Ok(vec![saved("weight", &self.weight)?])
-    }
-
-    fn load(&mut self, state: &State) -> Result<()> {
-        let [weight] = take(state, ["weight"])?;
-        restore("weight", &self.weight, weight)
     }
 
     fn effective_scale(&self) -> f64 {

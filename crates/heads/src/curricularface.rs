@@ -64,6 +64,10 @@ impl CurricularFace {
 }
 
 impl Head for CurricularFace {
+    fn weight(&self) -> &Var {
+        &self.weight
+    }
+
     fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
         check_embeddings(embeddings, self.weight.dim(1)?)?;
         held(&cosines(embeddings, &self.weight)?, 1.0)
@@ -82,10 +86,6 @@ impl Head for CurricularFace {
         let mean = labelled.iter().sum::<f64>() / labelled.len() as f64;
         self.curriculum = MOMENTUM * mean + (1.0 - MOMENTUM) * self.curriculum;
         self.logits(&cosines, &mask)
-    }
-
-    fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight.clone())]
     }
 
     fn tensors(&self) -> Result<State> {

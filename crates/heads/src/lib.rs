@@ -29,9 +29,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub type State = Vec<(String, Tensor)>;
 
 /// Embeddings and labels to logits. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32, logits `(batch, classes)`.
+///
+/// What is written here is right for a head of cosines with one vector a class and no state; other heads say otherwise.
 pub trait Head: Send {
+    /// The trained vectors of the classes, `(classes, dim)`.
+    fn weight(&self) -> &Var;
+
     /// Class scores without labels and without scale; the argmax is the prediction.
-    fn scores(&self, embeddings: &Tensor) -> Result<Tensor>;
+    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
+        parameters::check_embeddings(embeddings, self.weight().dim(1)?)?;
+        cosine::cosines(embeddings, self.weight())
+    }
 
     /// Logits for cross-entropy: margin and scale applied to the labelled class, with the state as it is.
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor>;
@@ -41,17 +49,30 @@ pub trait Head: Send {
         self.labelled_logits(embeddings, labels)
     }
 
-    /// The trained tensors, for the optimiser.
-    fn variables(&self) -> Vec<(String, Var)>;
-
-    /// Weights and state, on the CPU.
-    fn tensors(&self) -> Result<State>;
-
-    /// Restores what [`Head::tensors`] returned.
-    fn load(&mut self, state: &State) -> Result<()>;
-
     /// The factor of the scores in training: s, or 1 for a head without scale.
     fn effective_scale(&self) -> f64;
+
+    /// The trained tensors, for the optimiser.
+    fn variables(&self) -> Vec<(String, Var)> {
+        vec![("weight".into(), self.weight().clone())]
+    }
+
+    /// Weights and state, on the CPU.
+    fn tensors(&self) -> Result<State> {
+        Ok(vec![parameters::saved("weight", self.weight())?])
+    }
+
+    /// Restores what [`Head::tensors`] returned.
+    fn load(&mut self, state: &State) -> Result<()> {
+        let [weight] = parameters::take(state, ["weight"])?;
+        parameters::restore("weight", self.weight(), weight)
+    }
+
+    /// For each class the vector whose product with an embedding is its score, a bias aside, `(classes, dim)`; of unit
+    /// length for a head of cosines. `None` for a head with several vectors a class.
+    fn class_vectors(&self) -> Result<Option<Tensor>> {
+        Ok(Some(cosine::unit(self.weight())?))
+    }
 }
 
 /// The head of `config` for embeddings of width `dim`, with fresh weights that depend on `seed` and their shape alone.

@@ -15,8 +15,8 @@
 //! maximum would give it to all of them.
 
 use crate::cosine::{arcface_logits, cosines};
-use crate::parameters::{check_embeddings, one_hot, restore, saved, take};
-use crate::{Head, HeadInfo, Result, State};
+use crate::parameters::{check_embeddings, one_hot};
+use crate::{Head, HeadInfo, Result};
 use candle_core::{Tensor, Var};
 
 pub(crate) const INFO: HeadInfo = HeadInfo {
@@ -42,6 +42,10 @@ impl SubCenterArcFace {
 }
 
 impl Head for SubCenterArcFace {
+    fn weight(&self) -> &Var {
+        &self.weight
+    }
+
     fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
         let (sub_centers, classes, dim) = self.weight.dims3()?;
         check_embeddings(embeddings, dim)?;
@@ -60,20 +64,11 @@ impl Head for SubCenterArcFace {
         arcface_logits(&cosines, &mask, self.scale, self.margin_radians, self.epsilon)
     }
 
-    fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight.clone())]
-    }
-
-    fn tensors(&self) -> Result<State> {
-        Ok(vec![saved("weight", &self.weight)?])
-    }
-
-    fn load(&mut self, state: &State) -> Result<()> {
-        let [weight] = take(state, ["weight"])?;
-        restore("weight", &self.weight, weight)
-    }
-
     fn effective_scale(&self) -> f64 {
         self.scale
+    }
+
+    fn class_vectors(&self) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 }

@@ -7,7 +7,7 @@ use crate::page;
 use crate::pictures::{self, Outcome};
 use crate::runs::{Selection, Variant};
 use crate::{Summary, csv_names, groups, rows, sizes, tables, write_files};
-use faceoff_runs::AnalysisConfig;
+use faceoff_runs::{AnalysisConfig, FolderLock};
 use ndarray::{Array2, Axis};
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
 use std::fs::File;
@@ -30,10 +30,12 @@ struct Labelled {
     names: Vec<String>,
 }
 
-/// Measures `queries`, against `index` if there is one and else each against all others, and writes the report into `folder`.
+/// Measures `queries`, against `index` if there is one and else each against all others, and writes the report into `folder`,
+/// whose lock it takes once the files are read: files that are refused leave no folder behind.
 ///
 /// # Errors
-/// Files that cannot be read; NaN or infinity; a row of zeros; shapes or numbers of rows that do not fit together.
+/// Files that cannot be read; NaN or infinity; a row of zeros; shapes or numbers of rows that do not fit together; a folder
+/// that another process writes into.
 pub fn write_embeddings_report(
     folder: &Path,
     name: &str,
@@ -66,6 +68,7 @@ pub fn write_embeddings_report(
     let val_labels = labels(&val.names);
     let train_labels = train.as_ref().map(|train| labels(&train.names));
 
+    let _lock = FolderLock::take(folder)?;
     say(&format!("measuring {} embeddings", val.unit.nrows()));
     let mut measured = Measured::new(name, 0, 0);
     let query_points = Points { unit: val.unit.view(), labels: &val_labels };

@@ -52,6 +52,8 @@ pub struct Embeddings {
     pub predictions_labels_given: Vec<u32>,
     /// Factor of the scores in training.
     pub effective_scale: f32,
+    /// The head's vector of each class, (C, D); `None` for a head with several a class.
+    pub class_vectors: Option<Vec<f32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,8 +74,9 @@ impl Embeddings {
         self.ids.is_empty()
     }
 
-    fn lengths(&self) -> [(&'static str, usize, usize); 7] {
+    fn lengths(&self) -> [(&'static str, usize, usize); 8] {
         let n = self.len();
+        let vectors = self.classes * self.dim;
         [
             ("labels", self.labels.len(), n),
             ("labels_trained", self.labels_trained.len(), n),
@@ -82,6 +85,7 @@ impl Embeddings {
             ("scores", self.scores.len(), n * self.classes),
             ("predictions_labels_given", self.predictions_labels_given.len(), n),
             ("effective_scale", 1, 1),
+            ("class_vectors", self.class_vectors.as_ref().map_or(vectors, Vec::len), vectors),
         ]
     }
 
@@ -105,13 +109,16 @@ impl Embeddings {
             writer.flush()
         })?;
         let n = self.len();
-        let tensors = [
+        let mut tensors = vec![
             ("effective_scale", Column::f32(&[1], &[self.effective_scale])),
             ("embeddings", Column::f32(&[n, self.dim], &self.unit)),
             ("norms", Column::f32(&[n], &self.norms)),
             ("predictions_labels_given", Column::u32(&[n], &self.predictions_labels_given)),
             ("scores", Column::f32(&[n, self.classes], &self.scores)),
         ];
+        if let Some(vectors) = &self.class_vectors {
+            tensors.push(("class_vectors", Column::f32(&[self.classes, self.dim], vectors)));
+        }
         let bytes = safetensors::serialize(tensors, None).map_err(|error| {
             Error::damaged(&tensors_path(folder, split), format!("it could not be put together: {error}"))
         })?;
@@ -149,6 +156,10 @@ impl Embeddings {
         let (scores_shape, scores) = floats("scores")?;
         let (_, norms) = floats("norms")?;
         let (_, scale) = floats("effective_scale")?;
+        let class_vectors = match tensors.names().contains(&"class_vectors") {
+            true => Some(floats("class_vectors")?.1),
+            false => None,
+        };
         let (_, predictions) = read("predictions_labels_given", Dtype::U32)?;
         let (&[_, dim], &[_, classes], &[effective_scale]) = (&unit_shape[..], &scores_shape[..], &scale[..])
         else {
@@ -168,6 +179,7 @@ impl Embeddings {
             scores,
             predictions_labels_given: values(predictions, u32::from_le_bytes),
             effective_scale,
+            class_vectors,
         };
         for (name, length, expected) in embeddings.lengths() {
             if length != expected {

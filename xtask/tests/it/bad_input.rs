@@ -1,17 +1,8 @@
 //! What a user may get wrong: each answer states the value, the rule and the remedy, and nothing is lost.
 
-use crate::{benchmark, experiment, report, stderr, two_heads};
+use crate::{benchmark, complaint, experiment, report, two_heads};
 use std::path::Path;
 use std::process::Command;
-
-/// Runs and expects failure; what the program said.
-fn complaint(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let message = stderr(&output);
-    assert!(!output.status.success(), "{message}");
-    assert!(!message.contains("panicked"), "{message}");
-    message
-}
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {

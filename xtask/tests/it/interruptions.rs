@@ -1,41 +1,75 @@
-//! A benchmark that is killed or stopped at any moment goes on and ends with the same bytes as one that never was.
+//! A command that is killed or stopped at any moment goes on and ends with the same bytes as one that never was.
 
-use crate::{assert_same_outcomes, benchmark, stderr, succeed, two_heads};
-use std::process::Stdio;
+use crate::{
+    assert_same_outcomes, benchmark, files_below, outcomes, report, stderr, succeed, tune, two_heads,
+};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Moments of the kill test, spread evenly over a benchmark: a few here, more by `FACEOFF_KILL_MOMENTS=50`.
+/// Moments of each kill test, spread evenly over the command: a few here, more by `FACEOFF_KILL_MOMENTS=50`.
 fn kill_moments() -> u32 {
     std::env::var("FACEOFF_KILL_MOMENTS")
         .map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
+}
+
+/// Runs `command` of a folder to the end, then, in fresh folders, kills it at moments spread evenly over the time that it
+/// took, and runs it again: the outcomes must be the same. `prepare` is done in every folder before.
+fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path) -> Command) {
+    let whole = folder.join("whole");
+    prepare(&whole);
+    let started = Instant::now();
+    succeed(&mut command(&whole));
+    let length = started.elapsed();
+    assert!(!outcomes(&whole).is_empty());
+
+    let moments = kill_moments();
+    let mut killed = 0;
+    for moment in 0..moments {
+        let out = folder.join(format!("killed-{moment}"));
+        prepare(&out);
+        let mut child = command(&out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(length * (2 * moment + 1) / (2 * moments));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        succeed(&mut command(&out));
+        assert_same_outcomes(&whole, &out);
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+    assert!(killed > 0, "every command was over before it could be killed");
 }
 
 #[test]
 fn a_killed_benchmark_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = two_heads(folder.path(), "killed");
-    let whole = folder.path().join("whole");
-    // Once for the made-up images, so that the second time is the benchmark's own.
+    // Once for the made-up images, so that the time taken is the benchmark's own.
     succeed(&mut benchmark(&experiment, &folder.path().join("warm")));
-    let started = Instant::now();
-    succeed(&mut benchmark(&experiment, &whole));
-    let length = started.elapsed();
+    survives_kills(folder.path(), |_| {}, |out| benchmark(&experiment, out));
+}
 
-    let moments = kill_moments();
-    let mut killed = 0;
-    for moment in 0..moments {
-        let out = folder.path().join(format!("killed-{moment}"));
-        let mut child =
-            benchmark(&experiment, &out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(length * (2 * moment + 1) / (2 * moments));
-        killed += u32::from(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        succeed(&mut benchmark(&experiment, &out));
-        assert_same_outcomes(&whole, &out);
-        std::fs::remove_dir_all(&out).unwrap();
-    }
-    assert!(killed > 0, "every benchmark was over before it could be killed");
+#[test]
+fn a_killed_report_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = two_heads(folder.path(), "told");
+    let runs = folder.path().join("runs");
+    succeed(benchmark(&experiment, &runs).args(["--epochs", "1"]));
+    let prepare = |out: &Path| {
+        for (name, bytes) in files_below(&runs.join("told/runs")) {
+            let path = out.join("told/runs").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    };
+    survives_kills(folder.path(), prepare, |out| report(&experiment, out));
+}
+
+#[test]
+fn a_killed_search_ends_with_the_same_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = two_heads(folder.path(), "searched");
+    survives_kills(folder.path(), |_| {}, |out| tune(&experiment, out));
 }
 
 #[cfg(unix)]
@@ -54,7 +88,7 @@ fn ctrl_c_stops_cleanly_and_the_benchmark_goes_on() {
         std::thread::sleep(Duration::from_millis(2));
     }
     let id = child.id().to_string();
-    succeed(std::process::Command::new("kill").args(["-INT", &id]));
+    succeed(Command::new("kill").args(["-INT", &id]));
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(stderr(&output).contains("run the same command to go on"), "{}", stderr(&output));

@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod benchmark;
+mod foreign;
 mod interruptions;
+mod tune;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -20,11 +22,28 @@ fn report(experiment: &Path, out: &Path) -> Command {
     command
 }
 
+/// A search of two trials a head; what it writes lies in `out` too.
+fn tune(experiment: &Path, out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["tune", "--device", "cpu", "--trials", "2", "--epochs", "1", "--out"]).arg(out);
+    command.arg("--file").arg(out.join("tuned.toml")).arg(experiment);
+    command
+}
+
 /// Runs to the end; on another outcome than success shows what the program said.
 fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, stderr(&output));
     output
+}
+
+/// Runs and expects failure; what the program said.
+fn complaint(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let message = stderr(&output);
+    assert!(!output.status.success(), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
 }
 
 fn stderr(output: &Output) -> String {
@@ -52,9 +71,8 @@ fn two_heads(folder: &Path, name: &str) -> PathBuf {
     })
 }
 
-/// Relative paths and bytes of the files below `folder` that an interruption must not change: weights, embeddings,
-/// histories and all CSV files.
-fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+/// Relative paths and bytes of all files below `folder`, sorted.
+fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(at) = open.pop() {
@@ -62,16 +80,23 @@ fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "safetensors" || extension == "csv")
-            {
+            } else {
                 files.push((path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap()));
             }
         }
     }
     files.sort();
     files
+}
+
+/// Those of them that an interruption must not change: weights, embeddings, histories, tables and experiments. (Pages and
+/// manifests hold times.)
+fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let kept = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| ["safetensors", "csv", "toml"].iter().any(|e| extension == *e))
+    };
+    files_below(folder).into_iter().filter(|(path, _)| kept(path)).collect()
 }
 
 fn assert_same_outcomes(a: &Path, b: &Path) {

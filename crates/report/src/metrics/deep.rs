@@ -43,8 +43,10 @@ pub(super) fn verification(measured: &mut Measured, val: Points<'_>) -> Result<(
             measured.add(format!("tar_at_far_{far:e}"), tar);
         }
     }
-    measured.add("intra_class_angle_degrees", found.intra_class.mean_degrees);
-    measured.add("inter_class_angle_degrees", found.inter_class.mean_degrees);
+    for (prefix, angles) in [("intra", &found.intra_class), ("inter", &found.inter_class)] {
+        measured.add(format!("{prefix}_class_angle_degrees"), angles.mean_degrees);
+        measured.add(format!("{prefix}_class_angle_sd_degrees"), angles.sd_degrees);
+    }
     measured.shapes.verification = Some(found);
     Ok(())
 }
@@ -84,10 +86,15 @@ pub(super) fn geometry<'a>(
     Ok(())
 }
 
-/// Whether the classifier says what the nearest class mean of the training images says.
-pub(super) fn nearest_mean(measured: &mut Measured, train: &Embeddings) -> Result<()> {
-    let scores = ArrayView2::from_shape((train.len(), train.classes), &train.scores).expect("N x C values");
+/// Whether the classifier's vectors are the class means of the training images, and whether it says what the nearest of
+/// these means says.
+pub(super) fn classifier_collapse(measured: &mut Measured, train: &Embeddings) -> Result<()> {
     let Points { unit, labels } = Points::of(train);
+    if let Some(vectors) = &train.class_vectors {
+        let vectors = ArrayView2::from_shape((train.classes, train.dim), vectors).expect("C x D values");
+        measured.add("nc3_self_duality", geometry::self_duality(vectors, unit, labels)?);
+    }
+    let scores = ArrayView2::from_shape((train.len(), train.classes), &train.scores).expect("N x C values");
     let predicted = accuracy::predictions(scores);
     measured
         .add("nc4_nearest_mean_disagreement", geometry::nearest_mean_disagreement(unit, labels, &predicted)?);

@@ -161,7 +161,7 @@ pub(crate) fn measure(run: &Run, splits: &Splits, config: &AnalysisConfig, pictu
     }
     measure_points(&mut measured, Some(Points::of(train)), Points::of(val), classes, config);
     if classifies {
-        measured.part("neural collapse of the classifier", |m| deep::nearest_mean(m, train));
+        measured.part("neural collapse of the classifier", |m| deep::classifier_collapse(m, train));
         measured.part("calibration", |m| deep::calibration(m, val));
     }
     if !pictured {

@@ -137,6 +137,7 @@ impl MadeUp {
             norms,
             scores,
             effective_scale: 16.0,
+            class_vectors: (spec.variant.head.kind() != "SubCenterArcFace").then(|| centres.clone()),
         }
     }
 }

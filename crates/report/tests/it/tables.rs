@@ -35,6 +35,7 @@ fn circle(split: &str, degrees: &[f32], labels: &[u32], scores: &[[f32; 2]], giv
         scores: scores.concat(),
         predictions_labels_given: given.to_vec(),
         effective_scale: 1.0,
+        class_vectors: Some(vec![1.0, 0.0, 0.0, 1.0]),
     }
 }
 
@@ -136,6 +137,11 @@ fn deep_measures_are_those_worked_out_by_hand() {
     close("verification_auc", 5.0 / 9.0);
     assert!((at("intra_class_angle_degrees") - 160.0 / 3.0).abs() < 0.1);
     assert!((at("inter_class_angle_degrees") - 170.0 / 3.0).abs() < 0.1);
+    let variance = (11.0_f64.powi(2) + 80.0_f64.powi(2) + 69.0_f64.powi(2)) / 3.0 - (160.0_f64 / 3.0).powi(2);
+    assert!((at("intra_class_angle_sd_degrees") - variance.sqrt()).abs() < 0.1);
+    // Centred means are opposite along the falling diagonal: rows (1, -1) / 2 and (-1, 1) / 2 once scaled, beside (1, 0) / sqrt 2
+    // and (0, 1) / sqrt 2.
+    close("nc3_self_duality", (2.0 - 2.0_f64.sqrt()).sqrt());
     // Scores are 1 for the class said and 0 for the other, scale 1: confidence e / (e + 1) throughout.
     let confidence = std::f64::consts::E / (std::f64::consts::E + 1.0);
     close("negative_log_likelihood", -0.75 * confidence.ln() - 0.25 * (1.0 - confidence).ln());

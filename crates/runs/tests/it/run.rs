@@ -52,6 +52,7 @@ fn embeddings(n: usize, dim: usize, classes: usize) -> Embeddings {
         scores: (0..n * classes).map(|i| (i as f32).cos()).collect(),
         predictions_labels_given: vec![1; n],
         effective_scale: 64.0,
+        class_vectors: classes.is_multiple_of(2).then(|| vec![0.5; classes * dim]),
     }
 }
 

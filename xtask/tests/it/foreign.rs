@@ -1,0 +1,58 @@
+//! Embeddings from elsewhere, through the command line.
+
+use crate::{complaint, succeed};
+use ndarray::{Array2, array};
+use ndarray_npy::write_npy;
+use std::path::Path;
+use std::process::Command;
+
+/// The report of `<folder>/<name>.npy` and its labels, written below `<folder>/out`.
+fn report(folder: &Path, name: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["report", "--out"]).arg(folder.join("out"));
+    command.arg("--embeddings").arg(folder.join(format!("{name}.npy")));
+    command.arg("--labels").arg(folder.join(format!("{name}.csv")));
+    command
+}
+
+/// Forty points around two directions, and their labels.
+fn write_points(folder: &Path, name: &str) {
+    let points = Array2::from_shape_fn((40, 5), |(row, column)| {
+        ((row * 7 + column * 3) % 11) as f64 + if row % 2 == column % 2 { 12.0 } else { 0.0 }
+    });
+    write_npy(folder.join(format!("{name}.npy")), &points).unwrap();
+    let labels: String = (0..40).map(|row| format!("class-{}\n", row % 2)).collect();
+    std::fs::write(folder.join(format!("{name}.csv")), format!("label\n{labels}")).unwrap();
+}
+
+#[test]
+fn embeddings_from_elsewhere_get_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    write_points(folder.path(), "points");
+    write_points(folder.path(), "index");
+    let told = succeed(&mut report(folder.path(), "points"));
+    let table = String::from_utf8(told.stdout).unwrap();
+    let page = folder.path().join("out/embeddings-points/index.html");
+    assert!(table.contains("embeddings-points") && table.contains("index.html"), "{table}");
+    assert!(std::fs::read_to_string(&page).unwrap().contains("n = 1"));
+    let metrics =
+        || std::fs::read_to_string(folder.path().join("out/embeddings-points/metrics.csv")).unwrap();
+    assert!(!metrics().contains("linear_probe_accuracy"));
+
+    let mut with_index = report(folder.path(), "points");
+    with_index.arg("--train-embeddings").arg(folder.path().join("index.npy"));
+    let message = complaint(&mut with_index);
+    assert!(message.contains("--train-labels"), "{message}");
+    succeed(with_index.arg("--train-labels").arg(folder.path().join("index.csv")));
+    assert!(metrics().contains("linear_probe_accuracy"));
+}
+
+#[test]
+fn refused_embeddings_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    write_points(folder.path(), "points");
+    write_npy(folder.path().join("points.npy"), &array![[1.0, f64::NAN], [1.0, 2.0]]).unwrap();
+    let message = complaint(&mut report(folder.path(), "points"));
+    assert!(message.contains("row 0, column 1 is NaN"), "{message}");
+    assert!(!folder.path().join("out").exists());
+}

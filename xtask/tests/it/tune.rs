@@ -1,0 +1,41 @@
+//! The search for settings: what it writes can be run, and bad input changes nothing.
+
+use crate::{benchmark, complaint, report, stderr, succeed, tune, two_heads};
+
+#[test]
+fn the_experiment_that_a_search_writes_can_be_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (experiment, out) = (two_heads(folder.path(), "pair"), folder.path().join("out"));
+    let found = succeed(&mut tune(&experiment, &out));
+    let table = String::from_utf8(found.stdout).unwrap();
+    assert!(table.contains("AdaCos") && table.contains("tuned.toml"), "{table}");
+    let tuned = out.join("tuned.toml");
+    let text = std::fs::read_to_string(&tuned).unwrap();
+    assert!(text.contains("exploratory") && text.contains("no validation image was seen"), "{text}");
+    assert_eq!(text.matches("[[trials]]").count(), 4, "{text}");
+    assert_eq!(text.matches("chosen = true").count(), 2, "{text}");
+
+    let again = tune(&experiment, &out).output().unwrap();
+    assert!(!again.status.success() && stderr(&again).contains("--force"), "{}", stderr(&again));
+    assert_eq!(std::fs::read_to_string(&tuned).unwrap(), text);
+
+    succeed(&mut benchmark(&tuned, &out));
+    let page = std::fs::read_to_string(out.join("tuned/index.html")).unwrap();
+    assert!(page.contains("same budget of trials"), "the page does not tell of the trials");
+    succeed(&mut report(&tuned, &out));
+}
+
+#[test]
+fn a_search_without_budget_says_where_to_find_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let path = crate::experiment(folder.path(), "none", |text| {
+        let (start, end) = (text.find("[tuning]").unwrap(), text.find("[[heads]]").unwrap());
+        format!("{}{}", &text[..start], &text[end..])
+    });
+    let message = complaint(&mut tune(&path, &out));
+    assert!(message.contains("[tuning]") && message.contains("quick.toml"), "{message}");
+    let path = two_heads(folder.path(), "pair");
+    let message = complaint(tune(&path, &out).args(["--file", "tuned.txt"]));
+    assert!(!out.exists(), "{message}");
+}
