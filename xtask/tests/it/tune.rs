@@ -12,7 +12,7 @@ fn the_experiment_that_a_search_writes_can_be_run() {
     let tuned = out.join("tuned.toml");
     let text = std::fs::read_to_string(&tuned).unwrap();
     assert!(text.contains("exploratory") && text.contains("no validation image was seen"), "{text}");
-    assert_eq!(text.matches("[[trials]]").count(), 4, "{text}");
+    assert_eq!(text.matches("\n[[trials]]\n").count(), 4, "{text}");
     assert_eq!(text.matches("chosen = true").count(), 2, "{text}");
 
     let again = tune(&experiment, &out).output().unwrap();
