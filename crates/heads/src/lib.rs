@@ -32,7 +32,7 @@ pub type State = Vec<(String, Tensor)>;
 ///
 /// What is written here is right for a head of cosines with one vector a class and no state; other heads say otherwise.
 pub trait Head: Send {
-    /// The trained vectors of the classes, `(classes, dim)`.
+    /// The trained vectors of the classes, `(classes, dim)`; with a leading `sub_centers` for heads with several a class.
     fn weight(&self) -> &Var;
 
     /// Class scores without labels and without scale; the argmax is the prediction.

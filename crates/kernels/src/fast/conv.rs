@@ -337,24 +337,23 @@ mod tests {
             }
         }
 
-        /// `relu(x * scale + shift)` in f64.
-        fn input(&self) -> Vec<f64> {
+        /// `relu(x * scale + shift)`.
+        fn input(&self) -> Vec<Number> {
             let ins = self.conv.in_channels;
             let value = |(at, &x): (usize, &f32)| {
-                let (scale, shift) = (self.affine.scale[at % ins], self.affine.shift[at % ins]);
-                (f64::from(x) * f64::from(scale) + f64::from(shift)).max(0.0)
+                let [scale, shift] = [&self.affine.scale, &self.affine.shift].map(|of| of[at % ins].into());
+                let Number { value, size } = Number::sum([Number::from(x).times(scale), shift]);
+                Number { value: value.max(0.0), size }
             };
             self.x.iter().enumerate().map(value).collect()
         }
 
-        /// `k1 g + k2 z + k3` in f64.
-        fn dz(&self) -> Vec<f64> {
+        /// `k1 g + k2 z + k3`.
+        fn dz(&self) -> Vec<Number> {
             let outs = self.conv.out_channels;
             let value = |at: usize| {
-                let k = |k: &[f32]| f64::from(k[at % outs]);
-                k(&self.way.k1) * f64::from(self.g[at])
-                    + k(&self.way.k2) * f64::from(self.z[at])
-                    + k(&self.way.k3)
+                let [k1, k2, k3] = [&self.way.k1, &self.way.k2, &self.way.k3].map(|of| of[at % outs].into());
+                Number::sum([Number::from(self.g[at]).times(k1), Number::from(self.z[at]).times(k2), k3])
             };
             (0..self.g.len()).map(value).collect()
         }
@@ -395,17 +394,20 @@ mod tests {
             conv.pack(simd, &self.weights, &mut packed);
             assert_eq!(conv.unpack(simd, &packed), self.weights);
 
-            let (x64, dz64) = (self.input(), self.dz());
-            let (mut y, mut dx, mut dw) =
-                (Sums::new(self.z.len()), Sums::new(self.x.len()), Sums::new(self.weights.len()));
+            let (input64, dz64) = (self.input(), self.dz());
+            let [mut y, mut dx, mut dw] =
+                [&self.z, &self.x, &self.weights].map(|like| vec![Number::default(); like.len()]);
             self.each(|from, to, weight| {
-                let w = f64::from(self.weights[weight]);
-                y.add(to, x64[from] * w);
-                dx.add(from, dz64[to] * w);
-                dw.add(weight, x64[from] * dz64[to]);
+                let w = self.weights[weight].into();
+                y[to].add(input64[from].times(w));
+                dx[from].add(dz64[to].times(w));
+                dw[weight].add(input64[from].times(dz64[to]));
             });
+            let near = |what: &str, found: &[f32], expected: &[Number]| {
+                near(what, conv.method::<S>(self.map), found, expected);
+            };
 
-            let mut found = numbers(y.values.len(), 0.7);
+            let mut found = numbers(y.len(), 0.7);
             let target = Target::new(&mut found, false, Then::Squares);
             let sums = conv.forward(simd, input, &packed, &target, &arena);
             near(&format!("{what}: output"), &found, &y);
@@ -417,11 +419,11 @@ mod tests {
             near(&format!("{what}: weight gradient"), &conv.unpack(simd, &found), &dw);
 
             // Added to what stands there, then masked by the ReLU of the same input.
-            let there = numbers(dx.values.len(), 0.8);
+            let there = numbers(dx.len(), 0.8);
             let mean = numbers(ins, 0.9);
             for (at, &there) in there.iter().enumerate() {
-                dx.add(at, there.into());
-                dx.values[at] = if x64[at] > 0.0 { dx.values[at] } else { 0.0 };
+                dx[at].add(there.into());
+                dx[at].value = if input64[at].value > 0.0 { dx[at].value } else { 0.0 };
             }
             let mut found = there.clone();
             let mask = Mask::Normalized(&self.affine);
@@ -436,30 +438,52 @@ mod tests {
         }
     }
 
-    /// Sums in f64, with the sums of the absolute values of their terms: the measure of rounding in f32, however much the
-    /// terms cancel.
-    struct Sums {
-        values: Vec<f64>,
-        sizes: Vec<f64>,
+    /// A number in f64 and its size: that of its terms if none were negative, the measure of rounding in f32 however much
+    /// the terms cancel.
+    #[derive(Clone, Copy, Default)]
+    struct Number {
+        value: f64,
+        size: f64,
     }
 
-    impl Sums {
-        fn new(len: usize) -> Self {
-            Self { values: vec![0.0; len], sizes: vec![0.0; len] }
-        }
-
-        fn add(&mut self, at: usize, term: f64) {
-            self.values[at] += term;
-            self.sizes[at] += term.abs();
+    impl From<f32> for Number {
+        fn from(value: f32) -> Self {
+            Self { value: value.into(), size: value.abs().into() }
         }
     }
 
-    /// Errors against the largest sum of absolute values: Winograd's method mixes the outputs of a tile.
-    fn near(what: &str, found: &[f32], expected: &Sums) {
-        let size = expected.sizes.iter().fold(1e-3, |largest: f64, &size| largest.max(size));
-        for (at, (&found, &expected)) in found.iter().zip(&expected.values).enumerate() {
-            let error = (f64::from(found) - expected).abs() / size;
-            assert!(error < 5e-6, "{what} at {at}: {found} instead of {expected}, {error:e} of {size}");
+    impl Number {
+        fn sum<const N: usize>(terms: [Self; N]) -> Self {
+            let mut sum = Self::default();
+            terms.into_iter().for_each(|term| sum.add(term));
+            sum
+        }
+
+        fn times(self, other: Self) -> Self {
+            Self { value: self.value * other.value, size: self.size * other.size }
+        }
+
+        fn add(&mut self, term: Self) {
+            self.value += term.value;
+            self.size += term.size;
+        }
+    }
+
+    /// Errors are measured against the number's own size; those of Winograd's method against the largest of all, for it
+    /// mixes the outputs of a tile and loses digits in its transforms (arXiv:1803.10986).
+    fn near(what: &str, method: Method, found: &[f32], expected: &[Number]) {
+        let largest = expected.iter().fold(0.0, |largest: f64, number| largest.max(number.size));
+        for (at, (&found, number)) in found.iter().zip(expected).enumerate() {
+            let allowed = match method {
+                Method::Winograd => 5e-6 * largest,
+                Method::Positions | Method::Gather => 1e-6 * number.size,
+            };
+            let error = (f64::from(found) - number.value).abs();
+            assert!(
+                error <= allowed,
+                "{what} at {at}: {found} instead of {}, allowed {allowed:e}",
+                number.value
+            );
         }
     }
 

@@ -203,6 +203,32 @@ unsafe fn transform_input<S: Simd, R: Reader<S>>(
     }
 }
 
+/// `B^T d B` of tiles `first..first + count`, all channels: place `p` of tile `t` goes to row `p * count + t - first` of `v`.
+fn transform_inputs<S: Simd>(
+    simd: S,
+    source: Source<'_>,
+    tiles: &Tiles,
+    first: usize,
+    count: usize,
+    channels: usize,
+    v: &mut [f32],
+) {
+    let stride = row_stride(channels);
+    source.check(tiles.map, channels);
+    assert!(channels.is_multiple_of(S::F32_LANES) && first + count <= tiles.count());
+    assert!(v.len() >= PLACES * count * stride);
+    with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
+        for tile in 0..count {
+            #[allow(unsafe_code)] // calls the transform
+            // SAFETY: the source was checked, and `v` has `count` rows at each place.
+            unsafe {
+                let v = v.as_mut_ptr().add(tile * stride);
+                transform_input(simd, reader, tiles, first + tile, channels, v, count * stride);
+            }
+        }
+    }));
+}
+
 /// `A dy A^T` of one tile for the channels of one panel: place `p` goes to `d[p * plane ..]`.
 ///
 /// # Safety
@@ -399,7 +425,6 @@ pub(crate) fn convolve<S: Simd>(
     let tiles = Tiles::new(map);
     let (chunk, stride, panels) = (tiles.chunk(ins, CHUNK), row_stride(ins), outs / width);
     let chunks = tiles.count().div_ceil(chunk);
-    source.check(map, ins);
     // Kernels are transformed while multiplying where that happens once, and before where several chunks share them.
     let ready = (chunks > 1).then(|| {
         let mut ready = arena.take(PLACES * ins * outs);
@@ -437,16 +462,7 @@ pub(crate) fn convolve<S: Simd>(
                 let (v, rest) = scratch.split_at_mut(PLACES * plane);
                 let (m, rest) = rest.split_at_mut(m_len);
                 let (u, turned) = rest.split_at_mut(u_len);
-                with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
-                    for tile in 0..count {
-                        #[allow(unsafe_code)] // calls the transform
-                        // SAFETY: the source was checked, and `v` has `count` rows at each place.
-                        unsafe {
-                            let v = v.as_mut_ptr().add(tile * stride);
-                            transform_input(simd, reader, &tiles, first + tile, ins, v, plane);
-                        }
-                    }
-                }));
+                transform_inputs(simd, source, &tiles, first, count, ins, v);
                 for panel in panels * group / groups..panels * (group + 1) / groups {
                     vectorize(
                         simd,
@@ -526,7 +542,6 @@ impl Convolution {
         let chunk = tiles.chunk(ins, CHUNK.max(PLACES * ins * outs / 2));
         let (stride, panels) = (row_stride(ins), outs / width);
         let chunks = tiles.count().div_ceil(chunk);
-        source.check(map, ins);
         dy.check(map, outs);
         let parts = PARTS.min(chunks);
         let groups = rayon::current_num_threads().div_ceil(parts).min(panels);
@@ -543,16 +558,7 @@ impl Convolution {
                 let plane = count * stride;
                 with_scratch(PLACES * (plane + count * width), |scratch| {
                     let (v, d) = scratch.split_at_mut(PLACES * plane);
-                    with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
-                        for tile in 0..count {
-                            #[allow(unsafe_code)] // calls the transform
-                            // SAFETY: the source was checked, and `v` has `count` rows at each place.
-                            unsafe {
-                                let v = v.as_mut_ptr().add(tile * stride);
-                                transform_input(simd, reader, &tiles, first + tile, ins, v, plane);
-                            }
-                        }
-                    }));
+                    transform_inputs(simd, source, &tiles, first, count, ins, v);
                     for panel in panels * group / groups..panels * (group + 1) / groups {
                         #[allow(unsafe_code)] // tasks write whole panels of their own
                         // SAFETY: every task has its own panels of its part.
