@@ -688,13 +688,10 @@ fn provenance(outcome: &Outcome<'_>) -> String {
             let text = seconds.get(phase).map_or("\u{2013}".into(), |value| format!("{value:.1}"));
             let _ = write!(html, "<td class=\"n\">{text}</td>");
         }
-        let share = match (seconds.get("wait for data"), seconds.get("train")) {
-            (Some(wait), Some(&train)) if train > 0.0 => format!("{:.1}", 100.0 * wait / train),
-            _ => "\u{2013}".into(),
-        };
+        let share = 100.0 * run.manifest.speed.data_wait_share;
         let hash = &run.manifest.spec_hash;
         let short = hash.get(..12).unwrap_or(hash);
-        let _ = writeln!(html, "<td class=\"n\">{share}</td><td class=\"mono\">{}</td></tr>", escape(short));
+        let _ = writeln!(html, "<td class=\"n\">{share:.1}</td><td class=\"mono\">{}</td></tr>", escape(short));
     }
     html += "</tbody></table></div>\n";
     if !outcome.selection.failed.is_empty() {

@@ -1,9 +1,8 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
 use crate::{Error, Result, write_atomically};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::path::Path;
 
 /// The two splits.
@@ -109,17 +108,26 @@ impl Embeddings {
             writer.flush()
         })?;
         let n = self.len();
+        let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let predictions =
+            self.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut tensors = vec![
-            ("effective_scale", Column::f32(&[1], &[self.effective_scale])),
-            ("embeddings", Column::f32(&[n, self.dim], &self.unit)),
-            ("norms", Column::f32(&[n], &self.norms)),
-            ("predictions_labels_given", Column::u32(&[n], &self.predictions_labels_given)),
-            ("scores", Column::f32(&[n, self.classes], &self.scores)),
+            ("effective_scale", Dtype::F32, vec![1], f32s(&[self.effective_scale])),
+            ("embeddings", Dtype::F32, vec![n, self.dim], f32s(&self.unit)),
+            ("norms", Dtype::F32, vec![n], f32s(&self.norms)),
+            ("predictions_labels_given", Dtype::U32, vec![n], predictions),
+            ("scores", Dtype::F32, vec![n, self.classes], f32s(&self.scores)),
         ];
         if let Some(vectors) = &self.class_vectors {
-            tensors.push(("class_vectors", Column::f32(&[self.classes, self.dim], vectors)));
+            tensors.push(("class_vectors", Dtype::F32, vec![self.classes, self.dim], f32s(vectors)));
         }
-        let bytes = safetensors::serialize(tensors, None).map_err(|error| {
+        let views = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
+        let bytes = views
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .and_then(|views| safetensors::serialize(views, None));
+        let bytes = bytes.map_err(|error| {
             Error::damaged(&tensors_path(folder, split), format!("it could not be put together: {error}"))
         })?;
         write_atomically(&tensors_path(folder, split), |file| file.write_all(&bytes))
@@ -203,41 +211,4 @@ fn tensors_path(folder: &Path, split: SplitName) -> std::path::PathBuf {
 
 fn values<T>(bytes: &[u8], convert: fn([u8; 4]) -> T) -> Vec<T> {
     bytes.chunks_exact(4).map(|chunk| convert([chunk[0], chunk[1], chunk[2], chunk[3]])).collect()
-}
-
-/// One tensor on its way to a safetensors file.
-struct Column {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Column {
-    fn f32(shape: &[usize], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
-    }
-
-    fn u32(shape: &[usize], values: &[u32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { dtype: Dtype::U32, shape: shape.to_vec(), bytes }
-    }
-}
-
-impl View for Column {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
 }

@@ -5,8 +5,7 @@ use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::State;
 use faceoff_runs::write_atomically;
-use safetensors::tensor::{Dtype, SafeTensors, View};
-use std::borrow::Cow;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -15,8 +14,12 @@ const METADATA_KEY: &str = "faceoff";
 
 /// Writes `state`, with `metadata` where given.
 pub fn save(path: &Path, state: &State, metadata: Option<String>) -> Result<()> {
-    let tensors: Vec<_> =
-        state.iter().map(|(name, tensor)| Ok((name, Contiguous::of(tensor)?))).collect::<Result<_>>()?;
+    let stored = state.iter().map(|(_, tensor)| values(tensor)).collect::<Result<Vec<_>>>()?;
+    let tensors = state.iter().zip(&stored).map(|((name, tensor), (dtype, bytes))| {
+        let view = TensorView::new(*dtype, tensor.dims().to_vec(), bytes);
+        Ok((name, view.map_err(|error| unusable(path, error))?))
+    });
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let metadata = metadata.map(|text| HashMap::from([(METADATA_KEY.to_string(), text)]));
     let bytes = safetensors::serialize(tensors, metadata).map_err(|error| unusable(path, error))?;
     Ok(write_atomically(path, |file| file.write_all(&bytes))?)
@@ -40,48 +43,19 @@ pub(crate) fn unusable(path: &Path, problem: impl ToString) -> Error {
     Error::Weights { path: path.to_path_buf(), problem: problem.to_string() }
 }
 
-/// A tensor as the bytes of a safetensors entry.
-struct Contiguous {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Contiguous {
-    fn of(tensor: &Tensor) -> Result<Self> {
-        let flat = tensor.flatten_all()?;
-        let (dtype, bytes) = match tensor.dtype() {
-            DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::I64 => (Dtype::I64, flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            other => {
-                let expected = DType::F32;
-                return Err(candle_core::Error::UnexpectedDType {
-                    msg: "saving a state",
-                    expected,
-                    got: other,
-                }
-                .into());
-            }
-        };
-        Ok(Self { dtype, shape: tensor.dims().to_vec(), bytes })
-    }
-}
-
-impl View for Contiguous {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
+/// A tensor's type and bytes, in the order of its dimensions. (Candle's own view of a tensor panics where these cannot be
+/// copied from a GPU.)
+fn values(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+    let flat = tensor.flatten_all()?;
+    Ok(match tensor.dtype() {
+        DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        DType::F64 => (Dtype::F64, flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        DType::I64 => (Dtype::I64, flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        other => {
+            let expected = DType::F32;
+            return Err(
+                candle_core::Error::UnexpectedDType { msg: "saving a state", expected, got: other }.into()
+            );
+        }
+    })
 }

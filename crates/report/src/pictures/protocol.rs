@@ -91,12 +91,14 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
             format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
         pictures.push(curves::chart(&format!("{file}{}.svg", group.suffix()), &alt, &frame, &curves)?);
     }
+    let classified = outcome.summaries.iter().any(|row| row.metric == "dnn_accuracy");
+    let classifier = if classified { "DNN accuracy is the classifier\u{2019}s own. " } else { "" };
     Ok(Section {
         id: "accuracy",
         title: "Accuracy",
         short: "Accuracy",
         text: format!(
-            "DNN accuracy is the classifier\u{2019}s own; KNN accuracy is that of the nearest training images in the space of embeddings, \
+            "{classifier}KNN accuracy is that of the nearest training images in the space of embeddings, \
              which is what a head is for where classes change. The training images are the index, with their true labels; the validation \
              images are the queries. Weighted, a neighbour counts exp(cosine / {TEMPERATURE}) instead of one."
         ),
