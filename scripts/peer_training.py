@@ -62,7 +62,7 @@ def optimizer(encoder, head):
     decay = [p for p in encoder.parameters() if p.dim() > 1]
     rest = [p for p in encoder.parameters() if p.dim() <= 1] + list(head.parameters())
     groups = [dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
-    return torch.optim.AdamW(groups, lr=3e-3, fused=device.type == "cuda")
+    return torch.optim.AdamW(groups, lr=3e-3, fused=True)
 
 
 def step(encoder, head, opt, half, x, y):

@@ -691,7 +691,8 @@ fn provenance(outcome: &Outcome<'_>) -> String {
         let share = 100.0 * run.manifest.speed.data_wait_share;
         let hash = &run.manifest.spec_hash;
         let short = hash.get(..12).unwrap_or(hash);
-        let _ = writeln!(html, "<td class=\"n\">{share:.1}</td><td class=\"mono\">{}</td></tr>", escape(short));
+        let _ =
+            writeln!(html, "<td class=\"n\">{share:.1}</td><td class=\"mono\">{}</td></tr>", escape(short));
     }
     html += "</tbody></table></div>\n";
     if !outcome.selection.failed.is_empty() {

@@ -7,6 +7,8 @@ pub(crate) enum Unit {
     Percent,
     /// An angle.
     Degrees,
+    /// A number of things, or its mean over seeds.
+    Count,
     /// A plain number with three decimals.
     Number,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Definition {
     pub(crate) sentence: String,
 }
 
-use Unit::{Degrees, Number, Percent};
+use Unit::{Count, Degrees, Number, Percent};
 
 /// Metric, title, group, unit, sentence.
 #[rustfmt::skip]
@@ -34,9 +36,9 @@ const DEFINITIONS: &[(&str, &str, &str, Unit, &str)] = &[
      "Share of the validation images whose class has the highest training logit, true labels given: a margin handicaps its own class."),
     ("knn_macro_accuracy_k5", "KNN macro accuracy, k = 5", "Nearest neighbours", Percent,
      "KNN accuracy with 5 neighbours within each class, averaged over the classes."),
-    ("effective_rank", "Effective rank", "Explained variance", Number,
+    ("effective_rank", "Effective rank", "Explained variance", Count,
      "Exponential of the entropy of the singular values of the centred training embeddings, their sum taken as 1: about how many directions are in use (Roy and Vetterli 2007)."),
-    ("components_for_95_percent", "Components for 95 %", "Explained variance", Number,
+    ("components_for_95_percent", "Components for 95 %", "Explained variance", Count,
      "Smallest number of principal components that hold 95 % of the variance of the training embeddings."),
     ("precision_at_1", "Precision@1", "Retrieval", Percent,
      "Share of the validation images whose most similar training image is of their class."),
@@ -158,7 +160,7 @@ impl Definition {
         match self.unit {
             Percent => ",\u{a0}%",
             Degrees => ",\u{a0}degrees",
-            Number => "",
+            Count | Number => "",
         }
     }
 
@@ -166,7 +168,7 @@ impl Definition {
     pub(crate) fn format(&self, value: f64) -> String {
         match self.unit {
             Percent => format!("{:.1}", 100.0 * value),
-            Degrees => format!("{value:.1}"),
+            Degrees | Count => format!("{value:.1}"),
             Number => format!("{value:.3}"),
         }
     }
