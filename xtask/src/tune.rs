@@ -5,7 +5,7 @@
 
 use crate::benchmark::{INTERRUPTED, ImageSets, Job, Stop, Trained};
 use crate::{TuneArgs, machine, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use faceoff_analysis::{accuracy, neighbors};
 use faceoff_runs::{
@@ -41,17 +41,19 @@ pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
         (Some(stem), Some(extension)) if extension == "toml" => stem.to_string_lossy().into_owned(),
         _ => bail!("--file is {}, but an experiment file ends in .toml", args.file.display()),
     };
-    if args.file.exists() && !args.force {
-        bail!("{} exists; use --force to overwrite it, or --file for another", args.file.display());
+    let trials = trials(&experiment, &tuning);
+    let searched = search(&experiment, &tuning, &trials);
+    let folder = args.training.out.join(&searched.name);
+    // Said before hours are spent. A search that is done costs nothing, and writes what it wrote before.
+    let done = || RunSpec::of(&searched).iter().all(|spec| RunFolder::new(&folder, spec).is_whole());
+    if args.file.exists() && !args.force && !done() {
+        return Err(exists(&args.file));
     }
 
     let device = machine::device(args.training.device)?;
     let kernels = faceoff_kernels::describe(&device)?;
     let stop = Stop::on_ctrl_c()?;
-    let trials = trials(&experiment, &tuning);
-    let searched = search(&experiment, &tuning, &trials);
     let images = ImageSets::open(&searched, &args.training.source)?;
-    let folder = args.training.out.join(&searched.name);
     let _lock = FolderLock::take(&folder)?;
     eprintln!(
         "tune: {} trials for each of {} heads, trained on nine tenths of the training images and scored on the tenth held back",
@@ -65,13 +67,23 @@ pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
 
     let scored = score(trials, &searched, &folder)?;
     let tuned = choose(experiment.clone(), name, scored)?;
-    write(&args.file, &tuned, &experiment.name, &tuning)?;
+    let text = text(&tuned, &experiment.name, &tuning)?;
+    if !std::fs::read_to_string(&args.file).is_ok_and(|there| there == text) {
+        if args.file.exists() && !args.force {
+            return Err(exists(&args.file));
+        }
+        write_atomically(&args.file, |file| file.write_all(text.as_bytes()))?;
+    }
     print(&tuned);
     println!("\nwrote {}", args.file.display());
     let known = workspace().join("experiments").join(format!("{}.toml", tuned.name));
     let experiment = if args.file == known { tuned.name } else { args.file.display().to_string() };
     println!("      run it with: cargo xtask benchmark {experiment}");
     Ok(ExitCode::SUCCESS)
+}
+
+fn exists(file: &Path) -> Error {
+    anyhow!("{} exists; use --force to overwrite it, or --file for another", file.display())
 }
 
 /// Trials of every head in turn, so that an interrupted search has spent the same on each.
@@ -193,20 +205,16 @@ fn choose(mut experiment: Experiment, name: String, mut trials: Vec<Trial>) -> R
     Ok(experiment)
 }
 
-fn write(path: &Path, tuned: &Experiment, from: &str, tuning: &TuningConfig) -> Result<()> {
+/// The file of the tuned experiment.
+fn text(tuned: &Experiment, from: &str, tuning: &TuningConfig) -> Result<String> {
     let text = toml::to_string(tuned).context("the tuned experiment cannot be written as TOML")?;
-    let head = format!(
+    Ok(format!(
         "# Written by `cargo xtask tune {from}`: the best of {} trials of each head, the same budget for all. [[trials]] at the end has them.\n\
          # Every trial was trained on nine tenths of the training images and scored by KNN accuracy (k = {NEIGHBORS}) on the tenth held back\n\
          # (seed {}); no validation image was seen. Maps of scale and margin that are read on the validation images, as in\n\
-         # scale-margin.toml, are exploratory: images that chose a setting cannot confirm it.\n",
+         # scale-margin.toml, are exploratory: images that chose a setting cannot confirm it.\n{text}",
         tuning.trials, tuning.seed
-    );
-    write_atomically(path, |file| {
-        file.write_all(head.as_bytes())?;
-        file.write_all(text.as_bytes())
-    })?;
-    Ok(())
+    ))
 }
 
 /// The chosen settings, on stdout.

@@ -70,7 +70,8 @@ pub(crate) fn foreign(
         escape(name),
         fact_list(facts)
     );
-    let mut links = vec![("numbers", "All numbers"), ("notes", "Notes")];
+    let mut links = vec![("numbers", "All numbers")];
+    links.extend((!notes.is_empty()).then_some(("notes", "Notes")));
     links.extend(sections.iter().map(|section| (section.id, section.short)));
     links.push(("method", "Method"));
     body += &contents(&links);

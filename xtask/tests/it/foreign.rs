@@ -35,6 +35,8 @@ fn embeddings_from_elsewhere_get_a_report() {
     let page = folder.path().join("out/embeddings-points/index.html");
     assert!(table.contains("embeddings-points") && table.contains("index.html"), "{table}");
     assert!(std::fs::read_to_string(&page).unwrap().contains("n = 1"));
+    let bars = std::fs::read_to_string(page.with_file_name("plots").join("accuracy.svg")).unwrap();
+    assert!(bars.contains("bootstrap intervals over images; n = 1 seed"), "{bars}");
     let metrics =
         || std::fs::read_to_string(folder.path().join("out/embeddings-points/metrics.csv")).unwrap();
     assert!(!metrics().contains("linear_probe_accuracy"));

@@ -1,6 +1,6 @@
 //! The search for settings: what it writes can be run, and bad input changes nothing.
 
-use crate::{benchmark, complaint, report, stderr, succeed, tune, two_heads};
+use crate::{benchmark, complaint, report, succeed, tune, two_heads};
 
 #[test]
 fn the_experiment_that_a_search_writes_can_be_run() {
@@ -15,9 +15,20 @@ fn the_experiment_that_a_search_writes_can_be_run() {
     assert_eq!(text.matches("\n[[trials]]\n").count(), 4, "{text}");
     assert_eq!(text.matches("chosen = true").count(), 2, "{text}");
 
-    let again = tune(&experiment, &out).output().unwrap();
-    assert!(!again.status.success() && stderr(&again).contains("--force"), "{}", stderr(&again));
+    // A search that is done writes the same again; what someone changed is not overwritten.
+    succeed(&mut tune(&experiment, &out));
     assert_eq!(std::fs::read_to_string(&tuned).unwrap(), text);
+    let changed = format!("{text}# mine\n");
+    std::fs::write(&tuned, &changed).unwrap();
+    let message = complaint(&mut tune(&experiment, &out));
+    assert!(message.contains("--force"), "{message}");
+    assert_eq!(std::fs::read_to_string(&tuned).unwrap(), changed);
+    // A search that has yet to begin is refused before anything is trained.
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("tuned.toml"), "mine").unwrap();
+    let message = complaint(&mut tune(&experiment, &other));
+    assert!(message.contains("--force") && !other.join("tune-pair").exists(), "{message}");
 
     succeed(&mut benchmark(&tuned, &out));
     let page = std::fs::read_to_string(out.join("tuned/index.html")).unwrap();

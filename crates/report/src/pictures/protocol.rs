@@ -16,7 +16,8 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
         Some(Bar { mean: row.summary.mean, interval, seeds: row.values.clone() })
     };
     let seeds = |one: bool| {
-        outcome.shown().any(|variant| (outcome.selection.of_variant(variant).count() == 1) == one)
+        let count = |variant| outcome.measured.iter().filter(|run| run.variant == variant).count();
+        outcome.shown().any(|variant| (count(variant) == 1) == one)
     };
     let caption = match (seeds(true), seeds(false)) {
         (true, false) => "Lines: 95 % bootstrap intervals over images; n = 1 seed, no interval over seeds.",

@@ -1,7 +1,7 @@
 //! Embeddings from elsewhere: numbers, both widths, and clear answers to broken files.
 
 use crate::experiment;
-use crate::pages::{assert_legible, files};
+use crate::pages::{assert_legible, assert_links_lead_somewhere, files};
 use faceoff_report::{LabelledFiles, Summary, write_embeddings_report};
 use ndarray::{Array2, array};
 use ndarray_npy::write_npy;
@@ -57,6 +57,7 @@ fn one_set_is_compared_with_itself_and_two_with_each_other() {
         assert!(page.contains(&format!("<img src=\"{name}\"")), "{name}");
     }
     assert!(page.contains("n = 1") && !page.contains("http"));
+    assert_links_lead_somewhere(&page);
 
     let index = given(folder.path(), "index", "label\nemu\nowl\n");
     write_npy(&index.embeddings, &array![[0.0_f32, 1.0], [1.0, 0.0]]).unwrap();

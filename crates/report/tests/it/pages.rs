@@ -147,6 +147,7 @@ fn the_page_stands_alone_and_shows_every_picture() {
         assert!(page.contains(&format!("<img src=\"{name}\" alt=\"")), "{name}");
     }
     assert!(!page.contains("alt=\"\""));
+    assert_links_lead_somewhere(&page);
     assert!(page.contains("Made up &lt;by&gt; &quot;tests&quot; &amp; nothing else."));
     assert!(page.contains("A &lt;small&gt; CPU &amp; more"));
     assert!(!page.contains("SYNTHETIC"));
@@ -165,6 +166,16 @@ fn the_page_stands_alone_and_shows_every_picture() {
     let body = page.split_once("<body>").unwrap().1.split_once("</body>").unwrap().0;
     let closed = xml(body);
     roxmltree::Document::parse(&format!("<body>{closed}</body>")).unwrap();
+}
+
+/// Links within the page, of which there are some, have their places.
+pub(crate) fn assert_links_lead_somewhere(page: &str) {
+    let places: Vec<&str> =
+        page.split("href=\"#").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+    assert!(places.len() > 3);
+    for place in places {
+        assert!(page.contains(&format!("id=\"{place}\"")), "#{place}");
+    }
 }
 
 /// `<img ...>` and `<br>` as XML writes them; entities by number.
