@@ -75,10 +75,10 @@ pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
         write_atomically(&args.file, |file| file.write_all(text.as_bytes()))?;
     }
     print(&tuned);
-    println!("\nwrote {}", args.file.display());
+    println!("\nthe best of each head stand in {}", args.file.display());
     let known = workspace().join("experiments").join(format!("{}.toml", tuned.name));
     let experiment = if args.file == known { tuned.name } else { args.file.display().to_string() };
-    println!("      run it with: cargo xtask benchmark {experiment}");
+    println!("run it with: cargo xtask benchmark {experiment}");
     Ok(ExitCode::SUCCESS)
 }
 
