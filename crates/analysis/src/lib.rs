@@ -4,6 +4,7 @@
 //! depend on the number of threads. Embeddings are `(points, dimensions)` f32 matrices, one row a point.
 
 pub mod accuracy;
+mod bounds;
 pub mod calibration;
 pub mod clustering;
 mod error;
@@ -13,6 +14,7 @@ pub mod pca;
 pub mod probe;
 mod products;
 pub mod retrieval;
+mod search;
 pub mod statements;
 pub mod statistics;
 pub mod tsne;

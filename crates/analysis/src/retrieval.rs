@@ -19,8 +19,9 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths};
-use crate::neighbors::{Neighbors, rank_key};
+use crate::neighbors::Neighbors;
 use crate::products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, check_embeddings, contiguous};
+use crate::search::rank_key;
 
 /// The k of [`Retrieval::recall_at`].
 pub const RECALL_AT: [usize; 4] = [1, 2, 4, 8];
