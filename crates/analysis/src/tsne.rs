@@ -41,8 +41,6 @@ const LONGEST_STEP: f64 = 5.0;
 const OPENING: f32 = 0.5;
 /// The same where the final divergence is measured.
 const OPENING_OF_DIVERGENCE: f32 = 0.1;
-/// Iterations for which the order of the points in the tree is kept; its cells are measured anew each time.
-const ITERATIONS_PER_ORDER: usize = 8;
 /// Points of one parallel task.
 const TASK: usize = 256;
 
@@ -77,9 +75,7 @@ pub fn embed(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
     let exaggerated = EXAGGERATED_ITERATIONS.min(config.iterations / 4);
     let mut descent = Descent::new(map.len());
     for iteration in 0..config.iterations {
-        if iteration % ITERATIONS_PER_ORDER == 0 {
-            descent.repulsion.sort(&map);
-        }
+        descent.repulsion.keep_sorted(&map);
         let phase = if iteration < exaggerated {
             Phase { exaggeration: EXAGGERATION, momentum: 0.5 }
         } else {

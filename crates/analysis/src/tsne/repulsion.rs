@@ -14,6 +14,11 @@ const LEAF: usize = 16;
 const FAN: usize = 4;
 /// Leaves of one parallel task.
 const TASK: usize = 8;
+/// Evaluations for which an order is kept at most; cells are measured anew each time.
+const EVALUATIONS_PER_ORDER: usize = 8;
+/// Growth of the number of sources at which an order fits no longer: early on points pass each other in a single step, and cells
+/// that spread over the whole map would all be opened.
+const GROWTH_PER_ORDER: f64 = 1.1;
 /// Bits of a coordinate in the order of the curve.
 const BITS: u32 = 16;
 
@@ -40,6 +45,8 @@ pub(super) struct Repulsion {
     levels: Vec<Vec<Cell>>,
     forces: Vec<[[f32; LEAF]; 2]>,
     normalizers: Vec<f64>,
+    /// Sources of all leaves in each evaluation since the points were put in order.
+    sources: Vec<usize>,
 }
 
 /// What acts on a leaf from outside: points, and cells taken as points.
@@ -67,6 +74,19 @@ impl Repulsion {
             levels,
             forces: vec![[[0.0; LEAF]; 2]; leaves],
             normalizers: vec![0.0; leaves],
+            sources: Vec::new(),
+        }
+    }
+
+    /// Orders the points along the curve if the order is old or fits no longer.
+    pub(super) fn keep_sorted(&mut self, map: &[[f64; 2]]) {
+        let fits = match self.sources[..] {
+            [] => false,
+            [first, .., last] => last as f64 <= GROWTH_PER_ORDER * first as f64,
+            [_] => true,
+        };
+        if !fits || self.sources.len() == EVALUATIONS_PER_ORDER {
+            self.sort(map);
         }
     }
 
@@ -91,6 +111,7 @@ impl Repulsion {
             self.order[rank] = point;
             self.ranks[point as usize] = rank as u32;
         }
+        self.sources.clear();
     }
 
     /// Evaluates the forces on `points`, opening cells larger than `opening` times their distance, and returns Z, the sum of
@@ -102,14 +123,17 @@ impl Repulsion {
         }
         self.measure_cells(count);
         let (xs, ys, levels) = (&self.xs, &self.ys, &self.levels);
-        self.forces
+        let sources = self
+            .forces
             .par_chunks_mut(TASK)
             .zip(self.normalizers.par_chunks_mut(TASK))
             .enumerate()
-            .for_each_init(Sources::default, |sources, (task, (forces, normalizers))| {
+            .map_init(Sources::default, |sources, (task, (forces, normalizers))| {
+                let mut all = 0;
                 for (offset, (forces, normalizer)) in forces.iter_mut().zip(normalizers).enumerate() {
                     let leaf = task * TASK + offset;
                     sources.gather(xs, ys, levels, leaf, opening, count);
+                    all += sources.found.len();
                     let (xs, ys) = (&xs.as_chunks::<LEAF>().0[leaf], &ys.as_chunks::<LEAF>().0[leaf]);
                     let targets = LEAF.min(count - leaf * LEAF);
                     let sums =
@@ -117,7 +141,10 @@ impl Repulsion {
                     *forces = sums.forces;
                     *normalizer = sums.affinities[..targets].iter().map(|&q| f64::from(q)).sum();
                 }
-            });
+                all
+            })
+            .sum();
+        self.sources.push(sources);
         self.normalizers.iter().sum()
     }
 
@@ -352,6 +379,27 @@ mod tests {
         }
         let (normalizer, forces) = errors(&map, super::super::OPENING_OF_DIVERGENCE, true);
         assert!(normalizer < 1e-5 && forces < 1e-5, "{normalizer}, {forces}");
+    }
+
+    #[test]
+    fn an_order_that_fits_no_longer_is_given_up() {
+        let map = cloud(3_000);
+        let points: Vec<[f32; 2]> = map.iter().map(|point| point.map(|x| x as f32)).collect();
+        let mut repulsion = Repulsion::new(map.len());
+        let mut step = |points: &[[f32; 2]], map: &[[f64; 2]]| {
+            repulsion.keep_sorted(map);
+            repulsion.evaluate(points, super::super::OPENING);
+            (repulsion.sources.len(), repulsion.sources[repulsion.sources.len() - 1])
+        };
+        let (age, sources) = step(&points, &map);
+        assert_eq!((age, step(&points, &map)), (1, (2, sources)));
+        // Every point moves to where another one was.
+        let elsewhere = |i: usize| i * 997 % map.len();
+        let moved_map = Vec::from_iter((0..map.len()).map(|i| map[elsewhere(i)]));
+        let moved = Vec::from_iter((0..map.len()).map(|i| points[elsewhere(i)]));
+        let (age, more) = step(&moved, &moved_map);
+        assert!(age == 3 && more > 2 * sources, "{age} {more} {sources}");
+        assert_eq!(step(&moved, &moved_map), (1, sources));
     }
 
     #[test]
