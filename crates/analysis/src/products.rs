@@ -222,7 +222,7 @@ impl Multiply<'_> {
 
 /// `a * b + c`, fused where the instructions have it (elsewhere a fused product is a call into the C library).
 #[inline(always)]
-fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if cfg!(target_arch = "aarch64") || S::F32_LANES > 4 {
         simd.mul_add_f32s(a, b, c)
     } else {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::{
     bounds::{Bounds, Outside, WIDTH, outside},
     neighbors::Neighbors,
-    products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, contiguous},
+    products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, contiguous, multiply_add},
 };
 
 /// Candidates beyond 2k that are gathered between two selections.
@@ -210,11 +210,11 @@ fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [simd.splat_f32s(0.0); 4];
     for (a, b) in a.iter().zip(b) {
         for i in 0..4 {
-            sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+            sums[i] = multiply_add(simd, a[i], b[i], sums[i]);
         }
     }
     for ((sum, &a), &b) in sums.iter_mut().zip(a_odd).zip(b_odd) {
-        *sum = simd.mul_add_e_f32s(a, b, *sum);
+        *sum = multiply_add(simd, a, b, *sum);
     }
     let [s0, s1, s2, s3] = sums;
     let sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3)));

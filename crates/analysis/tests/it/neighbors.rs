@@ -140,6 +140,34 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn points_that_lie_close_together_are_searched_exactly() {
+    // Many enough, and close enough to three directions, that only some products are taken in full.
+    let directions = unit_points(3, 160, 11);
+    let mut points = unit_points(1_600, 3, 12).dot(&directions) + 0.02 * unit_points(1_600, 160, 13);
+    points.rows_mut().into_iter().for_each(|mut row| {
+        let norm = row.dot(&row).sqrt();
+        row /= norm;
+    });
+    let k = 12;
+    let found = in_pool(1, || nearest_excluding_self(points.view(), k).unwrap());
+    for threads in [2, 3] {
+        assert_eq!(in_pool(threads, || nearest_excluding_self(points.view(), k).unwrap()), found);
+    }
+    let wide = points.mapv(f64::from);
+    let mut all = wide.dot(&wide.t());
+    all.diag_mut().fill(f64::NEG_INFINITY);
+    for (row, mut all) in all.rows_mut().into_iter().enumerate() {
+        let (indices, similarities) = (found.indices.row(row), found.similarities.row(row));
+        for (&at, &similarity) in indices.iter().zip(similarities) {
+            assert!((all[at as usize] - f64::from(similarity)).abs() < 1e-6);
+            all[at as usize] = f64::NEG_INFINITY;
+        }
+        let nearest_of_the_rest = all.fold(f64::NEG_INFINITY, |most, &x| most.max(x));
+        assert!(nearest_of_the_rest < f64::from(similarities[k - 1]) + 1e-6, "query {row}");
+    }
+}
+
+#[test]
 fn any_layout_gives_the_same() {
     let index = unit_points(300, 20, 8);
     let queries = unit_points(20, 20, 9);
