@@ -46,15 +46,12 @@ impl Bounds {
             Mat::from_fn(dims, COORDINATES, |d, k| if k < range.ncols() { range[(d, k)] } else { 0.0 });
         let basis = range.qr().compute_thin_Q();
         clear_wide_registers();
-        // Rounding of a full product (dims terms) and of a bound (WIDTH terms) in f32, relative to the product of the norms (Higham,
-        // "Accuracy and Stability of Numerical Algorithms", 3.1): EPSILON is twice the unit roundoff, so as much again is left for
-        // the roundings of the descriptions.
-        let margin = (dims + WIDTH) as f64 * f64::from(f32::EPSILON);
+        let margin = rounding(WIDTH);
         Self { dims, basis, margin: margin.sqrt() }
     }
 
     /// Descriptions of rows, [`WIDTH`] numbers each. The inner product of two, in f32 and in any order of summation, is at least
-    /// that of their rows; less [`Outside::twice`], it is at most that.
+    /// the exact one of their rows; less [`Outside::twice`], it is at most that.
     pub(crate) fn describe(&self, rows: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; rows.len() / self.dims * WIDTH];
         out.par_chunks_mut(ROW_BLOCK * WIDTH).zip(rows.par_chunks(ROW_BLOCK * self.dims)).for_each(
@@ -88,6 +85,13 @@ impl Bounds {
     }
 }
 
+/// Bound of the error of an inner product of so many terms in f32, in any order of summation, relative to the product of the norms
+/// (Higham, "Accuracy and Stability of Numerical Algorithms", 3.1). EPSILON is twice the unit roundoff: as much again is left for
+/// what happens to the product before it is compared, and for the roundings of descriptions.
+pub(crate) fn rounding(terms: usize) -> f64 {
+    (terms + 16) as f64 * f64::from(f32::EPSILON)
+}
+
 /// What the subspace does not hold of a row: the last two numbers of its description.
 #[derive(Clone, Copy)]
 pub(crate) struct Outside {
@@ -96,17 +100,15 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
+    pub(crate) fn of(description: &[f32]) -> Self {
+        Self { length: description[COORDINATES], margin: description[COORDINATES + 1] }
+    }
+
     /// Twice the part of two rows' bound that the subspace does not hold: from the upper to the lower bound.
     #[inline(always)]
     pub(crate) fn twice(self, other: Self) -> f32 {
         2.0 * (self.length * other.length + self.margin * other.margin)
     }
-}
-
-/// Of each description.
-pub(crate) fn outside(descriptions: &[f32]) -> impl Iterator<Item = Outside> {
-    let rows = descriptions.as_chunks::<WIDTH>().0.iter();
-    rows.map(|row| Outside { length: row[COORDINATES], margin: row[COORDINATES + 1] })
 }
 
 fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
@@ -139,6 +141,10 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| a * b).sum()
     }
 
+    fn exact(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    }
+
     #[test]
     fn products_lie_between_their_bounds() {
         for (count, dims, latent, noise) in [
@@ -153,19 +159,22 @@ mod tests {
                     points(count, dims, latent, noise, 3).iter().map(|x| scale * x).collect();
                 let bounds = Bounds::fit(&rows[..rows.len().div_ceil(2 * dims) * dims], dims);
                 let described = bounds.describe(&rows);
-                let outside = Vec::from_iter(outside(&described));
+                let outside = Vec::from_iter(described.chunks_exact(WIDTH).map(Outside::of));
                 let mut width = 0.0_f32;
                 for i in 0..count {
                     for j in 0..count {
-                        let product = dot(&rows[i * dims..][..dims], &rows[j * dims..][..dims]);
+                        let product = exact(&rows[i * dims..][..dims], &rows[j * dims..][..dims]);
                         let upper = dot(&described[i * WIDTH..][..WIDTH], &described[j * WIDTH..][..WIDTH]);
                         let lower = upper - outside[i].twice(outside[j]);
-                        assert!(lower <= product && product <= upper, "{lower} {product} {upper}");
+                        assert!(
+                            f64::from(lower) <= product && product <= f64::from(upper),
+                            "{lower} {product} {upper}"
+                        );
                         width = width.max((upper - lower) / (scale * scale * dims as f32));
                     }
                 }
                 // Tight where the subspace holds all rows: what is left is the margin for rounding.
-                assert!(noise > 0.0 || width < 1e-3, "{width}");
+                assert!(noise > 0.0 || width < 1e-4, "{width}");
             }
         }
     }

@@ -222,7 +222,7 @@ impl Multiply<'_> {
 
 /// `a * b + c`, fused where the instructions have it (elsewhere a fused product is a call into the C library).
 #[inline(always)]
-pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if cfg!(target_arch = "aarch64") || S::F32_LANES > 4 {
         simd.mul_add_f32s(a, b, c)
     } else {
@@ -250,8 +250,9 @@ pub(crate) fn visit_pairs(
 }
 
 /// Inner product in f64, in an order of summation that does not change.
+#[inline(always)]
 pub(crate) fn dot(row: &[f32], weights: &[f64]) -> f64 {
-    const LANES: usize = 8;
+    const LANES: usize = 16;
     let mut sums = [0.0_f64; LANES];
     let (rows, weight_chunks) = (row.chunks_exact(LANES), weights.chunks_exact(LANES));
     let rest: f64 =
