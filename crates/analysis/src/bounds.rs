@@ -8,10 +8,10 @@
 //! The subspace is that of a randomised range finder with one power step (Halko, Martinsson & Tropp, arXiv:0909.4061), started from
 //! rows of the data instead of random numbers.
 
-use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul};
+use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
-use crate::wide::clear_wide_registers;
+use crate::wide::{clear_wide_registers, rows_times};
 
 /// Numbers that describe a row: its coordinates, the length of what lies outside the subspace, and what is added for rounding.
 pub(crate) const WIDTH: usize = 64;
@@ -33,21 +33,22 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// A basis for bounds between rows like these, (rows, `dims`) with more than [`WIDTH`] dimensions.
     pub(crate) fn fit(rows: &[f32], dims: usize) -> Self {
+        let count = rows.len() / dims;
         let evenly = |wanted: usize| {
-            let count = rows.len() / dims;
-            let wanted = wanted.min(count);
-            Mat::from_fn(wanted, dims, |i, d| f64::from(rows[i * count / wanted * dims + d]))
+            let places = (0..wanted).map(move |i| i * count / wanted * dims);
+            Vec::from_iter(places.flat_map(|at| &rows[at..][..dims]).map(|&x| f64::from(x)))
         };
-        let (sample, start) = (evenly(SAMPLE), evenly(COORDINATES));
-        let scores = product(sample.as_ref(), start.transpose());
-        let range = product(sample.transpose(), scores.as_ref());
-        // Fewer rows than coordinates leave columns of zeros, for which the decomposition supplies directions.
-        let range =
-            Mat::from_fn(dims, COORDINATES, |d, k| if k < range.ncols() { range[(d, k)] } else { 0.0 });
+        // Fewer rows than coordinates repeat themselves; the decomposition supplies directions for what is missing.
+        let (sample, start) = (evenly(SAMPLE.min(count)), evenly(COORDINATES));
+        let start = MatRef::from_row_major_slice(&start, COORDINATES, dims);
+        let scores = rows_times(&sample, start.transpose());
+        let rows_of = |values, columns| MatRef::from_row_major_slice(values, SAMPLE.min(count), columns);
+        let mut range = Mat::zeros(dims, COORDINATES);
+        let (sample, scores) = (rows_of(&sample, dims), rows_of(&scores, COORDINATES));
+        matmul(range.as_mut(), Accum::Replace, sample.transpose(), scores, 1.0, Par::Seq);
         let basis = range.qr().compute_thin_Q();
         clear_wide_registers();
-        let margin = rounding(WIDTH);
-        Self { dims, basis, margin: margin.sqrt() }
+        Self { dims, basis, margin: rounding(WIDTH).sqrt() }
     }
 
     /// Descriptions of rows, [`WIDTH`] numbers each. The inner product of two, in f32 and in any order of summation, is at least
@@ -56,18 +57,8 @@ impl Bounds {
         let mut out = vec![0.0; rows.len() / self.dims * WIDTH];
         out.par_chunks_mut(ROW_BLOCK * WIDTH).zip(rows.par_chunks(ROW_BLOCK * self.dims)).for_each(
             |(out, rows)| {
-                let count = rows.len() / self.dims;
                 let wide: Vec<f64> = rows.iter().map(|&x| f64::from(x)).collect();
-                let mut coordinates = vec![0.0; count * COORDINATES];
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut coordinates, count, COORDINATES),
-                    Accum::Replace,
-                    MatRef::from_row_major_slice(&wide, count, self.dims),
-                    self.basis.as_ref(),
-                    1.0,
-                    Par::Seq,
-                );
-                clear_wide_registers();
+                let coordinates = rows_times(&wide, self.basis.as_ref());
                 let square = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>();
                 for ((out, inside), row) in out
                     .chunks_exact_mut(WIDTH)
@@ -109,12 +100,6 @@ impl Outside {
     pub(crate) fn twice(self, other: Self) -> f32 {
         2.0 * (self.length * other.length + self.margin * other.margin)
     }
-}
-
-fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
-    let mut out = Mat::zeros(left.nrows(), right.ncols());
-    matmul(out.as_mut(), Accum::Replace, left, right, 1.0, Par::Seq);
-    out
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result, check_lengths, check_matrix},
-    wide::clear_wide_registers,
+    wide::{clear_wide_registers, rows_times},
 };
 
 /// Pieces of the rows whose covariances are summed apart, then added in order.
@@ -111,16 +111,7 @@ impl Pca {
                 let centred: Vec<f64> = (block * ROW_BLOCK..block * ROW_BLOCK + rows)
                     .flat_map(|row| data.row(row).into_iter().zip(&self.mean).map(|(&x, m)| f64::from(x) - m))
                     .collect();
-                let mut product = vec![0.0; out.len()];
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut product, rows, kept),
-                    Accum::Replace,
-                    MatRef::from_row_major_slice(&centred, rows, dims),
-                    basis.transpose(),
-                    1.0,
-                    Par::Seq,
-                );
-                clear_wide_registers();
+                let product = rows_times(&centred, basis.transpose());
                 out.iter_mut().zip(product).for_each(|(out, value)| *out = value as f32);
             });
         Ok(coordinates)
