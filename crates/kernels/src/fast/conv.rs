@@ -6,7 +6,7 @@
 //! | [`super::positions`] | outputs of at most 4 pixels, of 16 with a stride | no work on padding, nothing gathered |
 //! | [`super::gather`] | the rest: the stem, strides on larger maps, odd numbers of channels | works for everything |
 //!
-//! Weights are kept in *panels* `(out / width, tap, in, width)`, zero-padded to whole panels of two vectors: the layout
+//! Weights are kept in *panels* `(out / width, tap, in, width)`, zero-padded to whole panels of a few vectors: the layout
 //! that the matrix product streams, and the layout in which the gradient of the weights comes out of one.
 
 use super::arena::Arena;

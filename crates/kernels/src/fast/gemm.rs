@@ -1,15 +1,29 @@
-//! Matrix products with packed right-hand sides, one panel of two vectors at a time.
+//! Matrix products with packed right-hand sides, one panel of a few vectors at a time.
 //!
-//! The tile of the result that a micro-kernel holds in registers is 6 rows (12 where there are 32 registers) by two
-//! vectors. The left-hand side is read where it lies, one number broadcast at a time, so any pair of strides will do;
-//! the depth is cut into blocks whose panel stays in the first-level cache. No product is ever split by the number of
-//! threads: callers cut the work into pieces of fixed size.
+//! A micro-kernel holds one tile of the result in registers ([`tile_shape`]). The left-hand side is read where it lies,
+//! one number broadcast at a time, so any pair of strides will do; the depth is cut into blocks whose panel stays in the
+//! first-level cache. No product is ever split by the number of threads: callers cut the work into pieces of fixed size.
 
 use super::simd::{load, multiply_add, panel_width, store};
 use pulp::Simd;
 
-/// Depth of a block: 256 rows of a panel of 16 columns are 16 KiB.
-const DEPTH_BLOCK: usize = 256;
+/// Depth of a block. With AVX2, 128 rows of a panel are 16 KiB; with AVX-512, 256 rows are 32 KiB of a larger cache.
+const fn depth_block<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 256 } else { 128 }
+}
+
+/// Rows and vectors of a tile of the result. Of 32 registers 24 hold it, of 16 registers 12.
+///
+/// On 16 registers, three rows lie at distances that an address holds by itself; with six, every turn computes addresses,
+/// which costs a sixth where two threads share a core. Rows side by side need none, and the more of them are read at a
+/// time, the fewer cache lines are.
+const fn tile_shape<S: Simd>(rows_side_by_side: bool) -> (usize, usize) {
+    match (S::REGISTER_COUNT >= 32, rows_side_by_side) {
+        (true, _) => (12, 2),
+        (false, true) => (6, 2),
+        (false, false) => (3, 4),
+    }
+}
 
 /// Where a matrix lies: element `(i, j)` of segment `s` is at `start + s * segment + i * row + j * column`. The segments'
 /// columns follow each other: with several, the matrix's depth is their number times the depth of one.
@@ -46,21 +60,23 @@ pub(crate) unsafe fn multiply_panel<S: Simd>(
     (c, c_row): (*mut f32, usize),
     accumulate: bool,
 ) {
-    let tallest = if S::REGISTER_COUNT >= 32 { 12 } else { 6 };
+    let (tallest, vectors) = tile_shape::<S>(a.row == 1);
     // Tiles of nearly equal height: a tile of one or two rows would wait for its own sums.
     let tiles = rows.div_ceil(tallest);
     let mut done = 0;
     while done < depth || (depth == 0 && done == 0) {
-        let block = if a.segments == 1 { DEPTH_BLOCK.min(depth - done) } else { depth };
+        let block = if a.segments == 1 { depth_block::<S>().min(depth - done) } else { depth };
         let accumulate = accumulate || done > 0;
-        for tile in 0..tiles {
-            let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
-            // SAFETY: the caller's contract, for a part of the rows and of the depth.
-            unsafe {
-                let a = Strided { start: a.start.add(first * a.row + done * a.column), ..a };
-                let b = (b.add(done * b_row), b_row);
-                let c = (c.add(first * c_row), c_row);
-                tile_of_rows(simd, end - first, block, a, b, c, accumulate);
+        for column in (0..panel_width::<S>()).step_by(vectors * S::F32_LANES) {
+            for tile in 0..tiles {
+                let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+                // SAFETY: the caller's contract, for a part of the rows, of the depth and of the columns.
+                unsafe {
+                    let a = Strided { start: a.start.add(first * a.row + done * a.column), ..a };
+                    let b = (b.add(done * b_row + column), b_row);
+                    let c = (c.add(first * c_row + column), c_row);
+                    tile_of_rows(simd, (end - first, vectors), block, a, b, c, accumulate);
+                }
             }
         }
         done += block;
@@ -76,7 +92,7 @@ pub(crate) unsafe fn multiply_panel<S: Simd>(
 #[allow(unsafe_code)] // see `multiply_panel`
 unsafe fn tile_of_rows<S: Simd>(
     simd: S,
-    rows: usize,
+    (rows, vectors): (usize, usize),
     depth: usize,
     a: Strided,
     b: (*const f32, usize),
@@ -84,22 +100,26 @@ unsafe fn tile_of_rows<S: Simd>(
     accumulate: bool,
 ) {
     macro_rules! of_height {
-        ($($height:literal)*) => {
+        ($vectors:literal: $($height:literal)*) => {
             match rows {
                 // SAFETY: the caller's contract.
-                $($height => unsafe { tile::<S, $height>(simd, depth, a, b, c, accumulate) },)*
+                $($height => unsafe { tile::<S, $vectors, $height>(simd, depth, a, b, c, accumulate) },)*
                 _ => unreachable!("a tile has 1 to 12 rows"),
             }
         };
     }
-    if S::REGISTER_COUNT >= 32 { of_height!(1 2 3 4 5 6 7 8 9 10 11 12) } else { of_height!(1 2 3 4 5 6) }
+    match (S::REGISTER_COUNT >= 32, vectors) {
+        (true, _) => of_height!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+        (false, 2) => of_height!(2: 1 2 3 4 5 6),
+        (false, _) => of_height!(4: 1 2 3),
+    }
 }
 
 /// # Safety
 /// As [`multiply_panel`].
 #[inline(always)]
 #[allow(unsafe_code)] // see `multiply_panel`
-unsafe fn tile<S: Simd, const ROWS: usize>(
+unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
     simd: S,
     depth: usize,
     a: Strided,
@@ -108,7 +128,7 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     accumulate: bool,
 ) {
     let zero = simd.splat_f32s(0.0);
-    let mut sums = [[zero; 2]; ROWS];
+    let mut sums = [[zero; VECTORS]; ROWS];
     let mut b_at = b;
     for segment in 0..a.segments {
         let mut a_at = a.start.wrapping_add(segment * a.segment);
@@ -116,23 +136,41 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
             // SAFETY: the caller's contract; the pointers move one column of `a` and one row of `b` a turn, and are
             // moved with `wrapping_add` because they end behind the matrices.
             unsafe {
-                let (left, right) = (load(simd, b_at), load(simd, b_at.add(S::F32_LANES)));
-                for row in 0..ROWS {
-                    let factor = simd.splat_f32s(*a_at.add(row * a.row));
-                    sums[row][0] = multiply_add(simd, factor, left, sums[row][0]);
-                    sums[row][1] = multiply_add(simd, factor, right, sums[row][1]);
+                let (mut factors, mut vectors) = ([zero; ROWS], [zero; VECTORS]);
+                // What there is less of waits in registers, what there is more of comes one by one.
+                if ROWS < VECTORS {
+                    for row in 0..ROWS {
+                        factors[row] = simd.splat_f32s(*a_at.add(row * a.row));
+                    }
+                    for vector in 0..VECTORS {
+                        vectors[vector] = load(simd, b_at.add(vector * S::F32_LANES));
+                        for row in 0..ROWS {
+                            sums[row][vector] =
+                                multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
+                        }
+                    }
+                } else {
+                    for vector in 0..VECTORS {
+                        vectors[vector] = load(simd, b_at.add(vector * S::F32_LANES));
+                    }
+                    for row in 0..ROWS {
+                        factors[row] = simd.splat_f32s(*a_at.add(row * a.row));
+                        for vector in 0..VECTORS {
+                            sums[row][vector] =
+                                multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
+                        }
+                    }
                 }
             }
             a_at = a_at.wrapping_add(a.column);
             b_at = b_at.wrapping_add(b_row);
         }
     }
-    for row in 0..ROWS {
-        for half in 0..2 {
+    for (row, sums) in sums.into_iter().enumerate() {
+        for (vector, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's contract.
             unsafe {
-                let at = c.add(row * c_row + half * S::F32_LANES);
-                let sum = sums[row][half];
+                let at = c.add(row * c_row + vector * S::F32_LANES);
                 store(simd, at, if accumulate { simd.add_f32s(load(simd, at), sum) } else { sum });
             }
         }

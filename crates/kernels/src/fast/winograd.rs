@@ -59,15 +59,16 @@ impl Tiles {
 
     /// Tiles of a chunk whose inputs take about `numbers` numbers, for tiles of `channels` channels.
     fn chunk(&self, channels: usize, numbers: usize) -> usize {
-        let fitting = (numbers / (PLACES * row_stride(channels))).max(24);
+        let fitting = (numbers / (PLACES * apart(channels))).max(24);
         let chunks = self.count().div_ceil(fitting.max(if self.count() <= 128 { 128 } else { 0 }));
         self.count().div_ceil(chunks)
     }
 }
 
-/// Numbers from one tile to the next: whole cache lines, an odd number of them, so that rows do not share cache sets.
-fn row_stride(channels: usize) -> usize {
-    (channels.div_ceil(16) | 1) * 16
+/// Numbers from one row of `len` numbers to the next, and from one place's plane of `len` to the next: whole cache lines,
+/// an odd number of them, so that neither rows nor the 36 places share cache sets.
+fn apart(len: usize) -> usize {
+    (len.div_ceil(16) | 1) * 16
 }
 
 /// `B^T d`.
@@ -203,7 +204,7 @@ unsafe fn transform_input<S: Simd, R: Reader<S>>(
     }
 }
 
-/// `B^T d B` of tiles `first..first + count`, all channels: place `p` of tile `t` goes to row `p * count + t - first` of `v`.
+/// `B^T d B` of tiles `first..first + count`, all channels: place `p` of tile `t` goes to row `t - first` of plane `p` of `v`.
 fn transform_inputs<S: Simd>(
     simd: S,
     source: Source<'_>,
@@ -213,17 +214,18 @@ fn transform_inputs<S: Simd>(
     channels: usize,
     v: &mut [f32],
 ) {
-    let stride = row_stride(channels);
+    let stride = apart(channels);
+    let plane = apart(count * stride);
     source.check(tiles.map, channels);
     assert!(channels.is_multiple_of(S::F32_LANES) && first + count <= tiles.count());
-    assert!(v.len() >= PLACES * count * stride);
+    assert!(v.len() >= PLACES * plane);
     with_reader!(source, reader => vectorize(simd, #[inline(always)] || {
         for tile in 0..count {
             #[allow(unsafe_code)] // calls the transform
             // SAFETY: the source was checked, and `v` has `count` rows at each place.
             unsafe {
                 let v = v.as_mut_ptr().add(tile * stride);
-                transform_input(simd, reader, tiles, first + tile, channels, v, count * stride);
+                transform_input(simd, reader, tiles, first + tile, channels, v, plane);
             }
         }
     }));
@@ -246,7 +248,7 @@ unsafe fn transform_gradient<S: Simd, R: Reader<S>>(
 ) {
     let (image, y0, x0) = tiles.origin(tile);
     let Map { height, width, .. } = tiles.map;
-    for offset in [0, S::F32_LANES] {
+    for offset in (0..panel_width::<S>()).step_by(S::F32_LANES) {
         let c = panel * panel_width::<S>() + offset;
         let constants = reader.constants(simd, c);
         let mut half = [[simd.splat_f32s(0.0); OUTPUTS]; INPUTS];
@@ -277,7 +279,7 @@ unsafe fn transform_gradient<S: Simd, R: Reader<S>>(
 }
 
 /// `G g G^T` for input channels `first..first + count` of a panel of kernels: place `p` of channel `c` goes to
-/// `u[(p * count + c - first) * width..]`.
+/// `u[p * plane + (c - first) * width..]`, where planes are [`apart`].
 ///
 /// # Safety
 /// `kernels` must hold a panel, `(tap, ins, width)`, and `u` be writable in the extents above.
@@ -292,8 +294,9 @@ unsafe fn transform_kernels<S: Simd>(
     u: *mut f32,
 ) {
     let width = panel_width::<S>();
+    let plane = apart(count * width);
     for c in 0..count {
-        for offset in [0, S::F32_LANES] {
+        for offset in (0..panel_width::<S>()).step_by(S::F32_LANES) {
             let mut half = [[simd.splat_f32s(0.0); 3]; INPUTS];
             for j in 0..3 {
                 // SAFETY: the caller's contract.
@@ -308,7 +311,7 @@ unsafe fn transform_kernels<S: Simd>(
             for (i, half) in half.into_iter().enumerate() {
                 for (j, g) in kernel(simd, half).into_iter().enumerate() {
                     // SAFETY: the caller's contract.
-                    unsafe { store(simd, u.add(((i * INPUTS + j) * count + c) * width + offset), g) };
+                    unsafe { store(simd, u.add((i * INPUTS + j) * plane + c * width + offset), g) };
                 }
             }
         }
@@ -330,14 +333,15 @@ unsafe fn restore_kernels<S: Simd>(
     gradient: *mut f32,
 ) {
     let width = panel_width::<S>();
+    let plane = apart(count * width);
     for c in 0..count {
-        for offset in [0, S::F32_LANES] {
+        for offset in (0..panel_width::<S>()).step_by(S::F32_LANES) {
             let mut half = [[simd.splat_f32s(0.0); INPUTS]; 3];
             for j in 0..INPUTS {
                 let mut column = [simd.splat_f32s(0.0); INPUTS];
                 for (i, column) in column.iter_mut().enumerate() {
                     // SAFETY: the caller's contract.
-                    *column = unsafe { load(simd, u.add(((i * INPUTS + j) * count + c) * width + offset)) };
+                    *column = unsafe { load(simd, u.add((i * INPUTS + j) * plane + c * width + offset)) };
                 }
                 let g = kernel_gradient(simd, column);
                 for i in 0..3 {
@@ -354,7 +358,8 @@ unsafe fn restore_kernels<S: Simd>(
     }
 }
 
-/// `A^T m A` of tiles `first..first + count` for one panel, put into `target`; `m` is `(place, tile, width)`.
+/// `A^T m A` of tiles `first..first + count` for one panel, put into `target`; `m` is `(place, tile, width)`, the
+/// planes of its places [`apart`].
 ///
 /// # Safety
 /// `m` must be readable in its extent; nothing else may use these tiles and channels of the target.
@@ -370,9 +375,10 @@ unsafe fn restore_outputs<S: Simd>(
     target: &Target<'_>,
     sums: &mut ChannelSums,
 ) {
-    let (width, lanes) = (panel_width::<S>(), S::F32_LANES);
+    let width = panel_width::<S>();
+    let plane = apart(count * width);
     let zeros = [simd.splat_f32s(0.0); 2];
-    for offset in [0, lanes] {
+    for offset in (0..width).step_by(S::F32_LANES) {
         let channel = panel * width + offset;
         let mut own = zeros;
         for tile in 0..count {
@@ -383,7 +389,7 @@ unsafe fn restore_outputs<S: Simd>(
                 for (i, column) in column.iter_mut().enumerate() {
                     let place = i * INPUTS + j;
                     // SAFETY: the caller's contract.
-                    *column = unsafe { load(simd, m.add((place * count + tile) * width + offset)) };
+                    *column = unsafe { load(simd, m.add(place * plane + tile * width + offset)) };
                 }
                 let y = output(simd, column);
                 for i in 0..OUTPUTS {
@@ -423,12 +429,12 @@ pub(crate) fn convolve<S: Simd>(
 ) -> ChannelSums {
     let (width, ins, outs) = (panel_width::<S>(), kernels.ins, kernels.outs);
     let tiles = Tiles::new(map);
-    let (chunk, stride, panels) = (tiles.chunk(ins, CHUNK), row_stride(ins), outs / width);
+    let (chunk, stride, panels) = (tiles.chunk(ins, CHUNK), apart(ins), outs / width);
     let chunks = tiles.count().div_ceil(chunk);
     // Kernels are transformed while multiplying where that happens once, and before where several chunks share them.
     let ready = (chunks > 1).then(|| {
-        let mut ready = arena.take(PLACES * ins * outs);
-        ready.par_chunks_mut(PLACES * ins * width).enumerate().for_each(|(panel, ready)| {
+        let mut ready = arena.take(panels * PLACES * apart(ins * width));
+        ready.par_chunks_mut(PLACES * apart(ins * width)).enumerate().for_each(|(panel, ready)| {
             with_scratch(kernels.scratch::<S>(), |scratch| {
                 vectorize(
                     simd,
@@ -454,13 +460,15 @@ pub(crate) fn convolve<S: Simd>(
             let (index, group) = (task / groups, task % groups);
             let first = index * chunk;
             let count = chunk.min(tiles.count() - first);
-            let (plane, m_len) = (count * stride, PLACES * count * width);
+            // From one place to the next.
+            let (v_plane, u_plane, m_plane) =
+                (apart(count * stride), apart(depth * width), apart(count * width));
             let (u_len, turned_len) =
-                if ready.is_some() { (0, 0) } else { (PLACES * depth * width, kernels.scratch::<S>()) };
+                if ready.is_some() { (0, 0) } else { (PLACES * u_plane, kernels.scratch::<S>()) };
             let mut sums = ChannelSums::zero(outs);
-            with_scratch(PLACES * plane + m_len + u_len + turned_len, |scratch| {
-                let (v, rest) = scratch.split_at_mut(PLACES * plane);
-                let (m, rest) = rest.split_at_mut(m_len);
+            with_scratch(PLACES * (v_plane + m_plane) + u_len + turned_len, |scratch| {
+                let (v, rest) = scratch.split_at_mut(PLACES * v_plane);
+                let (m, rest) = rest.split_at_mut(PLACES * m_plane);
                 let (u, turned) = rest.split_at_mut(u_len);
                 transform_inputs(simd, source, &tiles, first, count, ins, v);
                 for panel in panels * group / groups..panels * (group + 1) / groups {
@@ -480,17 +488,17 @@ pub(crate) fn convolve<S: Simd>(
                                         u.as_ptr()
                                     }
                                     (ready, _) => ready.as_ref().map_or(u.as_ptr(), |ready| {
-                                        ready[panel * PLACES * ins * width..].as_ptr()
+                                        ready[panel * PLACES * u_plane..].as_ptr()
                                     }),
                                 };
                                 for place in 0..PLACES {
                                     #[allow(unsafe_code)] // calls the micro-kernel
                                     // SAFETY: `v`, `u` and `m` hold whole planes of every place.
                                     unsafe {
-                                        let start = v.as_ptr().add(place * plane + done);
+                                        let start = v.as_ptr().add(place * v_plane + done);
                                         let a = Strided::new(start, stride, 1);
-                                        let b = (u.add(place * depth * width), width);
-                                        let c = (m.as_mut_ptr().add(place * count * width), width);
+                                        let b = (u.add(place * u_plane), width);
+                                        let c = (m.as_mut_ptr().add(place * m_plane), width);
                                         multiply_panel(simd, count, depth, a, b, c, done > 0);
                                     }
                                 }
@@ -540,7 +548,7 @@ impl Convolution {
         let tiles = Tiles::new(map);
         // Every chunk reads and writes the sums once: they must be worth it.
         let chunk = tiles.chunk(ins, CHUNK.max(PLACES * ins * outs / 2));
-        let (stride, panels) = (row_stride(ins), outs / width);
+        let (stride, panels) = (apart(ins), outs / width);
         let chunks = tiles.count().div_ceil(chunk);
         dy.check(map, outs);
         let parts = PARTS.min(chunks);
@@ -555,9 +563,9 @@ impl Convolution {
             for index in own.clone() {
                 let first = index * chunk;
                 let count = chunk.min(tiles.count() - first);
-                let plane = count * stride;
-                with_scratch(PLACES * (plane + count * width), |scratch| {
-                    let (v, d) = scratch.split_at_mut(PLACES * plane);
+                let (v_plane, d_plane) = (apart(count * stride), apart(count * width));
+                with_scratch(PLACES * (v_plane + d_plane), |scratch| {
+                    let (v, d) = scratch.split_at_mut(PLACES * v_plane);
                     transform_inputs(simd, source, &tiles, first, count, ins, v);
                     for panel in panels * group / groups..panels * (group + 1) / groups {
                         #[allow(unsafe_code)] // tasks write whole panels of their own
@@ -570,16 +578,16 @@ impl Convolution {
                                 unsafe {
                                     let d = d.as_mut_ptr().add(tile * width);
                                     let which = (outs, panel);
-                                    transform_gradient(simd, reader, &tiles, first + tile, which, d, count * width);
+                                    transform_gradient(simd, reader, &tiles, first + tile, which, d, d_plane);
                                 }
                             }
                             for place in 0..PLACES {
                                 #[allow(unsafe_code)] // calls the micro-kernel
                                 // SAFETY: `v`, `d` and `partial` hold whole planes of every place.
                                 unsafe {
-                                    let start = v.as_ptr().add(place * plane);
+                                    let start = v.as_ptr().add(place * v_plane);
                                     let a = Strided::new(start, 1, stride);
-                                    let b = (d.as_ptr().add(place * count * width), width);
+                                    let b = (d.as_ptr().add(place * d_plane), width);
                                     let c = (partial.as_mut_ptr().add(place * ins * width), width);
                                     multiply_panel(simd, ins, count, a, b, c, index > own.start);
                                 }
@@ -599,21 +607,23 @@ impl Convolution {
         let len = partial.len() / parts;
         let panel_len = PLACES * ins * width;
         gradient.par_chunks_mut(9 * ins * width).enumerate().for_each(|(panel, gradient)| {
-            with_scratch(PLACES * DEPTH * width, |u| {
+            with_scratch(PLACES * apart(DEPTH * width), |u| {
                 for first in (0..ins).step_by(DEPTH) {
                     let count = DEPTH.min(ins - first);
                     vectorize(
                         simd,
                         #[inline(always)]
                         || {
-                            for (place, u) in u.chunks_exact_mut(count * width).take(PLACES).enumerate() {
+                            let planes = u.chunks_exact_mut(apart(count * width)).take(PLACES);
+                            for (place, plane) in planes.enumerate() {
+                                let plane = &mut plane[..count * width];
                                 for part in 0..parts {
                                     let at = part * len + panel * panel_len + (place * ins + first) * width;
-                                    let from = &partial[at..][..u.len()];
+                                    let from = &partial[at..][..plane.len()];
                                     if part == 0 {
-                                        u.copy_from_slice(from);
+                                        plane.copy_from_slice(from);
                                     } else {
-                                        u.iter_mut().zip(from).for_each(|(u, from)| *u += from);
+                                        plane.iter_mut().zip(from).for_each(|(u, from)| *u += from);
                                     }
                                 }
                             }
