@@ -15,7 +15,7 @@ const fn depth_block<S: Simd>() -> usize {
 /// Rows and vectors of a tile of the result. Of 32 registers 24 hold it, of 16 registers 12.
 ///
 /// On 16 registers, three rows lie at distances that an address holds by itself; with six, every turn computes addresses,
-/// which costs a sixth where two threads share a core. Rows side by side need none, and the more of them are read at a
+/// which costs a tenth where two threads share a core. Rows side by side need none, and the more of them are read at a
 /// time, the fewer cache lines are.
 const fn tile_shape<S: Simd>(rows_side_by_side: bool) -> (usize, usize) {
     match (S::REGISTER_COUNT >= 32, rows_side_by_side) {
