@@ -71,7 +71,7 @@ fn products(criterion: &mut Criterion) {
     for set in InstructionSet::available() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread can be started");
         let mut product = pool.install(|| matrix_products(set));
-        // Its width is two vectors of the instruction set: compare rates, not times.
+        // Its width is a panel of the instruction set: compare rates, not times.
         group.throughput(Throughput::Elements(product.flop as u64));
         group.bench_function(set.name(), |bencher| pool.install(|| bencher.iter(|| product.run())));
     }
