@@ -10,10 +10,10 @@
 //! that the matrix product streams, and the layout in which the gradient of the weights comes out of one.
 
 use super::arena::Arena;
-use super::gemm::panels;
+use super::gemm::{panel_width, panels};
 use super::norm::ChannelSums;
 use super::read::Source;
-use super::simd::{panel_width, vectorize};
+use super::simd::vectorize;
 use super::winograd;
 use super::write::Target;
 use crate::resnet::ConvBatchNorm;

@@ -6,10 +6,10 @@
 
 use super::arena::{Arena, with_scratch};
 use super::conv::{Convolution, Input, Map};
-use super::gemm::{Strided, multiply_panel};
+use super::gemm::{Strided, apart, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::read::Source;
-use super::simd::{panel_width, vectorize};
+use super::simd::vectorize;
 use super::write::Target;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -42,10 +42,9 @@ impl Gather {
         self.runs.iter().map(|run| run.taps).sum::<usize>() * self.channels
     }
 
-    /// Numbers from one row of patches to the next: whole cache lines, an odd number of them, because columns of this
-    /// matrix are read too.
+    /// Numbers from one row of patches to the next; columns of this matrix are read too.
     fn stride(&self) -> usize {
-        (self.depth().div_ceil(16) | 1) * 16
+        apart(self.depth())
     }
 
     /// Rows of a strip: its patches should leave half of a second-level cache free.

@@ -4,7 +4,7 @@
 //! one number broadcast at a time, so any pair of strides will do; the depth is cut into blocks whose panel stays in the
 //! first-level cache. No product is ever split by the number of threads: callers cut the work into pieces of fixed size.
 
-use super::simd::{load, multiply_add, panel_width, store};
+use super::simd::{load, multiply_add, store};
 use pulp::Simd;
 
 /// Depth of a block. With AVX2, 128 rows of a panel are 16 KiB; with AVX-512, 256 rows are 32 KiB of a larger cache.
@@ -23,6 +23,17 @@ const fn tile_shape<S: Simd>(rows_side_by_side: bool) -> (usize, usize) {
         (false, true) => (6, 2),
         (false, false) => (3, 4),
     }
+}
+
+/// Columns of a panel of packed weights: those of the widest tile.
+pub(crate) const fn panel_width<S: Simd>() -> usize {
+    tile_shape::<S>(false).1 * S::F32_LANES
+}
+
+/// Numbers from one row of `len` numbers to the next, or from one plane to the next: whole cache lines, an odd number of
+/// them, so that what is read or written at the same time does not share cache sets.
+pub(crate) fn apart(len: usize) -> usize {
+    (len.div_ceil(16) | 1) * 16
 }
 
 /// Where a matrix lies: element `(i, j)` of segment `s` is at `start + s * segment + i * row + j * column`. The segments'
@@ -137,7 +148,8 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
             // moved with `wrapping_add` because they end behind the matrices.
             unsafe {
                 let (mut factors, mut vectors) = ([zero; ROWS], [zero; VECTORS]);
-                // What there is less of waits in registers, what there is more of comes one by one.
+                // What there is less of waits in registers, what there is more of comes one by one: the other way
+                // round registers do not suffice, and three rows by four vectors take twice as long.
                 if ROWS < VECTORS {
                     for row in 0..ROWS {
                         factors[row] = simd.splat_f32s(*a_at.add(row * a.row));

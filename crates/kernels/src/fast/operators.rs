@@ -2,11 +2,11 @@
 
 use super::arena::Arena;
 use super::conv::{Convolution, Input, Map, Method};
-use super::gemm::{Strided, multiply_panel};
+use super::gemm::{Strided, multiply_panel, panel_width};
 use super::norm::{Affine, Backward, Shortcut, finish_block};
 use super::pool::{MaxPooled, PooledGradient, pooled};
 use super::read::Source;
-use super::simd::{InstructionSet, panel_width, vectorize, with_instructions};
+use super::simd::{InstructionSet, vectorize, with_instructions};
 use super::stem::Padded;
 use super::write::{Mask, Target, Then};
 use crate::{Images, resnet};

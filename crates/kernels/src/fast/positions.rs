@@ -6,10 +6,10 @@
 
 use super::arena::{Arena, with_scratch};
 use super::conv::{Convolution, Input, Kernels, Map};
-use super::gemm::{Strided, multiply_panel};
+use super::gemm::{Strided, apart, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::read::Source;
-use super::simd::{panel_width, vectorize};
+use super::simd::vectorize;
 use super::write::Target;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -23,8 +23,7 @@ struct Positions {
 
 impl Positions {
     fn new<S: Simd>(simd: S, map: Map, source: Source<'_>, channels: usize, arena: &Arena) -> Self {
-        // Whole cache lines, an odd number of them, so that rows do not share cache sets.
-        let stride = (channels.div_ceil(16) | 1) * 16;
+        let stride = apart(channels);
         let (images, pixels) = (map.images, map.height * map.width);
         let mut values = arena.take(pixels * images * stride);
         values.par_chunks_mut(images * stride).enumerate().for_each(|(pixel, values)| {

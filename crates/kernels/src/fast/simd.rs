@@ -142,11 +142,6 @@ macro_rules! with_instructions {
 }
 pub(crate) use with_instructions;
 
-/// Columns of a panel of packed weights: the vectors of the widest tile of a matrix product.
-pub(crate) const fn panel_width<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 2 * S::F32_LANES } else { 4 * S::F32_LANES }
-}
-
 /// Runs `kernel` compiled for the instructions of `simd`. Mark the closure `#[inline(always)]`: what is not inlined is
 /// compiled for the baseline instructions, and a single such call between vectors costs more than the work around it.
 #[inline(always)]

@@ -8,10 +8,10 @@
 use super::arena::{Arena, Shared, with_scratch};
 use super::conv::{Convolution, Map};
 use super::gather::sum_parts;
-use super::gemm::{Strided, multiply_panel};
+use super::gemm::{Strided, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::pool::PooledGradient;
-use super::simd::{panel_width, vectorize};
+use super::simd::vectorize;
 use super::write::Target;
 use crate::Images;
 use crate::resnet::{DEVIATION, MEAN};

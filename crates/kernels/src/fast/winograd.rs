@@ -13,10 +13,10 @@
 
 use super::arena::{Arena, with_scratch};
 use super::conv::{Convolution, Kernels, Map};
-use super::gemm::{Strided, multiply_panel};
+use super::gemm::{Strided, apart, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::read::{Reader, Source, with_reader};
-use super::simd::{lanes_of, load, multiply_add, panel_width, store, vectorize};
+use super::simd::{lanes_of, load, multiply_add, store, vectorize};
 use super::write::Target;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -63,12 +63,6 @@ impl Tiles {
         let chunks = self.count().div_ceil(fitting.max(if self.count() <= 128 { 128 } else { 0 }));
         self.count().div_ceil(chunks)
     }
-}
-
-/// Numbers from one row of `len` numbers to the next, and from one place's plane of `len` to the next: whole cache lines,
-/// an odd number of them, so that neither rows nor the 36 places share cache sets.
-fn apart(len: usize) -> usize {
-    (len.div_ceil(16) | 1) * 16
 }
 
 /// `B^T d`.
@@ -296,7 +290,7 @@ unsafe fn transform_kernels<S: Simd>(
     let width = panel_width::<S>();
     let plane = apart(count * width);
     for c in 0..count {
-        for offset in (0..panel_width::<S>()).step_by(S::F32_LANES) {
+        for offset in (0..width).step_by(S::F32_LANES) {
             let mut half = [[simd.splat_f32s(0.0); 3]; INPUTS];
             for j in 0..3 {
                 // SAFETY: the caller's contract.
@@ -335,7 +329,7 @@ unsafe fn restore_kernels<S: Simd>(
     let width = panel_width::<S>();
     let plane = apart(count * width);
     for c in 0..count {
-        for offset in (0..panel_width::<S>()).step_by(S::F32_LANES) {
+        for offset in (0..width).step_by(S::F32_LANES) {
             let mut half = [[simd.splat_f32s(0.0); INPUTS]; 3];
             for j in 0..INPUTS {
                 let mut column = [simd.splat_f32s(0.0); INPUTS];

@@ -1,8 +1,9 @@
 //! What convolutions write: a map, with what comes next done to each number while it is at hand.
 
 use super::arena::Shared;
+use super::gemm::panel_width;
 use super::norm::{Affine, ChannelSums};
-use super::simd::{lanes_of, multiply_add, panel_width, store, vector};
+use super::simd::{lanes_of, multiply_add, store, vector};
 use pulp::{Scalar, Simd};
 
 /// A map in NHWC that a convolution fills.
