@@ -20,11 +20,14 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     };
     let folder = args.out.join(&experiment.name);
     if !folder.is_dir() {
-        bail!(
-            "{} does not exist; make runs with: cargo xtask benchmark {}",
-            folder.display(),
-            args.experiment
-        );
+        let name = &args.experiment;
+        let fallback = args.out.join(format!("{}-synthetic", experiment.name)).is_dir();
+        let hint = if fallback {
+            format!(", or report those on synthetic images: cargo xtask report {name}-synthetic")
+        } else {
+            String::new()
+        };
+        bail!("{} does not exist; make runs with: cargo xtask benchmark {name}{hint}", folder.display());
     }
     let _lock = FolderLock::take(&folder)?;
     write(&folder, &experiment)?;

@@ -39,7 +39,10 @@ fn a_report_without_runs_says_how_to_make_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = two_heads(folder.path(), "nothing");
     let message = complaint(&mut report(&path, folder.path()));
-    assert!(message.contains("cargo xtask benchmark"), "{message}");
+    assert!(message.contains("cargo xtask benchmark") && !message.contains("synthetic"), "{message}");
+    std::fs::create_dir(folder.path().join("nothing-synthetic")).unwrap();
+    let message = complaint(&mut report(&path, folder.path()));
+    assert!(message.contains("-synthetic"), "{message}");
 }
 
 #[test]
