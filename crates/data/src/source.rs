@@ -117,8 +117,7 @@ pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Re
         return Err(Error::Setting {
             key: "data.dataset",
             value: config.dataset.as_str().into(),
-            rule: "this build has no candle-datasets; run: cargo run --release -p xtask --features extra-datasets -- benchmark"
-                .into(),
+            rule: "this build has no candle-datasets; build it with --features extra-datasets".into(),
         });
     }
     if let Some(folder) = &source.data_dir {

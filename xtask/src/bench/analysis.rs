@@ -3,10 +3,10 @@
 //!
 //! Growth is measured in a process of its own for each analysis and size, whose peak memory is then that of the analysis.
 
-use crate::{machine, workspace};
+use super::{forget_peak_memory, median, peak_memory_mib, write_json};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use faceoff::{COMMIT, Program, plain_table, use_threads};
 use faceoff_analysis::{
     clustering, geometry, neighbors, pca,
     probe::LinearProbe,
@@ -14,6 +14,7 @@ use faceoff_analysis::{
     tsne::{self, Tsne, TsneConfig},
     verification,
 };
+use faceoff_pipeline::describe_machine;
 use faceoff_report::{GrowthCurve, growth_picture};
 use faceoff_runs::{RunFolder, SplitName, write_atomically};
 use ndarray::Array2;
@@ -57,9 +58,9 @@ pub(crate) struct AnalysisArgs {
     /// The most embeddings whose analyses are timed; 0 measures no growth. 100,000 take several minutes.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     largest: usize,
-    /// Folder of the pictures of growth.
-    #[arg(long, value_name = "DIR", default_value_os_t = workspace().join("reports/bench"))]
-    out: PathBuf,
+    /// Folder of the pictures of growth [default: reports/bench/ in the root folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Threads for everything; all processors unless stated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -104,8 +105,8 @@ fn map(val: &Split) -> faceoff_analysis::Result<Tsne> {
 }
 
 /// Times the analyses, prints tables, draws growth.
-pub(crate) fn run(args: &AnalysisArgs) -> Result<ExitCode> {
-    machine::use_threads(args.threads)?;
+pub(crate) fn run(program: &Program, args: &AnalysisArgs) -> Result<ExitCode> {
+    use_threads(args.threads)?;
     if let Some(one) = &args.one {
         println!("{}", measure_one(&one[0], one[1].parse().context("POINTS is no number")?)?);
         return Ok(ExitCode::SUCCESS);
@@ -115,30 +116,36 @@ pub(crate) fn run(args: &AnalysisArgs) -> Result<ExitCode> {
         None => (made_up(TRAIN, 1), made_up(VAL, 2)),
     };
     let mut report = json!({
-        "machine": machine::describe(),
-        "commit": machine::commit(),
+        "machine": describe_machine(),
+        "commit": COMMIT,
         "embeddings": args.embeddings,
         "train": train.rows.shape(),
         "val": val.rows.shape(),
     });
     println!("{:?} training and {:?} validation embeddings", train.rows.dim(), val.rows.dim());
     // What is measured is written at once: growth takes long.
-    headline(args, &train, &val, &mut report)?;
+    headline(program, args, &train, &val, &mut report)?;
     save(args, &report)?;
     others(&train, &val, &mut report)?;
     save(args, &report)?;
     if args.largest > 0 {
-        growth(args, &mut report)?;
+        growth(program, args, &mut report)?;
         save(args, &report)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Neighbours, components and maps, in turns with the peers.
-fn headline(args: &AnalysisArgs, train: &Split, val: &Split, report: &mut Value) -> Result<()> {
+fn headline(
+    program: &Program,
+    args: &AnalysisArgs,
+    train: &Split,
+    val: &Split,
+    report: &mut Value,
+) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut peers = match &args.peers {
-        Some(python) => Some(Peers::start(python, folder.path(), train, val)?),
+        Some(python) => Some(Peers::start(program, python, folder.path(), train, val)?),
         None => None,
     };
     let mut rows = Vec::new();
@@ -222,7 +229,7 @@ fn others(train: &Split, val: &Split, report: &mut Value) -> Result<()> {
 }
 
 /// Time and memory of each analysis over sizes, with the exponents.
-fn growth(args: &AnalysisArgs, report: &mut Value) -> Result<()> {
+fn growth(program: &Program, args: &AnalysisArgs, report: &mut Value) -> Result<()> {
     let sizes: Vec<usize> = SIZES.into_iter().filter(|&size| size <= args.largest).collect();
     let mut measured = Vec::new();
     let (mut times, mut memories) = (Vec::new(), Vec::new());
@@ -231,7 +238,7 @@ fn growth(args: &AnalysisArgs, report: &mut Value) -> Result<()> {
         let (mut seconds, mut memory) = (Vec::new(), Vec::new());
         for &points in &sizes {
             eprintln!("bench: {name}, {points} embeddings");
-            let one = one_in_its_own_process(name, points)?;
+            let one = one_in_its_own_process(program, name, points)?;
             seconds.push((points as f64, one["seconds"].as_f64().context("no seconds")?));
             // What the analysis needs beside the embeddings.
             if let Some(mib) = one["memory_mib"].as_f64() {
@@ -263,7 +270,8 @@ fn growth(args: &AnalysisArgs, report: &mut Value) -> Result<()> {
         ),
     ] {
         let picture = growth_picture(alt, "embeddings of 512 dimensions", y, curves)?;
-        let path = args.out.join(file);
+        let folder = args.out.clone().unwrap_or_else(|| program.path("reports/bench"));
+        let path = folder.join(file);
         write_atomically(&path, |out| out.write_all(picture.as_bytes()))?;
         println!("open {}", path.display());
     }
@@ -272,10 +280,11 @@ fn growth(args: &AnalysisArgs, report: &mut Value) -> Result<()> {
 }
 
 /// Runs [`measure_one`] in a process of its own.
-fn one_in_its_own_process(name: &str, points: usize) -> Result<Value> {
-    let program = std::env::current_exe().context("the program does not find itself")?;
-    let output = Command::new(program)
-        .args(["bench", "analysis", "--one", name, &points.to_string()])
+fn one_in_its_own_process(program: &Program, name: &str, points: usize) -> Result<Value> {
+    let own = std::env::current_exe().context("the program does not find itself")?;
+    let output = Command::new(own)
+        .args(["bench", "analysis", "--one", name, &points.to_string(), "--root"])
+        .arg(&program.root)
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
@@ -288,15 +297,15 @@ fn one_in_its_own_process(name: &str, points: usize) -> Result<Value> {
 fn measure_one(name: &str, points: usize) -> Result<Value> {
     let run = analysis(name)?;
     let split = made_up(points, 1);
-    machine::forget_peak_memory();
-    let before = machine::peak_memory_mib();
+    forget_peak_memory();
+    let before = peak_memory_mib();
     let (began, mut seconds) = (Instant::now(), Vec::new());
     while seconds.is_empty() || began.elapsed().as_secs_f64() < 1.0 {
         let began = Instant::now();
         run(&split, &split)?;
         seconds.push(began.elapsed().as_secs_f64());
     }
-    let memory = machine::peak_memory_mib().zip(before).map(|(peak, before)| peak - before);
+    let memory = peak_memory_mib().zip(before).map(|(peak, before)| peak - before);
     Ok(json!({ "analysis": name, "points": points, "seconds": median(&seconds), "memory_mib": memory }))
 }
 
@@ -328,8 +337,8 @@ struct Peers {
 }
 
 impl Peers {
-    fn start(python: &Path, folder: &Path, train: &Split, val: &Split) -> Result<Self> {
-        let script = workspace().join("scripts/peers_analysis.py");
+    fn start(program: &Program, python: &Path, folder: &Path, train: &Split, val: &Split) -> Result<Self> {
+        let script = program.path("scripts/peers_analysis.py");
         let write = |name: &str, split: &Split| -> Result<PathBuf> {
             let path = folder.join(name);
             std::fs::write(&path, Vec::from_iter(split.rows.iter().flat_map(|x| x.to_le_bytes())))?;
@@ -368,13 +377,6 @@ impl Drop for Peers {
     }
 }
 
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) }
-}
-
 fn read(folder: &Path, split: SplitName) -> Result<Split> {
     let split = RunFolder::at(folder).embeddings(split)?;
     let shape = (split.len(), split.dim);
@@ -405,27 +407,13 @@ fn made_up(points: usize, stream: u64) -> Split {
 }
 
 fn print_table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(header.to_vec());
-    rows.iter().for_each(|row| {
-        table.add_row(row.to_vec());
-    });
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = plain_table(header);
+    table.add_rows(rows);
     println!("{table}");
 }
 
 fn save(args: &AnalysisArgs, report: &Value) -> Result<()> {
     args.json.as_ref().map_or(Ok(()), |path| write_json(path, report))
-}
-
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    Ok(write_atomically(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, value)?;
-        file.write_all(b"\n")
-    })?)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `cargo xtask bench kernels`: how fast the encoder trains and embeds on this machine's CPU, and where the time goes.
 
-use super::analysis::{median, write_json};
-use crate::{SourceArgs, data, load_experiment, machine, workspace};
+use super::{median, peak_memory_mib, write_json};
 use anyhow::Result;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use faceoff::{COMMIT, Program, plain_table, use_threads};
+use faceoff_data::{Images, Source};
 use faceoff_kernels::{CpuKernels, Operator, cpu_encoder, matrix_products, operators};
+use faceoff_pipeline::describe_machine;
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use serde_json::json;
 use std::path::PathBuf;
@@ -42,8 +43,8 @@ pub(crate) struct KernelsArgs {
 }
 
 /// Times the step, the embedding, the operators and the images' way, prints tables.
-pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
-    machine::use_threads(args.threads)?;
+pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
+    use_threads(args.threads)?;
     let kernels = match &args.path {
         Some(name) => CpuKernels::parse(name)?,
         None => CpuKernels::choose()?,
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
     let steps = time_steps(encoder.as_mut(), &batch, repeats)?;
     drop(encoder);
     // Before anything else takes memory.
-    let peak_rss_mib = machine::peak_memory_mib();
+    let peak_rss_mib = peak_memory_mib();
     let part = |of: fn(&StepSeconds) -> f64| median(&steps.iter().map(of).collect::<Vec<_>>());
     let (step, forward, backward) = (part(StepSeconds::step), part(|s| s.forward), part(|s| s.backward));
     let (optimizer, embed) = (part(|s| s.optimizer), part(|s| s.embed));
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
         kernels.name(),
         rayon::current_num_threads()
     );
-    let mut table = new_table(&["", "ms", "images/s"]);
+    let mut table = plain_table(&["", "ms", "images/s"]);
     for (name, seconds) in [
         ("step", step),
         ("  forward", forward),
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
 
     let (mut data_seconds, mut peak, mut timed) = (None, None, Vec::new());
     if !args.step_only {
-        let seconds = data_seconds_of(size_px, count)?;
+        let seconds = data_seconds_of(program, size_px, count)?;
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
         if let CpuKernels::Fast(instructions) = kernels {
@@ -107,8 +108,8 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
         write_json(
             path,
             &json!({
-                "machine": machine::describe(),
-                "commit": machine::commit(),
+                "machine": describe_machine(),
+                "commit": COMMIT,
                 "path": kernels.name(),
                 "image_size_px": size_px,
                 "batch": count,
@@ -131,11 +132,11 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<ExitCode> {
 }
 
 /// Seconds that a batch of augmented training images takes, decoded ones being at hand, when nothing else runs.
-fn data_seconds_of(size_px: usize, batch: usize) -> Result<f64> {
-    let mut config = load_experiment(EXPERIMENT)?.on_synthetic().data;
+fn data_seconds_of(program: &Program, size_px: usize, batch: usize) -> Result<f64> {
+    let mut config = program.experiment(EXPERIMENT)?.on_synthetic().data;
     config.image_size_px = size_px;
-    let source = SourceArgs { data: None, archive: None, cache: workspace().join("data"), mirror: None };
-    let images = data::open(&config, &source)?;
+    let source = Source { data_dir: None, archive: None, cache_dir: program.path("data"), mirror: None };
+    let images = Images::open(&config, &source, &|_, _, _| {})?;
     let (started, mut batches) = (Instant::now(), 0);
     for made in images.train_epoch(0, 0, batch)? {
         made?;
@@ -155,17 +156,8 @@ fn seconds_of(operator: &mut Operator, repeats: usize) -> f64 {
     median(&seconds.collect::<Vec<_>>())
 }
 
-fn new_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-fn operator_table(operators: &[(Operator, f64)], peak: f64) -> Table {
-    let mut table = new_table(&["operator", "shape", "pass", "x", "ms", "GFLOP/s", "of peak", "GB/s"]);
+fn operator_table(operators: &[(Operator, f64)], peak: f64) -> String {
+    let mut table = plain_table(&["operator", "shape", "pass", "x", "ms", "GFLOP/s", "of peak", "GB/s"]);
     for (Operator { layer, shape, layers, pass, flop, bytes, .. }, seconds) in operators {
         let rate = flop / seconds * 1e-9;
         let (rate, share) = match *flop > 0.0 {
@@ -183,7 +175,7 @@ fn operator_table(operators: &[(Operator, f64)], peak: f64) -> Table {
             format!("{:.1}", bytes / seconds * 1e-9),
         ]);
     }
-    table
+    table.to_string()
 }
 
 fn operator_json((operator, seconds): &(Operator, f64)) -> serde_json::Value {

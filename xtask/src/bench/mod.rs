@@ -5,6 +5,10 @@ mod kernels;
 
 use anyhow::Result;
 use clap::Subcommand;
+use faceoff::Program;
+use faceoff_runs::write_atomically;
+use serde_json::Value;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What is timed.
@@ -17,9 +21,37 @@ pub(crate) enum BenchCommand {
 }
 
 /// Runs one of the benches.
-pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
+pub(crate) fn run(program: &Program, command: &BenchCommand) -> Result<ExitCode> {
     match command {
-        BenchCommand::Analysis(args) => analysis::run(args),
-        BenchCommand::Kernels(args) => kernels::run(args),
+        BenchCommand::Analysis(args) => analysis::run(program, args),
+        BenchCommand::Kernels(args) => kernels::run(program, args),
     }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    Ok(write_atomically(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        file.write_all(b"\n")
+    })?)
+}
+
+/// Makes [`peak_memory_mib`] count from now on, where the system can.
+fn forget_peak_memory() {
+    // Only Linux knows this file, and only Linux says the peak.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that this process has had, in MiB; `None` where the system does not say.
+fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024.0)
 }

@@ -1,109 +1,33 @@
-//! The program as a user runs it: whole benchmarks on synthetic images, interruptions, bad input.
+//! `cargo xtask` hands Faceoff's commands on, with the folders of the workspace.
 
-mod bad_input;
-mod benchmark;
-mod foreign;
-mod interruptions;
-mod tune;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// The program, writing its reports into `out`.
-fn benchmark(experiment: &Path, out: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["benchmark", "--device", "cpu", "--out"]).arg(out).arg(experiment);
-    command
+fn xtask(folder: &str, arguments: &[&str]) -> Output {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let program = env!("CARGO_BIN_EXE_xtask");
+    Command::new(program).args(arguments).current_dir(workspace.join(folder)).output().unwrap()
 }
 
-fn report(experiment: &Path, out: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["report", "--out"]).arg(out).arg(experiment);
-    command
+#[test]
+fn the_commands_use_the_workspace_from_each_of_its_folders() {
+    let output = xtask("crates/runs/src", &["experiment", "show", "smoke"]);
+    let (text, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("name = \"smoke\""), "{message}");
+    let file = Path::new("experiments/smoke.toml");
+    assert!(message.trim_end().ends_with(&file.display().to_string()), "{message}");
 }
 
-/// A search of two trials a head; what it writes lies in `out` too.
-fn tune(experiment: &Path, out: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["tune", "--device", "cpu", "--trials", "2", "--epochs", "1", "--out"]).arg(out);
-    command.arg("--file").arg(out.join("tuned.toml")).arg(experiment);
-    command
-}
-
-/// Runs to the end; on another outcome than success shows what the program said.
-fn succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, stderr(&output));
-    output
-}
-
-/// Runs and expects failure; what the program said.
-fn complaint(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let message = stderr(&output);
-    assert!(!output.status.success(), "{message}");
-    assert!(!message.contains("panicked"), "{message}");
-    message
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// The smoke experiment under another name, changed by `change`, as a file in `folder`.
-fn experiment(folder: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
-    let smoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/smoke.toml");
-    let text = std::fs::read_to_string(smoke).unwrap();
-    let text = change(text.replace("name = \"smoke\"", &format!("name = \"{name}\"")));
-    let path = folder.join(format!("{name}.toml"));
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-/// The smoke experiment with two heads only, one of them with state.
-fn two_heads(folder: &Path, name: &str) -> PathBuf {
-    experiment(folder, name, |text| {
-        let heads = text.find("[[heads]]").unwrap();
-        format!(
-            "{}[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n",
-            &text[..heads]
-        )
-    })
-}
-
-/// Relative paths and bytes of all files below `folder`, sorted.
-fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                files.push((path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap()));
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-/// Those of them that an interruption must not change: weights, embeddings, histories, tables and experiments. (Pages and
-/// manifests hold times.)
-fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept = |path: &Path| {
-        path.extension()
-            .is_some_and(|extension| ["safetensors", "csv", "toml"].iter().any(|e| extension == *e))
-    };
-    files_below(folder).into_iter().filter(|(path, _)| kept(path)).collect()
-}
-
-fn assert_same_outcomes(a: &Path, b: &Path) {
-    let (a, b) = (outcomes(a), outcomes(b));
-    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&a), names(&b));
-    for ((name, a), (_, b)) in a.iter().zip(&b) {
-        assert!(a == b, "{} differs", name.display());
-    }
+#[test]
+fn commands_to_type_are_those_of_xtask() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = xtask("", &["report", "smoke", "--out", folder.path().to_str().unwrap()]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("with: cargo xtask benchmark smoke"), "{message}");
+    let output = xtask("", &["benchmark", "smoke", "--device", "metal"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("cargo xtask-metal benchmark --device metal"), "{message}");
+    let help = xtask("", &["--help"]).stdout;
+    let help = String::from_utf8_lossy(&help);
+    assert!(help.contains("cargo xtask") && help.contains("bench ") && help.contains("benchmark "), "{help}");
 }

@@ -1,6 +1,6 @@
-//! Embeddings from elsewhere, through the command line.
+//! External embeddings, through the command line.
 
-use crate::{complaint, succeed};
+use crate::{complaint, faceoff, succeed};
 use ndarray::{Array2, array};
 use ndarray_npy::write_npy;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// The report of `<folder>/<name>.npy` and its labels, written below `<folder>/out`.
 fn report(folder: &Path, name: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = faceoff();
     command.args(["report", "--out"]).arg(folder.join("out"));
     command.arg("--embeddings").arg(folder.join(format!("{name}.npy")));
     command.arg("--labels").arg(folder.join(format!("{name}.csv")));
@@ -26,12 +26,12 @@ fn write_points(folder: &Path, name: &str) {
 }
 
 #[test]
-fn embeddings_from_elsewhere_get_a_report() {
+fn external_embeddings_get_a_report() {
     let folder = tempfile::tempdir().unwrap();
     write_points(folder.path(), "points");
     write_points(folder.path(), "index");
-    let told = succeed(&mut report(folder.path(), "points"));
-    let table = String::from_utf8(told.stdout).unwrap();
+    let output = succeed(&mut report(folder.path(), "points"));
+    let table = String::from_utf8(output.stdout).unwrap();
     let page = folder.path().join("out/embeddings-points/index.html");
     assert!(table.contains("embeddings-points") && table.contains("index.html"), "{table}");
     assert!(std::fs::read_to_string(&page).unwrap().contains("n = 1"));

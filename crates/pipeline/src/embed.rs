@@ -1,7 +1,6 @@
-//! A trained model and a split to embeddings: the raw outcome of a run, from which every metric is made later.
-//!
-//! This crate knows nothing of the heads' formulas or of reports.
+//! A trained model and a split to embeddings: the raw results of a run, from which every metric is made later.
 
+use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use faceoff_data::Images as SplitImages;
 use faceoff_kernels::Images;
@@ -9,34 +8,13 @@ use faceoff_runs::{Embeddings, SplitName};
 use faceoff_training::Model;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What can go wrong while embedding.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// An embedding holds NaN or infinity.
-    #[error("the embedding of {id} is not finite; the training has diverged: lower its learning rate")]
-    NotFinite {
-        /// The image.
-        id: String,
-    },
-    /// The images.
-    #[error(transparent)]
-    Data(#[from] faceoff_data::Error),
-    /// The head.
-    #[error(transparent)]
-    Heads(#[from] faceoff_heads::Error),
-    /// The encoder.
-    #[error(transparent)]
-    Kernels(#[from] faceoff_kernels::Error),
-    /// Tensors.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
-}
-
 /// Embeds a split without augmentation, in the data set's order.
 ///
 /// Embeddings are brought to unit length; their lengths before that are kept. `progress` gets the number of images
 /// done. Returns `None` where `stop` was raised.
+///
+/// # Errors
+/// [`Error::NotFinite`], and those of images, encoder and head.
 pub fn embed(
     model: &Model,
     images: &SplitImages,
@@ -44,7 +22,7 @@ pub fn embed(
     batch_size: usize,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize),
-) -> Result<Option<Embeddings>, Error> {
+) -> Result<Option<Embeddings>> {
     let items = images.items(split);
     let dim = model.encoder.dim();
     let mut embeddings = Embeddings {

@@ -1,8 +1,7 @@
 //! What a user may get wrong: each answer states the value, the rule and the remedy, and nothing is lost.
 
-use crate::{benchmark, complaint, experiment, report, two_heads};
+use crate::{benchmark, complaint, experiment, faceoff, report, two_heads};
 use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
@@ -29,9 +28,9 @@ fn unknown_names_are_answered_with_the_known_ones() {
 fn a_device_that_the_build_lacks_is_answered_with_its_command() {
     let folder = tempfile::tempdir().unwrap();
     let path = two_heads(folder.path(), "device");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = faceoff();
     command.args(["benchmark", "--device", "metal", "--out"]).arg(folder.path().join("out")).arg(&path);
-    assert!(complaint(&mut command).contains("cargo xtask-metal benchmark --device metal"));
+    assert!(complaint(&mut command).contains("--features metal && faceoff benchmark --device metal"));
 }
 
 #[test]
@@ -39,7 +38,7 @@ fn a_report_without_runs_says_how_to_make_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = two_heads(folder.path(), "nothing");
     let message = complaint(&mut report(&path, folder.path()));
-    assert!(message.contains("cargo xtask benchmark") && !message.contains("synthetic"), "{message}");
+    assert!(message.contains("with: faceoff benchmark") && !message.contains("synthetic"), "{message}");
     std::fs::create_dir(folder.path().join("nothing-synthetic")).unwrap();
     let message = complaint(&mut report(&path, folder.path()));
     assert!(message.contains("-synthetic"), "{message}");

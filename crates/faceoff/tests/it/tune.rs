@@ -32,7 +32,7 @@ fn the_experiment_that_a_search_writes_can_be_run() {
 
     succeed(&mut benchmark(&tuned, &out));
     let page = std::fs::read_to_string(out.join("tuned/index.html")).unwrap();
-    assert!(page.contains("same budget of trials"), "the page does not tell of the trials");
+    assert!(page.contains("same budget of trials"), "the page does not mention the trials");
     succeed(&mut report(&tuned, &out));
 }
 
@@ -45,7 +45,7 @@ fn a_search_without_budget_says_where_to_find_one() {
         format!("{}{}", &text[..start], &text[end..])
     });
     let message = complaint(&mut tune(&path, &out));
-    assert!(message.contains("[tuning]") && message.contains("quick.toml"), "{message}");
+    assert!(message.contains("[tuning]") && message.contains("experiment show quick"), "{message}");
     let path = two_heads(folder.path(), "pair");
     let message = complaint(tune(&path, &out).args(["--file", "tuned.txt"]));
     assert!(!out.exists(), "{message}");

@@ -52,12 +52,12 @@ fn a_killed_benchmark_ends_with_the_same_bytes() {
 #[test]
 fn a_killed_report_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "told");
+    let experiment = two_heads(folder.path(), "again");
     let runs = folder.path().join("runs");
     succeed(benchmark(&experiment, &runs).args(["--epochs", "1"]));
     let prepare = |out: &Path| {
-        for (name, bytes) in files_below(&runs.join("told/runs")) {
-            let path = out.join("told/runs").join(name);
+        for (name, bytes) in files_below(&runs.join("again/runs")) {
+            let path = out.join("again/runs").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }

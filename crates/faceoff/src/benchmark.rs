@@ -1,0 +1,136 @@
+//! `benchmark`: check everything, then train every run, embed, and write the report.
+
+use crate::options::TrainingArgs;
+use crate::session::{Session, interrupted};
+use crate::{COMMIT, Program, machine, report, use_threads, with_causes};
+use anyhow::Result;
+use candle_core::Device;
+use clap::Args;
+use faceoff_data::Images;
+use faceoff_pipeline::{Error, Job, run_work};
+use faceoff_runs::{DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
+use std::process::ExitCode;
+
+/// Weights and embeddings of one run on Imagewoof, and its share of the report.
+const DISK_MIB_PER_RUN: u64 = 75;
+/// The checkpoint of the run at hand, and its successor while that is written.
+const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
+/// Imagewoof at 160 px: its archive, its files, and its images decoded.
+const DISK_MIB_OF_IMAGES: u64 = 1_600;
+
+/// What to compare, and how.
+#[derive(Args)]
+pub struct BenchmarkArgs {
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Seeds instead of the experiment's, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "SEED,...")]
+    seeds: Option<Vec<u64>>,
+    /// Train again, and replace, what was made with another configuration or other images, or has failed.
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done: runs, estimated hours, disk.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the benchmark.
+pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
+    use_threads(args.training.threads)?;
+    let mut experiment = args.training.experiment(program, args.seeds.clone())?;
+    let device = machine::device(program, args.training.device)?;
+    let kernels = faceoff_kernels::describe(&device)?;
+    if args.dry_run {
+        return dry_run(program, &experiment, args, &device, &kernels);
+    }
+    let session = Session::start()?;
+    let source = args.training.source.source(program);
+    let images = match session.open_images(&experiment, &source) {
+        Err(Error::Data(error)) if experiment.data.synthetic_fallback && error.is_unavailable() => {
+            eprintln!("warning: {}", with_causes(&error.into()));
+            experiment = experiment.on_synthetic();
+            eprintln!(
+                "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
+                experiment.name
+            );
+            session.open_images(&experiment, &source)?
+        }
+        other => other?,
+    };
+    let folder = args.training.out.report_folder(program, &experiment.name);
+    let _lock = FolderLock::take(&folder)?;
+    let job = Job {
+        experiment: &experiment,
+        images: &images,
+        device: &device,
+        kernels: &kernels,
+        commit: COMMIT,
+        folder: &folder,
+    };
+    let Some(failed) = session.complete(&job, args.force)? else { return Ok(interrupted()) };
+    report::write(&folder, &experiment)?;
+    if failed > 0 {
+        eprintln!("{failed} runs failed; the report names them");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what would be done. The speed comes from a few real steps on made-up pixels.
+fn dry_run(
+    program: &Program,
+    experiment: &Experiment,
+    args: &BenchmarkArgs,
+    device: &Device,
+    kernels: &str,
+) -> Result<ExitCode> {
+    let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
+        (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
+        (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
+        _ => {
+            let source = args.training.source.source(program);
+            let images = Images::open(&experiment.data, &source, &|_, _, _| {})?;
+            (images.record().train_images, images.record().val_images)
+        }
+    };
+    let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
+    let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
+    let specs = RunSpec::of(experiment);
+    let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
+    let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
+    let fastest =
+        time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
+    let per_second = batch.count() as f64 / fastest;
+    let hours = work * specs.len() as f64 / per_second / 3600.0;
+
+    println!("experiment  {}: {}", experiment.name, experiment.description);
+    println!("device      {kernels}, {} threads", rayon::current_num_threads());
+    println!(
+        "runs        {} ({} heads x {} conditions x {} seeds)",
+        specs.len(),
+        experiment.heads.len(),
+        experiment.conditions.len().max(1),
+        experiment.training.seeds.len()
+    );
+    let folder = args.training.out.report_folder(program, &experiment.name);
+    for spec in &specs {
+        println!("            {}", RunFolder::new(&folder, spec).path().display());
+    }
+    let minutes = 60.0 * hours;
+    println!(
+        "time        about {hours:.2} hours ({minutes:.0} minutes) at {per_second:.0} training images/s, the report not counted"
+    );
+    let images = match experiment.data.dataset {
+        DatasetName::Imagewoof160 => format!(", {DISK_MIB_OF_IMAGES} MiB of images in data/"),
+        // Twice the side.
+        DatasetName::Imagewoof320 => format!(", {} MiB of images in data/", 4 * DISK_MIB_OF_IMAGES),
+        _ => String::new(),
+    };
+    println!(
+        "disk        about {} MiB of results{images}",
+        specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS
+    );
+    println!("nothing was done");
+    Ok(ExitCode::SUCCESS)
+}

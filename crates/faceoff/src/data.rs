@@ -1,0 +1,72 @@
+//! `data`: fetching and verifying images.
+
+use crate::Program;
+use crate::options::SourceArgs;
+use crate::progress::Progress;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use faceoff_data::{broken_images, fetch};
+use faceoff_pipeline::Event;
+use faceoff_runs::DatasetName;
+use std::process::ExitCode;
+
+/// What to do with the images.
+#[derive(Subcommand)]
+pub enum DataCommand {
+    /// Bring the images into the cache folder data/: download, check the md5, extract, check the list of files.
+    Fetch(DataArgs),
+    /// Decode every image and name the broken ones.
+    Verify(DataArgs),
+}
+
+/// Which images.
+#[derive(Args)]
+pub struct DataArgs {
+    /// Which data set.
+    #[arg(default_value = "imagewoof2-160", value_parser = ["imagewoof2-160", "imagewoof2-320"])]
+    dataset: String,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// Fetches or verifies.
+pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> {
+    let (DataCommand::Fetch(args) | DataCommand::Verify(args)) = command;
+    let progress = Progress::new();
+    let on_images = |phase: &str, done, total| progress.on_event(Event::Images { phase, done, total });
+    let folder = match &args.source.data {
+        Some(folder) => folder.clone(),
+        None => {
+            let fetched = fetch(dataset(args), &args.source.source(program), &on_images);
+            progress.clear();
+            let (folder, md5) = fetched?;
+            println!("{} (archive md5 {md5})", folder.display());
+            folder
+        }
+    };
+    // The list of files is checked by both; decoding takes longer and finds what the list does not say.
+    if matches!(command, DataCommand::Verify(_)) {
+        let verified = broken_images(&folder, &on_images);
+        progress.clear();
+        let (broken, count) = verified?;
+        for error in &broken {
+            eprintln!("{error}");
+        }
+        if !broken.is_empty() {
+            bail!("{} of {count} images in {} are broken", broken.len(), folder.display());
+        }
+        println!("{count} images in {} are whole", folder.display());
+    } else {
+        let (train, val) = faceoff_data::count_images(&folder)?;
+        println!("{train} training and {val} validation images, as the data set's list has them");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dataset(args: &DataArgs) -> DatasetName {
+    if args.dataset == DatasetName::Imagewoof320.as_str() {
+        DatasetName::Imagewoof320
+    } else {
+        DatasetName::Imagewoof160
+    }
+}

@@ -1,0 +1,35 @@
+//! `experiment`: which experiments there are, and what one says.
+
+use crate::Program;
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What to do with experiments.
+#[derive(Subcommand)]
+pub enum ExperimentCommand {
+    /// Name the experiments in experiments/ and those built into the program.
+    List,
+    /// Print an experiment as it is run: every value stands there, lists of settings are written out.
+    Show {
+        /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
+        #[arg(default_value = "quick")]
+        experiment: String,
+    },
+}
+
+/// Lists or shows.
+pub(crate) fn run(program: &Program, command: &ExperimentCommand) -> Result<ExitCode> {
+    match command {
+        ExperimentCommand::List => {
+            for name in program.experiment_names()? {
+                println!("{name}");
+            }
+        }
+        ExperimentCommand::Show { experiment } => {
+            let experiment = program.experiment(experiment)?;
+            print!("{}", toml::to_string(&experiment).context("the experiment cannot be written as TOML")?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! Faceoff's command line: the commands of the program `faceoff`, one file a command. A workspace's `cargo xtask` offers
+//! the same ones through [`Command`].
+
+mod benchmark;
+mod data;
+mod experiment;
+mod heads;
+mod machine;
+mod options;
+mod program;
+mod progress;
+mod report;
+mod results;
+mod session;
+mod tune;
+
+pub use machine::use_threads;
+pub use options::RootOption;
+pub use program::{COMMIT, Program};
+pub use results::plain_table;
+
+use anyhow::Result;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What the program is for.
+pub const ABOUT: &str = "Which classification head teaches an encoder the best embeddings? Faceoff trains heads on the same encoder, data and seeds, and compares what they learnt.";
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train all heads of an experiment, embed both splits, write the report.
+    ///
+    /// A benchmark that was stopped or killed goes on where the last finished epoch ended: run the same command again.
+    /// Runs that are whole are never trained twice.
+    Benchmark(benchmark::BenchmarkArgs),
+    /// Make the report of an experiment again from its runs, without training; or one of embeddings from elsewhere.
+    Report(report::ReportArgs),
+    /// Find peak learning rate, scale and margin of each head with the same budget, without a look at the validation images.
+    ///
+    /// Trials are trained on nine tenths of the training images and scored on the tenth held back; the best of each head are
+    /// written as a new experiment, trials included. The budget stands in the experiment's `[tuning]`. Stopped or killed,
+    /// it goes on where it was: run the same command again.
+    Tune(tune::TuneArgs),
+    /// Fetch or verify the images.
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// List the heads with formula, parameters and paper.
+    Heads(heads::HeadsArgs),
+    /// List the experiments, or show one as it is run.
+    #[command(subcommand)]
+    Experiment(experiment::ExperimentCommand),
+}
+
+impl Command {
+    /// Does what the command says; the exit status is for the shell.
+    ///
+    /// # Errors
+    /// Whatever keeps the command from its end, to be shown to the user by [`end`].
+    pub fn run(&self, program: &Program) -> Result<ExitCode> {
+        match self {
+            Self::Benchmark(args) => benchmark::run(program, args),
+            Self::Report(args) => report::run(program, args),
+            Self::Tune(args) => tune::run(program, args),
+            Self::Data(command) => data::run(program, command),
+            Self::Heads(args) => heads::run(program, args),
+            Self::Experiment(command) => experiment::run(program, command),
+        }
+    }
+}
+
+/// The exit status of a command; an error is shown on stderr.
+pub fn end(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}", with_causes(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error with its causes, those left out that its message already holds.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| {
+        if message.is_empty() {
+            cause
+        } else if message.contains(&cause) {
+            message
+        } else {
+            format!("{message}: {cause}")
+        }
+    })
+}

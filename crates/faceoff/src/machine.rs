@@ -1,0 +1,61 @@
+//! The machine: device and threads.
+
+use crate::{Program, options::DeviceChoice};
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+
+/// The device asked for, or an error with the command that builds it in.
+pub(crate) fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
+    let (cuda, metal) = (candle_core::utils::cuda_is_available(), candle_core::utils::metal_is_available());
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto if cuda => {
+            Device::new_cuda(0).context("CUDA is built in but no GPU answers; try --device cpu")
+        }
+        DeviceChoice::Auto if metal => {
+            Device::new_metal(0).context("Metal is built in but no GPU answers; try --device cpu")
+        }
+        DeviceChoice::Auto => Ok(Device::Cpu),
+        DeviceChoice::Cuda if cuda => Device::new_cuda(0).context("no CUDA GPU answers; try --device cpu"),
+        DeviceChoice::Metal if metal => {
+            Device::new_metal(0).context("no Metal GPU answers; try --device cpu")
+        }
+        DeviceChoice::Cuda => bail!(
+            "this build has no CUDA; build and run it with: {}",
+            program.command_with_feature("cuda", "benchmark --device cuda")
+        ),
+        DeviceChoice::Metal => bail!(
+            "this build has no Metal; build and run it with: {}",
+            program.command_with_feature("metal", "benchmark --device metal")
+        ),
+    }
+}
+
+/// Makes every library use `threads` threads.
+///
+/// Candle reads the number from the environment, and a running program cannot change its environment safely: so the
+/// program starts itself once more with the variable set, and this function returns only where that is not needed.
+///
+/// # Errors
+/// The program cannot start itself.
+pub fn use_threads(threads: Option<u16>) -> Result<()> {
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    let Some(threads) = threads else { return Ok(()) };
+    if std::env::var(VARIABLE).is_ok_and(|value| value == threads.to_string()) {
+        return Ok(());
+    }
+    let program =
+        std::env::current_exe().context("the program does not find itself to start again with --threads")?;
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(VARIABLE, threads.to_string());
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        Err(command.exec()).context("the program cannot start itself again with --threads")
+    }
+    #[cfg(not(unix))]
+    {
+        let status = command.status().context("the program cannot start itself again with --threads")?;
+        std::process::exit(status.code().unwrap_or(1));
+    }
+}

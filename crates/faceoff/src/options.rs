@@ -1,0 +1,113 @@
+//! Options that several commands share.
+
+use crate::Program;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use faceoff_data::Source;
+use faceoff_runs::{Experiment, Overrides};
+use std::path::PathBuf;
+
+/// The option that every command has.
+#[derive(Args)]
+pub struct RootOption {
+    /// Folder of experiments/, reports/ and data/ [default: the current folder; for cargo xtask that of the workspace]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// What to train, on what, where to.
+#[derive(Args)]
+pub(crate) struct TrainingArgs {
+    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
+    #[arg(default_value = "quick")]
+    pub(crate) experiment: String,
+    /// Only these heads, by name or kind, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    heads: Option<Vec<String>>,
+    /// Epochs instead of the experiment's.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Side of the images that the encoder sees, instead of the experiment's.
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
+    /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Threads for everything; all processors unless stated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+}
+
+impl TrainingArgs {
+    /// The experiment with what the command line says instead.
+    pub(crate) fn experiment(&self, program: &Program, seeds: Option<Vec<u64>>) -> Result<Experiment> {
+        let overrides = Overrides {
+            heads: self.heads.clone(),
+            seeds,
+            epochs: self.epochs,
+            image_size_px: self.image_size,
+        };
+        Ok(program.experiment(&self.experiment)?.with_overrides(&overrides)?)
+    }
+}
+
+/// Where reports go.
+#[derive(Args)]
+pub(crate) struct OutArgs {
+    /// Folder of the report folders [default: reports/ in the root folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl OutArgs {
+    /// The folder of the report `name`.
+    pub(crate) fn report_folder(&self, program: &Program, name: &str) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| program.path("reports")).join(name)
+    }
+}
+
+/// Where the images come from.
+#[derive(Args)]
+pub(crate) struct SourceArgs {
+    /// Folder with `train/<class>/` and `val/<class>/`, instead of the cache or the download.
+    #[arg(long, value_name = "DIR", conflicts_with = "archive")]
+    pub(crate) data: Option<PathBuf>,
+    /// Archive of the data set (.tgz), instead of the cache or the download.
+    #[arg(long, value_name = "FILE")]
+    archive: Option<PathBuf>,
+    /// Folder for what is fetched, extracted and decoded [default: data/ in the root folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Address of a folder with the archives, instead of fast.ai's. The published md5 stays binding.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+impl SourceArgs {
+    /// The same for the crate that opens images.
+    pub(crate) fn source(&self, program: &Program) -> Source {
+        Source {
+            data_dir: self.data.clone(),
+            archive: self.archive.clone(),
+            cache_dir: self.cache.clone().unwrap_or_else(|| program.path("data")),
+            mirror: self.mirror.clone(),
+        }
+    }
+}
+
+/// Where to train.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The fastest that this build and machine have.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}

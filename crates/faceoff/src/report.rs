@@ -1,0 +1,91 @@
+//! `report`: the report of an experiment again, from its runs; or that of external embeddings.
+
+use crate::options::OutArgs;
+use crate::{Program, results};
+use anyhow::{Result, bail};
+use clap::Args;
+use faceoff_report::{LabelledFiles, write_embeddings_report};
+use faceoff_runs::{Experiment, FolderLock};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What to report on.
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Name of a file in experiments/, without `.toml`; or the path of any experiment file. With --embeddings, only its
+    /// `[analysis]` counts.
+    #[arg(default_value = "quick")]
+    experiment: String,
+    /// Embeddings from elsewhere: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
+    /// compared with all others.
+    #[arg(long, value_name = "NPY", requires = "labels")]
+    embeddings: Option<PathBuf>,
+    /// Their labels: a CSV with a column `label` and one row for each of theirs.
+    #[arg(long, value_name = "CSV", requires = "embeddings")]
+    labels: Option<PathBuf>,
+    /// Embeddings to compare with, as the training images are elsewhere.
+    #[arg(long, value_name = "NPY", requires_all = ["embeddings", "train_labels"])]
+    train_embeddings: Option<PathBuf>,
+    /// Their labels.
+    #[arg(long, value_name = "CSV", requires = "train_embeddings")]
+    train_labels: Option<PathBuf>,
+    #[command(flatten)]
+    out: OutArgs,
+}
+
+/// Writes the report and prints the results.
+pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
+    if let (Some(embeddings), Some(labels)) = (&args.embeddings, &args.labels) {
+        let queries = LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() };
+        return external(program, args, &queries);
+    }
+    // The fallback of an experiment has a report folder of its own, but no file.
+    let name = &args.experiment;
+    let experiment = match name.strip_suffix("-synthetic") {
+        Some(base) if !program.has_experiment(name) => program.experiment(base)?.on_synthetic(),
+        _ => program.experiment(name)?,
+    };
+    let folder = args.out.report_folder(program, &experiment.name);
+    if !folder.is_dir() {
+        let fallback = args.out.report_folder(program, &format!("{}-synthetic", experiment.name));
+        let hint = if fallback.is_dir() {
+            let command = program.command(&format!("report {name}-synthetic"));
+            format!(", or report those on synthetic images: {command}")
+        } else {
+            String::new()
+        };
+        let command = program.command(&format!("benchmark {name}"));
+        bail!("{} does not exist; make runs with: {command}{hint}", folder.display());
+    }
+    let _lock = FolderLock::take(&folder)?;
+    write(&folder, &experiment)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report of external embeddings, in a folder named after their file.
+fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Result<ExitCode> {
+    let index = match (&args.train_embeddings, &args.train_labels) {
+        (Some(embeddings), Some(labels)) => {
+            Some(LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() })
+        }
+        _ => None,
+    };
+    let analysis = program.experiment(&args.experiment)?.analysis;
+    let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("embeddings-{stem}");
+    let folder = args.out.report_folder(program, &name);
+    let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &say)?;
+    results::print(&summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the report of `experiment` into `folder`, and prints the results.
+pub(crate) fn write(folder: &Path, experiment: &Experiment) -> Result<()> {
+    results::print(&faceoff_report::write_report(folder, experiment, &say)?);
+    Ok(())
+}
+
+/// Shows what a report is at.
+fn say(line: &str) {
+    eprintln!("report: {line}");
+}

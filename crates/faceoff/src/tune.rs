@@ -1,0 +1,174 @@
+//! `tune`: the same budget of trials for every head, on the training images alone.
+
+use crate::options::TrainingArgs;
+use crate::results::{percent, plain_table};
+use crate::session::{Session, interrupted};
+use crate::{COMMIT, Program, machine, use_threads};
+use anyhow::{Context, Error, Result, anyhow, bail};
+use clap::Args;
+use faceoff_analysis::{accuracy, neighbors};
+use faceoff_pipeline::{Job, Score, Search};
+use faceoff_runs::{Experiment, FolderLock, RunFolder, RunSpec, SplitName, TuningConfig, write_atomically};
+use ndarray::ArrayView2;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Neighbours of the KNN accuracy that chooses.
+const NEIGHBORS: usize = 5;
+
+/// What to tune, and how long.
+#[derive(Args)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Trials of each head instead of the experiment's.
+    #[arg(long, value_name = "N")]
+    trials: Option<usize>,
+    /// The experiment file to write [default: experiments/tuned.toml in the root folder]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Overwrite the file, and replace trials of another configuration.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Tunes and writes the new experiment.
+pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
+    use_threads(args.training.threads)?;
+    let mut experiment = args.training.experiment(program, None)?;
+    let Some(mut tuning) = experiment.tuning.clone() else {
+        bail!(
+            "experiment `{}` has no [tuning] table, so there is no budget; copy that which this shows: {}",
+            experiment.name,
+            program.command("experiment show quick")
+        );
+    };
+    tuning.trials = args.trials.unwrap_or(tuning.trials);
+    experiment.tuning = Some(tuning.clone());
+    experiment.validate()?;
+    if !experiment.conditions.is_empty() {
+        bail!(
+            "experiment `{}` has conditions; settings are tuned for one: remove its [[conditions]]",
+            experiment.name
+        );
+    }
+    let file = args.file.clone().unwrap_or_else(|| program.path("experiments/tuned.toml"));
+    let name = match (file.file_stem(), file.extension()) {
+        (Some(stem), Some(extension)) if extension == "toml" => stem.to_string_lossy().into_owned(),
+        _ => bail!("--file is {}, but an experiment file ends in .toml", file.display()),
+    };
+    let (from, heads) = (experiment.name.clone(), experiment.heads.len());
+    let search = Search::new(experiment, &tuning);
+    let folder = args.training.out.report_folder(program, &search.experiment.name);
+    // Said before hours are spent. A search that is done costs nothing, and writes what it wrote before.
+    let done = || RunSpec::of(&search.experiment).iter().all(|spec| RunFolder::new(&folder, spec).is_whole());
+    if file.exists() && !args.force && !done() {
+        return Err(exists(&file));
+    }
+
+    let device = machine::device(program, args.training.device)?;
+    let kernels = faceoff_kernels::describe(&device)?;
+    let session = Session::start()?;
+    let images = session.open_images(&search.experiment, &args.training.source.source(program))?;
+    let _lock = FolderLock::take(&folder)?;
+    eprintln!(
+        "tune: {} trials for each of {heads} heads, trained on nine tenths of the training images and scored on the tenth held back",
+        tuning.trials,
+    );
+    let job = Job {
+        experiment: &search.experiment,
+        images: &images,
+        device: &device,
+        kernels: &kernels,
+        commit: COMMIT,
+        folder: &folder,
+    };
+    if session.complete(&job, args.force)?.is_none() {
+        return Ok(interrupted());
+    }
+
+    let scores = RunSpec::of(&search.experiment)
+        .iter()
+        .map(|spec| score(spec, &RunFolder::new(&folder, spec)))
+        .collect::<Result<Vec<_>>>()?;
+    let tuned = search.choose(name, &scores)?;
+    let text = text(&tuned, &program.command(&format!("tune {from}")), &tuning)?;
+    if !std::fs::read_to_string(&file).is_ok_and(|written| written == text) {
+        if file.exists() && !args.force {
+            return Err(exists(&file));
+        }
+        write_atomically(&file, |file| file.write_all(text.as_bytes()))?;
+    }
+    print(&tuned);
+    println!("\nthe best of each head stand in {}", file.display());
+    let known = program.path("experiments").join(format!("{}.toml", tuned.name));
+    let experiment = if file == known { tuned.name } else { file.display().to_string() };
+    println!("run it with: {}", program.command(&format!("benchmark {experiment}")));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exists(file: &Path) -> Error {
+    anyhow!("{} exists; use --force to overwrite it, or --file for another", file.display())
+}
+
+/// The accuracies of a trial on the tenth held back; none where the training diverged.
+fn score(spec: &RunSpec, run: &RunFolder) -> Result<Score> {
+    let mut score = Score::default();
+    if run.is_whole() {
+        let (train, val) = (run.embeddings(SplitName::Train)?, run.embeddings(SplitName::Val)?);
+        let index = ArrayView2::from_shape((train.len(), train.dim), &train.unit)?;
+        let queries = ArrayView2::from_shape((val.len(), val.dim), &val.unit)?;
+        let k = NEIGHBORS.min(train.len());
+        let found = neighbors::nearest(index, queries, k)?;
+        let predicted = neighbors::knn_predictions(&found, &train.labels, k)?;
+        score.knn_accuracy = Some(accuracy::accuracy(&predicted, &val.labels)?);
+        if spec.data.held_out_classes.is_empty() {
+            let scores = ArrayView2::from_shape((val.len(), val.classes), &val.scores)?;
+            let predicted = accuracy::predictions(scores);
+            score.dnn_accuracy = Some(accuracy::accuracy(&predicted, &val.labels)?);
+        }
+    }
+    Ok(score)
+}
+
+/// The file of the tuned experiment.
+fn text(tuned: &Experiment, command: &str, tuning: &TuningConfig) -> Result<String> {
+    let text = toml::to_string(tuned).context("the tuned experiment cannot be written as TOML")?;
+    Ok(format!(
+        "# Written by `{command}`: the best of {} trials of each head, the same budget for all. [[trials]] at the end has them.\n\
+         # Every trial was trained on nine tenths of the training images and scored by KNN accuracy (k = {NEIGHBORS}) on the tenth held back\n\
+         # (seed {}); no validation image was seen. Maps of scale and margin that are read on the validation images, as in\n\
+         # scale-margin.toml, are exploratory: images that chose a setting cannot confirm it.\n{text}",
+        tuning.trials, tuning.seed
+    ))
+}
+
+/// The chosen settings, on stdout.
+fn print(tuned: &Experiment) {
+    let mut table = plain_table(&[
+        "variant",
+        "peak learning rate",
+        "scale",
+        "margin",
+        "KNN k=5 %",
+        "DNN %",
+        "trials",
+        "diverged",
+    ]);
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| value.to_string());
+    for trial in tuned.trials.iter().filter(|trial| trial.chosen) {
+        let of_head = || tuned.trials.iter().filter(|other| other.head == trial.head);
+        table.add_row([
+            trial.head.clone(),
+            format!("{:e}", trial.peak_learning_rate),
+            number(trial.scale),
+            number(trial.margin),
+            percent(trial.knn_accuracy),
+            percent(trial.dnn_accuracy),
+            of_head().count().to_string(),
+            of_head().filter(|other| other.knn_accuracy.is_none()).count().to_string(),
+        ]);
+    }
+    println!("{table}");
+    println!("accuracies are those of the tenth held back from training, not of the validation images");
+}

@@ -1,0 +1,40 @@
+//! The images of an experiment.
+
+use crate::{Event, EventFn, Result};
+use faceoff_data::{Images, Source};
+use faceoff_runs::{DataConfig, DataRecord, Experiment, RunSpec};
+
+/// The images of an experiment: one set for each `[data]` that its conditions make.
+pub struct ImageSets(Vec<(DataConfig, Images)>);
+
+impl ImageSets {
+    /// Opens every set: fetched, made and decoded where that has not been done yet.
+    ///
+    /// # Errors
+    /// Those of [`Images::open`].
+    pub fn open(experiment: &Experiment, source: &Source, on_event: EventFn) -> Result<Self> {
+        let mut sets: Vec<(DataConfig, Images)> = Vec::new();
+        for spec in RunSpec::of(experiment) {
+            if sets.iter().all(|(data, _)| *data != spec.data) {
+                let images = Images::open(&spec.data, source, &|phase, done, total| {
+                    on_event(Event::Images { phase, done, total });
+                })?;
+                on_event(Event::ImagesReady(images.record()));
+                sets.push((spec.data, images));
+            }
+        }
+        Ok(Self(sets))
+    }
+
+    /// The images of a run of the experiment.
+    pub(crate) fn of(&self, spec: &RunSpec) -> &Images {
+        let (_, images) =
+            self.0.iter().find(|(data, _)| *data == spec.data).expect("every run's images were opened");
+        images
+    }
+
+    /// What is known of each set.
+    pub fn records(&self) -> impl Iterator<Item = &DataRecord> {
+        self.0.iter().map(|(_, images)| images.record())
+    }
+}

@@ -1,0 +1,29 @@
+//! Runs on their way from a specification to a whole folder: images opened, training, the embeddings of both splits, the manifest.
+//!
+//! ```text
+//! ImageSets::open       the images of every run
+//! Job::open_runs        which runs are not whole yet
+//! Job::complete         train -> embed train and val -> manifest.json, run by run
+//! Search                the same for the trials of a search: settings tried, the best of each head chosen
+//! ```
+//!
+//! This crate prints nothing and knows no command line: whoever starts a job hears [`Event`]s and decides what is shown.
+
+mod embed;
+mod error;
+mod event;
+mod images;
+mod job;
+mod machine;
+mod search;
+
+pub use embed::embed;
+pub use error::Error;
+pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
+pub use images::ImageSets;
+pub use job::{Job, JobEnd, OpenRuns};
+pub use machine::describe_machine;
+pub use search::{Score, Search};
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
