@@ -3,23 +3,12 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Result, check_labels, check_lengths};
+use crate::products::greatest;
 
 /// The class of the highest score of each row of `scores` (points, classes); the first of equal scores. A NaN never wins; a row
 /// without any number gives class 0.
 pub fn predictions(scores: ArrayView2<'_, f32>) -> Vec<u32> {
-    scores
-        .rows()
-        .into_iter()
-        .map(|row| {
-            let mut best = (f32::NEG_INFINITY, 0);
-            for (class, &score) in row.iter().enumerate() {
-                if score > best.0 {
-                    best = (score, class as u32);
-                }
-            }
-            best.1
-        })
-        .collect()
+    scores.rows().into_iter().map(|row| greatest(row.iter().copied()).0 as u32).collect()
 }
 
 /// The fraction of predictions that equal their label.

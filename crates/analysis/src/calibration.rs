@@ -6,16 +6,14 @@
 //!
 //! | measure | definition |
 //! |---|---|
-//! | ECE | sum over bins of (points in the bin / N) * abs(accuracy - mean confidence), 15 bins of equal width (Guo et al., arXiv:1706.04599, eq. 3) |
+//! | ECE | sum over bins of (points in the bin / N) * abs(accuracy - mean confidence), bins of equal width over [0, 1] (Guo et al., arXiv:1706.04599, eq. 3) |
 //! | NLL | mean of -ln(probability of the label), nats |
 //! | Brier | mean of sum over classes of (probability - \[class is the label\])^2, in [0, 2] |
 
 use ndarray::ArrayView2;
 
-use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
-
-/// Bins of equal width over [0, 1].
-pub const BINS: usize = 15;
+use crate::error::{Error, Result, check_at_least_one, check_labels, check_lengths, check_matrix};
+use crate::products::greatest;
 
 /// How far confidence and accuracy lie apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +24,8 @@ pub struct Calibration {
     pub nll: f64,
     /// Brier score, in [0, 2].
     pub brier: f64,
-    /// The reliability curve: bin i holds confidences in (i / 15, (i + 1) / 15].
-    pub bins: [ReliabilityBin; BINS],
+    /// The reliability curve: of n bins, bin i holds confidences in (i / n, (i + 1) / n].
+    pub bins: Vec<ReliabilityBin>,
 }
 
 /// The points of one range of confidence.
@@ -42,11 +40,16 @@ pub struct ReliabilityBin {
 }
 
 /// Calibration of softmax(`scale` * `scores`), scores (N, C) as inference gives them, `scale` the head's effective scale (1 for
-/// heads without one).
+/// heads without one), in so many `bins`; 15 are usual.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a label that is not below C, a scale that is not above zero.
-pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64) -> Result<Calibration> {
+/// Empty input, different lengths, NaN or infinity, a label that is not below C, a scale that is not above zero, no bin.
+pub fn calibration(
+    scores: ArrayView2<'_, f32>,
+    labels: &[u32],
+    scale: f64,
+    bins: usize,
+) -> Result<Calibration> {
     check_lengths("scores", scores.nrows(), "labels", labels.len())?;
     check_matrix("scores", scores)?;
     check_labels(labels, scores.ncols())?;
@@ -58,17 +61,13 @@ pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64) -> R
             remedy: "pass the head's effective scale, 1 for a head without one",
         });
     }
-    let mut bins = [ReliabilityBin::default(); BINS];
+    check_at_least_one("the number of bins", bins, "15 are usual")?;
+    let mut curve = vec![ReliabilityBin::default(); bins];
     let (mut nll, mut brier) = (0.0, 0.0);
     let mut probabilities = vec![0.0_f64; scores.ncols()];
     for (row, &label) in scores.rows().into_iter().zip(labels) {
         let label = label as usize;
-        let mut prediction = 0;
-        for class in 1..row.len() {
-            if row[class] > row[prediction] {
-                prediction = class;
-            }
-        }
+        let (prediction, _) = greatest(row.iter().copied());
         // Relative to the highest logit, so that the sum lies in [1, C].
         let relative = |class: usize| scale * (f64::from(row[class]) - f64::from(row[prediction]));
         for (class, probability) in probabilities.iter_mut().enumerate() {
@@ -85,17 +84,17 @@ pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64) -> R
             .map(|(class, p)| (p - f64::from(u8::from(class == label))).powi(2))
             .sum::<f64>();
         let confidence = probabilities[prediction];
-        let bin = &mut bins[((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1];
+        let bin = &mut curve[((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1];
         bin.count += 1;
         bin.confidence += confidence;
         bin.accuracy += f64::from(u8::from(prediction == label));
     }
     let points = labels.len() as f64;
     let mut ece = 0.0;
-    for bin in bins.iter_mut().filter(|bin| bin.count > 0) {
+    for bin in curve.iter_mut().filter(|bin| bin.count > 0) {
         ece += (bin.accuracy - bin.confidence).abs() / points;
         bin.confidence /= bin.count as f64;
         bin.accuracy /= bin.count as f64;
     }
-    Ok(Calibration { ece, nll: nll / points, brier: brier / points, bins })
+    Ok(Calibration { ece, nll: nll / points, brier: brier / points, bins: curve })
 }

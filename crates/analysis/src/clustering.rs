@@ -10,7 +10,9 @@ use rayon::prelude::*;
 use statrs::function::gamma::ln_gamma;
 
 use crate::error::{Error, Result, check_lengths};
-use crate::products::{check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm};
+use crate::products::{
+    check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, norm,
+};
 
 /// Starts of [`kmeans`], of which the best is kept.
 pub const RESTARTS: u64 = 10;
@@ -24,7 +26,7 @@ pub struct KMeans {
     pub assignments: Vec<u32>,
     /// (clusters, D) means of the clusters' points.
     pub centers: Array2<f32>,
-    /// Sum of squared distances of points to their centres.
+    /// Sum of squared distances of points to their centers.
     pub inertia: f64,
 }
 
@@ -32,7 +34,7 @@ pub struct KMeans {
 /// Vassilvitskii, SODA 2007) until no point changes its cluster, the best of [`RESTARTS`] by inertia. Start r draws from
 /// stream r of ChaCha8 seeded by `seed`.
 ///
-/// A cluster that loses all its points moves to the point farthest from its centre. Fewer different points than clusters
+/// A cluster that loses all its points moves to the point farthest from its center. Fewer different points than clusters
 /// leave clusters empty.
 ///
 /// # Errors
@@ -102,21 +104,17 @@ fn lloyd(rows: &[f32], dims: usize, mut centers: Vec<f32>) -> KMeans {
             1.0,
             Par::Seq,
         );
-        // Nearest by x c - |c|^2 / 2, as |x| is the same for all centres.
+        // Nearest by x c - |c|^2 / 2, as |x| is the same for all centers.
         let halves: Vec<f32> =
             centers.chunks_exact(dims).map(|center| (0.5 * norm(center).powi(2)) as f32).collect();
         let mut changed = false;
         let mut closeness = vec![0.0_f32; points];
         for (point, products) in products.chunks_exact(clusters).enumerate() {
-            let mut best = (f32::NEG_INFINITY, 0);
-            for (cluster, (&product, &half)) in products.iter().zip(&halves).enumerate() {
-                if product - half > best.0 {
-                    best = (product - half, cluster as u32);
-                }
-            }
-            changed |= assignments[point] != best.1;
-            assignments[point] = best.1;
-            closeness[point] = best.0;
+            let (cluster, closest) =
+                greatest(products.iter().zip(&halves).map(|(product, half)| product - half));
+            changed |= assignments[point] != cluster as u32;
+            assignments[point] = cluster as u32;
+            closeness[point] = closest as f32;
         }
         if !changed {
             break;
@@ -136,7 +134,7 @@ fn lloyd(rows: &[f32], dims: usize, mut centers: Vec<f32>) -> KMeans {
     KMeans { assignments, centers, inertia }
 }
 
-/// Hands the point farthest from its centre to each cluster without a point.
+/// Hands the point farthest from its center to each cluster without a point.
 fn fill_empty_clusters(assignments: &mut [u32], closeness: &mut [f32], clusters: usize) {
     let mut counts = vec![0_usize; clusters];
     for &cluster in assignments.iter() {

@@ -119,6 +119,14 @@ pub(crate) fn check_matrix(what: &'static str, data: ArrayView2<'_, f32>) -> Res
     }
 }
 
+/// Fails at 0.
+pub(crate) fn check_at_least_one(name: &'static str, count: usize, remedy: &'static str) -> Result<()> {
+    if count > 0 {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { name, value: 0.0, rule: "it must be at least 1".into(), remedy })
+}
+
 /// Fails unless both lengths agree and are not zero.
 pub(crate) fn check_lengths(
     left: &'static str,

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
 use crate::products::{
-    LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, norm,
-    visit_pairs,
+    LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest,
+    inner, norm, visit_pairs,
 };
 
-/// Angles between class centres.
+/// Angles between class centers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CenterAngles {
     /// The classes that occur, rising.
@@ -32,8 +32,8 @@ pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<
     Ok(CenterAngles { classes, degrees })
 }
 
-/// The class of each query's nearest class centre by cosine, centres being the mean directions of `index`; the lower class
-/// of equally near ones. Its accuracy is that of the nearest-centre classifier.
+/// The class of each query's nearest class center by cosine, centers being the mean directions of `index`; the lower class
+/// of equally near ones. Its accuracy is that of the nearest-center classifier.
 ///
 /// # Errors
 /// As [`center_angles`]; different dimensions.
@@ -46,19 +46,8 @@ pub fn nearest_center_predictions(
     check_unit_rows(queries)?;
     check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
     let (classes, directions) = directions(index, index_labels)?;
-    Ok(contiguous(queries)
-        .par_chunks_exact(queries.ncols())
-        .map(|row| {
-            let mut best = (f64::NEG_INFINITY, 0);
-            for (class, direction) in directions.iter().enumerate() {
-                let cosine = dot(row, direction);
-                if cosine > best.0 {
-                    best = (cosine, class);
-                }
-            }
-            classes[best.1]
-        })
-        .collect())
+    let nearest = nearest_places(queries, &directions, &vec![0.0; classes.len()], |_| 1.0);
+    Ok(nearest.into_iter().map(|place| classes[place]).collect())
 }
 
 fn directions(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(Vec<u32>, Vec<Vec<f64>>)> {
@@ -86,8 +75,21 @@ fn class_means(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> (Vec<u32>, Ve
     (classes, sums)
 }
 
-fn inner(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// The place of the center nearest to each row: the first with the greatest x c / `length`(x) - `halves`\[c\].
+fn nearest_places(
+    rows: ArrayView2<'_, f32>,
+    centers: &[Vec<f64>],
+    halves: &[f64],
+    length: fn(&[f32]) -> f64,
+) -> Vec<usize> {
+    contiguous(rows)
+        .par_chunks_exact(rows.ncols())
+        .map(|row| {
+            let length = length(row);
+            let nearness = |(center, half): (&Vec<f64>, &f64)| dot(row, center) / length - half;
+            greatest(centers.iter().zip(halves).map(nearness)).0
+        })
+        .collect()
 }
 
 /// Alignment: mean of |x - y|^2 over all pairs of one class, in [0, 4]; lower is better. Wang and Isola, arXiv:2005.10242,
@@ -154,11 +156,11 @@ pub fn uniformity(embeddings: ArrayView2<'_, f32>) -> Result<f64> {
 pub struct NeuralCollapse {
     /// NC1, variability within classes: tr(S_W pinv(S_B)) / C.
     pub within_over_between: f64,
-    /// NC2, equal norms: standard deviation over mean of the norms of the centred class means.
+    /// NC2, equal norms: standard deviation over mean of the norms of the centered class means.
     pub equinorm: f64,
-    /// NC2, equal angles: standard deviation of the cosines between centred class means.
+    /// NC2, equal angles: standard deviation of the cosines between centered class means.
     pub equiangularity: f64,
-    /// NC2, largest angles: mean of abs(cosine + 1 / (C - 1)) of centred class means.
+    /// NC2, largest angles: mean of abs(cosine + 1 / (C - 1)) of centered class means.
     pub maximal_angle: f64,
 }
 
@@ -183,12 +185,12 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
     if count < 2 {
         return Err(undefined("two classes or more are needed".into()));
     }
-    let centred = centre(&means);
-    let norms: Vec<f64> = centred.iter().map(|m| inner(m, m).sqrt()).collect();
+    let centered = centered(&means);
+    let norms: Vec<f64> = centered.iter().map(|m| inner(m, m).sqrt()).collect();
     if let Some(place) = norms.iter().position(|&norm| norm < 1e-9) {
         return Err(undefined(format!("the mean of class {} is the mean of all classes", classes[place])));
     }
-    let gram = Mat::from_fn(count, count, |i, j| inner(&centred[i], &centred[j]));
+    let gram = Mat::from_fn(count, count, |i, j| inner(&centered[i], &centered[j]));
     let mut cosines = Vec::with_capacity(count * (count - 1) / 2);
     for i in 0..count {
         for j in i + 1..count {
@@ -200,7 +202,7 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
         cosines.iter().map(|cosine| (cosine - ideal).abs()).sum::<f64>() / cosines.len() as f64;
     let (mean_norm, sd_norm) = mean_and_sd(&norms);
     Ok(NeuralCollapse {
-        within_over_between: within_over_between(embeddings, labels, &classes, &means, &centred, &gram)?,
+        within_over_between: within_over_between(embeddings, labels, &classes, &means, &centered, &gram)?,
         equinorm: sd_norm / mean_norm,
         equiangularity: mean_and_sd(&cosines).1,
         maximal_angle,
@@ -208,13 +210,13 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
 }
 
 /// The means less their mean.
-fn centre(means: &[Vec<f64>]) -> Vec<Vec<f64>> {
+fn centered(means: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mean_of = |d: usize| means.iter().map(|mean| mean[d]).sum::<f64>() / means.len() as f64;
     let center: Vec<f64> = (0..means[0].len()).map(mean_of).collect();
     means.iter().map(|mean| mean.iter().zip(&center).map(|(m, c)| m - c).collect()).collect()
 }
 
-/// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centred means as rows, S_B has the eigenvectors u =
+/// With the eigenvectors v and eigenvalues l > 0 of M M^T / C, M the centered means as rows, S_B has the eigenvectors u =
 /// M^T v / sqrt(C l) and the same eigenvalues, so tr(S_W pinv(S_B)) = sum over l of the mean over S_W's points of (u (x -
 /// m_c))^2 / l: no D x D matrix.
 fn within_over_between(
@@ -222,7 +224,7 @@ fn within_over_between(
     labels: &[u32],
     classes: &[u32],
     means: &[Vec<f64>],
-    centred: &[Vec<f64>],
+    centered: &[Vec<f64>],
     gram: &Mat<f64>,
 ) -> Result<f64> {
     let count = classes.len();
@@ -238,7 +240,7 @@ fn within_over_between(
         .map(|&k| {
             let scale = 1.0 / (count as f64 * eigenvalue(k)).sqrt();
             let mut direction = vec![0.0; means[0].len()];
-            for (class, mean) in centred.iter().enumerate() {
+            for (class, mean) in centered.iter().enumerate() {
                 let weight = scale * eigen.U()[(class, k)];
                 direction.iter_mut().zip(mean).for_each(|(d, m)| *d += weight * m);
             }
@@ -269,7 +271,7 @@ fn within_over_between(
 
 /// NC3, self-duality: |W / |W| - M / |M||, Frobenius norms, in \[0, 2\], 0 at full collapse. `weights` (classes, D): the head's
 /// direction of each class, row c of class c (for a head of cosines, rows of unit length, since it uses no others). M: the
-/// centred class means of [`neural_collapse`]. Classes without a point are left out. Papyan, Han and Donoho, PNAS 117, 2020
+/// centered class means of [`neural_collapse`]. Classes without a point are left out. Papyan, Han and Donoho, PNAS 117, 2020
 /// (arXiv:2008.08186), section "Quantification of convergence".
 ///
 /// # Errors
@@ -284,8 +286,8 @@ pub fn self_duality(
     check_lengths("a row of the weights", weights.ncols(), "a row of the embeddings", embeddings.ncols())?;
     check_labels(labels, weights.nrows())?;
     let (classes, means) = class_means(embeddings, labels);
-    let centred = centre(&means);
-    let means_norm = centred.iter().map(|mean| inner(mean, mean)).sum::<f64>().sqrt();
+    let centered = centered(&means);
+    let means_norm = centered.iter().map(|mean| inner(mean, mean)).sum::<f64>().sqrt();
     let kept = || classes.iter().map(|&class| weights.row(class as usize));
     let weights_norm =
         kept().flatten().map(|&weight| f64::from(weight) * f64::from(weight)).sum::<f64>().sqrt();
@@ -298,7 +300,7 @@ pub fn self_duality(
             });
         }
     }
-    let squares = kept().zip(&centred).map(|(weights, mean)| {
+    let squares = kept().zip(&centered).map(|(weights, mean)| {
         let pairs = weights.into_iter().zip(mean);
         pairs.map(|(&w, m)| (f64::from(w) / weights_norm - m / means_norm).powi(2)).sum::<f64>()
     });
@@ -320,22 +322,10 @@ pub fn nearest_mean_disagreement(
     check_lengths("predictions", predictions.len(), "labels", labels.len())?;
     let (classes, means) = class_means(embeddings, labels);
     let halves: Vec<f64> = means.iter().map(|mean| 0.5 * inner(mean, mean)).collect();
-    let others = contiguous(embeddings)
-        .par_chunks_exact(embeddings.ncols())
-        .zip(predictions)
-        .filter(|(row, prediction)| {
-            let norm = norm(row);
-            let mut best = (f64::NEG_INFINITY, 0);
-            for (class, (mean, half)) in means.iter().zip(&halves).enumerate() {
-                let nearness = dot(row, mean) / norm - half;
-                if nearness > best.0 {
-                    best = (nearness, class);
-                }
-            }
-            classes[best.1] != **prediction
-        })
-        .count();
-    Ok(others as f64 / labels.len() as f64)
+    let nearest = nearest_places(embeddings, &means, &halves, norm);
+    let others =
+        nearest.iter().zip(predictions).filter(|(place, prediction)| classes[**place] != **prediction);
+    Ok(others.count() as f64 / labels.len() as f64)
 }
 
 /// Of a whole population: divided by n.
@@ -345,7 +335,7 @@ fn mean_and_sd(values: &[f64]) -> (f64, f64) {
     (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt())
 }
 
-/// Effective rank, exp of the entropy of s_k / sum s, s the singular values of the centred embeddings (Roy and Vetterli,
+/// Effective rank, exp of the entropy of s_k / sum s, s the singular values of the centered embeddings (Roy and Vetterli,
 /// EUSIPCO 2007): between 1 and the number of dimensions. `eigenvalues`: all variances of the principal components, in any
 /// order; s is their root, up to a factor that cancels out.
 ///

@@ -3,6 +3,15 @@
 //! The similarity of two points is the inner product of their rows: the cosine, where rows have unit length. The search is exact,
 //! and its memory does not grow with (queries x index). Blocks of work are fixed, so values and order are the same for any number of
 //! threads.
+//!
+//! ```
+//! use faceoff_analysis::neighbors::nearest_excluding_self;
+//!
+//! let points = ndarray::array![[1.0_f32, 0.0], [0.8, 0.6], [0.0, 1.0]];
+//! let found = nearest_excluding_self(points.view(), 2)?;
+//! assert_eq!(found.indices, ndarray::array![[1, 2], [0, 2], [1, 0]]);
+//! # Ok::<(), faceoff_analysis::Error>(())
+//! ```
 
 use linfa_nn::{BallTree, NearestNeighbour, distance::L2Dist};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -75,16 +84,16 @@ pub(crate) fn nearest_by_distance(
     points: ArrayView2<'_, f32>,
     k: usize,
 ) -> Result<(Array2<u32>, Array2<f64>)> {
-    // |x - y|^2 = |x|^2 - 2 (x'y - |y|^2 / 2): the order of the brackets. Centred, little of it is lost to rounding.
+    // |x - y|^2 = |x|^2 - 2 (x'y - |y|^2 / 2): the order of the brackets. Centered, little of it is lost to rounding.
     let mean = points.mapv(f64::from).mean_axis(Axis(0)).ok_or(Error::Empty { what: "the points" })?;
-    let mut centred = points.to_owned();
-    centred
+    let mut centered = points.to_owned();
+    centered
         .rows_mut()
         .into_iter()
         .for_each(|mut row| row.zip_mut_with(&mean, |x, m| *x = (f64::from(*x) - m) as f32));
-    check_pair(centred.view(), centred.view(), k, points.nrows().saturating_sub(1))?;
-    let bias: Vec<f32> = centred.rows().into_iter().map(|row| -0.5 * row.dot(&row)).collect();
-    let found = search(centred.view(), centred.view(), k, Some(0), Some(&bias)).indices;
+    check_pair(centered.view(), centered.view(), k, points.nrows().saturating_sub(1))?;
+    let bias: Vec<f32> = centered.rows().into_iter().map(|row| -0.5 * row.dot(&row)).collect();
+    let found = search(centered.view(), centered.view(), k, Some(0), Some(&bias)).indices;
     let points = points.as_standard_layout();
     let mut distances = Array2::<f64>::zeros(found.dim());
     distances.as_slice_mut().expect("standard layout").par_chunks_mut(k).enumerate().for_each(

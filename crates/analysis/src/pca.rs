@@ -1,8 +1,17 @@
 //! Principal component analysis: the directions of the greatest variance, and how much of the *total* variance each explains.
 //!
-//! Centred data X (N x D) -> eigenpairs of X'X / (N - 1), in f64 throughout: in f32 the rounding of the first variance would
+//! Centered data X (N x D) -> eigenpairs of X'X / (N - 1), in f64 throughout: in f32 the rounding of the first variance would
 //! drown the last ones. Where N < D the smaller X X' is decomposed instead. Work is cut into fixed pieces, so the result does not
 //! depend on the number of threads. Pearson (1901), doi:10.1080/14786440109462720.
+//!
+//! ```
+//! // Points on a line through space: one component holds all the variance.
+//! let points = ndarray::array![[0.0_f32, 0.0], [3.0, 4.0], [6.0, 8.0]];
+//! let fitted = faceoff_analysis::pca::fit(points.view(), 2)?;
+//! assert!((fitted.explained_variance_ratio[0] - 1.0).abs() < 1e-12);
+//! assert!((fitted.components[[0, 1]] - 0.8).abs() < 1e-12);
+//! # Ok::<(), faceoff_analysis::Error>(())
+//! ```
 
 use faer::{
     Accum, Mat, MatMut, MatRef, Par, Side,
@@ -22,7 +31,7 @@ use crate::{
 
 /// Pieces of the rows whose covariances are summed apart, then added in order.
 const PIECES: usize = 8;
-/// Rows that are centred and multiplied at once.
+/// Rows that are centered and multiplied at once.
 const ROW_BLOCK: usize = 128;
 
 /// A fitted basis of `k` components in `D` dimensions.
@@ -48,10 +57,10 @@ pub struct Pca {
 /// # Errors
 /// Empty data, NaN or infinity, fewer than two points, `components` outside 1 to min(N, D), points that are all equal.
 pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
-    let centred = Centred::new(data, components)?;
+    let centered = Centered::new(data, components)?;
     let (points, dims) = data.dim();
     let side = dims.min(points);
-    let scatter = if dims <= points { centred.scatter() } else { centred.gram() };
+    let scatter = if dims <= points { centered.scatter() } else { centered.gram() };
     let eigen = scatter
         .self_adjoint_eigen(Side::Lower)
         .map_err(|e| Error::Library { library: "faer's eigen-decomposition", reason: format!("{e:?}") })?;
@@ -64,14 +73,14 @@ pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
     } else {
         // X'u is the component times its singular value; the orthogonal factor has unit length even where that is 0.
         let mut directions = Mat::zeros(dims, components);
-        let rows = centred.all();
+        let rows = centered.all();
         let rows = matrix(&rows, dims);
         matmul(directions.as_mut(), Accum::Replace, rows.transpose(), leading.as_ref(), 1.0, Par::Seq);
         directions.qr().compute_thin_Q()
     };
     clear_wide_registers();
     let basis = Array2::from_shape_fn((components, dims), |(k, d)| basis[(d, k)]);
-    Ok(centred.into_pca(basis, variances))
+    Ok(centered.into_pca(basis, variances))
 }
 
 /// As [`fit`], by linfa-reduction's iterative decomposition (right to two or three digits), with variances of its singular values over N - 1 and ratios against
@@ -81,12 +90,12 @@ pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
 /// # Errors
 /// As [`fit`]; or the decomposition does not converge.
 pub fn fit_linfa(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
-    let centred = Centred::new(data, components)?;
+    let centered = Centered::new(data, components)?;
     let fitted = linfa_reduction::Pca::params(components)
         .fit(&DatasetBase::from(data.mapv(f64::from)))
         .map_err(|e| Error::Library { library: "linfa-reduction", reason: e.to_string() })?;
     let variances = fitted.singular_values().iter().map(|s| s * s / (data.nrows() - 1) as f64).collect();
-    Ok(centred.into_pca(fitted.components().clone(), variances))
+    Ok(centered.into_pca(fitted.components().clone(), variances))
 }
 
 impl Pca {
@@ -108,36 +117,36 @@ impl Pca {
             .enumerate()
             .for_each(|(block, out)| {
                 let rows = out.len() / kept;
-                let centred: Vec<f64> = (block * ROW_BLOCK..block * ROW_BLOCK + rows)
+                let centered: Vec<f64> = (block * ROW_BLOCK..block * ROW_BLOCK + rows)
                     .flat_map(|row| data.row(row).into_iter().zip(&self.mean).map(|(&x, m)| f64::from(x) - m))
                     .collect();
-                let product = rows_times(&centred, basis.transpose());
+                let product = rows_times(&centered, basis.transpose());
                 out.iter_mut().zip(product).for_each(|(out, value)| *out = value as f32);
             });
         Ok(coordinates)
     }
 }
 
-/// Distance of centred rows in memory: an odd multiple of a cache line, since the rows of a product that lie a power of two apart
+/// Distance of centered rows in memory: an odd multiple of a cache line, since the rows of a product that lie a power of two apart
 /// would evict each other.
 fn stride(dims: usize) -> usize {
     dims.next_multiple_of(16) + 8
 }
 
-/// A view of centred rows.
+/// A view of centered rows.
 fn matrix(values: &[f64], dims: usize) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice_with_stride(values, values.len() / stride(dims), dims, stride(dims))
 }
 
 /// Checked data and what is subtracted from it. Rows are taken relative to the first one, so that equal rows leave exact zeros.
-struct Centred<'a> {
+struct Centered<'a> {
     data: CowArray<'a, f32, Ix2>,
     /// Mean of (row - first row).
     offset: Vec<f64>,
     total_variance: f64,
 }
 
-impl<'a> Centred<'a> {
+impl<'a> Centered<'a> {
     fn new(data: ArrayView2<'a, f32>, components: usize) -> Result<Self> {
         check_matrix("the data", data)?;
         let (points, dims) = data.dim();
@@ -160,18 +169,18 @@ impl<'a> Centred<'a> {
                 remedy: "ask for fewer components",
             });
         }
-        let mut centred = Self { data: view_in_rows(data), offset: vec![0.0; dims], total_variance: 0.0 };
-        centred.offset = centred.column_sums(|x| x).into_iter().map(|sum| sum / points as f64).collect();
-        centred.total_variance =
-            centred.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
-        if centred.total_variance == 0.0 {
+        let mut centered = Self { data: view_in_rows(data), offset: vec![0.0; dims], total_variance: 0.0 };
+        centered.offset = centered.column_sums(|x| x).into_iter().map(|sum| sum / points as f64).collect();
+        centered.total_variance =
+            centered.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
+        if centered.total_variance == 0.0 {
             return Err(Error::Undefined {
                 what: "a principal component",
                 rule: format!("all {points} points are equal, so there is no variance to explain"),
                 remedy: "look for a collapsed encoder",
             });
         }
-        Ok(centred)
+        Ok(centered)
     }
 
     fn first(&self) -> &[f32] {
@@ -182,8 +191,8 @@ impl<'a> Centred<'a> {
         self.data.as_slice().expect("standard layout")
     }
 
-    /// Replaces `out` by the centred values of whole rows, `stride` apart.
-    fn centre(&self, rows: &[f32], out: &mut Vec<f64>) {
+    /// Replaces `out` by the centered values of whole rows, `stride` apart.
+    fn center(&self, rows: &[f32], out: &mut Vec<f64>) {
         out.clear();
         for row in rows.chunks_exact(self.offset.len()) {
             let values = row.iter().zip(self.first()).zip(&self.offset);
@@ -192,7 +201,7 @@ impl<'a> Centred<'a> {
         }
     }
 
-    /// Folds the centred rows, block by block, into one accumulator for each piece.
+    /// Folds the centered rows, block by block, into one accumulator for each piece.
     fn fold<A: Send>(&self, start: impl Fn() -> A + Sync, step: impl Fn(&mut A, &[f64]) + Sync) -> Vec<A> {
         let dims = self.offset.len();
         let piece = self.data.nrows().div_ceil(PIECES);
@@ -202,7 +211,7 @@ impl<'a> Centred<'a> {
                 let mut block = Vec::with_capacity(ROW_BLOCK * stride(dims));
                 let mut accumulator = start();
                 for rows in rows.chunks(ROW_BLOCK * dims) {
-                    self.centre(rows, &mut block);
+                    self.center(rows, &mut block);
                     step(&mut accumulator, &block);
                     clear_wide_registers();
                 }
@@ -241,7 +250,7 @@ impl<'a> Centred<'a> {
     /// X (N, D).
     fn all(&self) -> Vec<f64> {
         let mut values = Vec::new();
-        self.centre(self.rows(), &mut values);
+        self.center(self.rows(), &mut values);
         values
     }
 

@@ -19,7 +19,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths, check_matrix};
-use crate::products::{check_embeddings, classes_of, contiguous};
+use crate::products::{check_embeddings, classes_of, contiguous, greatest, inner};
 
 /// Points of one task.
 const BLOCK: usize = 256;
@@ -111,12 +111,7 @@ impl LinearProbe {
         let probabilities = self.probabilities(embeddings)?;
         let (mut right, mut loss) = (0, 0.0);
         for (row, label) in probabilities.rows().into_iter().zip(labels) {
-            let mut best = 0;
-            for class in 1..row.len() {
-                if row[class] > row[best] {
-                    best = class;
-                }
-            }
+            let (best, _) = greatest(row.iter().copied());
             right += usize::from(self.classes[best] == *label);
             loss += match self.classes.binary_search(label) {
                 Ok(place) => -row[place].ln(),
@@ -310,8 +305,4 @@ fn descent(
         direction.iter_mut().zip(moved).for_each(|(d, m)| *d += correction * m);
     }
     direction
-}
-
-fn inner(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

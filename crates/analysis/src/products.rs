@@ -249,6 +249,24 @@ pub(crate) fn visit_pairs(
     });
 }
 
+/// The place of the greatest value and the value; the first of equal ones. A NaN never wins; without any number it is place 0.
+#[inline(always)]
+pub(crate) fn greatest<T: Into<f64>>(values: impl IntoIterator<Item = T>) -> (usize, f64) {
+    let mut best = (0, f64::NEG_INFINITY);
+    for (place, value) in values.into_iter().enumerate() {
+        let value = value.into();
+        if value > best.1 {
+            best = (place, value);
+        }
+    }
+    best
+}
+
+/// Inner product in f64, term by term.
+pub(crate) fn inner(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// Inner product in f64, in an order of summation that does not change.
 #[inline(always)]
 pub(crate) fn dot(row: &[f32], weights: &[f64]) -> f64 {

@@ -14,6 +14,19 @@
 //! | reciprocal rank | 1 / (the smallest i with hit(i) = 1), over the whole ranking |
 //!
 //! R-precision and MAP@R: Musgrave et al., "A Metric Learning Reality Check", arXiv:2003.08505.
+//!
+//! ```
+//! use faceoff_analysis::retrieval::retrieval_leave_one_out;
+//!
+//! let points = ndarray::array![[1.0_f32, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]];
+//! let found = retrieval_leave_one_out(points.view(), &[0, 0, 1, 1])?;
+//! // The two in the middle are nearest to each other, and of different classes.
+//! assert_eq!(found.precision_at_1, 0.5);
+//! assert_eq!(found.recall_at, [0.5, 1.0, 1.0, 1.0]);
+//! # Ok::<(), faceoff_analysis::Error>(())
+//! ```
+
+use std::collections::HashMap;
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -114,7 +127,11 @@ fn rank_all(
                 .collect::<Vec<_>>()
         })
         .collect();
+    mean_of(&rankings)
+}
 
+/// The means over the queries that count.
+fn mean_of(rankings: &[Option<Ranking>]) -> Result<Retrieval> {
     let counted: Vec<&Ranking> = rankings.iter().flatten().collect();
     if counted.is_empty() {
         return Err(Error::Undefined {
@@ -138,8 +155,8 @@ fn rank_all(
     })
 }
 
-fn class_sizes(labels: &[u32]) -> std::collections::HashMap<u32, usize> {
-    let mut sizes = std::collections::HashMap::new();
+fn class_sizes(labels: &[u32]) -> HashMap<u32, usize> {
+    let mut sizes = HashMap::new();
     for &label in labels {
         *sizes.entry(label).or_insert(0) += 1;
     }

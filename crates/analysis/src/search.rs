@@ -338,7 +338,7 @@ mod tests {
 
     use super::*;
 
-    /// Small whole numbers around some centres, with copies.
+    /// Small whole numbers around some centers, with copies.
     fn clusters(count: usize, dims: usize, centers: usize, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let centers = Vec::from_iter((0..centers * dims).map(|_| f32::from(rng.random_range(-3_i8..=3))));

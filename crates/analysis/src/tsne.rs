@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result, check_matrix},
+    error::{Error, Result, check_at_least_one, check_matrix},
     pca,
 };
 use affinities::Affinities;
@@ -49,7 +49,7 @@ const TASK: usize = 256;
 pub struct TsneConfig {
     /// Effective number of neighbours of a point, from 1 to (N - 1) / 3; 30 is usual.
     pub perplexity: f64,
-    /// Steps of gradient descent in all; 1,000 is usual.
+    /// Steps of gradient descent in all; 1,000 are usual.
     pub iterations: usize,
     /// Seed of the noise upon the start.
     pub seed: u64,
@@ -58,7 +58,7 @@ pub struct TsneConfig {
 /// A map of points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tsne {
-    /// (N, 2) positions, centred.
+    /// (N, 2) positions, centered.
     pub coordinates: Array2<f64>,
     /// KL(P || Q) of the map, in nats; comparable for equal data and perplexity only.
     pub kl_divergence: f64,
@@ -132,15 +132,7 @@ fn check(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<()> {
             remedy: "lower the perplexity or pass more points (at least 4)",
         });
     }
-    if config.iterations == 0 {
-        return Err(Error::OutOfRange {
-            name: "the number of iterations",
-            value: 0.0,
-            rule: "it must be at least 1".into(),
-            remedy: "1,000 is usual",
-        });
-    }
-    Ok(())
+    check_at_least_one("the number of iterations", config.iterations, "1,000 are usual")
 }
 
 /// The first two principal components, scaled down, with a little noise.

@@ -110,12 +110,7 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     let (p, m) = (positive_pairs as f64, negative_pairs as f64);
 
     let within = |negatives: u64, far: f64| negatives as f64 / m <= far;
-    let mut roc_far: Vec<f64> = (0..=240).map(|i| 10_f64.powf(f64::from(i - 240) / 40.0)).collect();
-    roc_far.extend((1..100).map(|i| f64::from(i) / 100.0));
-    roc_far.retain(|&far| within(1, far));
-    roc_far.push(0.0);
-    roc_far.sort_unstable_by(f64::total_cmp);
-
+    let roc_far = far_grid(m);
     let (mut accepted_positive, mut accepted_negative) = (0_u64, 0_u64);
     let (mut area, mut tied) = (0.0_f64, 0.0_f64);
     let mut eer = None;
@@ -151,21 +146,27 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     for &far in &roc_far[roc.len()..] {
         roc.push((far, 1.0));
     }
-    let mut at_far = [None; FAR.len()];
-    for ((slot, tar), far) in at_far.iter_mut().zip(tar_at_far).zip(FAR) {
-        *slot = within(1, far).then_some(tar as f64 / p);
-    }
     Ok(Verification {
         positive_pairs,
         negative_pairs,
         auc: area / (p * m),
         auc_error_bound: 0.5 * tied / (p * m),
         eer: eer.unwrap_or(1.0),
-        tar_at_far: at_far,
+        tar_at_far: std::array::from_fn(|i| within(1, FAR[i]).then_some(tar_at_far[i] as f64 / p)),
         roc,
         intra_class: angles(positive),
         inter_class: angles(negative),
     })
+}
+
+/// The FARs of [`Verification::roc`], rising from 0: those that so many negative pairs can tell apart.
+fn far_grid(negative_pairs: f64) -> Vec<f64> {
+    let logarithmic = (0..=240).map(|i| 10_f64.powf(f64::from(i - 240) / 40.0));
+    let linear = (1..100).map(|i| f64::from(i) / 100.0);
+    let mut grid: Vec<f64> = logarithmic.chain(linear).filter(|&far| 1.0 / negative_pairs <= far).collect();
+    grid.push(0.0);
+    grid.sort_unstable_by(f64::total_cmp);
+    grid
 }
 
 fn angles(counts: &[u64]) -> Angles {

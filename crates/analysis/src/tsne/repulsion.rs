@@ -2,7 +2,7 @@
 //!
 //! Points stand in the order of a Hilbert curve, so that every run of neighbours in that order is a compact cell: leaves are runs
 //! of 16 points, and four cells make one of the level above. A cell that looks small from a whole leaf acts as one point
-//! at its centre of mass; what acts on a leaf is gathered once, then evaluated for its 16 points side by side. Each point's sum
+//! at its center of mass; what acts on a leaf is gathered once, then evaluated for its 16 points side by side. Each point's sum
 //! runs in the same order whatever the number of threads.
 
 use pulp::{Simd, WithSimd};
@@ -24,7 +24,7 @@ const BITS: u32 = 16;
 
 #[derive(Clone, Copy)]
 struct Cell {
-    centre: [f32; 2],
+    center: [f32; 2],
     count: f32,
     /// Longer side of the box that holds its points, squared.
     squared_size: f32,
@@ -159,7 +159,7 @@ impl Repulsion {
             let range = leaf * LEAF..((leaf + 1) * LEAF).min(count);
             let points = self.xs[range.clone()].iter().zip(&self.ys[range]);
             *cell = merge(points.map(|(&x, &y)| Cell {
-                centre: [x, y],
+                center: [x, y],
                 count: 1.0,
                 squared_size: 0.0,
                 low: [x, y],
@@ -177,7 +177,7 @@ impl Repulsion {
 
 fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
     let start = Cell {
-        centre: [0.0; 2],
+        center: [0.0; 2],
         count: 0.0,
         squared_size: 0.0,
         low: [f32::INFINITY; 2],
@@ -186,13 +186,13 @@ fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
     let mut whole = cells.fold(start, |mut whole, cell| {
         whole.count += cell.count;
         for axis in 0..2 {
-            whole.centre[axis] += cell.centre[axis] * cell.count;
+            whole.center[axis] += cell.center[axis] * cell.count;
             whole.low[axis] = whole.low[axis].min(cell.low[axis]);
             whole.high[axis] = whole.high[axis].max(cell.high[axis]);
         }
         whole
     });
-    whole.centre = whole.centre.map(|sum| sum / whole.count);
+    whole.center = whole.center.map(|sum| sum / whole.count);
     let side = (whole.high[0] - whole.low[0]).max(whole.high[1] - whole.low[1]);
     whole.squared_size = side * side;
     whole
@@ -211,7 +211,7 @@ impl Sources {
         let target = levels[0][leaf];
         let gap = |cell: &Cell, axis: usize| {
             let (below, above) =
-                (target.low[axis] - cell.centre[axis], cell.centre[axis] - target.high[axis]);
+                (target.low[axis] - cell.center[axis], cell.center[axis] - target.high[axis]);
             let gap = if below > above { below } else { above };
             if gap > 0.0 { gap } else { 0.0 }
         };
@@ -222,7 +222,7 @@ impl Sources {
             let cell = &levels[level as usize][at as usize];
             let (dx, dy) = (gap(cell, 0), gap(cell, 1));
             if cell.squared_size < opening * opening * (dx * dx + dy * dy) {
-                self.found.push([cell.centre[0], cell.centre[1], cell.count]);
+                self.found.push([cell.center[0], cell.center[1], cell.count]);
             } else if level > 0 {
                 let end = ((at + 1) * FAN as u32).min(levels[level as usize - 1].len() as u32);
                 self.pending.extend((at * FAN as u32..end).map(|child| (level - 1, child)));

@@ -1,3 +1,5 @@
+//! k-means, agreement of labellings, silhouette: scikit-learn's values, and corners.
+
 use std::collections::HashMap;
 
 use faceoff_analysis::Error;

@@ -1,3 +1,5 @@
+//! Class centers, alignment, uniformity, neural collapse, spectra: NumPy's values, definitions, corners.
+
 use faceoff_analysis::Error;
 use faceoff_analysis::geometry::*;
 use ndarray::{Array2, array, s};
@@ -13,7 +15,7 @@ fn agrees_with_numpy() {
     assert_eq!(angles.classes, [0, 1, 2, 3, 4]);
     for (i, row) in expected["center_angles"].as_array().unwrap().iter().enumerate() {
         for (j, angle) in row.as_array().unwrap().iter().enumerate() {
-            assert_near(angles.degrees[[i, j]], angle, "centre angle");
+            assert_near(angles.degrees[[i, j]], angle, "center angle");
         }
     }
     assert_near(alignment(points, labels).unwrap(), &expected["alignment"], "alignment");
@@ -56,7 +58,7 @@ fn uniformity_agrees_with_its_definition_over_several_blocks() {
 
 #[test]
 fn a_simplex_is_full_collapse() {
-    // Three directions at 120 degrees, every point on its class centre.
+    // Three directions at 120 degrees, every point on its class center.
     let corners = [[1.0, 0.0], [-0.5, 0.75_f32.sqrt()], [-0.5, -(0.75_f32.sqrt())]];
     let points = Array2::from_shape_fn((12, 2), |(i, j)| corners[i % 3][j]);
     let labels: Vec<u32> = (0..12).map(|i| i % 3).collect();
@@ -64,7 +66,7 @@ fn a_simplex_is_full_collapse() {
     for value in [found.within_over_between, found.equinorm, found.equiangularity, found.maximal_angle] {
         assert!(value.abs() < 1e-6, "{found:?}");
     }
-    // Weights along the centred means, whatever their length.
+    // Weights along the centered means, whatever their length.
     let weights = Array2::from_shape_fn((3, 2), |(i, j)| 7.0 * corners[i][j]);
     assert!(self_duality(weights.view(), points.view(), &labels).unwrap() < 1e-6);
     assert!((self_duality((-&weights).view(), points.view(), &labels).unwrap() - 2.0).abs() < 1e-6);

@@ -94,7 +94,7 @@ proptest! {
         let total = wide.var_axis(Axis(0), 1.0).sum();
         prop_assert!((total - fitted.total_variance).abs() < 1e-9 * total);
 
-        // Coordinates are centred, have the variances and keep all distances from the mean.
+        // Coordinates are centered, have the variances and keep all distances from the mean.
         let moved = fitted.transform(data.view()).unwrap().mapv(f64::from);
         let variances = moved.var_axis(Axis(0), 1.0);
         for (found, expected) in variances.iter().zip(&fitted.explained_variance) {

@@ -1,3 +1,5 @@
+//! The linear probe: scikit-learn's minimum, and corners.
+
 use faceoff_analysis::Error;
 use faceoff_analysis::probe::LinearProbe;
 use ndarray::{Array2, array, s};

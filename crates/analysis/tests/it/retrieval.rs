@@ -1,3 +1,5 @@
+//! Retrieval and votes: values of pytorch-metric-learning, definitions written out, corners.
+
 use faceoff_analysis::Error;
 use faceoff_analysis::neighbors::{Neighbors, nearest};
 use faceoff_analysis::retrieval::{Retrieval, Vote, knn_accuracy_curve, retrieval, retrieval_leave_one_out};

@@ -1,3 +1,5 @@
+//! Statistics: SciPy's values, and small samples.
+
 use faceoff_analysis::Error;
 use faceoff_analysis::statistics::*;
 use ndarray::{Array2, array};
@@ -54,14 +56,15 @@ fn bootstrap_covers_what_the_binomial_says() {
     let expected = &golden.values["statistics"];
     let right: Vec<bool> =
         expected["right"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
-    let [one, three] = with_threads(|| bootstrap_accuracy(&right, 0).unwrap());
+    let [one, three] = with_threads(|| bootstrap_accuracy(&right, 2000, 0).unwrap());
     assert_eq!(one, three);
     let limits = numbers(&expected["bootstrap"]);
     // 2,000 resamples know a 2.5 % quantile to about two images of 400.
     assert!((one.low - limits[0]).abs() <= 0.0051 && (one.high - limits[1]).abs() <= 0.0051, "{one:?}");
-    assert_ne!(one, bootstrap_accuracy(&right, 1).unwrap());
-    assert_eq!(bootstrap_accuracy(&[true], 0).unwrap(), Interval { low: 1.0, high: 1.0 });
-    assert!(matches!(bootstrap_accuracy(&[], 0), Err(Error::Empty { .. })));
+    assert_ne!(one, bootstrap_accuracy(&right, 2000, 1).unwrap());
+    assert_eq!(bootstrap_accuracy(&[true], 2000, 0).unwrap(), Interval { low: 1.0, high: 1.0 });
+    assert!(matches!(bootstrap_accuracy(&[], 2000, 0), Err(Error::Empty { .. })));
+    assert!(matches!(bootstrap_accuracy(&right, 0, 0), Err(Error::OutOfRange { .. })));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn ties_between_classes_agree_with_other_libraries() {
     for (row, expected) in
         angles.degrees.rows().into_iter().zip(geometry["center_angles"].as_array().unwrap())
     {
-        assert_all_near(&row.to_vec(), expected, "centre angles");
+        assert_all_near(&row.to_vec(), expected, "center angles");
     }
     let collapse = neural_collapse(points.view(), &classes).unwrap();
     assert_near(collapse.within_over_between, &geometry["nc1"], "NC1");

@@ -102,7 +102,7 @@ fn separate_groups_stay_separate() {
     assert!(right as f64 > 0.97 * count as f64, "{right} of {count}");
     assert!(
         fitted.coordinates.mean_axis(Axis(0)).unwrap().iter().all(|mean| mean.abs() < 1e-9),
-        "not centred"
+        "not centered"
     );
 }
 

@@ -1,3 +1,5 @@
+//! Verification: scikit-learn's values, and the definitions over all pairs.
+
 use faceoff_analysis::Error;
 use faceoff_analysis::verification::{FAR, verification};
 use ndarray::{Array2, array, s};

@@ -112,7 +112,7 @@ pub(super) fn probe(measured: &mut Measured, train: Points<'_>, val: Points<'_>)
 /// Probabilities are the softmax of the scores times the head's effective scale.
 pub(super) fn calibration(measured: &mut Measured, val: &Embeddings) -> Result<()> {
     let scores = ArrayView2::from_shape((val.len(), val.classes), &val.scores).expect("N x C values");
-    let found = calibration::calibration(scores, &val.labels, f64::from(val.effective_scale))?;
+    let found = calibration::calibration(scores, &val.labels, f64::from(val.effective_scale), 15)?;
     measured.add("calibration_error", found.ece);
     measured.add("negative_log_likelihood", found.nll);
     measured.add("brier_score", found.brier);

@@ -73,7 +73,7 @@ impl Measured {
     /// Interval of an accuracy over the images of this run.
     fn resample(&mut self, metric: &str, predicted: &[u32], labels: &[u32]) -> faceoff_analysis::Result<()> {
         let right: Vec<bool> = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
-        self.bootstrap.push((metric.into(), statistics::bootstrap_accuracy(&right, self.seed)?));
+        self.bootstrap.push((metric.into(), statistics::bootstrap_accuracy(&right, 2000, self.seed)?));
         Ok(())
     }
 
