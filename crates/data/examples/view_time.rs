@@ -2,14 +2,14 @@
 //! is a data set's folder (`train/`, `val/`). One thread; Linux counts its processor time, so a busy machine does not
 //! spoil the numbers.
 
-use faceoff_data::{Images, Source};
+use faceoff_data::{Dataset, ImageSource};
 use faceoff_runs::{DatasetName, Experiment, SplitName};
 use std::path::{Path, PathBuf};
 
 fn main() {
     let folder = std::env::args_os().nth(1).map(PathBuf::from).expect("the data set's folder");
     let cache_dir = std::env::temp_dir().join("faceoff-view-time");
-    let source = Source { data_dir: Some(folder), archive: None, cache_dir, mirror: None };
+    let source = ImageSource { data_dir: Some(folder), archive: None, cache_dir, mirror: None };
     let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
     let quick = Experiment::load(&experiments, "quick").expect("the experiment is valid");
     // One worker makes all batches.
@@ -18,7 +18,7 @@ fn main() {
         for image_size_px in [64, 128] {
             let mut config = quick.data.clone();
             (config.dataset, config.image_size_px) = (DatasetName::Folder, image_size_px);
-            let images = Images::open(&config, &source, &|_, _, _| {}).expect("the images open");
+            let images = Dataset::open(&config, &source, &|_, _, _| {}).expect("the images open");
             let mut training: Vec<f64> = (0..5)
                 .map(|epoch| {
                     let before = processor_seconds();

@@ -2,7 +2,7 @@
 //! `cargo run --release -p faceoff-data --example views -- RUN DIR FILE`, where RUN is a run's folder, DIR the data set's,
 //! FILE the output. `scripts/check_torchvision.py` feeds them to PyTorch.
 
-use faceoff_data::{Images, Source};
+use faceoff_data::{Dataset, ImageSource};
 use faceoff_runs::{DatasetName, Manifest, SplitName};
 use std::error::Error;
 use std::io::Write;
@@ -17,13 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = manifest.spec.data;
     config.dataset = DatasetName::Folder;
     let cache = tempfile::tempdir()?;
-    let source = Source {
+    let source = ImageSource {
         data_dir: Some(folder.clone()),
         archive: None,
         cache_dir: cache.path().to_path_buf(),
         mirror: None,
     };
-    let images = Images::open(&config, &source, &|_, _, _| {})?;
+    let images = Dataset::open(&config, &source, &|_, _, _| {})?;
     if images.fingerprint() != manifest.data.fingerprint {
         return Err(format!("{} does not hold the images of the run", folder.display()).into());
     }

@@ -1,6 +1,6 @@
 //! A `.tgz` to a folder: into a temporary folder that is renamed when all of it is there, and nothing outside it.
 
-use crate::{Error, Report, Result};
+use crate::{Error, ProgressFn, Result};
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
 use std::fs::File;
@@ -27,7 +27,7 @@ pub fn extract(
     archive: &Path,
     target: &Path,
     check: &dyn Fn(&Path) -> std::result::Result<(), String>,
-    report: Report,
+    progress: ProgressFn,
 ) -> Result<()> {
     let refused = |problem: String| Error::Archive { path: archive.to_path_buf(), problem };
     let parent = target.parent().unwrap_or(Path::new("."));
@@ -59,7 +59,7 @@ pub fn extract(
                 Copy::Write(error) => error,
             })?;
             files += 1;
-            report("extract", files, 0);
+            progress("extract", files, 0);
         } else if !matches!(kind, tar::EntryType::XGlobalHeader | tar::EntryType::XHeader) {
             return Err(refused(format!(
                 "its entry `{}` is a link or something else than a file",

@@ -13,7 +13,7 @@
 use crate::augment::Pixels;
 use crate::decode::decode;
 use crate::folder::Listing;
-use crate::{Error, Report, Result, Rgb};
+use crate::{Error, ProgressFn, Result, Rgb};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,12 @@ enum Place {
 
 impl Store {
     /// Opens the cache of the images that `listing` names below `folder`, after making it if need be.
-    pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, report: Report) -> Result<Self> {
+    pub(crate) fn open(
+        folder: &Path,
+        listing: &Listing,
+        cache_dir: &Path,
+        progress: ProgressFn,
+    ) -> Result<Self> {
         let ids: Vec<&str> = listing.train.iter().chain(&listing.val).map(|file| file.id.as_str()).collect();
         let paths: Vec<PathBuf> = ids.iter().map(|id| folder.join(id)).collect();
         let key = key(&ids, &paths)?;
@@ -63,7 +68,7 @@ impl Store {
             let fingerprint = fingerprint_of_files(&ids, &paths)?;
             return Ok(Self { fingerprint, place: Place::Files(paths) });
         }
-        build(&path, &ids, &paths, report)?;
+        build(&path, &ids, &paths, progress)?;
         remove_old(&path)?;
         Self::map(&path, ids.len())?.ok_or_else(|| {
             let damaged =
@@ -149,7 +154,7 @@ pub(crate) fn problem_with(path: &Path) -> Option<Error> {
     read(path).err()
 }
 
-fn build(path: &Path, ids: &[&str], paths: &[PathBuf], report: Report) -> Result<()> {
+fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> Result<()> {
     // An image that cannot be decoded must come out as itself, not as a failed write.
     let total = ids.len() as u64;
     let mut failure = None;
@@ -171,7 +176,7 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], report: Report) -> Result
                 out.write_all(&image.pixels)?;
                 sizes.push((image.width, image.height));
             }
-            report("decode", sizes.len() as u64, total);
+            progress("decode", sizes.len() as u64, total);
         }
         let trailer = Trailer { fingerprint: hex::encode(fingerprint.finalize()), sizes };
         let trailer = serde_json::to_vec(&trailer)?;

@@ -1,7 +1,7 @@
 //! A download that goes on where it broke off, into a `.part` file, and is believed only after its md5.
 
 use crate::archive::md5_of;
-use crate::{Error, Report, Result};
+use crate::{Error, ProgressFn, Result};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ enum Interruption {
 impl Download {
     /// Downloads to `target`. What an earlier call left in `<target>.part` is kept and continued; a file with another
     /// md5 is removed.
-    pub fn run(&self, target: &Path, patience: Patience, report: Report) -> Result<()> {
+    pub fn run(&self, target: &Path, patience: Patience, progress: ProgressFn) -> Result<()> {
         let part = part_of(target);
         if let Some(folder) = target.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
@@ -57,7 +57,7 @@ impl Download {
         let mut idle = 0;
         loop {
             let before = length(&part);
-            match self.request(&agent, &part, report) {
+            match self.request(&agent, &part, progress) {
                 Ok(()) => break,
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Broken(problem)) => {
@@ -86,7 +86,7 @@ impl Download {
         &self,
         agent: &ureq::Agent,
         part: &Path,
-        report: Report,
+        progress: ProgressFn,
     ) -> std::result::Result<(), Interruption> {
         let begun = length(part);
         let mut request = agent.get(&self.url);
@@ -127,7 +127,7 @@ impl Download {
             }
             file.write_all(&buffer[..count]).map_err(disk)?;
             done += count as u64;
-            report("download", done, total.unwrap_or(0));
+            progress("download", done, total.unwrap_or(0));
         }
         file.sync_all().map_err(disk)?;
         match total {

@@ -2,9 +2,9 @@
 //!
 //! They are written once as PNG files in the layout of every other data set, and go through the same code from there.
 
-use crate::{Error, Report, Result, Source};
+use crate::{Error, ImageSource, ProgressFn, Result};
 use candle_core::{DType, Tensor};
-use candle_datasets::vision::{Dataset, cifar, fashion_mnist, mnist};
+use candle_datasets::vision::{self, cifar, fashion_mnist, mnist};
 use faceoff_runs::{DatasetName, SplitName};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,11 @@ const FASHION_CLASSES: [&str; 10] =
 const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 /// The folder of one of these sets, after making it if need be; `None` for any other set.
-pub(crate) fn folder(name: DatasetName, source: &Source, report: Report) -> Result<Option<PathBuf>> {
+pub(crate) fn folder(
+    name: DatasetName,
+    source: &ImageSource,
+    progress: ProgressFn,
+) -> Result<Option<PathBuf>> {
     let classes = match name {
         DatasetName::Cifar10 => CIFAR10_CLASSES,
         DatasetName::Mnist => DIGITS,
@@ -58,7 +62,7 @@ pub(crate) fn folder(name: DatasetName, source: &Source, report: Report) -> Resu
         .prefix(faceoff_runs::PARTIAL_PREFIX)
         .tempdir_in(&source.cache_dir)
         .map_err(Error::io("create a temporary folder in", &source.cache_dir))?;
-    write(&dataset, temporary.path(), classes, report).map_err(|error| match error {
+    write(&dataset, temporary.path(), classes, progress).map_err(|error| match error {
         Failure::Tensor(error) => failed(error),
         Failure::File(error) => error,
     })?;
@@ -78,10 +82,10 @@ impl From<candle_core::Error> for Failure {
 }
 
 fn write(
-    dataset: &Dataset,
+    dataset: &vision::Dataset,
     folder: &Path,
     classes: [&str; 10],
-    report: Report,
+    progress: ProgressFn,
 ) -> std::result::Result<(), Failure> {
     for (split, images, labels) in [
         (SplitName::Train, &dataset.train_images, &dataset.train_labels),
@@ -104,7 +108,7 @@ fn write(
             let path = folder.join(format!("{}/{class}/{index:06}.png", split.as_str()));
             image::save_buffer(&path, &pixels, side, side, image::ExtendedColorType::Rgb8)
                 .map_err(|error| Failure::File(Error::io("write", &path)(std::io::Error::other(error))))?;
-            report("write images", index as u64 + 1, labels.len() as u64);
+            progress("write images", index as u64 + 1, labels.len() as u64);
         }
     }
     Ok(())

@@ -11,28 +11,28 @@
 mod archive;
 mod augment;
 mod cache;
+mod dataset;
 mod decode;
 mod download;
 mod error;
 #[cfg(feature = "extra-datasets")]
 mod extra;
 mod folder;
-mod images;
 mod loader;
 mod source;
 mod synthetic;
 
 pub use archive::{extract, md5_of};
 pub use augment::{eval_view, train_view};
+pub use dataset::{Dataset, Item, broken_images, count_images};
 pub use decode::Rgb;
 pub use download::{Download, Patience};
 pub use error::Error;
-pub use images::{Images, Item, broken_images, count_images};
 pub use loader::{Batch, Loader};
-pub use source::{Source, fetch};
+pub use source::{ImageSource, fetch};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Told how far a long job is: what it does, how much is done, how much there is (0 where unknown).
-pub type Report<'a> = &'a (dyn Fn(&str, u64, u64) + Sync);
+/// Called during a long job with what it does, how much of it is done, and how much there is (0 where unknown).
+pub type ProgressFn<'a> = &'a (dyn Fn(&str, u64, u64) + Sync);

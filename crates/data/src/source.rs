@@ -1,13 +1,13 @@
 //! Where a data set is: in a given folder or archive, in the cache folder, or to be downloaded or made.
 
 use crate::archive::{extract, md5_of};
-use crate::{Download, Error, Patience, Report, Result, folder, synthetic};
+use crate::{Download, Error, Patience, ProgressFn, Result, folder, synthetic};
 use faceoff_runs::{DataConfig, DatasetName, FolderLock};
 use std::path::{Path, PathBuf};
 
 /// What the user says about the place of the images.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ImageSource {
     /// A folder with `train/` and `val/`.
     pub data_dir: Option<PathBuf>,
     /// An archive of the data set.
@@ -39,15 +39,15 @@ fn download_of(dataset: DatasetName, mirror: Option<&str>) -> Option<Download> {
 
 /// Imagewoof in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder and
 /// the archive's md5.
-pub fn fetch(dataset: DatasetName, source: &Source, report: Report) -> Result<(PathBuf, String)> {
-    let _lock = lock(source, report)?;
-    fetch_locked(dataset, source, report)
+pub fn fetch(dataset: DatasetName, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
+    let _lock = lock(source, progress)?;
+    fetch_locked(dataset, source, progress)
 }
 
 /// The sole right to change the cache folder: two benchmarks must not download or decode the same images at once.
-pub(crate) fn lock(source: &Source, report: Report) -> Result<FolderLock> {
+pub(crate) fn lock(source: &ImageSource, progress: ProgressFn) -> Result<FolderLock> {
     Ok(FolderLock::wait(&source.cache_dir, || {
-        report("wait for another process to prepare its images", 0, 0)
+        progress("wait for another process to prepare its images", 0, 0)
     })?)
 }
 
@@ -63,13 +63,17 @@ fn whole(folder: &Path) -> std::result::Result<(), String> {
     }
 }
 
-fn fetch_locked(dataset: DatasetName, source: &Source, report: Report) -> Result<(PathBuf, String)> {
+fn fetch_locked(
+    dataset: DatasetName,
+    source: &ImageSource,
+    progress: ProgressFn,
+) -> Result<(PathBuf, String)> {
     let cache = &source.cache_dir;
     if let Some(archive) = &source.archive {
         let md5 = md5_of(archive)?;
         let folder = cached(cache, dataset, &md5);
         if !folder.exists() {
-            extract(archive, &folder, &whole, report)?;
+            extract(archive, &folder, &whole, progress)?;
         }
         return Ok((folder, md5));
     }
@@ -84,9 +88,9 @@ fn fetch_locked(dataset: DatasetName, source: &Source, report: Report) -> Result
     let folder = cached(cache, dataset, &download.md5);
     let archive = cache.join(format!("{}.tgz", dataset.as_str()));
     if !archive.exists() {
-        download.run(&archive, Patience::default(), report)?;
+        download.run(&archive, Patience::default(), progress)?;
     }
-    extract(&archive, &folder, &whole, report)?;
+    extract(&archive, &folder, &whole, progress)?;
     std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
     Ok((folder, download.md5))
 }
@@ -96,7 +100,7 @@ fn cached(cache: &Path, dataset: DatasetName, md5: &str) -> PathBuf {
     cache.join(format!("{}-{md5}", dataset.as_str()))
 }
 
-pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Result<Located> {
+pub(crate) fn locate(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Located> {
     if config.dataset == DatasetName::Synthetic {
         let synthetic = config.synthetic.as_ref().ok_or_else(|| Error::Setting {
             key: "data.synthetic",
@@ -104,12 +108,12 @@ pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Re
             rule: "the synthetic set needs a [data.synthetic] table".into(),
         })?;
         return Ok(Located {
-            folder: synthetic::folder(synthetic, &source.cache_dir, report)?,
+            folder: synthetic::folder(synthetic, &source.cache_dir, progress)?,
             archive_md5: None,
         });
     }
     #[cfg(feature = "extra-datasets")]
-    if let Some(folder) = crate::extra::folder(config.dataset, source, report)? {
+    if let Some(folder) = crate::extra::folder(config.dataset, source, progress)? {
         return Ok(Located { folder, archive_md5: None });
     }
     #[cfg(not(feature = "extra-datasets"))]
@@ -133,7 +137,7 @@ pub(crate) fn locate(config: &DataConfig, source: &Source, report: Report) -> Re
             rule: "pass the folder with --data DIR".into(),
         });
     }
-    let (folder, md5) = fetch_locked(config.dataset, source, report)?;
+    let (folder, md5) = fetch_locked(config.dataset, source, progress)?;
     Ok(Located { folder, archive_md5: Some(md5) })
 }
 

@@ -4,7 +4,7 @@
 //! and colours, contrast, shading and noise say nothing about the class.
 
 use crate::folder::LIST;
-use crate::{Error, Report, Result};
+use crate::{Error, ProgressFn, Result};
 use faceoff_runs::{SplitName, SyntheticConfig};
 use image::codecs::jpeg::JpegEncoder;
 use rand::{Rng, SeedableRng};
@@ -20,7 +20,7 @@ const JPEG_QUALITY: u8 = 90;
 const NOISE_PERCENT: [u32; 5] = [0, 1, 5, 25, 50];
 
 /// The folder of the set that `config` describes, after making it if need be.
-pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, report: Report) -> Result<PathBuf> {
+pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, progress: ProgressFn) -> Result<PathBuf> {
     let SyntheticConfig { train_images, val_images, image_px, seed } = *config;
     let folder = cache.join(format!("synthetic-{train_images}-{val_images}-{image_px}px-{seed}"));
     if folder.exists() {
@@ -46,7 +46,7 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, report: Report) -> 
                 let bytes = texture(index % CLASSES, image_px, &mut stream(seed, &id));
                 std::fs::write(&path, bytes).map_err(Error::io("write", &path))
             })?;
-            report("make synthetic images", first as u64, count as u64);
+            progress("make synthetic images", first as u64, count as u64);
         }
         for index in 0..count {
             let id = id(split, index);

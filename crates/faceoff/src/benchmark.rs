@@ -6,9 +6,9 @@ use crate::{COMMIT, Program, machine, report, use_threads, with_causes};
 use anyhow::Result;
 use candle_core::Device;
 use clap::Args;
-use faceoff_data::Images;
+use faceoff_data::Dataset;
 use faceoff_pipeline::{Error, Job, run_work};
-use faceoff_runs::{DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_runs::{Compute, DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use std::process::ExitCode;
 
@@ -40,9 +40,9 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.training.experiment(program, args.seeds.clone())?;
     let device = machine::device(program, args.training.device)?;
-    let kernels = faceoff_kernels::describe(&device)?;
+    let compute = machine::compute(&device)?;
     if args.dry_run {
-        return dry_run(program, &experiment, args, &device, &kernels);
+        return dry_run(program, &experiment, args, &device, &compute);
     }
     let session = Session::start()?;
     let source = args.training.source.source(program);
@@ -64,7 +64,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         experiment: &experiment,
         images: &images,
         device: &device,
-        kernels: &kernels,
+        compute: &compute,
         commit: COMMIT,
         folder: &folder,
     };
@@ -83,20 +83,20 @@ fn dry_run(
     experiment: &Experiment,
     args: &BenchmarkArgs,
     device: &Device,
-    kernels: &str,
+    compute: &Compute,
 ) -> Result<ExitCode> {
     let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
         (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
         (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
         _ => {
             let source = args.training.source.source(program);
-            let images = Images::open(&experiment.data, &source, &|_, _, _| {})?;
+            let images = Dataset::open(&experiment.data, &source, &|_, _, _| {})?;
             (images.record().train_images, images.record().val_images)
         }
     };
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
     let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
-    let specs = RunSpec::of(experiment);
+    let specs = RunSpec::of(experiment, compute);
     let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
     let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
     let fastest =
@@ -105,7 +105,7 @@ fn dry_run(
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
-    println!("device      {kernels}, {} threads", rayon::current_num_threads());
+    println!("device      {compute}, {} threads", rayon::current_num_threads());
     println!(
         "runs        {} ({} heads x {} conditions x {} seeds)",
         specs.len(),

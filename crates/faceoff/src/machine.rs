@@ -3,6 +3,7 @@
 use crate::{Program, options::DeviceChoice};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
+use faceoff_runs::Compute;
 
 /// The device asked for, or an error with the command that builds it in.
 pub(crate) fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
@@ -29,6 +30,14 @@ pub(crate) fn device(program: &Program, choice: DeviceChoice) -> Result<Device> 
             program.command_with_feature("metal", "benchmark --device metal")
         ),
     }
+}
+
+/// Device and kernels of training.
+pub(crate) fn compute(device: &Device) -> Result<Compute> {
+    let text = faceoff_kernels::describe(device)?;
+    let (device, kernels) =
+        text.strip_suffix(')').and_then(|text| text.split_once(" (")).unwrap_or((&text, "own"));
+    Ok(Compute { device: device.into(), kernels: kernels.into() })
 }
 
 /// Makes every library use `threads` threads.

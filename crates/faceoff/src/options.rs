@@ -3,7 +3,7 @@
 use crate::Program;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use faceoff_data::Source;
+use faceoff_data::ImageSource;
 use faceoff_runs::{Experiment, Overrides};
 use std::path::PathBuf;
 
@@ -50,6 +50,7 @@ impl TrainingArgs {
             seeds,
             epochs: self.epochs,
             image_size_px: self.image_size,
+            precision: None,
         };
         Ok(program.experiment(&self.experiment)?.with_overrides(&overrides)?)
     }
@@ -89,8 +90,8 @@ pub(crate) struct SourceArgs {
 
 impl SourceArgs {
     /// The same for the crate that opens images.
-    pub(crate) fn source(&self, program: &Program) -> Source {
-        Source {
+    pub(crate) fn source(&self, program: &Program) -> ImageSource {
+        ImageSource {
             data_dir: self.data.clone(),
             archive: self.archive.clone(),
             cache_dir: self.cache.clone().unwrap_or_else(|| program.path("data")),

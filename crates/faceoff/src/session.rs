@@ -2,7 +2,7 @@
 
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use faceoff_data::Source;
+use faceoff_data::ImageSource;
 use faceoff_pipeline::{ImageSets, Job, JobEnd, OpenRuns};
 use faceoff_runs::Experiment;
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ impl Session {
     pub(crate) fn open_images(
         &self,
         experiment: &Experiment,
-        source: &Source,
+        source: &ImageSource,
     ) -> faceoff_pipeline::Result<ImageSets> {
         let images = ImageSets::open(experiment, source, &|event| self.progress.on_event(event));
         self.progress.clear();
@@ -76,7 +76,7 @@ impl Session {
         eprintln!(
             "{name}: {} px on {}, {} threads; {} of {total} runs to do",
             job.experiment.data.image_size_px,
-            job.kernels,
+            job.compute,
             rayon::current_num_threads(),
             to_do.len(),
         );

@@ -8,7 +8,9 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::Args;
 use faceoff_analysis::{accuracy, neighbors};
 use faceoff_pipeline::{Job, Score, Search};
-use faceoff_runs::{Experiment, FolderLock, RunFolder, RunSpec, SplitName, TuningConfig, write_atomically};
+use faceoff_runs::{
+    Compute, Experiment, FolderLock, RunFolder, RunSpec, SplitName, TuningConfig, write_atomically,
+};
 use ndarray::ArrayView2;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,13 +63,14 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     let search = Search::new(experiment, &tuning);
     let folder = args.training.out.report_folder(program, &search.experiment.name);
     // Said before hours are spent. A search that is done costs nothing, and writes what it wrote before.
-    let done = || RunSpec::of(&search.experiment).iter().all(|spec| RunFolder::new(&folder, spec).is_whole());
+    let specs = RunSpec::of(&search.experiment, &Compute::unknown());
+    let done = || specs.iter().all(|spec| RunFolder::new(&folder, spec).is_whole());
     if file.exists() && !args.force && !done() {
         return Err(exists(&file));
     }
 
     let device = machine::device(program, args.training.device)?;
-    let kernels = faceoff_kernels::describe(&device)?;
+    let compute = machine::compute(&device)?;
     let session = Session::start()?;
     let images = session.open_images(&search.experiment, &args.training.source.source(program))?;
     let _lock = FolderLock::take(&folder)?;
@@ -79,7 +82,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         experiment: &search.experiment,
         images: &images,
         device: &device,
-        kernels: &kernels,
+        compute: &compute,
         commit: COMMIT,
         folder: &folder,
     };
@@ -87,10 +90,8 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         return Ok(interrupted());
     }
 
-    let scores = RunSpec::of(&search.experiment)
-        .iter()
-        .map(|spec| score(spec, &RunFolder::new(&folder, spec)))
-        .collect::<Result<Vec<_>>>()?;
+    let scores =
+        specs.iter().map(|spec| score(spec, &RunFolder::new(&folder, spec))).collect::<Result<Vec<_>>>()?;
     let tuned = search.choose(name, &scores)?;
     let text = text(&tuned, &program.command(&format!("tune {from}")), &tuning)?;
     if !std::fs::read_to_string(&file).is_ok_and(|written| written == text) {

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
-use faceoff_data::Images as SplitImages;
+use faceoff_data::Dataset;
 use faceoff_kernels::Images;
 use faceoff_runs::{Embeddings, SplitName};
 use faceoff_training::Model;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// [`Error::NotFinite`], and those of images, encoder and head.
 pub fn embed(
     model: &Model,
-    images: &SplitImages,
+    images: &Dataset,
     split: SplitName,
     batch_size: usize,
     stop: &AtomicBool,

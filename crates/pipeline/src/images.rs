@@ -1,22 +1,22 @@
 //! The images of an experiment.
 
 use crate::{Event, EventFn, Result};
-use faceoff_data::{Images, Source};
-use faceoff_runs::{DataConfig, DataRecord, Experiment, RunSpec};
+use faceoff_data::{Dataset, ImageSource};
+use faceoff_runs::{Compute, DataConfig, DataRecord, Experiment, RunSpec};
 
 /// The images of an experiment: one set for each `[data]` that its conditions make.
-pub struct ImageSets(Vec<(DataConfig, Images)>);
+pub struct ImageSets(Vec<(DataConfig, Dataset)>);
 
 impl ImageSets {
     /// Opens every set: fetched, made and decoded where that has not been done yet.
     ///
     /// # Errors
-    /// Those of [`Images::open`].
-    pub fn open(experiment: &Experiment, source: &Source, on_event: EventFn) -> Result<Self> {
-        let mut sets: Vec<(DataConfig, Images)> = Vec::new();
-        for spec in RunSpec::of(experiment) {
+    /// Those of [`Dataset::open`].
+    pub fn open(experiment: &Experiment, source: &ImageSource, on_event: EventFn) -> Result<Self> {
+        let mut sets: Vec<(DataConfig, Dataset)> = Vec::new();
+        for spec in RunSpec::of(experiment, &Compute::unknown()) {
             if sets.iter().all(|(data, _)| *data != spec.data) {
-                let images = Images::open(&spec.data, source, &|phase, done, total| {
+                let images = Dataset::open(&spec.data, source, &|phase, done, total| {
                     on_event(Event::Images { phase, done, total });
                 })?;
                 on_event(Event::ImagesReady(images.record()));
@@ -27,7 +27,7 @@ impl ImageSets {
     }
 
     /// The images of a run of the experiment.
-    pub(crate) fn of(&self, spec: &RunSpec) -> &Images {
+    pub(crate) fn of(&self, spec: &RunSpec) -> &Dataset {
         let (_, images) =
             self.0.iter().find(|(data, _)| *data == spec.data).expect("every run's images were opened");
         images

@@ -2,7 +2,10 @@
 
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, embed, run_work};
 use candle_core::Device;
-use faceoff_runs::{Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName};
+use faceoff_runs::{
+    Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
+    SplitName,
+};
 use faceoff_training::{Outcome, train};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -16,8 +19,8 @@ pub struct Job<'a> {
     pub images: &'a ImageSets,
     /// Where.
     pub device: &'a Device,
-    /// Device and kernels as the manifest names them.
-    pub kernels: &'a str,
+    /// The same device, and its kernels, as the specifications of runs name them.
+    pub compute: &'a Compute,
     /// Commit of the sources of this program, for the manifest.
     pub commit: &'a str,
     /// The report folder; locked by whoever starts the job.
@@ -64,7 +67,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Error::OtherRuns`] where there are such runs and `force` is not given; files that cannot be read.
     pub fn open_runs(&self, force: bool) -> Result<OpenRuns> {
-        let specs = RunSpec::of(self.experiment);
+        let specs = RunSpec::of(self.experiment, self.compute);
         let mut open = OpenRuns { to_do: Vec::new(), total: specs.len(), failed: Vec::new() };
         let mut others = Vec::new();
         for spec in specs {
@@ -78,7 +81,7 @@ impl Job<'_> {
                 }
                 RunState::Failed(failure) => open.failed.push((spec, failure)),
                 RunState::Other(differences) => {
-                    others.push(format!("{}: {differences}", run.path().display()));
+                    others.push(format!("{}: {}", run.path().display(), Difference::list(&differences)));
                 }
             }
         }
@@ -141,7 +144,6 @@ impl Job<'_> {
             data: images.record().clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             commit: self.commit.into(),
-            device: self.kernels.into(),
             machine: describe_machine(),
             speed: Speed {
                 images_per_second: timing.images_per_second(),
@@ -154,6 +156,7 @@ impl Job<'_> {
                 ("embed".into(), started.elapsed().as_secs_f64()),
             ]
             .into(),
+            files: Default::default(),
         })?;
         Ok(RunEnd::Whole)
     }

@@ -643,7 +643,7 @@ fn provenance(outcome: &Outcome<'_>) -> String {
     let facts = [
         ("Commit", distinct(|m| m.commit.clone())),
         ("Version", distinct(|m| m.version.clone())),
-        ("Device", distinct(|m| m.device.clone())),
+        ("Device", distinct(|m| m.spec.compute.to_string())),
         (
             "Machine",
             distinct(|m| {

@@ -10,7 +10,10 @@
 //! Whatever is left out, unfinished, failed or missing is named in the notes.
 
 use crate::error::{Error, Result};
-use faceoff_runs::{EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs};
+use faceoff_runs::{
+    Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec,
+    list_runs,
+};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -109,7 +112,7 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
     let mut left_out = Vec::new();
     let mut unfinished = Vec::new();
     let mut failed = Vec::new();
-    let wanted = RunSpec::of(experiment);
+    let wanted = RunSpec::of(experiment, &Compute::unknown());
     // Runs that agree in everything but variant and seed, keyed by their differences from the experiment and by their images.
     let mut groups: BTreeMap<(Vec<String>, String), Vec<Run>> = BTreeMap::new();
 
@@ -264,11 +267,12 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
     let (of_variant, others): (Vec<_>, Vec<_>) = spec
         .differences(&twin)
         .into_iter()
-        .partition(|text| text.starts_with("variant.") || text.starts_with("condition:"));
+        .filter(|difference| !difference.is_compute())
+        .partition(|difference| difference.key.starts_with("variant.") || difference.key == "condition");
     if of_variant.is_empty() {
-        Ok((index, others))
+        Ok((index, others.iter().map(ToString::to_string).collect()))
     } else {
-        Err(format!("its head is not that of the experiment ({})", of_variant.join("; ")))
+        Err(format!("its head is not that of the experiment ({})", Difference::list(&of_variant)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
 use crate::{Error, Result, write_atomically};
+use ndarray::ArrayView2;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -71,6 +72,21 @@ impl Embeddings {
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// Unit-length embeddings, (N, D). Panics where `unit` does not hold N x D values; what was read always does.
+    pub fn unit(&self) -> ArrayView2<'_, f32> {
+        matrix(&self.unit, self.len(), self.dim)
+    }
+
+    /// The head's scores without labels, unscaled, (N, C). Panics where `scores` does not hold N x C values.
+    pub fn scores(&self) -> ArrayView2<'_, f32> {
+        matrix(&self.scores, self.len(), self.classes)
+    }
+
+    /// The head's vector of each class, (C, D), if it has one a class. Panics where it does not hold C x D values.
+    pub fn class_vectors(&self) -> Option<ArrayView2<'_, f32>> {
+        self.class_vectors.as_ref().map(|vectors| matrix(vectors, self.classes, self.dim))
     }
 
     fn lengths(&self) -> [(&'static str, usize, usize); 8] {
@@ -199,6 +215,11 @@ impl Embeddings {
         }
         Ok(embeddings)
     }
+}
+
+fn matrix(values: &[f32], rows: usize, columns: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((rows, columns), values)
+        .expect("embeddings hold as many values as their sizes say")
 }
 
 fn images_path(folder: &Path, split: SplitName) -> std::path::PathBuf {

@@ -67,6 +67,20 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A manifest of another version of the run contract.
+    #[error(
+        "{path} is of version {found} of the run contract, this program reads version {}; remove the folder {folder} and run \
+         the benchmark again, or make its report with the version of Faceoff that trained it",
+        crate::SCHEMA
+    )]
+    OtherSchema {
+        /// The manifest.
+        path: PathBuf,
+        /// The run's folder.
+        folder: PathBuf,
+        /// Its version.
+        found: String,
+    },
     /// Another process works on the folder.
     #[error(
         "{folder} is in use by another benchmark or report; wait for it to end, or choose another folder with --out"

@@ -201,6 +201,10 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Images a step; the last incomplete batch of an epoch is dropped.
     pub batch_size: usize,
+    /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
+    pub encoder: String,
+    /// Arithmetic of matrix products.
+    pub precision: Precision,
     /// How the heads' weights start.
     pub head_init: HeadInit,
     /// Highest learning rate.
@@ -221,6 +225,35 @@ pub struct TrainingConfig {
     pub epsilon: f64,
     /// Decoupled weight decay on the encoder's tensors of more than one dimension.
     pub weight_decay: f64,
+}
+
+/// Arithmetic of the encoder's matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// Factors rounded to 10 bits of mantissa, sums in 32-bit floating point: NVIDIA's tensor cores. Other devices have none.
+    Tf32,
+}
+
+impl Precision {
+    /// The name as written in experiment files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+        }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = [Self::F32, Self::Tf32].into_iter().find(|precision| precision.as_str() == text);
+        known.ok_or_else(|| Error::value("precision", text, "it must be `f32` or `tf32`"))
+    }
 }
 
 /// Which code computes neighbours, PCA and t-SNE.
@@ -249,6 +282,18 @@ pub struct AnalysisConfig {
     pub tsne_iterations: usize,
     /// Seed of t-SNE.
     pub tsne_seed: u64,
+    /// Neighbours of the KNN accuracy that stands in the headline, is compared and chooses settings.
+    pub headline_neighbors: usize,
+    /// Numbers of components of the two explained variances in the headline.
+    pub headline_components: [usize; 2],
+    /// A neighbour's weighted vote counts exp(cosine / temperature).
+    pub vote_temperature: f64,
+    /// Resamples of a bootstrap interval over images.
+    pub bootstrap_resamples: usize,
+    /// Bins of confidence of the calibration error.
+    pub calibration_bins: usize,
+    /// Seed of k-means.
+    pub kmeans_seed: u64,
 }
 
 /// What the command line may change in an experiment.
@@ -262,6 +307,8 @@ pub struct Overrides {
     pub epochs: Option<usize>,
     /// Image size in pixels.
     pub image_size_px: Option<usize>,
+    /// Precision.
+    pub precision: Option<Precision>,
 }
 
 impl Experiment {
@@ -325,6 +372,9 @@ impl Experiment {
         }
         if let Some(size) = overrides.image_size_px {
             self.data.image_size_px = size;
+        }
+        if let Some(precision) = overrides.precision {
+            self.training.precision = precision;
         }
         self.validate()?;
         Ok(self)
@@ -536,6 +586,9 @@ impl TrainingConfig {
                 Err(Error::value(format!("training.{key}"), value, "it must be a finite number above 0"))
             }
         };
+        if !is_plain_name(&self.encoder) {
+            return Err(Error::value("training.encoder", &self.encoder, NAME_RULE));
+        }
         positive("peak_learning_rate", self.peak_learning_rate)?;
         positive("start_divisor", self.start_divisor)?;
         positive("end_divisor", self.end_divisor)?;
@@ -592,6 +645,18 @@ impl AnalysisConfig {
         };
         each_positive("knn_neighbors", &self.knn_neighbors)?;
         each_positive("pca_components", &self.pca_components)?;
+        each_positive("headline_components", &self.headline_components)?;
+        for (key, value) in [
+            ("headline_neighbors", self.headline_neighbors),
+            ("bootstrap_resamples", self.bootstrap_resamples),
+            ("calibration_bins", self.calibration_bins),
+        ] {
+            each_positive(key, &[value])?;
+        }
+        if !(self.vote_temperature.is_finite() && self.vote_temperature > 0.0) {
+            let rule = "it must be a finite number above 0";
+            return Err(Error::value("analysis.vote_temperature", self.vote_temperature, rule));
+        }
         if !(self.tsne_perplexity.is_finite() && self.tsne_perplexity >= 1.0) {
             return Err(Error::value(
                 "analysis.tsne_perplexity",

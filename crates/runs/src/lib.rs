@@ -10,7 +10,7 @@
 //!     encoder.safetensors head.safetensors    weights and state
 //!     images-<split>.csv                      image ids, true labels, labels trained on
 //!     embeddings-<split>.safetensors          unit embeddings, norms, scores, predictions with labels given
-//!     manifest.json                           written last, by rename: the run is whole
+//!     manifest.json                           written last, by rename: the run is whole; checksums of the others
 //! ```
 
 mod embeddings;
@@ -26,13 +26,13 @@ pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, remedy};
 pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, DatasetName, Engine, Experiment, Overrides,
-    SyntheticConfig, TrainingConfig, Trial, TuningConfig,
+    Precision, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, PARTIAL_PREFIX, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin};
 pub use history::{EpochRecord, read_history, write_history};
-pub use manifest::{DataRecord, Failure, Machine, Manifest, SCHEMA, Speed};
-pub use run::{RunFolder, RunSpec, RunState, list_runs};
+pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
+pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

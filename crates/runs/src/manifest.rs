@@ -1,11 +1,13 @@
 //! `manifest.json`: where a run came from. Its presence means that the run is whole.
 
-use crate::RunSpec;
+use crate::{Error, Result, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
-/// Version of the run contract.
-pub const SCHEMA: u32 = 1;
+/// Version of the run contract. 2: the specification says what computed, the manifest holds the checksums of all files.
+pub const SCHEMA: u32 = 2;
 
 /// Provenance of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,14 +27,34 @@ pub struct Manifest {
     pub version: String,
     /// Commit of the sources, or `unknown`; `-dirty` where they were changed.
     pub commit: String,
-    /// Device and kernels of training, e.g. `cpu (avx2)`.
-    pub device: String,
     /// The machine.
     pub machine: Machine,
     /// How fast it trained.
     pub speed: Speed,
     /// Wall-clock seconds of each phase, all sessions of a resumed run together.
     pub seconds: BTreeMap<String, f64>,
+    /// Every other file of the run by name, as it was when the run became whole: filled in by [`crate::RunFolder::finish`].
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// Length and checksum of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Length.
+    pub bytes: u64,
+    /// BLAKE3 of the contents, in hexadecimal.
+    pub blake3: String,
+}
+
+impl FileRecord {
+    /// Length and checksum of the file at `path` as it is now.
+    pub fn of(path: &Path) -> Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        hasher.update_reader(file).map_err(Error::io("read", path))?;
+        Ok(Self { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+    }
 }
 
 /// How fast a run trained, over all its epochs.

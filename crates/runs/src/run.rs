@@ -1,12 +1,40 @@
 //! A run and its folder: one variant trained with one seed.
 
 use crate::{
-    DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, HeadVariant, Manifest,
-    Result, SCHEMA, SplitName, TrainingConfig, read_history, write_atomically, write_history,
+    DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, FileRecord, HeadVariant,
+    Manifest, PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, read_history, write_atomically,
+    write_history,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// What computes a training: two of these agree to rounding only, so no training goes from one to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// `cpu`, `cuda` or `metal`.
+    pub device: String,
+    /// Name of the kernels on it, e.g. `avx2`.
+    pub kernels: String,
+}
+
+impl Compute {
+    /// No machine in particular: for what does not depend on it, such as the names and images of an experiment's runs.
+    pub fn unknown() -> Self {
+        Self { device: "unknown".into(), kernels: "unknown".into() }
+    }
+}
+
+/// E.g. `cpu (avx2)`.
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.device, self.kernels)
+    }
+}
 
 /// All that decides the outcome of one training: nothing else may.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,21 +44,53 @@ pub struct RunSpec {
     pub data: DataConfig,
     /// The recipe. Its `seeds` holds only this run's seed.
     pub training: TrainingConfig,
-    /// The head. Under a condition, the condition's name is appended to the variant's. A learning rate of its own
-    /// stands in the recipe.
+    /// The head. Under a condition its name is `<variant>-<condition>`. Where the experiment gives the variant its own
+    /// learning rate, that rate stands in `training`, and none stands here.
     pub variant: HeadVariant,
     /// Name of the condition; empty without.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub condition: String,
     /// The seed.
     pub seed: u64,
+    /// What computes it.
+    pub compute: Compute,
+}
+
+/// A key in which two specifications differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The key's full name, e.g. `training.epochs`.
+    pub key: String,
+    /// Its value in the one; `null` where it has none.
+    pub this: Value,
+    /// Its value in the other.
+    pub that: Value,
+}
+
+impl Difference {
+    /// Whether it is about what computed, not about what was computed.
+    pub fn is_compute(&self) -> bool {
+        self.key.starts_with("compute.")
+    }
+
+    /// All of them, separated by semicolons.
+    pub fn list(differences: &[Self]) -> String {
+        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// `key: this, not that`.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}, not {}", self.key, self.this, self.that)
+    }
 }
 
 impl RunSpec {
-    /// The runs of an experiment: every seed of every variant under every condition, seed by seed.
+    /// The runs of an experiment on `compute`: every seed of every variant under every condition, seed by seed.
     ///
     /// All heads see one seed before the next begins, so that an interrupted benchmark compares like with like.
-    pub fn of(experiment: &Experiment) -> Vec<Self> {
+    pub fn of(experiment: &Experiment, compute: &Compute) -> Vec<Self> {
         let mut specs = Vec::new();
         for &seed in &experiment.training.seeds {
             for (condition, variant) in
@@ -51,7 +111,7 @@ impl RunSpec {
                 if !condition.is_empty() {
                     variant.name = format!("{}-{condition}", variant.name);
                 }
-                specs.push(Self { data, training, variant, condition, seed });
+                specs.push(Self { data, training, variant, condition, seed, compute: compute.clone() });
             }
         }
         specs
@@ -68,19 +128,19 @@ impl RunSpec {
         format!("{}-seed{}", self.variant.name, self.seed)
     }
 
-    /// The keys in which two specifications differ, as `key: this, not that`.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        fn walk(path: &str, a: &serde_json::Value, b: &serde_json::Value, out: &mut Vec<String>) {
-            if let (serde_json::Value::Object(x), serde_json::Value::Object(y)) = (a, b) {
-                let mut keys: Vec<_> = x.keys().chain(y.keys().filter(|key| !x.contains_key(*key))).collect();
-                keys.sort();
-                for key in keys {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    let null = serde_json::Value::Null;
-                    walk(&path, x.get(key).unwrap_or(&null), y.get(key).unwrap_or(&null), out);
+    /// The keys in which two specifications differ.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        fn walk(key: &str, this: &Value, that: &Value, out: &mut Vec<Difference>) {
+            if let (Value::Object(x), Value::Object(y)) = (this, that) {
+                let mut names: Vec<_> =
+                    x.keys().chain(y.keys().filter(|name| !x.contains_key(*name))).collect();
+                names.sort();
+                for name in names {
+                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    walk(&key, x.get(name).unwrap_or(&Value::Null), y.get(name).unwrap_or(&Value::Null), out);
                 }
-            } else if a != b {
-                out.push(format!("{path}: {a}, not {b}"));
+            } else if this != that {
+                out.push(Difference { key: key.into(), this: this.clone(), that: that.clone() });
             }
         }
         let json = |spec: &Self| serde_json::to_value(spec).expect("plain data is always valid JSON");
@@ -99,8 +159,8 @@ pub enum RunState {
     Whole(Box<Manifest>),
     /// This very run stopped for good.
     Failed(Failure),
-    /// Another run under the same name; the text says in what it differs.
-    Other(String),
+    /// Another run under the same name: the keys in which what is wanted (this) differs from what stands there (that).
+    Other(Vec<Difference>),
 }
 
 /// The folder of a run.
@@ -157,34 +217,32 @@ impl RunFolder {
     }
 
     /// What stands here, compared with `spec` and the data at hand.
+    ///
+    /// A run that has ended is a result, whatever computed it. One that has not goes on only where it was begun: on the same
+    /// device with the same kernels.
     pub fn state(&self, spec: &RunSpec, data: &DataRecord) -> Result<RunState> {
-        if self.manifest_path().exists() {
+        if self.is_whole() {
             let manifest = self.manifest()?;
             let mut differences = spec.differences(&manifest.spec);
+            differences.retain(|difference| !difference.is_compute());
             if data.fingerprint != manifest.data.fingerprint {
-                differences.push(format!(
-                    "data fingerprint: {}, not {}",
-                    data.fingerprint, manifest.data.fingerprint
-                ));
+                let [this, that] = [data, &manifest.data].map(|data| data.fingerprint.as_str().into());
+                differences.push(Difference { key: "data fingerprint".into(), this, that });
             }
-            return Ok(if differences.is_empty() {
-                RunState::Whole(Box::new(manifest))
-            } else {
-                RunState::Other(differences.join("; "))
+            return Ok(match differences.is_empty() {
+                true => RunState::Whole(Box::new(manifest)),
+                false => RunState::Other(differences),
             });
         }
+        let failure = self.failure()?;
         if self.spec_path().exists() {
-            let begun: RunSpec = read_json(&self.spec_path())?;
-            let differences = spec.differences(&begun);
+            let mut differences = spec.differences(&read_json(&self.spec_path())?);
+            differences.retain(|difference| failure.is_none() || !difference.is_compute());
             if !differences.is_empty() {
-                return Ok(RunState::Other(differences.join("; ")));
+                return Ok(RunState::Other(differences));
             }
         }
-        if self.failure_path().exists() {
-            let failure: Failure = read_json(&self.failure_path())?;
-            return Ok(RunState::Failed(failure));
-        }
-        Ok(RunState::Open)
+        Ok(failure.map_or(RunState::Open, RunState::Failed))
     }
 
     /// Makes the folder and notes what is trained in it, so that a half-done run is never continued as another.
@@ -233,9 +291,11 @@ impl RunFolder {
     pub fn manifest(&self) -> Result<Manifest> {
         let path = self.manifest_path();
         // The schema is looked at first: another version may have other fields.
-        let value: serde_json::Value = read_json(&path)?;
-        if value.get("schema") != Some(&SCHEMA.into()) {
-            return Err(Error::damaged(&path, format!("its schema is not {SCHEMA}")));
+        let value: Value = read_json(&path)?;
+        let schema = value.get("schema").unwrap_or(&Value::Null);
+        if *schema != SCHEMA {
+            let (folder, found) = (self.path.clone(), schema.to_string());
+            return Err(Error::OtherSchema { path, folder, found });
         }
         let manifest: Manifest =
             serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
@@ -245,10 +305,27 @@ impl RunFolder {
         Ok(manifest)
     }
 
-    /// Declares the run whole: writes the manifest, then drops the checkpoint.
+    /// Declares the run whole: writes the manifest with the checksums of all other files, then drops the checkpoint.
     pub fn finish(&self, manifest: &Manifest) -> Result<()> {
-        write_json(&self.manifest_path(), manifest)?;
+        let manifest = Manifest { files: self.files()?, ..manifest.clone() };
+        write_json(&self.manifest_path(), &manifest)?;
         remove_if_there(&self.checkpoint_path())
+    }
+
+    /// Length and checksum of the files that a whole run consists of.
+    fn files(&self) -> Result<BTreeMap<String, FileRecord>> {
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.path).map_err(Error::io("list", &self.path))? {
+            let path = entry.map_err(Error::io("list", &self.path))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path != self.manifest_path()
+                && path != self.checkpoint_path()
+                && !name.starts_with(PARTIAL_PREFIX)
+            {
+                files.insert(name, FileRecord::of(&path)?);
+            }
+        }
+        Ok(files)
     }
 
     /// Notes that the run stopped for good; its last good checkpoint stays.

@@ -4,7 +4,7 @@ use crate::checkpoint::{self, Progress};
 use crate::model::Model;
 use crate::{Error, Result, Schedule};
 use candle_core::{D, DType, Device, Tensor, Var};
-use faceoff_data::Images as TrainingImages;
+use faceoff_data::Dataset;
 use faceoff_kernels::{AdamWStep, Images};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub enum Outcome {
 pub fn train(
     spec: &RunSpec,
     folder: &RunFolder,
-    images: &TrainingImages,
+    images: &Dataset,
     device: &Device,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(Event),
@@ -171,12 +171,7 @@ pub fn train(
 }
 
 /// The model at the start of training, or as the checkpoint holds it.
-fn start(
-    spec: &RunSpec,
-    folder: &RunFolder,
-    images: &TrainingImages,
-    device: &Device,
-) -> Result<(Model, Progress)> {
+fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, device: &Device) -> Result<(Model, Progress)> {
     let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
     let classes = images.classes();
     match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {

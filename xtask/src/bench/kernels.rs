@@ -4,7 +4,7 @@ use super::{median, peak_memory_mib, write_json};
 use anyhow::Result;
 use clap::Args;
 use faceoff::{COMMIT, Program, plain_table, use_threads};
-use faceoff_data::{Images, Source};
+use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::{CpuKernels, Operator, cpu_encoder, matrix_products, operators};
 use faceoff_pipeline::describe_machine;
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
@@ -135,8 +135,8 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
 fn data_seconds_of(program: &Program, size_px: usize, batch: usize) -> Result<f64> {
     let mut config = program.experiment(EXPERIMENT)?.on_synthetic().data;
     config.image_size_px = size_px;
-    let source = Source { data_dir: None, archive: None, cache_dir: program.path("data"), mirror: None };
-    let images = Images::open(&config, &source, &|_, _, _| {})?;
+    let source = ImageSource { data_dir: None, archive: None, cache_dir: program.path("data"), mirror: None };
+    let images = Dataset::open(&config, &source, &|_, _, _| {})?;
     let (started, mut batches) = (Instant::now(), 0);
     for made in images.train_epoch(0, 0, batch)? {
         made?;

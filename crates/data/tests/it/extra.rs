@@ -1,7 +1,7 @@
 //! MNIST's own files through candle-datasets.
 
 use crate::{quiet, source, synthetic};
-use faceoff_data::{Images, Source};
+use faceoff_data::{Dataset, ImageSource};
 use faceoff_runs::{DataConfig, DatasetName, SplitName};
 use std::path::Path;
 
@@ -25,8 +25,8 @@ fn mnist_comes_from_its_own_files() {
     write_mnist(files.path(), "train", 40, |index| index % 10);
     write_mnist(files.path(), "t10k", 20, |index| index % 10);
     let config = DataConfig { dataset: DatasetName::Mnist, ..synthetic() };
-    let source = Source { data_dir: Some(files.path().to_path_buf()), ..source(cache.path()) };
-    let images = Images::open(&config, &source, &quiet).unwrap();
+    let source = ImageSource { data_dir: Some(files.path().to_path_buf()), ..source(cache.path()) };
+    let images = Dataset::open(&config, &source, &quiet).unwrap();
     assert_eq!((images.train_len(), images.record().val_images, images.classes()), (40, 20, 10));
     assert_eq!(images.record().name, "mnist");
     let batch = images.eval_batches(SplitName::Val, 20).unwrap().next().unwrap().unwrap();
@@ -38,7 +38,7 @@ fn mnist_comes_from_its_own_files() {
     let broken = tempfile::tempdir().unwrap();
     write_mnist(broken.path(), "train", 40, |index| index % 10);
     write_mnist(broken.path(), "t10k", 20, |index| index % 11);
-    let source = Source { data_dir: Some(broken.path().to_path_buf()), ..source };
-    let message = Images::open(&config, &source, &quiet).err().unwrap().to_string();
+    let source = ImageSource { data_dir: Some(broken.path().to_path_buf()), ..source };
+    let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
     assert!(message.contains("label 10, of 10 classes") && message.contains("--data DIR"), "{message}");
 }

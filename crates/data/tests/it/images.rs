@@ -1,7 +1,7 @@
 //! Data sets, open: files, labels, batches, the cache of decoded images, and what is wrong with broken ones.
 
 use crate::{quiet, source, synthetic};
-use faceoff_data::{Batch, Error, Images, Source, broken_images};
+use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images};
 use faceoff_runs::{DataConfig, DatasetName, SplitName};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ fn folder_in(cache: &Path) -> PathBuf {
 }
 
 /// The synthetic set as a user's own folder.
-fn as_folder(cache: &Path) -> (DataConfig, Source) {
-    Images::open(&synthetic(), &source(cache), &quiet).unwrap();
+fn as_folder(cache: &Path) -> (DataConfig, ImageSource) {
+    Dataset::open(&synthetic(), &source(cache), &quiet).unwrap();
     let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
-    (config, Source { data_dir: Some(folder_in(cache)), ..source(cache) })
+    (config, ImageSource { data_dir: Some(folder_in(cache)), ..source(cache) })
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn the_synthetic_set_is_the_same_everywhere() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let open = |cache: &Path, threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| Images::open(&synthetic(), &source(cache), &quiet).unwrap())
+        pool.install(|| Dataset::open(&synthetic(), &source(cache), &quiet).unwrap())
     };
     let (a, b) = (open(one.path(), 1), open(two.path(), 3));
     assert_eq!(a.record(), b.record());
@@ -37,14 +37,14 @@ fn the_synthetic_set_is_the_same_everywhere() {
         synthetic: synthetic().synthetic.map(|s| faceoff_runs::SyntheticConfig { seed: 1, ..s }),
         ..synthetic()
     };
-    let other = Images::open(&other, &source(one.path()), &quiet).unwrap();
+    let other = Dataset::open(&other, &source(one.path()), &quiet).unwrap();
     assert_ne!(a.fingerprint(), other.fingerprint());
 }
 
 #[test]
 fn batches_do_not_depend_on_the_number_of_workers() {
     let cache = tempfile::tempdir().unwrap();
-    let images = Images::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let images = Dataset::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
     let epoch = |threads: usize, epoch: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| batches(images.train_epoch(0, epoch, 16).unwrap()))
@@ -64,7 +64,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
 #[test]
 fn a_dropped_loader_does_not_hang() {
     let cache = tempfile::tempdir().unwrap();
-    let images = Images::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let images = Dataset::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
     let mut loader = images.train_epoch(0, 0, 2).unwrap();
     loader.next().unwrap().unwrap();
     assert!(loader.wait_seconds() >= 0.0);
@@ -75,9 +75,9 @@ fn label_noise_comes_from_the_list() {
     let cache = tempfile::tempdir().unwrap();
     let noisy = |percent| {
         let config = DataConfig { label_noise_percent: percent, ..synthetic() };
-        Images::open(&config, &source(cache.path()), &quiet).unwrap()
+        Dataset::open(&config, &source(cache.path()), &quiet).unwrap()
     };
-    let wrong = |images: &Images, split| {
+    let wrong = |images: &Dataset, split| {
         images.items(split).iter().filter(|item| item.label != item.label_trained).count()
     };
     assert_eq!(wrong(&noisy(0), SplitName::Train), 0);
@@ -100,7 +100,7 @@ fn held_out_classes_are_evaluated_and_never_trained() {
     let cache = tempfile::tempdir().unwrap();
     let held_out_classes = vec!["stripes-3".to_string(), "stripes-7".into()];
     let config = DataConfig { held_out_classes, ..synthetic() };
-    let images = Images::open(&config, &source(cache.path()), &quiet).unwrap();
+    let images = Dataset::open(&config, &source(cache.path()), &quiet).unwrap();
     assert_eq!((images.train_len(), images.classes()), (48, 8));
     assert_eq!(images.record().classes, ["stripes-3", "stripes-7"]);
     assert_eq!(images.items(SplitName::Train).len(), 12);
@@ -108,7 +108,7 @@ fn held_out_classes_are_evaluated_and_never_trained() {
         assert!(item.id.contains(if item.label == 0 { "stripes-3" } else { "stripes-7" }), "{item:?}");
     }
     let unknown = DataConfig { held_out_classes: vec!["poodle".into()], ..synthetic() };
-    let error = Images::open(&unknown, &source(cache.path()), &quiet).err().unwrap().to_string();
+    let error = Dataset::open(&unknown, &source(cache.path()), &quiet).err().unwrap().to_string();
     assert!(error.contains("poodle") && error.contains("stripes-9"), "{error}");
 }
 
@@ -117,9 +117,9 @@ fn tuning_sees_training_images_alone() {
     let cache = tempfile::tempdir().unwrap();
     let open = |tuning_split_seed| {
         let config = DataConfig { tuning_split_seed, ..synthetic() };
-        Images::open(&config, &source(cache.path()), &quiet).unwrap()
+        Dataset::open(&config, &source(cache.path()), &quiet).unwrap()
     };
-    let ids = |images: &Images, split| -> BTreeSet<String> {
+    let ids = |images: &Dataset, split| -> BTreeSet<String> {
         images.items(split).iter().map(|item| item.id.clone()).collect()
     };
     let all = ids(&open(None), SplitName::Train);
@@ -144,7 +144,7 @@ fn tuning_sees_training_images_alone() {
 fn fewer_images_are_taken_evenly() {
     let cache = tempfile::tempdir().unwrap();
     let config = DataConfig { images_per_split: Some(25), ..synthetic() };
-    let images = Images::open(&config, &source(cache.path()), &quiet).unwrap();
+    let images = Dataset::open(&config, &source(cache.path()), &quiet).unwrap();
     let mut counts = [0; 10];
     images.items(SplitName::Val).iter().for_each(|item| counts[item.label as usize] += 1);
     counts.sort_unstable();
@@ -155,7 +155,7 @@ fn fewer_images_are_taken_evenly() {
 fn the_cache_follows_the_files() {
     let cache = tempfile::tempdir().unwrap();
     let (config, source) = as_folder(cache.path());
-    let open = || Images::open(&config, &source, &quiet).unwrap();
+    let open = || Dataset::open(&config, &source, &quiet).unwrap();
     let first = open();
     let cached = || -> Vec<PathBuf> {
         std::fs::read_dir(cache.path().join("decoded")).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -184,7 +184,7 @@ fn broken_images_are_named() {
     let cut = folder.join("train/stripes-4/000014.JPEG");
     let bytes = std::fs::read(&cut).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    let error = Images::open(&config, &source, &quiet).err().unwrap();
+    let error = Dataset::open(&config, &source, &quiet).err().unwrap();
     assert!(matches!(&error, Error::Image { path, .. } if *path == cut), "{error}");
     let empty = folder.join("val/stripes-0/000010.JPEG");
     std::fs::write(&empty, b"").unwrap();
@@ -206,7 +206,7 @@ fn the_list_is_checked_with_counts_per_class() {
     let folder = folder_in(cache.path());
     std::fs::remove_file(folder.join("train/stripes-2/000012.JPEG")).unwrap();
     std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-1/new.JPEG")).unwrap();
-    let message = Images::open(&config, &source, &quiet).err().unwrap().to_string();
+    let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
     for part in ["train/stripes-2: 5 of 6", "val/stripes-1: 5 of 4", "100 files where 100 are listed"] {
         assert!(message.contains(part), "{message} lacks {part}");
     }
@@ -229,19 +229,19 @@ fn grey_and_png_images_become_rgb() {
         }
     }
     let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
-    let source = Source { data_dir: Some(folder.clone()), ..source(cache.path()) };
-    let images = Images::open(&config, &source, &quiet).unwrap();
+    let source = ImageSource { data_dir: Some(folder.clone()), ..source(cache.path()) };
+    let images = Dataset::open(&config, &source, &quiet).unwrap();
     assert_eq!(images.record().classes, ["cat", "dog"]);
     let batch = &batches(images.eval_batches(SplitName::Val, 4).unwrap())[0];
     let first = |image: usize| &batch.pixels[image * 32 * 32 * 3..][..3];
     assert_eq!([first(0), first(1), first(3)], [&[40, 40, 40], &[40, 0, 40], &[200, 0, 200]]);
 
     std::fs::remove_dir_all(folder.join("val/dog")).unwrap();
-    let message = Images::open(&config, &source, &quiet).err().unwrap().to_string();
+    let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
     assert!(message.contains("class `dog` has no image in val/"), "{message}");
-    let nowhere = Source { data_dir: Some(cache.path().join("nowhere")), ..source };
+    let nowhere = ImageSource { data_dir: Some(cache.path().join("nowhere")), ..source };
     assert!(
-        Images::open(&config, &nowhere, &quiet)
+        Dataset::open(&config, &nowhere, &quiet)
             .err()
             .unwrap()
             .to_string()

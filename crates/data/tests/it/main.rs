@@ -7,7 +7,7 @@ mod extra;
 mod images;
 mod views;
 
-use faceoff_data::Source;
+use faceoff_data::ImageSource;
 use faceoff_runs::{AugmentationConfig, DataConfig, DatasetName, SyntheticConfig};
 use std::path::Path;
 
@@ -37,6 +37,6 @@ fn synthetic() -> DataConfig {
     }
 }
 
-fn source(cache_dir: &Path) -> Source {
-    Source { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf(), mirror: None }
+fn source(cache_dir: &Path) -> ImageSource {
+    ImageSource { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf(), mirror: None }
 }

@@ -186,7 +186,7 @@ pub(crate) fn measure_points<'a>(
     }
     measured.part("retrieval, leave one out", |m| deep::retrieval_leave_one_out(m, queries));
     measured.part("verification", |m| deep::verification(m, queries));
-    measured.part("clustering", |m| deep::clustering(m, queries, config.tsne_seed));
+    measured.part("clustering", |m| deep::clustering(m, queries, config.kmeans_seed));
     measured.part("geometry", |m| deep::geometry(m, index, queries));
     if let Some(index) = index {
         measured.part("linear probe", |m| deep::probe(m, index, queries));

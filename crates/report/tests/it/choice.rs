@@ -11,7 +11,7 @@ fn nothing_to_report_is_an_error_with_a_remedy() {
     assert!(matches!(error, Error::NoWholeRuns { .. }));
     assert!(error.to_string().ends_with("make runs with: cargo xtask benchmark made-up"), "{error}");
 
-    let spec = &RunSpec::of(&experiment(&[0]))[0];
+    let spec = &RunSpec::of(&experiment(&[0]), &made_up::compute())[0];
     RunFolder::new(folder.path(), spec).begin(spec).unwrap();
     let error = report(folder.path(), &experiment(&[0])).unwrap_err().to_string();
     assert!(error.contains("(Classification-seed0 is unfinished)"), "{error}");
@@ -22,7 +22,7 @@ fn nothing_to_report_is_an_error_with_a_remedy() {
 fn failed_unfinished_and_missing_runs_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0, 1]);
-    let specs = RunSpec::of(&experiment);
+    let specs = RunSpec::of(&experiment, &made_up::compute());
     made_up().write_run(folder.path(), &specs[0], &made_up().data("x"));
     let failed = RunFolder::new(folder.path(), &specs[1]);
     failed.begin(&specs[1]).unwrap();
@@ -72,7 +72,7 @@ fn overridden_runs_are_reported_by_the_plain_experiment() {
 fn runs_of_different_settings_or_images_are_never_mixed() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0, 1, 2]);
-    let specs = RunSpec::of(&experiment);
+    let specs = RunSpec::of(&experiment, &made_up::compute());
     let data = made_up().data("x");
     // Two runs with another learning rate outnumber the one that agrees with the experiment.
     made_up().write_run(folder.path(), &specs[0], &data);

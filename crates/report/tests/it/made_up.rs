@@ -1,12 +1,16 @@
 //! Run folders with made-up outcomes, by the same calls that training makes.
 
 use faceoff_runs::{
-    DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, Speed,
-    SplitName,
+    Compute, DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA,
+    Speed, SplitName,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
+
+pub(crate) fn compute() -> Compute {
+    Compute { device: "cpu".into(), kernels: "avx2".into() }
+}
 
 /// What the runs hold.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ impl MadeUp {
 
     /// Writes whole runs for every variant and seed of `experiment` below `folder`.
     pub(crate) fn write(&self, folder: &Path, experiment: &Experiment) {
-        for spec in RunSpec::of(experiment) {
+        for spec in RunSpec::of(experiment, &compute()) {
             let mut of_run = self.clone();
             if !spec.data.held_out_classes.is_empty() {
                 of_run.classes.clone_from(&spec.data.held_out_classes);
@@ -74,7 +78,6 @@ impl MadeUp {
             data: data.clone(),
             version: "0.1.0".into(),
             commit: "0123abcd".into(),
-            device: "cpu (avx2)".into(),
             machine: Machine {
                 cpu: "A <small> CPU & more".into(),
                 processors: 2,
@@ -90,6 +93,7 @@ impl MadeUp {
                 ("checkpoints".into(), 1.0),
             ]
             .into(),
+            files: Default::default(),
         }
     }
 

@@ -36,6 +36,8 @@ fn experiment_with(seeds: &[u64], more: &str) -> Experiment {
         seeds = [{}]
         epochs = 3
         batch_size = 16
+        encoder = "resnet18"
+        precision = "f32"
         head_init = "uniform"
         peak_learning_rate = 3e-3
         warmup_fraction = 0.25
@@ -50,6 +52,12 @@ fn experiment_with(seeds: &[u64], more: &str) -> Experiment {
         engine = "fast"
         knn_neighbors = [1, 3]
         pca_components = [16, 128]
+        headline_neighbors = 5
+        headline_components = [16, 128]
+        vote_temperature = 0.07
+        bootstrap_resamples = 2000
+        calibration_bins = 15
+        kmeans_seed = 0
         tsne_perplexity = 10.0
         tsne_iterations = 100
         tsne_seed = 0

@@ -43,7 +43,7 @@ fn circle(split: &str, degrees: &[f32], labels: &[u32], scores: &[[f32; 2]], giv
 fn write_circle(folder: &Path, experiment: &Experiment) {
     let mut data = made_up().data("circle");
     data.classes = vec!["east".into(), "north".into()];
-    for spec in RunSpec::of(experiment) {
+    for spec in RunSpec::of(experiment, &made_up::compute()) {
         made_up().write_run(folder, &spec, &data);
         let run = RunFolder::new(folder, &spec);
         let train = circle(

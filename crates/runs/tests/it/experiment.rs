@@ -1,6 +1,6 @@
 //! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
 
-use faceoff_runs::{Error, Experiment, HeadConfig, Overrides, RunSpec};
+use faceoff_runs::{Compute, Error, Experiment, HeadConfig, Overrides, Precision, RunSpec};
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -9,6 +9,10 @@ fn folder() -> PathBuf {
 
 pub(crate) fn smoke() -> Experiment {
     Experiment::load(&folder(), "smoke").unwrap()
+}
+
+pub(crate) fn compute() -> Compute {
+    Compute { device: "cpu".into(), kernels: "avx2".into() }
 }
 
 fn smoke_text() -> String {
@@ -75,11 +79,11 @@ fn a_head_may_have_its_own_learning_rate() {
         "kind = \"Classification\"\npeak_learning_rate = 0.5",
         1,
     );
-    let specs = RunSpec::of(&Experiment::parse(&text, Path::new("smoke.toml")).unwrap());
+    let specs = RunSpec::of(&Experiment::parse(&text, Path::new("smoke.toml")).unwrap(), &compute());
     assert_eq!(specs[0].training.peak_learning_rate, 0.5);
     assert_eq!(specs[1].training.peak_learning_rate, smoke().training.peak_learning_rate);
     // The same training under the same name is the same run, wherever the number stood.
-    assert_eq!(specs[1..], RunSpec::of(&smoke())[1..]);
+    assert_eq!(specs[1..], RunSpec::of(&smoke(), &compute())[1..]);
     let wrong = "kind = \"Classification\"\npeak_learning_rate = 0.0";
     assert!(message("kind = \"Classification\"", wrong).contains("above 0"));
 }
@@ -129,6 +133,9 @@ fn values_out_of_range_are_explained() {
         ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0 < low <= high <= 1"),
         ("flip_probability = 0.5", "flip_probability = 1.5", "it must lie in [0, 1]"),
         ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
+        ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is [0]"),
+        ("vote_temperature = 0.07", "vote_temperature = 0.0", "finite number above 0"),
+        ("precision = \"f32\"", "precision = \"f16\"", "expected `f32` or `tf32`"),
         ("name = \"smoke\"", "name = \"../smoke\"", "it must be letters, digits"),
     ] {
         let text = message(from, to);
@@ -151,12 +158,14 @@ fn overrides_choose_heads_by_name_or_kind() {
         seeds: Some(vec![7]),
         epochs: Some(9),
         image_size_px: Some(48),
+        precision: Some(Precision::Tf32),
     };
     let experiment = smoke().with_overrides(&overrides).unwrap();
     let names: Vec<_> = experiment.heads.iter().map(|variant| variant.name.as_str()).collect();
     assert_eq!(names, ["Classification", "ArcFace"]);
     assert_eq!((experiment.training.epochs, experiment.data.image_size_px), (9, 48));
-    assert_eq!(experiment.training.seeds, [7]);
+    assert_eq!((experiment.training.seeds, experiment.training.precision), (vec![7], Precision::Tf32));
+    assert!("tf16".parse::<Precision>().unwrap_err().to_string().contains("`f32` or `tf32`"));
 
     let wrong = Overrides { heads: Some(vec!["ArcFaces".into()]), ..Overrides::default() };
     let text = smoke().with_overrides(&wrong).unwrap_err().to_string();
@@ -170,12 +179,12 @@ fn conditions_multiply_the_runs() {
         [[conditions]]\nname = \"noise-25\"\nlabel_noise_percent = 25\n\n\
         [[conditions]]\nname = \"unseen\"\nheld_out_classes = [\"beagle\", \"dingo\"]\n";
     let experiment = Experiment::parse(&(smoke_text() + conditions), Path::new("smoke.toml")).unwrap();
-    let specs = RunSpec::of(&experiment);
+    let specs = RunSpec::of(&experiment, &compute());
     assert_eq!(specs.len(), 21);
     assert_eq!(specs[0].folder_name(), "Classification-clean-seed0");
     assert_eq!((specs[7].condition.as_str(), specs[7].data.label_noise_percent), ("noise-25", 25));
     assert_eq!(specs[14].data.held_out_classes, ["beagle", "dingo"]);
-    assert_eq!(RunSpec::of(&smoke())[0].condition, "");
+    assert_eq!(RunSpec::of(&smoke(), &compute())[0].condition, "");
 
     let twice = conditions.replace("noise-25\"", "clean\"");
     let error = Experiment::parse(&(smoke_text() + &twice), Path::new("smoke.toml")).unwrap_err().to_string();

@@ -1,9 +1,10 @@
 //! Run folders: what is written comes back, what is damaged is named, what is half-done never looks whole.
 
-use crate::experiment::smoke;
+use crate::experiment::{compute, smoke};
 use faceoff_runs::{
-    DataRecord, Embeddings, EpochRecord, Error, Failure, FolderLock, Machine, Manifest, RunFolder, RunSpec,
-    RunState, SCHEMA, Speed, SplitName, list_runs, write_atomically,
+    Compute, DataRecord, Difference, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock,
+    Machine, Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs,
+    write_atomically,
 };
 use proptest::prelude::*;
 
@@ -27,7 +28,6 @@ fn manifest(spec: &RunSpec) -> Manifest {
         data: data(),
         version: "0.1.0".into(),
         commit: "unknown".into(),
-        device: "cpu".into(),
         machine: Machine {
             cpu: "test".into(),
             processors: 2,
@@ -37,6 +37,15 @@ fn manifest(spec: &RunSpec) -> Manifest {
         },
         speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
         seconds: [("train".into(), 1.5)].into(),
+        files: Default::default(),
+    }
+}
+
+/// In what the run in `folder` differs from `spec` and `data`.
+fn differences(folder: &RunFolder, spec: &RunSpec, data: &DataRecord) -> String {
+    match folder.state(spec, data).unwrap() {
+        RunState::Other(differences) => Difference::list(&differences),
+        state => panic!("{state:?}"),
     }
 }
 
@@ -59,7 +68,7 @@ fn embeddings(n: usize, dim: usize, classes: usize) -> Embeddings {
 #[test]
 fn a_run_goes_from_open_to_whole() {
     let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke()).remove(0);
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
     let folder = RunFolder::new(root.path(), &spec);
     assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
     folder.begin(&spec).unwrap();
@@ -67,7 +76,15 @@ fn a_run_goes_from_open_to_whole() {
     std::fs::write(folder.checkpoint_path(), b"x").unwrap();
     folder.finish(&manifest(&spec)).unwrap();
     assert!(!folder.checkpoint_path().exists());
-    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Whole(Box::new(manifest(&spec))));
+    // Every other file with its length and checksum; that of `abc` as the authors of BLAKE3 publish it.
+    std::fs::write(folder.path().join("history.csv"), b"abc").unwrap();
+    folder.finish(&manifest(&spec)).unwrap();
+    let files = folder.manifest().unwrap().files;
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["history.csv", "spec.json"]);
+    let abc = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
+    assert_eq!(files["history.csv"], FileRecord { bytes: 3, blake3: abc.into() });
+    let whole = Manifest { files, ..manifest(&spec) };
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Whole(Box::new(whole)));
     assert_eq!(list_runs(root.path()).unwrap(), std::slice::from_ref(&folder));
     folder.clear().unwrap();
     assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Open);
@@ -76,7 +93,7 @@ fn a_run_goes_from_open_to_whole() {
 #[test]
 fn another_configuration_or_other_data_is_never_taken_for_this_run() {
     let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke()).remove(0);
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
     let mut other = spec.clone();
     other.training.epochs += 1;
     assert_ne!(spec.hash(), other.hash());
@@ -84,21 +101,39 @@ fn another_configuration_or_other_data_is_never_taken_for_this_run() {
 
     // Half-done.
     folder.begin(&other).unwrap();
-    let RunState::Other(text) = folder.state(&spec, &data()).unwrap() else { panic!("taken for this run") };
-    assert_eq!(text, "training.epochs: 2, not 3");
+    assert_eq!(differences(&folder, &spec, &data()), "training.epochs: 2, not 3");
 
     // Whole.
     folder.finish(&manifest(&other)).unwrap();
     assert!(matches!(folder.state(&spec, &data()).unwrap(), RunState::Other(_)));
     let changed = DataRecord { fingerprint: "def".into(), ..data() };
-    let RunState::Other(text) = folder.state(&other, &changed).unwrap() else { panic!("taken for this run") };
-    assert_eq!(text, "data fingerprint: def, not abc");
+    assert_eq!(differences(&folder, &other, &changed), "data fingerprint: \"def\", not \"abc\"");
+}
+
+/// A training goes on only on the device and kernels that it was begun on; its result is one everywhere. Precisions never mix.
+#[test]
+fn other_kernels_may_not_go_on_with_a_run_but_use_it() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+    let elsewhere = RunSpec { compute: Compute { kernels: "avx512".into(), ..compute() }, ..spec.clone() };
+    let mut coarse = elsewhere.clone();
+    coarse.training.precision = Precision::Tf32;
+    let folder = RunFolder::new(root.path(), &spec);
+    folder.begin(&spec).unwrap();
+    let kernels = "compute.kernels: \"avx512\", not \"avx2\"";
+    let precision = "training.precision: \"tf32\", not \"f32\"";
+    assert_eq!(differences(&folder, &elsewhere, &data()), kernels);
+    assert_eq!(differences(&folder, &coarse, &data()), format!("{kernels}; {precision}"));
+
+    folder.finish(&manifest(&spec)).unwrap();
+    assert!(matches!(folder.state(&elsewhere, &data()).unwrap(), RunState::Whole(_)));
+    assert_eq!(differences(&folder, &coarse, &data()), precision);
 }
 
 #[test]
 fn failures_are_remembered() {
     let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke()).remove(0);
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
     let folder = RunFolder::new(root.path(), &spec);
     folder.begin(&spec).unwrap();
     let failure = Failure {
@@ -110,17 +145,19 @@ fn failures_are_remembered() {
         message: "loss is NaN".into(),
     };
     folder.fail(&failure).unwrap();
-    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Failed(failure));
+    assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Failed(failure.clone()));
+    let elsewhere = RunSpec { compute: Compute::unknown(), ..spec };
+    assert_eq!(folder.state(&elsewhere, &data()).unwrap(), RunState::Failed(failure));
 }
 
 #[test]
 fn only_what_is_trained_enters_the_hash() {
     let mut experiment = smoke();
-    let before: Vec<_> = RunSpec::of(&experiment).iter().map(RunSpec::hash).collect();
+    let before: Vec<_> = RunSpec::of(&experiment, &compute()).iter().map(RunSpec::hash).collect();
     experiment.description.push('!');
     experiment.analysis.tsne_perplexity += 1.0;
     experiment.training.seeds.push(5);
-    let after: Vec<_> = RunSpec::of(&experiment).iter().map(RunSpec::hash).collect();
+    let after: Vec<_> = RunSpec::of(&experiment, &compute()).iter().map(RunSpec::hash).collect();
     assert_eq!(after[..before.len()], before);
     assert_eq!(after.len(), 2 * before.len());
     let mut distinct = after.clone();
@@ -132,7 +169,7 @@ fn only_what_is_trained_enters_the_hash() {
 #[test]
 fn damaged_files_are_named_with_the_remedy() {
     let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke()).remove(0);
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
     let folder = RunFolder::new(root.path(), &spec);
     folder.begin(&spec).unwrap();
     folder.write_embeddings(SplitName::Val, &embeddings(5, 3, 2)).unwrap();
@@ -148,8 +185,10 @@ fn damaged_files_are_named_with_the_remedy() {
     folder.finish(&manifest(&spec)).unwrap();
     let path = folder.path().join("manifest.json");
     let json = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, json.replace("\"schema\": 1", "\"schema\": 2")).unwrap();
-    assert!(folder.manifest().unwrap_err().to_string().contains("its schema is not 1"));
+    std::fs::write(&path, json.replace("\"schema\": 2", "\"schema\": 1")).unwrap();
+    let text = folder.manifest().unwrap_err().to_string();
+    assert!(text.contains("version 1 of the run contract, this program reads version 2"), "{text}");
+    assert!(text.contains("remove the folder"), "{text}");
     std::fs::write(&path, json.replace("\"epochs\": 2", "\"epochs\": 20")).unwrap();
     assert!(folder.manifest().unwrap_err().to_string().contains("its hash does not fit"));
 }
@@ -157,7 +196,7 @@ fn damaged_files_are_named_with_the_remedy() {
 #[test]
 fn embeddings_that_do_not_fit_together_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke())[0]);
+    let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke(), &compute())[0]);
     let mut wrong = embeddings(4, 3, 2);
     wrong.norms.pop();
     let text = folder.write_embeddings(SplitName::Train, &wrong).unwrap_err().to_string();
@@ -218,16 +257,20 @@ proptest! {
     #[test]
     fn embeddings_come_back_as_they_went(n in 0usize..9, dim in 1usize..6, classes in 1usize..5) {
         let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke())[0]);
+        let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke(), &compute())[0]);
         let written = embeddings(n, dim, classes);
         folder.write_embeddings(SplitName::Val, &written).unwrap();
-        prop_assert_eq!(folder.embeddings(SplitName::Val).unwrap(), written);
+        let read = folder.embeddings(SplitName::Val).unwrap();
+        prop_assert_eq!(read.unit().dim(), (n, dim));
+        prop_assert_eq!(read.scores().dim(), (n, classes));
+        prop_assert!(read.class_vectors().is_none_or(|vectors| vectors.dim() == (classes, dim)));
+        prop_assert_eq!(read, written);
     }
 
     #[test]
     fn history_comes_back_as_it_went(losses in proptest::collection::vec(-1e9f64..1e9, 1..6)) {
         let root = tempfile::tempdir().unwrap();
-        let spec = RunSpec::of(&smoke()).remove(0);
+        let spec = RunSpec::of(&smoke(), &compute()).remove(0);
         let folder = RunFolder::new(root.path(), &spec);
         let records: Vec<_> = losses
             .iter()

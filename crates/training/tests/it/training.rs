@@ -1,8 +1,8 @@
 //! The loop: what it writes, what it repeats bit for bit, and how it stops.
 
-use crate::smoke;
+use crate::{compute, smoke};
 use candle_core::{DType, Device, Tensor};
-use faceoff_data::{Images, Source};
+use faceoff_data::{Dataset, ImageSource};
 use faceoff_runs::{RunFolder, RunSpec};
 use faceoff_training::{Event, Model, Outcome, initial_encoder, load_weights, train};
 use std::path::Path;
@@ -12,16 +12,16 @@ const CPU: Device = Device::Cpu;
 
 /// The smoke experiment's run of AdaCos, a head with state, on 80 images.
 fn spec() -> RunSpec {
-    RunSpec::of(&smoke()).into_iter().find(|spec| spec.variant.name == "AdaCos").unwrap()
+    RunSpec::of(&smoke(), &compute()).into_iter().find(|spec| spec.variant.name == "AdaCos").unwrap()
 }
 
-fn images(spec: &RunSpec, cache: &Path) -> Images {
-    let source = Source { data_dir: None, archive: None, cache_dir: cache.to_path_buf(), mirror: None };
-    Images::open(&spec.data, &source, &|_, _, _| {}).unwrap()
+fn images(spec: &RunSpec, cache: &Path) -> Dataset {
+    let source = ImageSource { data_dir: None, archive: None, cache_dir: cache.to_path_buf(), mirror: None };
+    Dataset::open(&spec.data, &source, &|_, _, _| {}).unwrap()
 }
 
 /// Trains until the end, or until `stop_after` steps are done in this call.
-fn run(spec: &RunSpec, folder: &RunFolder, images: &Images, stop_after: usize) -> (Outcome, Vec<f64>) {
+fn run(spec: &RunSpec, folder: &RunFolder, images: &Dataset, stop_after: usize) -> (Outcome, Vec<f64>) {
     let stop = AtomicBool::new(false);
     let mut losses = Vec::new();
     let outcome = train(spec, folder, images, &CPU, &stop, &mut |event| {
@@ -80,8 +80,10 @@ fn a_whole_run_comes_back_from_its_files() {
 #[test]
 fn a_diverging_training_is_noted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spec =
-        RunSpec::of(&smoke()).into_iter().find(|spec| spec.variant.name == "Classification").unwrap();
+    let mut spec = RunSpec::of(&smoke(), &compute())
+        .into_iter()
+        .find(|spec| spec.variant.name == "Classification")
+        .unwrap();
     spec.training.peak_learning_rate = 1e36;
     let images = images(&spec, folder.path());
     let run_folder = RunFolder::new(folder.path(), &spec);

@@ -3,8 +3,8 @@
 use crate::cache::{Store, problem_with};
 use crate::folder::{self, File, Listing};
 use crate::loader::{Job, Sample, View};
-use crate::source::{self, Located, Source};
-use crate::{Error, Loader, Report, Result};
+use crate::source::{self, ImageSource, Located};
+use crate::{Error, Loader, ProgressFn, Result};
 use faceoff_runs::{DataConfig, DataRecord, SplitName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -29,7 +29,7 @@ pub struct Item {
 ///
 /// Without held-out classes, training and evaluation see the same classes. With them, training sees the other
 /// classes alone and evaluation the held-out ones alone, each counted from 0.
-pub struct Images {
+pub struct Dataset {
     config: DataConfig,
     store: Arc<Store>,
     /// Training images with the labels to train on.
@@ -42,13 +42,13 @@ pub struct Images {
     record: DataRecord,
 }
 
-impl Images {
+impl Dataset {
     /// Finds, fetches if need be, checks and opens the data set of `config`.
-    pub fn open(config: &DataConfig, source: &Source, report: Report) -> Result<Self> {
-        let _lock = source::lock(source, report)?;
-        let Located { folder, archive_md5 } = source::locate(config, source, report)?;
+    pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
+        let _lock = source::lock(source, progress)?;
+        let Located { folder, archive_md5 } = source::locate(config, source, progress)?;
         let mut listing = folder::list(&folder, config.label_noise_percent)?;
-        let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, report)?);
+        let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, progress)?);
         let train_stored = listing.train.len();
         let mut places = [SplitName::Train, SplitName::Val]
             .map(|split| (0..listing.split(split).len()).collect::<Vec<_>>());
@@ -121,7 +121,7 @@ impl Images {
         self.load(samples, batch_size, View::Train { seed, epoch })
     }
 
-    /// A split without augmentation, in the order of [`Images::items`].
+    /// A split without augmentation, in the order of [`Dataset::items`].
     pub fn eval_batches(&self, split: SplitName, batch_size: usize) -> Result<Loader> {
         let items = self.items(split).iter().zip(&self.stored[index(split)]);
         let samples = items.map(|(item, &stored)| Sample { stored, id: item.id.clone(), label: item.label });
@@ -185,7 +185,7 @@ pub fn count_images(folder: &Path) -> Result<(usize, usize)> {
 
 /// Decodes every image of the data set in `folder`, after checking its list; what is wrong with those that are broken, and
 /// how many there are in all.
-pub fn broken_images(folder: &Path, report: Report) -> Result<(Vec<Error>, usize)> {
+pub fn broken_images(folder: &Path, progress: ProgressFn) -> Result<(Vec<Error>, usize)> {
     let listing = folder::list(folder, 0)?;
     let files: Vec<&File> = listing.train.iter().chain(&listing.val).collect();
     let mut broken = Vec::new();
@@ -193,7 +193,7 @@ pub fn broken_images(folder: &Path, report: Report) -> Result<(Vec<Error>, usize
         let found: Vec<Option<Error>> =
             chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
         broken.extend(found.into_iter().flatten());
-        report("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
+        progress("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
     Ok((broken, files.len()))
 }
