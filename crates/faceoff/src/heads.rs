@@ -3,6 +3,7 @@
 use crate::Program;
 use anyhow::Result;
 use clap::Args;
+use faceoff_heads::HEADS;
 use std::process::ExitCode;
 
 /// What to print of the heads.
@@ -13,16 +14,10 @@ pub struct HeadsArgs {
     names: bool,
 }
 
-/// Prints the catalogue.
+/// Prints the table of heads.
 pub(crate) fn run(program: &Program, args: &HeadsArgs) -> Result<ExitCode> {
-    for head in faceoff_heads::catalogue() {
-        println!("{}", head.name);
-        if !args.names {
-            println!("  {}", head.summary);
-            println!("  logits      {}", head.formula);
-            println!("  parameters  {}", head.parameters);
-            println!("  paper       {}\n", head.paper);
-        }
+    for head in HEADS {
+        if args.names { println!("{}", head.name) } else { println!("{head}\n") }
     }
     if !args.names {
         println!(

@@ -1,6 +1,6 @@
 //! How the program was started: its name, its folders, and the experiments that it knows.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use faceoff_runs::{Error, Experiment};
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,8 @@ impl Program {
                 return Err(Error::UnknownExperiment { name: name_or_path.into(), path, known }.into());
             }
         };
-        Ok(experiment)
+        let name = experiment.name.clone();
+        faceoff_heads::resolve_experiment(experiment).with_context(|| format!("experiment `{name}`"))
     }
 
     /// Whether there is an experiment of that name.

@@ -19,18 +19,19 @@
 //! included, and departs from it twice: s changes in training only (there at every call with labels), and fewer than three
 //! classes are an error (s would start at 0 or below).
 
-use crate::parameters::{one_hot, restore, restored_number, saved, saved_number, take};
-use crate::{Error, Head, HeadInfo, Result, State};
+use crate::initialise::Initialiser;
+use crate::parameters::parameters;
+use crate::tensors::{restore, restored_number, saved, saved_number, scores_and_labels, take};
+use crate::{Definition, Error, Head, Result, State};
 use candle_core::{DType, Tensor, Var};
 use std::f64::consts::{FRAC_PI_4, SQRT_2};
 
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "AdaCos",
-    summary: "Cosines under a scale that follows the batch, without margin.",
-    formula: "s cos(theta_j); s <- ln(mean sum_{j != y} exp(s cos(theta_j))) / cos(min(pi/4, median theta_y))",
-    parameters: "epsilon = 1e-6",
-    paper: "Zhang et al., arXiv:1905.00292",
-};
+parameters! {
+    Parameters {
+        /// Cosines are held in [-1 + eps, 1 - eps] before the angle is taken
+        epsilon: Epsilon = 1e-6,
+    }
+}
 
 pub(crate) struct AdaCos {
     /// `(classes, dim)`
@@ -40,16 +41,6 @@ pub(crate) struct AdaCos {
 }
 
 impl AdaCos {
-    pub(crate) fn new(weight: Tensor, epsilon: f64) -> Result<Self> {
-        let classes = weight.dim(0)?;
-        if classes < 3 {
-            let rule =
-                "it needs at least 3, since its scale starts at sqrt(2) ln(classes - 1); take another head";
-            return Err(Error::Classes { head: "AdaCos", classes, rule });
-        }
-        Ok(Self { weight: Var::from_tensor(&weight)?, scale: SQRT_2 * ((classes - 1) as f64).ln(), epsilon })
-    }
-
     /// The scale after a batch; in f64 on the CPU, since a few hundred numbers decide it.
     fn next_scale(&self, cosines: &Tensor, labels: &Tensor) -> Result<f64> {
         let rows = cosines.to_dtype(DType::F64)?.to_vec2::<f64>()?;
@@ -68,20 +59,38 @@ impl AdaCos {
     }
 }
 
+impl Definition for AdaCos {
+    const NAME: &'static str = "AdaCos";
+    const SUMMARY: &'static str = "Cosines under a scale that follows the batch, without margin.";
+    const FORMULA: &'static str =
+        "s cos(theta_j); s <- ln(mean sum_{j != y} exp(s cos(theta_j))) / cos(min(pi/4, median theta_y))";
+    const PAPER: &'static str = "Zhang et al., arXiv:1905.00292";
+    type Parameters = Parameters;
+
+    fn new(Parameters { epsilon }: Parameters, start: &Initialiser) -> Result<Self> {
+        let classes = start.classes;
+        if classes < 3 {
+            let rule =
+                "it needs at least 3, since its scale starts at sqrt(2) ln(classes - 1); take another head";
+            return Err(Error::Classes { head: Self::NAME, classes, rule });
+        }
+        let scale = SQRT_2 * ((classes - 1) as f64).ln();
+        Ok(Self { weight: start.weight()?, scale, epsilon: epsilon.get() })
+    }
+}
+
 impl Head for AdaCos {
     fn weight(&self) -> &Var {
         &self.weight
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        one_hot(labels, embeddings, self.weight.dim(0)?)?;
+        let (cosines, _) = scores_and_labels(self, embeddings, labels)?;
         Ok((cosines * self.scale)?)
     }
 
     fn train_logits(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        one_hot(labels, embeddings, self.weight.dim(0)?)?;
+        let (cosines, _) = scores_and_labels(self, embeddings, labels)?;
         self.scale = self.next_scale(&cosines, labels)?;
         Ok((cosines * self.scale)?)
     }

@@ -17,29 +17,39 @@
 //! Catalyst's `ArcFace`, which leaves the label without margin beyond pi - m; the paper's code subtracts m sin(m) there.
 
 use crate::cosine::arcface_logits;
-use crate::parameters::one_hot;
-use crate::{Head, HeadInfo, Result};
+use crate::initialise::Initialiser;
+use crate::parameters::parameters;
+use crate::tensors::scores_and_labels;
+use crate::{Definition, Head, Result};
 use candle_core::{Tensor, Var};
 
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "ArcFace",
-    summary: "An angle is added to the labelled class.",
-    formula: "label: s cos(theta_y + m), without m where theta_y > pi - m; others: s cos(theta_j)",
-    parameters: "scale = 64.0, margin_radians = 0.5, epsilon = 1e-6",
-    paper: "Deng et al., arXiv:1801.07698",
-};
+parameters! {
+    Parameters {
+        /// Factor of the cosines
+        scale: Scale = 64.0,
+        /// Margin added to the angle of the labelled class
+        margin_radians: Radians = 0.5,
+        /// Cosines are held in [-1 + eps, 1 - eps]
+        epsilon: Epsilon = 1e-6,
+    }
+}
 
 pub(crate) struct ArcFace {
     /// `(classes, dim)`
     weight: Var,
-    scale: f64,
-    margin_radians: f64,
-    epsilon: f64,
+    parameters: Parameters,
 }
 
-impl ArcFace {
-    pub(crate) fn new(weight: Tensor, scale: f64, margin_radians: f64, epsilon: f64) -> Result<Self> {
-        Ok(Self { weight: Var::from_tensor(&weight)?, scale, margin_radians, epsilon })
+impl Definition for ArcFace {
+    const NAME: &'static str = "ArcFace";
+    const SUMMARY: &'static str = "An angle is added to the labelled class.";
+    const FORMULA: &'static str =
+        "label: s cos(theta_y + m), without m where theta_y > pi - m; others: s cos(theta_j)";
+    const PAPER: &'static str = "Deng et al., arXiv:1801.07698";
+    type Parameters = Parameters;
+
+    fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {
+        Ok(Self { weight: start.weight()?, parameters })
     }
 }
 
@@ -49,12 +59,12 @@ impl Head for ArcFace {
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
-        arcface_logits(&cosines, &mask, self.scale, self.margin_radians, self.epsilon)
+        let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
+        let Parameters { scale, margin_radians, epsilon } = self.parameters;
+        arcface_logits(&cosines, &mask, scale, margin_radians, epsilon)
     }
 
     fn effective_scale(&self) -> f64 {
-        self.scale
+        self.parameters.scale.get()
     }
 }

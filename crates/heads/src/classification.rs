@@ -9,19 +9,13 @@
 //! | x | embedding, not normalised | 1 |
 //! | w_j, b_j | weight and bias of class j | 1 |
 //!
-//! The softmax classifier that every head is compared with; PyTorch's `nn.Linear`, as in Catalyst's examples.
+//! The softmax classifier that every head is compared with; PyTorch's `nn.Linear`, as in Catalyst's examples, which draws weights and
+//! biases from U(-b, b), b = 1 / sqrt(dim).
 
-use crate::parameters::{check_embeddings, one_hot, restore, saved, take};
-use crate::{Head, HeadInfo, Result, State};
+use crate::initialise::{Draw, Initialiser};
+use crate::tensors::{check_embeddings, restore, saved, take};
+use crate::{Definition, Head, Result, State};
 use candle_core::{Tensor, Var};
-
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "Classification",
-    summary: "A linear layer with bias: the plain softmax classifier.",
-    formula: "w_j . x + b_j",
-    parameters: "none",
-    paper: "textbook",
-};
 
 pub(crate) struct Classification {
     /// `(classes, dim)`
@@ -30,9 +24,17 @@ pub(crate) struct Classification {
     bias: Var,
 }
 
-impl Classification {
-    pub(crate) fn new(weight: Tensor, bias: Tensor) -> Result<Self> {
-        Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)? })
+impl Definition for Classification {
+    const NAME: &'static str = "Classification";
+    const SUMMARY: &'static str = "A linear layer with bias: the plain softmax classifier.";
+    const FORMULA: &'static str = "w_j . x + b_j";
+    const PAPER: &'static str = "textbook";
+    type Parameters = ();
+
+    fn new((): (), start: &Initialiser) -> Result<Self> {
+        let catalyst = Draw::Uniform(1.0 / (start.dim as f64).sqrt());
+        let weight = start.weight_as(&[start.classes, start.dim], catalyst)?;
+        Ok(Self { weight, bias: start.bias(catalyst)? })
     }
 }
 
@@ -44,12 +46,6 @@ impl Head for Classification {
     fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
         check_embeddings(embeddings, self.weight.dim(1)?)?;
         Ok(embeddings.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
-    }
-
-    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        // The labels change nothing here, but wrong ones are an error in every head.
-        one_hot(labels, embeddings, self.weight.dim(0)?)?;
-        self.scores(embeddings)
     }
 
     fn variables(&self) -> Vec<(String, Var)> {
@@ -64,10 +60,6 @@ impl Head for Classification {
         let [weight, bias] = take(state, ["weight", "bias"])?;
         restore("weight", &self.weight, weight)?;
         restore("bias", &self.bias, bias)
-    }
-
-    fn effective_scale(&self) -> f64 {
-        1.0
     }
 
     fn class_vectors(&self) -> Result<Option<Tensor>> {

@@ -15,28 +15,36 @@
 //! Catalyst's `CosFace`.
 
 use crate::cosine::blend;
-use crate::parameters::one_hot;
-use crate::{Head, HeadInfo, Result};
+use crate::initialise::Initialiser;
+use crate::parameters::parameters;
+use crate::tensors::scores_and_labels;
+use crate::{Definition, Head, Result};
 use candle_core::{Tensor, Var};
 
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "CosFace",
-    summary: "A constant is subtracted from the cosine of the labelled class.",
-    formula: "label: s (cos(theta_y) - m); others: s cos(theta_j)",
-    parameters: "scale = 64.0, margin_cosine = 0.35",
-    paper: "Wang et al., arXiv:1801.09414",
-};
+parameters! {
+    Parameters {
+        /// Factor of the cosines
+        scale: Scale = 64.0,
+        /// Margin subtracted from the cosine of the labelled class
+        margin_cosine: CosineMargin = 0.35,
+    }
+}
 
 pub(crate) struct CosFace {
     /// `(classes, dim)`
     weight: Var,
-    scale: f64,
-    margin_cosine: f64,
+    parameters: Parameters,
 }
 
-impl CosFace {
-    pub(crate) fn new(weight: Tensor, scale: f64, margin_cosine: f64) -> Result<Self> {
-        Ok(Self { weight: Var::from_tensor(&weight)?, scale, margin_cosine })
+impl Definition for CosFace {
+    const NAME: &'static str = "CosFace";
+    const SUMMARY: &'static str = "A constant is subtracted from the cosine of the labelled class.";
+    const FORMULA: &'static str = "label: s (cos(theta_y) - m); others: s cos(theta_j)";
+    const PAPER: &'static str = "Wang et al., arXiv:1801.09414";
+    type Parameters = Parameters;
+
+    fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {
+        Ok(Self { weight: start.weight()?, parameters })
     }
 }
 
@@ -46,12 +54,12 @@ impl Head for CosFace {
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
-        Ok((blend(&mask, &(&cosines - self.margin_cosine)?, &cosines)? * self.scale)?)
+        let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
+        let with_margin = (&cosines - self.parameters.margin_cosine.get())?;
+        Ok((blend(&mask, &with_margin, &cosines)? * self.effective_scale())?)
     }
 
     fn effective_scale(&self) -> f64 {
-        self.scale
+        self.parameters.scale.get()
     }
 }

@@ -3,6 +3,7 @@
 //! Only operators whose gradients Candle gets right are used here; see each comment for what is avoided.
 
 use crate::Result;
+use crate::parameters::{Epsilon, Radians, Scale};
 use candle_core::Tensor;
 
 /// Vectors shorter than this are divided by it instead of their length, as PyTorch's `F.normalize` does.
@@ -50,12 +51,13 @@ pub(crate) fn blend(mask: &Tensor, labelled: &Tensor, others: &Tensor) -> Result
 pub(crate) fn arcface_logits(
     cosines: &Tensor,
     mask: &Tensor,
-    scale: f64,
-    margin_radians: f64,
-    epsilon: f64,
+    scale: Scale,
+    margin: Radians,
+    epsilon: Epsilon,
 ) -> Result<Tensor> {
-    let cosines = held(cosines, 1.0 - epsilon)?;
-    let within = cosines.ge(-margin_radians.cos())?.to_dtype(cosines.dtype())?;
-    let logits = blend(&(mask * within)?, &with_angular_margin(&cosines, margin_radians)?, &cosines)?;
-    Ok((logits * scale)?)
+    let margin = margin.get();
+    let cosines = held(cosines, 1.0 - epsilon.get())?;
+    let within = cosines.ge(-margin.cos())?.to_dtype(cosines.dtype())?;
+    let logits = blend(&(mask * within)?, &with_angular_margin(&cosines, margin)?, &cosines)?;
+    Ok((logits * scale.get())?)
 }

@@ -20,37 +20,39 @@
 //! from it in that t changes in training only (there at every call with labels).
 
 use crate::cosine::{blend, cosines, held, with_angular_margin};
-use crate::parameters::{check_embeddings, one_hot, restore, restored_number, saved, saved_number, take};
-use crate::{Head, HeadInfo, Result, State};
+use crate::initialise::{Draw, Initialiser};
+use crate::parameters::parameters;
+use crate::tensors::{
+    check_embeddings, restore, restored_number, saved, saved_number, scores_and_labels, take,
+};
+use crate::{Definition, Head, Result, State};
 use candle_core::{D, DType, Tensor, Var};
 
 /// Weight of the new batch in t.
 const MOMENTUM: f64 = 0.01;
+/// Deviation of the weights under Catalyst's initialisation.
+const CATALYST_DEVIATION: f64 = 0.01;
 
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "CurricularFace",
-    summary: "ArcFace's margin, and hard negatives that weigh more as training goes on.",
-    formula: "label: s cos(theta_y + m); negatives nearer than that: s cos(theta_j) (t + cos(theta_j)); others: s cos(theta_j)",
-    parameters: "scale = 64.0, margin_radians = 0.5",
-    paper: "Huang et al., arXiv:2004.00288",
-};
+parameters! {
+    Parameters {
+        /// Factor of the cosines
+        scale: Scale = 64.0,
+        /// Margin added to the angle of the labelled class
+        margin_radians: Radians = 0.5,
+    }
+}
 
 pub(crate) struct CurricularFace {
     /// `(classes, dim)`
     weight: Var,
-    scale: f64,
-    margin_radians: f64,
+    parameters: Parameters,
     /// t.
     curriculum: f64,
 }
 
 impl CurricularFace {
-    pub(crate) fn new(weight: Tensor, scale: f64, margin_radians: f64) -> Result<Self> {
-        Ok(Self { weight: Var::from_tensor(&weight)?, scale, margin_radians, curriculum: 0.0 })
-    }
-
     fn logits(&self, cosines: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let m = self.margin_radians;
+        let m = self.parameters.margin_radians.get();
         let labelled = (cosines * mask)?.sum_keepdim(D::Minus1)?;
         let with_margin = with_angular_margin(&labelled, m)?;
         let within = labelled.gt(-m.cos())?.to_dtype(cosines.dtype())?;
@@ -59,7 +61,20 @@ impl CurricularFace {
         let hard = cosines.broadcast_gt(&with_margin)?.to_dtype(cosines.dtype())?;
         let weighted = (cosines * (cosines + self.curriculum)?)?;
         let negatives = blend(&hard, &weighted, cosines)?;
-        Ok((blend(mask, &target.broadcast_as(cosines.shape())?, &negatives)? * self.scale)?)
+        Ok((blend(mask, &target.broadcast_as(cosines.shape())?, &negatives)? * self.effective_scale())?)
+    }
+}
+
+impl Definition for CurricularFace {
+    const NAME: &'static str = "CurricularFace";
+    const SUMMARY: &'static str = "ArcFace's margin, and hard negatives that weigh more as training goes on.";
+    const FORMULA: &'static str = "label: s cos(theta_y + m); negatives nearer than that: s cos(theta_j) (t + cos(theta_j)); others: s cos(theta_j)";
+    const PAPER: &'static str = "Huang et al., arXiv:2004.00288";
+    type Parameters = Parameters;
+
+    fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {
+        let weight = start.weight_as(&[start.classes, start.dim], Draw::Normal(CATALYST_DEVIATION))?;
+        Ok(Self { weight, parameters, curriculum: 0.0 })
     }
 }
 
@@ -74,14 +89,12 @@ impl Head for CurricularFace {
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
+        let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
         self.logits(&cosines, &mask)
     }
 
     fn train_logits(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        let mask = one_hot(labels, embeddings, self.weight.dim(0)?)?;
+        let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
         let labelled = (&cosines * &mask)?.to_dtype(DType::F64)?.sum(D::Minus1)?.to_vec1::<f64>()?;
         let mean = labelled.iter().sum::<f64>() / labelled.len() as f64;
         self.curriculum = MOMENTUM * mean + (1.0 - MOMENTUM) * self.curriculum;
@@ -99,6 +112,6 @@ impl Head for CurricularFace {
     }
 
     fn effective_scale(&self) -> f64 {
-        self.scale
+        self.parameters.scale.get()
     }
 }

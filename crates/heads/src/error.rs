@@ -4,9 +4,26 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A parameter outside its range.
-    #[error(transparent)]
-    Config(#[from] faceoff_runs::Error),
+    /// No head of that kind.
+    #[error("unknown head kind `{kind}`; did you mean `{nearest}`? There are: {known}")]
+    Kind {
+        /// The kind asked for.
+        kind: String,
+        /// The one that is spelled most like it.
+        nearest: &'static str,
+        /// All kinds.
+        known: String,
+    },
+    /// A parameter of a head is missing, unknown or outside its range.
+    #[error("`{kind}: {name}` {problem}")]
+    Parameter {
+        /// Kind of the head.
+        kind: String,
+        /// The parameter.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// Too few classes for this head.
     #[error("{head} with {classes} classes: {rule}")]
     Classes {

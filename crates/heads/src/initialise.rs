@@ -4,20 +4,16 @@
 //! equation 16), biases are 0; a sub-centre starts like the only centre of another head. The numbers depend on the seed
 //! and the position alone, so heads whose weights have one shape start equal.
 //!
-//! Catalyst: the bound of Glorot's rule counts a sub-centre's tensor `(K, dim, classes)` as a convolution's, b =
-//! sqrt(6 / (dim classes + K classes)); CurricularFace draws from N(0, 0.01); the linear layer weights and bias from
-//! U(-b, b), b = 1 / sqrt(dim) (PyTorch's `nn.Linear`).
+//! Catalyst: each head's file says how, where it is another rule.
 
 use crate::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use faceoff_runs::HeadInit;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 
-/// Deviation of CurricularFace's weights under Catalyst's rule.
-const CATALYST_CURRICULAR_DEVIATION: f64 = 0.01;
-
+/// Where a head's fresh weights come from.
 pub(crate) struct Initialiser<'a> {
     pub(crate) init: HeadInit,
     pub(crate) seed: u64,
@@ -31,73 +27,57 @@ pub(crate) struct Initialiser<'a> {
 const WEIGHT_STREAM: u64 = 0;
 const BIAS_STREAM: u64 = 1;
 
+/// What weights are drawn from.
+#[derive(Clone, Copy)]
+pub(crate) enum Draw {
+    /// U(-bound, bound).
+    Uniform(f64),
+    /// N(0, deviation).
+    Normal(f64),
+}
+
 impl Initialiser<'_> {
-    fn glorot(&self) -> f64 {
-        (6.0 / (self.dim + self.classes) as f64).sqrt()
+    fn glorot(&self) -> Draw {
+        Draw::Uniform((6.0 / (self.dim + self.classes) as f64).sqrt())
     }
 
     /// `(classes, dim)`, the same under both rules.
-    pub(crate) fn weight(&self) -> Result<Tensor> {
-        self.uniform(&[self.classes, self.dim], self.glorot(), WEIGHT_STREAM)
+    pub(crate) fn weight(&self) -> Result<Var> {
+        self.weight_as(&[self.classes, self.dim], self.glorot())
     }
 
-    /// `(sub_centers, classes, dim)`.
-    pub(crate) fn sub_center_weight(&self, sub_centers: usize) -> Result<Tensor> {
-        let bound = match self.init {
+    /// A weight of another shape, or of another rule of Catalyst's.
+    pub(crate) fn weight_as(&self, shape: &[usize], catalyst: Draw) -> Result<Var> {
+        let draw = match self.init {
             HeadInit::Uniform => self.glorot(),
-            HeadInit::Catalyst => (6.0 / (self.classes * (self.dim + sub_centers)) as f64).sqrt(),
+            HeadInit::Catalyst => catalyst,
         };
-        self.uniform(&[sub_centers, self.classes, self.dim], bound, WEIGHT_STREAM)
-    }
-
-    /// `(classes, dim)`.
-    pub(crate) fn curricular_weight(&self) -> Result<Tensor> {
-        match self.init {
-            HeadInit::Uniform => self.weight(),
-            HeadInit::Catalyst => {
-                let normal = |random: &mut ChaCha8Rng| -> f64 {
-                    let x: f64 = StandardNormal.sample(random);
-                    CATALYST_CURRICULAR_DEVIATION * x
-                };
-                self.draw(&[self.classes, self.dim], WEIGHT_STREAM, normal)
-            }
-        }
-    }
-
-    /// `(classes, dim)`.
-    pub(crate) fn linear_weight(&self) -> Result<Tensor> {
-        match self.init {
-            HeadInit::Uniform => self.weight(),
-            HeadInit::Catalyst => self.uniform(&[self.classes, self.dim], self.linear_bound(), WEIGHT_STREAM),
-        }
+        self.draw(shape, draw, WEIGHT_STREAM)
     }
 
     /// `(classes,)`.
-    pub(crate) fn bias(&self) -> Result<Tensor> {
+    pub(crate) fn bias(&self, catalyst: Draw) -> Result<Var> {
         match self.init {
-            HeadInit::Uniform => Ok(Tensor::zeros(self.classes, self.dtype, self.device)?),
-            HeadInit::Catalyst => self.uniform(&[self.classes], self.linear_bound(), BIAS_STREAM),
+            HeadInit::Uniform => Ok(Var::zeros(self.classes, self.dtype, self.device)?),
+            HeadInit::Catalyst => self.draw(&[self.classes], catalyst, BIAS_STREAM),
         }
     }
 
-    fn linear_bound(&self) -> f64 {
-        1.0 / (self.dim as f64).sqrt()
-    }
-
-    fn uniform(&self, shape: &[usize], bound: f64, stream: u64) -> Result<Tensor> {
-        let distribution = Uniform::new(-bound, bound).expect("the bound is positive and finite");
-        self.draw(shape, stream, |random| distribution.sample(random))
-    }
-
-    fn draw(
-        &self,
-        shape: &[usize],
-        stream: u64,
-        mut sample: impl FnMut(&mut ChaCha8Rng) -> f64,
-    ) -> Result<Tensor> {
+    fn draw(&self, shape: &[usize], draw: Draw, stream: u64) -> Result<Var> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(stream);
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| sample(&mut random)).collect();
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(self.device)?)
+        let count = shape.iter().product();
+        let values: Vec<f64> = match draw {
+            Draw::Uniform(bound) => {
+                let uniform = Uniform::new(-bound, bound).expect("the bound is positive and finite");
+                uniform.sample_iter(random).take(count).collect()
+            }
+            Draw::Normal(deviation) => {
+                let normal = StandardNormal.sample_iter(random);
+                normal.take(count).map(|x: f64| deviation * x).collect()
+            }
+        };
+        let weight = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?;
+        Ok(Var::from_tensor(&weight.to_device(self.device)?)?)
     }
 }

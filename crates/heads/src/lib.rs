@@ -1,9 +1,35 @@
-//! Classification heads: embeddings and labels to logits. One file a head; [`build`] is the only registry.
+//! Classification heads: embeddings and labels to logits. One file a head, with its parameters, and one table of them
+//! all, [`HEADS`].
 //!
 //! In every file c = cos(theta) is the cosine between an embedding and a class weight, both brought to unit length; y is
 //! the label; m the margin; s the scale. Heads differ only in what happens to the cosine of the labelled class, so what
 //! they share is written once, in `cosine.rs`. The reference is Catalyst 22.4; where a head departs from it, its file
 //! says so.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use faceoff_heads::{Error, build};
+//! use faceoff_runs::{HeadConfig, HeadInit};
+//!
+//! let cosface = HeadConfig::new("CosFace").with("scale", 64.0).with("margin_cosine", 0.35);
+//! let head = build(&cosface, 2, 3, HeadInit::Uniform, 0, &Device::Cpu, DType::F64)?;
+//!
+//! // An embedding (batch, dim) and its label give the logits (batch, classes) of the loss: the label's cosine less m, all
+//! // times s. A prediction takes the scores, which are plain cosines.
+//! let embeddings = Tensor::new(&[[0.6, 0.8]], &Device::Cpu)?;
+//! let labels = Tensor::new(&[2u32], &Device::Cpu)?;
+//! let logits = head.labelled_logits(&embeddings, &labels)?.to_vec2::<f64>()?;
+//! let scores = head.scores(&embeddings)?.to_vec2::<f64>()?;
+//! for (class, (logit, cosine)) in logits[0].iter().zip(&scores[0]).enumerate() {
+//!     let margin = if class == 2 { 0.35 } else { 0.0 };
+//!     assert!((logit - 64.0 * (cosine - margin)).abs() < 1e-9);
+//! }
+//!
+//! // What an experiment gets wrong is answered with the value and the rule.
+//! let refused = build(&cosface.with("scale", -1.0), 2, 3, HeadInit::Uniform, 0, &Device::Cpu, DType::F64);
+//! assert_eq!(refused.err().unwrap().to_string(), "`CosFace: scale` is -1.0, but it must be a finite number above 0");
+//! # Ok::<(), Error>(())
+//! ```
 
 mod adacos;
 mod arc_margin_product;
@@ -16,11 +42,15 @@ mod error;
 mod initialise;
 mod parameters;
 mod sub_center_arcface;
+mod tensors;
 
 use candle_core::{DType, Device, Tensor, Var};
 pub use error::Error;
-use faceoff_runs::{HeadConfig, HeadInit};
+use faceoff_runs::{Experiment, HeadConfig, HeadInit};
 use initialise::Initialiser;
+pub use parameters::ParameterInfo;
+use parameters::ParameterSet;
+use std::fmt;
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -28,21 +58,34 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Named tensors.
 pub type State = Vec<(String, Tensor)>;
 
+/// The heads, in the order of tables and pictures. A new head is a file of its own and a row here.
+pub static HEADS: &[HeadInfo] = &[
+    HeadInfo::of::<classification::Classification>(),
+    HeadInfo::of::<arc_margin_product::ArcMarginProduct>(),
+    HeadInfo::of::<cosface::CosFace>(),
+    HeadInfo::of::<arcface::ArcFace>(),
+    HeadInfo::of::<adacos::AdaCos>(),
+    HeadInfo::of::<sub_center_arcface::SubCenterArcFace>(),
+    HeadInfo::of::<curricularface::CurricularFace>(),
+];
+
 /// Embeddings and labels to logits. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32, logits `(batch, classes)`.
 ///
-/// What is written here is right for a head of cosines with one vector a class and no state; other heads say otherwise.
+/// What is written here is right for plain cosines with one vector a class and no state; other heads say otherwise.
 pub trait Head: Send {
     /// The trained vectors of the classes, `(classes, dim)`; with a leading `sub_centers` for heads with several a class.
     fn weight(&self) -> &Var;
 
     /// Class scores without labels and without scale; the argmax is the prediction.
     fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
-        parameters::check_embeddings(embeddings, self.weight().dim(1)?)?;
+        tensors::check_embeddings(embeddings, self.weight().dim(1)?)?;
         cosine::cosines(embeddings, self.weight())
     }
 
     /// Logits for cross-entropy: margin and scale applied to the labelled class, with the state as it is.
-    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor>;
+    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        Ok(tensors::scores_and_labels(self, embeddings, labels)?.0)
+    }
 
     /// The same for a step of training: a head with state renews it first and uses it at once.
     fn train_logits(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
@@ -50,7 +93,9 @@ pub trait Head: Send {
     }
 
     /// The factor of the scores in training: s, or 1 for a head without scale.
-    fn effective_scale(&self) -> f64;
+    fn effective_scale(&self) -> f64 {
+        1.0
+    }
 
     /// The trained tensors, for the optimiser.
     fn variables(&self) -> Vec<(String, Var)> {
@@ -59,13 +104,13 @@ pub trait Head: Send {
 
     /// Weights and state, on the CPU.
     fn tensors(&self) -> Result<State> {
-        Ok(vec![parameters::saved("weight", self.weight())?])
+        Ok(vec![tensors::saved("weight", self.weight())?])
     }
 
     /// Restores what [`Head::tensors`] returned.
     fn load(&mut self, state: &State) -> Result<()> {
-        let [weight] = parameters::take(state, ["weight"])?;
-        parameters::restore("weight", self.weight(), weight)
+        let [weight] = tensors::take(state, ["weight"])?;
+        tensors::restore("weight", self.weight(), weight)
     }
 
     /// For each class the vector whose product with an embedding is its score, a bias aside, `(classes, dim)`; of unit
@@ -73,6 +118,98 @@ pub trait Head: Send {
     fn class_vectors(&self) -> Result<Option<Tensor>> {
         Ok(Some(cosine::unit(self.weight())?))
     }
+}
+
+/// What the table holds of a head: each head's file states it.
+pub(crate) trait Definition: Head + Sized + 'static {
+    const NAME: &'static str;
+    const SUMMARY: &'static str;
+    const FORMULA: &'static str;
+    const PAPER: &'static str;
+    /// What an experiment has to state.
+    type Parameters: ParameterSet;
+
+    /// The head with fresh weights, for at least two classes and one dimension.
+    fn new(parameters: Self::Parameters, start: &Initialiser) -> Result<Self>;
+}
+
+/// A row of [`HEADS`].
+#[derive(Clone, Copy)]
+pub struct HeadInfo {
+    /// Its kind, as in an experiment.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Its logits.
+    pub formula: &'static str,
+    /// What an experiment has to state.
+    pub parameters: &'static [ParameterInfo],
+    /// Where it comes from.
+    pub paper: &'static str,
+    build: fn(&HeadConfig, &Initialiser) -> Result<Box<dyn Head>>,
+}
+
+impl HeadInfo {
+    const fn of<H: Definition>() -> Self {
+        Self {
+            name: H::NAME,
+            summary: H::SUMMARY,
+            formula: H::FORMULA,
+            parameters: H::Parameters::INFO,
+            paper: H::PAPER,
+            build: |head, start| Ok(Box::new(H::new(H::Parameters::of(head), start)?)),
+        }
+    }
+
+    /// The row of a kind.
+    pub fn find(kind: &str) -> Result<&'static Self> {
+        HEADS.iter().find(|head| head.name == kind).ok_or_else(|| {
+            let names = || HEADS.iter().map(|head| head.name);
+            let likeness = |name: &&str| (1e6 * strsim::jaro_winkler(name, kind)) as u32;
+            Error::Kind {
+                kind: kind.into(),
+                nearest: names().max_by_key(likeness).unwrap_or_default(),
+                known: names().collect::<Vec<_>>().join(", "),
+            }
+        })
+    }
+
+    /// The head with Catalyst's parameters.
+    pub fn defaults(&self) -> HeadConfig {
+        let head = HeadConfig::new(self.name);
+        self.parameters.iter().fold(head, |head, parameter| head.with(parameter.name, (parameter.default)()))
+    }
+}
+
+/// Several lines: name, summary, logits, parameters, paper.
+impl fmt::Display for HeadInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n  {}\n  logits      {}", self.name, self.summary, self.formula)?;
+        if self.parameters.is_empty() {
+            writeln!(f, "  parameters  none")?;
+        }
+        for (index, ParameterInfo { name, symbol, meaning, rule, default, .. }) in
+            self.parameters.iter().enumerate()
+        {
+            let title = if index == 0 { "parameters" } else { "" };
+            let setting = format!("{name} = {}", default());
+            writeln!(f, "  {title:<10}  {setting:<20}  {symbol:<3}  {meaning}; {rule}")?;
+        }
+        write!(f, "  paper       {}", self.paper)
+    }
+}
+
+/// Checks a head against its kind, and brings it into the one form that specifications have: a scale of 64 is 64.0.
+pub fn resolve(head: &HeadConfig) -> Result<HeadConfig> {
+    parameters::checked(head, HeadInfo::find(head.kind())?.parameters)
+}
+
+/// The experiment with every head resolved; whoever loads an experiment does this next.
+pub fn resolve_experiment(mut experiment: Experiment) -> Result<Experiment> {
+    for variant in &mut experiment.heads {
+        variant.head = resolve(&variant.head)?;
+    }
+    Ok(experiment)
 }
 
 /// The head of `config` for embeddings of width `dim`, with fresh weights that depend on `seed` and their shape alone.
@@ -85,58 +222,10 @@ pub fn build(
     device: &Device,
     dtype: DType,
 ) -> Result<Box<dyn Head>> {
-    config.validate()?;
+    let info = HeadInfo::find(config.kind())?;
     if classes < 2 || dim == 0 {
         let rule = "a classifier needs at least two classes and one dimension; check the data set";
-        return Err(Error::Classes { head: config.kind(), classes, rule });
+        return Err(Error::Classes { head: info.name, classes, rule });
     }
-    let start = Initialiser { init, seed, dim, classes, device, dtype };
-    Ok(match *config {
-        HeadConfig::ArcFace { scale, margin_radians, epsilon } => {
-            Box::new(arcface::ArcFace::new(start.weight()?, scale, margin_radians, epsilon)?)
-        }
-        HeadConfig::SubCenterArcFace { scale, margin_radians, epsilon, sub_centers } => {
-            let weight = start.sub_center_weight(sub_centers)?;
-            Box::new(sub_center_arcface::SubCenterArcFace::new(weight, scale, margin_radians, epsilon)?)
-        }
-        HeadConfig::CosFace { scale, margin_cosine } => {
-            Box::new(cosface::CosFace::new(start.weight()?, scale, margin_cosine)?)
-        }
-        HeadConfig::AdaCos { epsilon } => Box::new(adacos::AdaCos::new(start.weight()?, epsilon)?),
-        HeadConfig::CurricularFace { scale, margin_radians } => {
-            Box::new(curricularface::CurricularFace::new(start.curricular_weight()?, scale, margin_radians)?)
-        }
-        HeadConfig::ArcMarginProduct => Box::new(arc_margin_product::ArcMarginProduct::new(start.weight()?)?),
-        HeadConfig::Classification => {
-            Box::new(classification::Classification::new(start.linear_weight()?, start.bias()?)?)
-        }
-    })
-}
-
-/// What a head is, for people.
-#[derive(Debug, Clone, Copy)]
-pub struct HeadInfo {
-    /// Its kind, as in an experiment.
-    pub name: &'static str,
-    /// One sentence.
-    pub summary: &'static str,
-    /// Its logits.
-    pub formula: &'static str,
-    /// Its parameters in an experiment, with Catalyst's defaults.
-    pub parameters: &'static str,
-    /// Where it comes from.
-    pub paper: &'static str,
-}
-
-/// All heads, in the order of [`HeadConfig::KINDS`].
-pub fn catalogue() -> [HeadInfo; 7] {
-    [
-        classification::INFO,
-        arc_margin_product::INFO,
-        cosface::INFO,
-        arcface::INFO,
-        adacos::INFO,
-        sub_center_arcface::INFO,
-        curricularface::INFO,
-    ]
+    (info.build)(&resolve(config)?, &Initialiser { init, seed, dim, classes, device, dtype })
 }

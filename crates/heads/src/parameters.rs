@@ -1,80 +1,155 @@
-//! The tensors of a head: checked, named, saved and restored.
+//! The parameters of a head: types that check themselves, and the struct of them that each head declares.
 
-use crate::{Error, Result, State};
-use candle_core::{Device, Tensor, Var};
+use crate::Error;
+pub(crate) use crate::Result;
+pub(crate) use faceoff_runs::{HeadConfig, ParameterValue};
+use std::f64::consts::FRAC_PI_2;
 
-/// Checks a batch against a head for embeddings of width `dim`.
-pub(crate) fn check_embeddings(embeddings: &Tensor, dim: usize) -> Result<()> {
-    match *embeddings.dims() {
-        [batch, width] if batch > 0 && width == dim => Ok(()),
-        _ => Err(Error::Shape {
-            what: "the embeddings",
-            found: embeddings.dims().to_vec(),
-            expected: format!("(batch, {dim}) with at least one row"),
-        }),
-    }
+/// A parameter of a head, for people and for checks.
+#[derive(Debug, Clone, Copy)]
+pub struct ParameterInfo {
+    /// Its key in an experiment.
+    pub name: &'static str,
+    /// Its letter in formulas.
+    pub symbol: &'static str,
+    /// What it is, in a few words.
+    pub meaning: &'static str,
+    /// What it must be, with its unit.
+    pub rule: &'static str,
+    /// Catalyst's value.
+    pub default: fn() -> ParameterValue,
+    /// The value in the one form that specifications have; `None` where it breaks the rule.
+    pub(crate) checked: fn(&ParameterValue) -> Option<ParameterValue>,
 }
 
-/// Checks labels against a batch, and makes the mask `(batch, classes)` that is 1 at each row's label.
-pub(crate) fn one_hot(labels: &Tensor, embeddings: &Tensor, classes: usize) -> Result<Tensor> {
-    let batch = embeddings.dim(0)?;
-    if labels.dims() != [batch] {
-        let expected = format!("({batch},), one label for each embedding");
-        return Err(Error::Shape { what: "the labels", found: labels.dims().to_vec(), expected });
-    }
-    let values = labels.to_vec1::<u32>()?;
-    if let Some((row, &label)) = values.iter().enumerate().find(|&(_, &label)| label as usize >= classes) {
-        return Err(Error::Label { label, row, classes });
-    }
-    let mut mask = vec![0f32; batch * classes];
-    for (row, &label) in values.iter().enumerate() {
-        mask[row * classes + label as usize] = 1.0;
-    }
-    Ok(Tensor::from_vec(mask, (batch, classes), &Device::Cpu)?
-        .to_dtype(embeddings.dtype())?
-        .to_device(embeddings.device())?)
+/// All parameters of one head.
+pub(crate) trait ParameterSet: Sized {
+    /// What they are, in the order of declaration.
+    const INFO: &'static [ParameterInfo];
+
+    /// Those of a head whose parameters were checked.
+    fn of(head: &HeadConfig) -> Self;
 }
 
-/// A copy of a variable that later steps do not change.
-pub(crate) fn saved(name: &str, var: &Var) -> Result<(String, Tensor)> {
-    Ok((name.into(), var.as_tensor().detach().to_device(&Device::Cpu)?.copy()?))
+/// A type of parameter.
+pub(crate) trait Parameter: Sized {
+    const SYMBOL: &'static str;
+    /// Completes "it must be".
+    const RULE: &'static str;
+
+    /// `None` where the value breaks the rule.
+    fn read(value: &ParameterValue) -> Option<Self>;
+
+    fn write(&self) -> ParameterValue;
 }
 
-/// A number of a head's state, kept in f64 so that a resumed training goes on bit for bit.
-pub(crate) fn saved_number(name: &str, value: f64) -> Result<(String, Tensor)> {
-    Ok((name.into(), Tensor::new(&[value], &Device::Cpu)?))
-}
-
-/// The tensors `names` of `state`, which must hold nothing else.
-pub(crate) fn take<'a, const N: usize>(state: &'a State, names: [&str; N]) -> Result<[&'a Tensor; N]> {
-    if let Some((name, _)) = state.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-        return Err(Error::State { name: name.clone(), problem: "it is unknown".into() });
-    }
-    for name in names {
-        if !state.iter().any(|(other, _)| other == name) {
-            return Err(Error::State { name: name.into(), problem: "it is missing".into() });
+/// Declares a head's parameters, `name: Type = Catalyst's value` with a doc comment that becomes
+/// [`ParameterInfo::meaning`].
+macro_rules! parameters {
+    ($head:ident { $($(#[doc = $meaning:literal])+ $name:ident: $type:ident = $default:literal,)+ }) => {
+        /// What an experiment has to state of the head.
+        #[derive(Clone, Copy)]
+        pub(crate) struct $head {
+            $($(#[doc = $meaning])+ $name: $crate::parameters::$type,)+
         }
-    }
-    Ok(names.map(|name| &state.iter().find(|(other, _)| other == name).expect("checked above").1))
+
+        const _: () = {
+            use $crate::parameters::*;
+
+            impl ParameterSet for $head {
+                const INFO: &'static [ParameterInfo] = &[$(ParameterInfo {
+                    name: stringify!($name),
+                    symbol: $type::SYMBOL,
+                    meaning: concat!($($meaning),+).trim_ascii(),
+                    rule: $type::RULE,
+                    default: || $default.into(),
+                    checked: |value| $type::read(value).map(|parameter| parameter.write()),
+                }),+];
+
+                fn of(head: &HeadConfig) -> Self {
+                    Self { $($name: head.get(stringify!($name)).and_then($type::read).expect("it was checked"),)+ }
+                }
+            }
+        };
+    };
+}
+pub(crate) use parameters;
+
+/// Of a head that has none.
+impl ParameterSet for () {
+    const INFO: &'static [ParameterInfo] = &[];
+
+    fn of(_: &HeadConfig) {}
 }
 
-/// Restores a variable.
-pub(crate) fn restore(name: &str, var: &Var, tensor: &Tensor) -> Result<()> {
-    if tensor.dims() != var.dims() {
-        let problem = format!("its shape is {:?}, not {:?}", tensor.dims(), var.dims());
-        return Err(Error::State { name: name.into(), problem });
+/// The head with its parameters checked, each in the one form that specifications have.
+pub(crate) fn checked(head: &HeadConfig, infos: &[ParameterInfo]) -> Result<HeadConfig> {
+    let wrong = |name: &str, problem: String| Error::Parameter {
+        kind: head.kind().into(),
+        name: name.into(),
+        problem,
+    };
+    if let Some((name, _)) = head.parameters().find(|(name, _)| infos.iter().all(|info| info.name != *name)) {
+        let known = infos.iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "none".into() } else { known };
+        return Err(wrong(name, format!("is no parameter of this head; remove it. Its parameters: {known}")));
     }
-    Ok(var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?)
+    infos.iter().try_fold(HeadConfig::new(head.kind()), |resolved, info| {
+        let ParameterInfo { name, rule, default, checked, .. } = *info;
+        let missing =
+            || wrong(name, format!("is missing; add it to the block, for example `{name} = {}`", default()));
+        let value = head.get(name).ok_or_else(missing)?;
+        let value =
+            checked(value).ok_or_else(|| wrong(name, format!("is {value}, but it must be {rule}")))?;
+        Ok(resolved.with(name, value))
+    })
 }
 
-/// Restores a number.
-pub(crate) fn restored_number(name: &str, tensor: &Tensor) -> Result<f64> {
-    let values = tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    match values[..] {
-        [value] if value.is_finite() => Ok(value),
-        _ => Err(Error::State {
-            name: name.into(),
-            problem: format!("it must be one finite number, not {values:?}"),
-        }),
-    }
+/// Declares a type of number.
+macro_rules! number {
+    ($(#[doc = $doc:literal])+ $name:ident($type:ident, $of:ident), $symbol:literal, $rule:literal, $valid:expr) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct $name($type);
+
+        impl $name {
+            pub(crate) fn get(self) -> $type {
+                self.0
+            }
+        }
+
+        impl Parameter for $name {
+            const SYMBOL: &'static str = $symbol;
+            const RULE: &'static str = $rule;
+
+            fn read(value: &ParameterValue) -> Option<Self> {
+                value.$of().filter($valid).map(Self)
+            }
+
+            fn write(&self) -> ParameterValue {
+                self.0.into()
+            }
+        }
+    };
 }
+
+number!(
+    /// Factor of the cosines.
+    Scale(f64, number), "s", "a finite number above 0", |s| s.is_finite() && *s > 0.0
+);
+number!(
+    /// Margin that is an angle.
+    Radians(f64, number), "m", "a number in [0, pi/2], in radians", |m| (0.0..=FRAC_PI_2).contains(m)
+);
+number!(
+    /// Margin that is a difference of cosines.
+    CosineMargin(f64, number), "m", "a number in [0, 1], a difference of cosines", |m| (0.0..=1.0).contains(m)
+);
+number!(
+    /// How far cosines are kept from -1 and 1.
+    Epsilon(f64, number), "eps", "a number in [0, 0.1), a difference of cosines", |eps| (0.0..0.1).contains(eps)
+);
+number!(
+    /// Centres of each class.
+    SubCenters(i64, integer), "K", "a whole number of at least 1", |k| *k >= 1
+);

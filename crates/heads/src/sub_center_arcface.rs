@@ -12,32 +12,48 @@
 //!
 //! Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces", ECCV 2020, equation 3.
 //! Follows Catalyst's `SubCenterArcFace`. Of equally near centres the first gets the gradient, as in PyTorch; Candle's own
-//! maximum would give it to all of them.
+//! maximum would give it to all of them. Catalyst's initialisation counts the weight `(K, dim, classes)` as a convolution's: U(-b, b),
+//! b = sqrt(6 / (dim classes + K classes)).
 
 use crate::cosine::{arcface_logits, cosines};
-use crate::parameters::{check_embeddings, one_hot};
-use crate::{Head, HeadInfo, Result};
+use crate::initialise::{Draw, Initialiser};
+use crate::parameters::parameters;
+use crate::tensors::{check_embeddings, scores_and_labels};
+use crate::{Definition, Head, Result};
 use candle_core::{Tensor, Var};
 
-pub(crate) const INFO: HeadInfo = HeadInfo {
-    name: "SubCenterArcFace",
-    summary: "ArcFace with K centres a class, of which the nearest counts; made for noisy labels.",
-    formula: "cos(theta_j) = max over k of cos(theta_jk), then ArcFace",
-    parameters: "scale = 64.0, margin_radians = 0.5, epsilon = 1e-6, sub_centers = 3",
-    paper: "Deng et al., ECCV 2020",
-};
+parameters! {
+    Parameters {
+        /// Factor of the cosines
+        scale: Scale = 64.0,
+        /// Margin added to the angle of the labelled class
+        margin_radians: Radians = 0.5,
+        /// Cosines are held in [-1 + eps, 1 - eps]
+        epsilon: Epsilon = 1e-6,
+        /// Centres of each class
+        sub_centers: SubCenters = 3,
+    }
+}
 
 pub(crate) struct SubCenterArcFace {
     /// `(sub_centers, classes, dim)`
     weight: Var,
-    scale: f64,
-    margin_radians: f64,
-    epsilon: f64,
+    parameters: Parameters,
 }
 
-impl SubCenterArcFace {
-    pub(crate) fn new(weight: Tensor, scale: f64, margin_radians: f64, epsilon: f64) -> Result<Self> {
-        Ok(Self { weight: Var::from_tensor(&weight)?, scale, margin_radians, epsilon })
+impl Definition for SubCenterArcFace {
+    const NAME: &'static str = "SubCenterArcFace";
+    const SUMMARY: &'static str =
+        "ArcFace with K centres a class, of which the nearest counts; made for noisy labels.";
+    const FORMULA: &'static str = "cos(theta_j) = max over k of cos(theta_jk), then ArcFace";
+    const PAPER: &'static str = "Deng et al., ECCV 2020";
+    type Parameters = Parameters;
+
+    fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {
+        let Initialiser { dim, classes, .. } = *start;
+        let sub_centers = parameters.sub_centers.get() as usize;
+        let catalyst = Draw::Uniform((6.0 / (classes * (dim + sub_centers)) as f64).sqrt());
+        Ok(Self { weight: start.weight_as(&[sub_centers, classes, dim], catalyst)?, parameters })
     }
 }
 
@@ -59,13 +75,13 @@ impl Head for SubCenterArcFace {
     }
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let cosines = self.scores(embeddings)?;
-        let mask = one_hot(labels, embeddings, self.weight.dim(1)?)?;
-        arcface_logits(&cosines, &mask, self.scale, self.margin_radians, self.epsilon)
+        let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
+        let Parameters { scale, margin_radians, epsilon, .. } = self.parameters;
+        arcface_logits(&cosines, &mask, scale, margin_radians, epsilon)
     }
 
     fn effective_scale(&self) -> f64 {
-        self.scale
+        self.parameters.scale.get()
     }
 
     fn class_vectors(&self) -> Result<Option<Tensor>> {

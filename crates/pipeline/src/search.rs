@@ -4,7 +4,7 @@
 //! in the place of the validation images. So it resumes, is locked and is recorded as runs are; only the choice is made here.
 
 use crate::{Error, Result};
-use faceoff_runs::{Experiment, HeadVariant, Trial, TuningConfig};
+use faceoff_runs::{Experiment, HeadConfig, HeadVariant, Trial, TuningConfig};
 
 /// The accuracies of a trial on the tenth held back, as shares; none where the training diverged.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -63,9 +63,7 @@ impl Search {
             let trial = &mut trials[best];
             trial.chosen = true;
             variant.peak_learning_rate = Some(trial.peak_learning_rate);
-            if let (Some(scale), Some(margin)) = (trial.scale, trial.margin) {
-                variant.head = variant.head.clone().with_scale_and_margin(scale, margin);
-            }
+            variant.head = with_settings(&variant.head, trial.scale, trial.margin, trial.margin);
         }
         tuned.description = format!(
             "{} Peak learning rate, scale and margin of each head tuned with the same budget.",
@@ -92,13 +90,14 @@ fn trial(
     let mut peak_learning_rate = variant.peak_learning_rate.unwrap_or(base.training.peak_learning_rate);
     if number > 0 {
         let [rate, scale, margin] = point(number, tuning.seed);
-        let margins = match variant.head.margin().map(|margin| margin.unit()) {
-            Some("cosine") => tuning.margin_cosine,
-            _ => tuning.margin_radians,
-        };
+        let between = |[low, high]: [f64; 2]| Some(rounded(low + margin * (high - low)));
         peak_learning_rate = between_logarithms(tuning.peak_learning_rate, rate);
-        let margin = rounded(margins[0] + margin * (margins[1] - margins[0]));
-        tried.head = tried.head.with_scale_and_margin(between_logarithms(tuning.scale, scale), margin);
+        tried.head = with_settings(
+            &variant.head,
+            Some(between_logarithms(tuning.scale, scale)),
+            between(tuning.margin_radians),
+            between(tuning.margin_cosine),
+        );
     }
     tried.peak_learning_rate = Some(peak_learning_rate);
     let trial = Trial {
@@ -111,6 +110,20 @@ fn trial(
         chosen: false,
     };
     (tried, trial)
+}
+
+/// The head with another scale and margin, as far as it has them to set.
+fn with_settings(
+    head: &HeadConfig,
+    scale: Option<f64>,
+    margin_radians: Option<f64>,
+    margin_cosine: Option<f64>,
+) -> HeadConfig {
+    let settings = [("scale", scale), ("margin_radians", margin_radians), ("margin_cosine", margin_cosine)];
+    settings.into_iter().fold(head.clone(), |head, (name, value)| match value {
+        Some(value) if head.number(name).is_some() => head.with(name, value),
+        _ => head,
+    })
 }
 
 /// Point `number` of an additive recurrence that fills the unit cube evenly however many points are taken (Roberts 2018: steps

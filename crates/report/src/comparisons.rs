@@ -152,7 +152,7 @@ impl Comparisons {
             });
             Some(RunMetrics {
                 variant: variant.name.clone(),
-                head: variant.head.into(),
+                head: variant.head.clone(),
                 scale: variant.config.as_ref().and_then(HeadConfig::scale),
                 seed: run.seed,
                 dnn_accuracy: run.value("dnn_accuracy"),

@@ -84,7 +84,7 @@ pub fn write_embeddings_report(
         variants: vec![Variant {
             name: name.into(),
             base: name.into(),
-            head: "none",
+            head: "none".into(),
             config: None,
             condition: String::new(),
             noise_percent: 0,

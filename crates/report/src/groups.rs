@@ -54,7 +54,7 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured]) -> Vec<Group>
     }
     for group in &mut groups {
         let all = std::mem::take(&mut group.variants);
-        let head = |variant: usize| selection.variants[variant].head;
+        let head = |variant: usize| &selection.variants[variant].head;
         group.variants = all
             .iter()
             .copied()

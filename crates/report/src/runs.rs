@@ -50,7 +50,7 @@ pub(crate) struct Variant {
     /// The name without its condition.
     pub(crate) base: String,
     /// Kind of the head.
-    pub(crate) head: &'static str,
+    pub(crate) head: String,
     /// The head; `None` for embeddings from elsewhere.
     pub(crate) config: Option<HeadConfig>,
     /// The condition; empty without.
@@ -73,7 +73,7 @@ impl Variant {
         Self {
             name: variant.name.clone(),
             base: base.to_string(),
-            head: variant.head.kind(),
+            head: variant.head.kind().into(),
             config: Some(variant.head.clone()),
             condition: condition.clone(),
             noise_percent: data.label_noise_percent,

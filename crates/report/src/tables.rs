@@ -59,7 +59,7 @@ impl<'a> Table<'a> {
     fn row(&mut self, variant: usize) {
         let variant = &self.selection.variants[variant];
         self.variant.push(variant.name.clone());
-        self.head.push(variant.head.into());
+        self.head.push(variant.head.clone());
     }
 
     /// The bytes of the file, with `columns` after the first two. `decimals` rounds fractions; all digits without.

@@ -24,8 +24,8 @@ pub struct Experiment {
     /// What tuning may spend and where it looks; absent where nothing is to be tuned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningConfig>,
-    /// The heads, in the order of tables and pictures. A block whose scale or margin is a list stands for every
-    /// combination, under names like `ArcFace-s16-m0.5`.
+    /// The heads, in the order of tables and pictures. A block with lists of numbers stands for every combination,
+    /// under names like `ArcFace-s16-m0.5`. Their kinds and parameters are checked by the heads crate.
     #[serde(deserialize_with = "crate::head::variants")]
     pub heads: Vec<HeadVariant>,
     /// Every head is trained under each of these; absent means once, on the images as `[data]` says.
@@ -413,7 +413,6 @@ impl Experiment {
                     "another head has the same name; give each [[heads]] block a `name` of its own",
                 ));
             }
-            variant.head.validate()?;
             if let Some(rate) = variant.peak_learning_rate
                 && !(rate.is_finite() && rate > 0.0)
             {

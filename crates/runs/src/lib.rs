@@ -29,7 +29,7 @@ pub use experiment::{
     Precision, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, PARTIAL_PREFIX, write_atomically};
-pub use head::{HeadConfig, HeadInit, HeadVariant, Margin};
+pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, read_history, write_history};
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};

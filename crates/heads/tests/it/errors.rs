@@ -1,16 +1,10 @@
 //! Bad input: each answer states the value and the rule.
 
-use crate::{all, device, head};
+use crate::{all, defaults, device, head};
 use candle_core::{DType, Tensor};
-use faceoff_heads::build;
-use faceoff_runs::{HeadConfig, HeadInit};
-
-fn refusal(config: &HeadConfig, dim: usize, classes: usize) -> String {
-    build(config, dim, classes, HeadInit::Uniform, 0, device(), DType::F32)
-        .err()
-        .expect("it must be refused")
-        .to_string()
-}
+use faceoff_heads::{build, resolve, resolve_experiment};
+use faceoff_runs::{Experiment, HeadConfig, HeadInit};
+use std::path::Path;
 
 #[test]
 fn shapes_and_labels_are_checked_by_every_head() {
@@ -35,25 +29,91 @@ fn shapes_and_labels_are_checked_by_every_head() {
 }
 
 #[test]
-fn classes_and_parameters_have_ranges() {
-    let message = refusal(&HeadConfig::AdaCos { epsilon: 1e-6 }, 6, 2);
+fn classes_have_a_minimum() {
+    let refusal = |kind: &str, classes: usize| {
+        let head = build(&defaults(kind), 6, classes, HeadInit::Uniform, 0, device(), DType::F32);
+        head.err().expect("it must be refused").to_string()
+    };
+    let message = refusal("AdaCos", 2);
     assert!(message.contains("AdaCos with 2 classes") && message.contains("at least 3"), "{message}");
-    assert!(refusal(&HeadConfig::Classification, 6, 1).contains("at least two classes"));
-    let message = refusal(&HeadConfig::CosFace { scale: -1.0, margin_cosine: 0.35 }, 6, 5);
-    assert!(message.contains("scale") && message.contains("-1"), "{message}");
-    for margin_radians in [-0.1, 1.6, f64::NAN] {
-        let message = refusal(&HeadConfig::ArcFace { scale: 64.0, margin_radians, epsilon: 1e-6 }, 6, 5);
-        assert!(message.contains("margin_radians") && message.contains("[0, pi/2]"), "{message}");
+    assert!(refusal("Classification", 1).contains("at least two classes"));
+}
+
+#[test]
+fn wrong_parameters_are_explained() {
+    let arcface = || HeadConfig::new("ArcFace").with("scale", 64.0).with("margin_radians", 0.5);
+    let sub_centers = |k: f64| defaults("SubCenterArcFace").with("sub_centers", k);
+    for (config, expected) in [
+        (HeadConfig::new("AdaCoz"), "unknown head kind `AdaCoz`; did you mean `AdaCos`? There are: Classif"),
+        (arcface(), "`ArcFace: epsilon` is missing; add it to the block, for example `epsilon = 1e-6`"),
+        (
+            defaults("Classification").with("scale", 2.0),
+            "`Classification: scale` is no parameter of this head; remove it. Its parameters: none",
+        ),
+        (
+            defaults("CosFace").with("margin", 0.1),
+            "is no parameter of this head; remove it. Its parameters: scale, margin_cosine",
+        ),
+        (
+            defaults("CosFace").with("scale", -1.0),
+            "`CosFace: scale` is -1.0, but it must be a finite number above 0",
+        ),
+        (
+            defaults("CosFace").with("scale", "big"),
+            "`CosFace: scale` is \"big\", but it must be a finite number",
+        ),
+        (defaults("CosFace").with("scale", f64::NAN), "is NaN, but it must be a finite"),
+        (
+            defaults("ArcFace").with("margin_radians", 1.6),
+            "is 1.6, but it must be a number in [0, pi/2], in radians",
+        ),
+        (defaults("ArcFace").with("margin_radians", -0.1), "[0, pi/2]"),
+        (defaults("ArcFace").with("margin_radians", f64::NAN), "[0, pi/2]"),
+        (defaults("AdaCos").with("epsilon", 0.1), "[0, 0.1)"),
+        (
+            sub_centers(3.0),
+            "`SubCenterArcFace: sub_centers` is 3.0, but it must be a whole number of at least 1",
+        ),
+    ] {
+        let message = resolve(&config).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
     }
+    let kind = |kind: &str| resolve(&HeadConfig::new(kind)).unwrap_err().to_string();
+    assert!(kind("arcface").contains("mean `ArcFace`") && kind("Softmax").contains("CurricularFace"));
+}
+
+/// The committed experiments name heads that exist, every head among them; a wrong one is named with its place.
+#[test]
+fn the_heads_of_experiments_are_resolved() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    for name in Experiment::names(&folder).unwrap() {
+        resolve_experiment(Experiment::load(&folder, &name).unwrap()).unwrap();
+    }
+    let text = std::fs::read_to_string(folder.join("smoke.toml")).unwrap();
+    let parsed = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} is not in smoke.toml");
+        resolve_experiment(Experiment::parse(&text.replace(from, to), Path::new("smoke.toml")).unwrap())
+    };
+    let smoke = parsed("", "").unwrap();
+    for config in all() {
+        assert!(smoke.heads.iter().any(|variant| variant.head.kind() == config.kind()), "{config:?}");
+    }
+    // However a scale is written, it is one scale and one training.
+    assert_eq!(parsed("scale = 64.0", "scale = 64").unwrap(), smoke);
+    let written = toml::to_string(&smoke).unwrap();
+    assert!(written.contains("margin_radians = 0.5\nscale = 64.0\nsub_centers = 3\n"), "{written}");
+    let message = parsed("sub_centers = 3", "sub_centers = 0").unwrap_err().to_string();
+    let expected = "`SubCenterArcFace: sub_centers` is 0, but";
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[test]
 fn a_state_of_another_head_is_refused() {
-    let classification = head(&HeadConfig::Classification, 6, 5, DType::F32);
-    let mut adacos = head(&HeadConfig::AdaCos { epsilon: 1e-6 }, 6, 5, DType::F32);
+    let classification = head(&defaults("Classification"), 6, 5, DType::F32);
+    let mut adacos = head(&defaults("AdaCos"), 6, 5, DType::F32);
     let message = adacos.load(&classification.tensors().unwrap()).unwrap_err().to_string();
     assert!(message.contains("`bias` of the head: it is unknown"), "{message}");
-    let wider = head(&HeadConfig::AdaCos { epsilon: 1e-6 }, 7, 5, DType::F32);
+    let wider = head(&defaults("AdaCos"), 7, 5, DType::F32);
     let message = adacos.load(&wider.tensors().unwrap()).unwrap_err().to_string();
     assert!(message.contains("[5, 7], not [5, 6]"), "{message}");
     let mut state = adacos.tensors().unwrap();

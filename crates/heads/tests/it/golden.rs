@@ -7,42 +7,46 @@
 
 use crate::{device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
-use faceoff_runs::HeadConfig;
+use faceoff_heads::{HEADS, HeadInfo, resolve};
+use faceoff_runs::{HeadConfig, ParameterValue};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    std::env::var_os("FACEOFF_GOLDEN_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+fn own_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-#[test]
-fn golden_values_of_catalyst() {
-    let folder = folder();
-    let mut read = 0;
-    let mut worst = [0f64; 2];
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
+fn golden_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
     files.sort();
-    for path in files {
-        let golden: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    files
+}
+
+#[test]
+fn golden_values_of_catalyst() {
+    let folder = std::env::var_os("FACEOFF_GOLDEN_DIR").map_or_else(own_folder, PathBuf::from);
+    let mut worst = [0f64; 2];
+    let files = golden_files(&folder);
+    for path in &files {
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         for (index, (dtype, tolerance)) in [(DType::F32, 1e-4), (DType::F64, 1e-9)].into_iter().enumerate() {
             let error = check(&golden, dtype, &format!("{name} in {dtype:?}"), tolerance);
             worst[index] = worst[index].max(error);
         }
-        read += 1;
     }
     println!(
-        "{read} golden files of {} read; worst error f32 {:.1e}, f64 {:.1e}",
+        "{} golden files of {} read; worst error f32 {:.1e}, f64 {:.1e}",
+        files.len(),
         folder.display(),
         worst[0],
         worst[1]
     );
-    assert!(read > 0, "{} holds no golden file", folder.display());
+    assert!(!files.is_empty(), "{} holds no golden file", folder.display());
 }
 
 fn number(value: &Value) -> f64 {
@@ -56,24 +60,33 @@ fn flat(value: &Value) -> Vec<f64> {
     }
 }
 
+/// The head of a golden file, whose `hyper` calls parameters by their letters.
 fn config(golden: &Value) -> HeadConfig {
-    let hyper = |key: &str| number(&golden["hyper"][key]);
-    match golden["head"].as_str().unwrap() {
-        "ArcFace" => {
-            HeadConfig::ArcFace { scale: hyper("s"), margin_radians: hyper("m"), epsilon: hyper("eps") }
+    let info = HeadInfo::find(golden["head"].as_str().unwrap()).unwrap();
+    let parameters = info.parameters.iter().map(|parameter| {
+        let value = &golden["hyper"][parameter.symbol.to_lowercase()];
+        (parameter.name, serde_json::from_value::<ParameterValue>(value.clone()).unwrap())
+    });
+    parameters.fold(HeadConfig::new(info.name), |head, (name, value)| head.with(name, value))
+}
+
+#[test]
+fn every_head_is_described_and_has_golden_files() {
+    let files: Vec<_> = golden_files(&own_folder());
+    for head in HEADS {
+        let described = [head.summary, head.formula, head.paper];
+        assert!(described.iter().all(|text| !text.is_empty()), "{}", head.name);
+        for parameter in head.parameters {
+            let described = [parameter.symbol, parameter.meaning, parameter.rule];
+            assert!(described.iter().all(|text| !text.is_empty()), "{}: {}", head.name, parameter.name);
+            assert!(head.to_string().contains(parameter.meaning));
         }
-        "SubCenterArcFace" => HeadConfig::SubCenterArcFace {
-            scale: hyper("s"),
-            margin_radians: hyper("m"),
-            epsilon: hyper("eps"),
-            sub_centers: hyper("k") as usize,
-        },
-        "CosFace" => HeadConfig::CosFace { scale: hyper("s"), margin_cosine: hyper("m") },
-        "AdaCos" => HeadConfig::AdaCos { epsilon: hyper("eps") },
-        "CurricularFace" => HeadConfig::CurricularFace { scale: hyper("s"), margin_radians: hyper("m") },
-        "ArcMarginProduct" => HeadConfig::ArcMarginProduct,
-        "Classification" => HeadConfig::Classification,
-        other => panic!("unknown head {other}"),
+        assert_eq!(resolve(&head.defaults()).unwrap(), head.defaults());
+        let of_head = |file: &&PathBuf| {
+            let name = file.file_name().unwrap().to_string_lossy();
+            name.strip_prefix(head.name).is_some_and(|rest| rest.starts_with('_'))
+        };
+        assert!(files.iter().filter(of_head).count() >= 2, "{} has no golden files", head.name);
     }
 }
 

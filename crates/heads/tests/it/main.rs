@@ -5,7 +5,7 @@ mod golden;
 mod properties;
 
 use candle_core::{DType, Device, Tensor, Var};
-use faceoff_heads::{Head, build};
+use faceoff_heads::{HEADS, Head, HeadInfo, build};
 use faceoff_runs::{HeadConfig, HeadInit};
 use std::sync::OnceLock;
 
@@ -26,18 +26,14 @@ fn head(config: &HeadConfig, dim: usize, classes: usize, dtype: DType) -> Box<dy
     build(config, dim, classes, HeadInit::Uniform, 0, device(), dtype).unwrap()
 }
 
-/// One head of every kind with Catalyst's defaults.
+/// A head with Catalyst's parameters.
+fn defaults(kind: &str) -> HeadConfig {
+    HeadInfo::find(kind).unwrap().defaults()
+}
+
+/// All of them.
 fn all() -> Vec<HeadConfig> {
-    let (scale, margin_radians, epsilon) = (64.0, 0.5, 1e-6);
-    vec![
-        HeadConfig::Classification,
-        HeadConfig::ArcMarginProduct,
-        HeadConfig::CosFace { scale, margin_cosine: 0.35 },
-        HeadConfig::ArcFace { scale, margin_radians, epsilon },
-        HeadConfig::AdaCos { epsilon },
-        HeadConfig::SubCenterArcFace { scale, margin_radians, epsilon, sub_centers: 3 },
-        HeadConfig::CurricularFace { scale, margin_radians },
-    ]
+    HEADS.iter().map(HeadInfo::defaults).collect()
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {

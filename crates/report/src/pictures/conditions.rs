@@ -180,8 +180,9 @@ pub(super) fn grid(outcome: &Outcome<'_>) -> Result<Section> {
     );
     let variants = &outcome.selection.variants;
     let all = grid_variants(outcome);
-    let heads =
-        distinct(all.iter().map(|&variant| (variants[variant].head, variants[variant].condition.as_str())));
+    let heads = distinct(
+        all.iter().map(|&variant| (variants[variant].head.as_str(), variants[variant].condition.as_str())),
+    );
     for (head, condition) in heads {
         let cells: Vec<(usize, f64, f64, &str)> = all
             .iter()

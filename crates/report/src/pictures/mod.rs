@@ -67,11 +67,11 @@ impl<'a> Outcome<'a> {
         let twins = before().filter(|&&other| all[other].head == all[variant].head).count();
         let mut heads: Vec<&str> = Vec::new();
         for &other in &group.variants {
-            if !heads.contains(&all[other].head) {
-                heads.push(all[other].head);
+            if !heads.contains(&all[other].head.as_str()) {
+                heads.push(&all[other].head);
             }
         }
-        let colour = heads.iter().position(|&head| head == all[variant].head).unwrap_or(0);
+        let colour = heads.iter().position(|&head| *head == all[variant].head).unwrap_or(0);
         colour + PALETTE.len() * twins
     }
 

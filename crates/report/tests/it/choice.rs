@@ -85,7 +85,7 @@ fn runs_of_different_settings_or_images_are_never_mixed() {
     images.fingerprint = "f2".into();
     made_up().write_run(folder.path(), &specs[3], &images);
     let mut head = specs[5].clone();
-    head.variant.head = faceoff_runs::HeadConfig::CosFace { scale: 32.0, margin_cosine: 0.35 };
+    head.variant.head = head.variant.head.clone().with("scale", 32.0);
     made_up().write_run(folder.path(), &head, &data);
 
     let summary = report(folder.path(), &experiment).unwrap();
