@@ -1,4 +1,5 @@
-"""Makes crates/kernels/tests/golden/resnet18.json: torchvision's ResNet-18 in float64 on weights and images that a formula gives.
+"""Makes crates/kernels/tests/golden/resnet18.json and resnet34.json: torchvision's ResNets in float64 on weights and images that a
+formula gives.
 
 usage: python scripts/golden_encoder.py        (needs torch and torchvision)
 Each case holds, for a loss `sum(embeddings * direction)`: the embeddings, every parameter's gradient as two projections, the running
@@ -19,8 +20,8 @@ def projections(tensor):
     return [float(flat @ wave(flat.numel(), 0.3)), float(flat.norm())]
 
 
-def network():
-    net = torchvision.models.resnet18(weights=None)
+def network(name):
+    net = getattr(torchvision.models, name)(weights=None)
     net.fc = torch.nn.Identity()
     with torch.no_grad():
         for index, (name, parameter) in enumerate(net.named_parameters()):
@@ -45,8 +46,8 @@ def images(count, size):
     return (x - mean) / deviation
 
 
-def case(count, size):
-    net, x = network(), images(count, size)
+def case(name, count, size):
+    net, x = network(name), images(count, size)
     direction = wave(count * 512, 0.1).reshape(count, 512)
     decay = [p for p in net.parameters() if p.dim() > 1]
     rest = [p for p in net.parameters() if p.dim() <= 1]
@@ -71,6 +72,8 @@ def case(count, size):
     return result
 
 
-out = pathlib.Path(__file__).resolve().parent.parent / "crates/kernels/tests/golden/resnet18.json"
-out.write_text(json.dumps([case(3, 33), case(2, 48)], indent=1) + "\n")
-print("wrote", out)
+folder = pathlib.Path(__file__).resolve().parent.parent / "crates/kernels/tests/golden"
+for name, sizes in [("resnet18", [(3, 33), (2, 48)]), ("resnet34", [(3, 33)])]:
+    out = folder / f"{name}.json"
+    out.write_text(json.dumps([case(name, count, size) for count, size in sizes], indent=1) + "\n")
+    print("wrote", out)

@@ -4,11 +4,11 @@ use crate::options::TrainingArgs;
 use crate::session::{Session, interrupted};
 use crate::{COMMIT, Program, machine, report, use_threads, with_causes};
 use anyhow::Result;
-use candle_core::Device;
 use clap::Args;
 use faceoff_data::Dataset;
-use faceoff_pipeline::{Error, Job, run_work};
-use faceoff_runs::{Compute, DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_kernels::Arithmetic;
+use faceoff_pipeline::{Error, Job, compute, run_work};
+use faceoff_runs::{DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use std::process::ExitCode;
 
@@ -39,10 +39,9 @@ pub struct BenchmarkArgs {
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.training.experiment(program, args.seeds.clone())?;
-    let device = machine::device(program, args.training.device)?;
-    let compute = machine::compute(&device)?;
+    let arithmetic = machine::arithmetic(program, args.training.device, &experiment)?;
     if args.dry_run {
-        return dry_run(program, &experiment, args, &device, &compute);
+        return dry_run(program, &experiment, args, &arithmetic);
     }
     let session = Session::start()?;
     let source = args.training.source.source(program);
@@ -63,8 +62,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     let job = Job {
         experiment: &experiment,
         images: &images,
-        device: &device,
-        compute: &compute,
+        arithmetic: &arithmetic,
         commit: COMMIT,
         folder: &folder,
     };
@@ -82,8 +80,7 @@ fn dry_run(
     program: &Program,
     experiment: &Experiment,
     args: &BenchmarkArgs,
-    device: &Device,
-    compute: &Compute,
+    arithmetic: &Arithmetic,
 ) -> Result<ExitCode> {
     let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
         (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
@@ -96,16 +93,17 @@ fn dry_run(
     };
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
     let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
-    let specs = RunSpec::of(experiment, compute);
+    let specs = RunSpec::of(experiment, &compute(arithmetic));
     let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
-    let mut encoder = faceoff_kernels::encoder(&initial_encoder(0)?, device)?;
+    let architecture = faceoff_kernels::architecture(&experiment.training.encoder)?;
+    let mut encoder = faceoff_kernels::encoder(architecture, &initial_encoder(architecture, 0)?, arithmetic)?;
     let fastest =
         time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
     let per_second = batch.count() as f64 / fastest;
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
-    println!("device      {compute}, {} threads", rayon::current_num_threads());
+    println!("device      {arithmetic}, {} threads", rayon::current_num_threads());
     println!(
         "runs        {} ({} heads x {} conditions x {} seeds)",
         specs.len(),

@@ -3,10 +3,11 @@
 use crate::{Program, options::DeviceChoice};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use faceoff_runs::Compute;
+use faceoff_kernels::Arithmetic;
+use faceoff_runs::Experiment;
 
 /// The device asked for, or an error with the command that builds it in.
-pub(crate) fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
+fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
     let (cuda, metal) = (candle_core::utils::cuda_is_available(), candle_core::utils::metal_is_available());
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -32,12 +33,15 @@ pub(crate) fn device(program: &Program, choice: DeviceChoice) -> Result<Device> 
     }
 }
 
-/// Device and kernels of training.
-pub(crate) fn compute(device: &Device) -> Result<Compute> {
-    let text = faceoff_kernels::describe(device)?;
-    let (device, kernels) =
-        text.strip_suffix(')').and_then(|text| text.split_once(" (")).unwrap_or((&text, "own"));
-    Ok(Compute { device: device.into(), kernels: kernels.into() })
+/// What computes the encoder on the device asked for, in the experiment's precision. `FACEOFF_KERNELS` names kernels.
+pub(crate) fn arithmetic(
+    program: &Program,
+    choice: DeviceChoice,
+    experiment: &Experiment,
+) -> Result<Arithmetic> {
+    let kernels = std::env::var_os("FACEOFF_KERNELS").map(|name| name.to_string_lossy().into_owned());
+    let precision = experiment.training.precision.as_str();
+    Ok(Arithmetic::resolve(&device(program, choice)?, kernels.as_deref(), precision)?)
 }
 
 /// Makes every library use `threads` threads.

@@ -76,7 +76,7 @@ impl Session {
         eprintln!(
             "{name}: {} px on {}, {} threads; {} of {total} runs to do",
             job.experiment.data.image_size_px,
-            job.compute,
+            job.arithmetic,
             rayon::current_num_threads(),
             to_do.len(),
         );

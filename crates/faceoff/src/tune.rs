@@ -69,8 +69,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         return Err(exists(&file));
     }
 
-    let device = machine::device(program, args.training.device)?;
-    let compute = machine::compute(&device)?;
+    let arithmetic = machine::arithmetic(program, args.training.device, &search.experiment)?;
     let session = Session::start()?;
     let images = session.open_images(&search.experiment, &args.training.source.source(program))?;
     let _lock = FolderLock::take(&folder)?;
@@ -81,8 +80,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     let job = Job {
         experiment: &search.experiment,
         images: &images,
-        device: &device,
-        compute: &compute,
+        arithmetic: &arithmetic,
         commit: COMMIT,
         folder: &folder,
     };

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // calls the gemm crate
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{InstructionSet, matrix_products, operators};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ fn all(criterion: &mut Criterion) {
             .sample_size(10)
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_secs(1));
-        for mut operator in operators(set, SIZE_PX, BATCH) {
+        for mut operator in operators(&RESNET18, set, SIZE_PX, BATCH) {
             match operator.flop > 0.0 {
                 true => group.throughput(Throughput::Elements(operator.flop as u64)),
                 false => group.throughput(Throughput::Bytes(operator.bytes as u64)),

@@ -1,18 +1,19 @@
 //! Speed of the encoder on a device: images per second of whole steps (forward, backward, AdamW) and of inference, and
 //! where a step's time goes. `scripts/peer_training.py speed` is the same in PyTorch.
 //!
-//! usage: `cargo run --release -p faceoff-kernels --features cuda --example device_speed -- cuda 64 64`
-//! (device, side of the images in pixels, images a batch)
+//! usage: `cargo run --release -p faceoff-kernels --features cuda --example device_speed -- cuda 64 64 tf32`
+//! (device, side of the images in pixels, images a batch; then `f32` unless stated, and the fastest kernels unless named)
 
-use candle_core::{Device, Tensor};
-use faceoff_kernels::{AdamWStep, Encoder, Images, State, describe, encoder, resnet};
+use candle_core::{DType, Device, Tensor};
+use faceoff_kernels::resnet::{RESNET18, Role, TensorPlan};
+use faceoff_kernels::{AdamWStep, Arithmetic, Encoder, ImageBatch, State, encoder};
 use std::time::Instant;
 
 const REPEATS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [device, size_px, batch] = &arguments[..] else {
+    let [device, size_px, batch, how @ ..] = &arguments[..] else {
         return Err("give device (cpu, cuda or metal), side of the images and images a batch".into());
     };
     let (size_px, batch): (usize, usize) = (size_px.parse()?, batch.parse()?);
@@ -23,9 +24,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         other => return Err(format!("`{other}` is no device; give cpu, cuda or metal").into()),
     };
     let steps = if device.is_cpu() { 2 } else { 100 };
-    let mut encoder = encoder(&start()?, &device)?;
+    let precision = how.first().map_or("f32", String::as_str);
+    let arithmetic = Arithmetic::resolve(&device, how.get(1).map(String::as_str), precision)?;
+    let mut encoder = encoder(&RESNET18, &start()?, &arithmetic)?;
     let bytes = batch * size_px * size_px * 3;
-    let images = Images::new((0..bytes).map(|i| (i * 31 % 251) as u8).collect(), batch, size_px)?;
+    let images = ImageBatch::new((0..bytes).map(|i| (i * 31 % 251) as u8).collect(), batch, size_px)?;
 
     let mut parts = [Vec::new(), Vec::new(), Vec::new()];
     let mut step = 0;
@@ -61,9 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!(
-        "{}, {batch} images of {size_px} px: step {:.0} images/s, embed {:.0} images/s; \
+        "{arithmetic}, {batch} images of {size_px} px: step {:.0} images/s, embed {:.0} images/s; \
          one step waited for: forward {:.2} ms, backward {:.2} ms, optimiser {:.2} ms",
-        describe(&device)?,
         median(&mut rates.0),
         median(&mut rates.1),
         median(&mut parts[0]),
@@ -76,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// One step with the embeddings as their own gradient; `done` hears of each part.
 fn train(
     encoder: &mut dyn Encoder,
-    images: &Images,
+    images: &ImageBatch,
     step: u64,
     mut done: impl FnMut(usize) -> candle_core::Result<()>,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -97,22 +99,21 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// Weights that are as good as any for timing.
 fn start() -> candle_core::Result<State> {
-    let mut state = State::new();
-    for (name, shape) in resnet::parameters() {
-        let fan: usize = shape[1..].iter().product::<usize>() * shape[0];
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = match shape.len() {
-            1 => vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; count],
-            _ => (0..count).map(|i| (i as f32 * 0.7).sin() * 30.0 / (fan as f32).sqrt()).collect(),
-        };
-        state.push((name, Tensor::from_vec(values, shape, &Device::Cpu)?));
-    }
-    for layer in resnet::layers() {
-        for (part, value) in [("running_mean", 0f32), ("running_var", 1.0)] {
-            let name = format!("{}.{part}", layer.norm);
-            state.push((name, Tensor::full(value, layer.out_channels, &Device::Cpu)?));
+    let values = |role, shape: &[usize]| -> Vec<f32> {
+        let count = shape.iter().product();
+        match role {
+            Role::Kernels => {
+                let root = (count as f32).sqrt();
+                (0..count).map(|i| (i as f32 * 0.7).sin() * 30.0 / root).collect()
+            }
+            Role::NormWeight | Role::RunningVariance => vec![1.0; count],
+            Role::NormBias | Role::RunningMean | Role::Batches => vec![0.0; count],
         }
-        state.push((format!("{}.num_batches_tracked", layer.norm), Tensor::new(0i64, &Device::Cpu)?));
-    }
-    Ok(state)
+    };
+    let tensor = |plan: TensorPlan| {
+        let tensor = Tensor::from_vec(values(plan.role, &plan.shape), plan.shape, &Device::Cpu)?;
+        let tensor = if plan.role == Role::Batches { tensor.to_dtype(DType::I64)? } else { tensor };
+        Ok((plan.name, tensor))
+    };
+    RESNET18.tensors().into_iter().map(tensor).collect()
 }

@@ -17,16 +17,77 @@ pub enum Error {
         size_px: usize,
     },
     /// A tensor of a state has the wrong name, shape or type, or is missing.
-    #[error("tensor `{name}`: {problem}; the file must hold a ResNet-18 with torchvision's names and shapes")]
+    #[error("tensor `{name}`: {problem}; the file must hold {expected} names and shapes")]
     State {
         /// The tensor's name.
         name: String,
         /// What is wrong with it.
         problem: String,
+        /// What was looked for.
+        expected: String,
     },
-    /// A gradient of the wrong shape, or a tape or gradients of another encoder.
-    #[error("{0}")]
-    Misuse(String),
+    /// No encoder has this name.
+    #[error("`{name}` names no encoder; choose one of {known}")]
+    UnknownArchitecture {
+        /// The name given.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// No kernels of this device have this name.
+    #[error("`{name}` names no kernels of this machine's {device}, which has {known}; choose one of these")]
+    UnknownKernels {
+        /// The name given.
+        name: String,
+        /// The device asked for.
+        device: &'static str,
+        /// The kernels it has.
+        known: String,
+    },
+    /// No precision has this name, or the kernels do not compute in it.
+    #[error("precision `{name}` with {arithmetic}: it may be f32, or tf32 with own CUDA kernels; choose f32")]
+    Precision {
+        /// The name given.
+        name: String,
+        /// Device and kernels.
+        arithmetic: String,
+    },
+    /// A batch is too small for a batch norm.
+    #[error("batch norm `{0}` sees one value a channel and has no variance; train on more or larger images")]
+    NoVariance(
+        /// The batch norm's name.
+        String,
+    ),
+    /// A batch is too large for a GPU's 32-bit indices.
+    #[error("{0} numbers in one map are more than 2^32 - 1; train on smaller batches")]
+    MapTooLarge(
+        /// Numbers of the map.
+        usize,
+    ),
+    /// The toolkit at hand cannot compile the CUDA kernels for this GPU.
+    #[error(
+        "the CUDA kernels do not compile for compute capability {capability}: {problem}; use a CUDA toolkit that supports this GPU, or the kernels `candle`"
+    )]
+    CudaKernels {
+        /// Compute capability of the GPU, e.g. `9.0`.
+        capability: String,
+        /// What the compiler says.
+        problem: String,
+    },
+    /// A gradient at the embeddings that does not fit them; a mistake of the calling program.
+    #[error("the gradient's shape is {found:?}, the embeddings' {expected:?}: they must be equal")]
+    GradientShape {
+        /// The gradient's shape.
+        found: Vec<usize>,
+        /// The embeddings' shape.
+        expected: Vec<usize>,
+    },
+    /// A tape or gradients of another encoder; a mistake of the calling program.
+    #[error("{0} of another encoder: give back what this encoder returned")]
+    Foreign(
+        /// `a tape` or `gradients`.
+        &'static str,
+    ),
     /// A failure inside Candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

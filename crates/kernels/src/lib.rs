@@ -1,7 +1,7 @@
-//! The encoder's arithmetic: ResNet-18 forward and backward.
+//! The encoder's arithmetic: a ResNet forward and backward.
 //!
-//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. Three implementations stand
-//! behind it: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests),
+//! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. What is computed is a value, an
+//! [`Architecture`]; what computes it is another, an [`Arithmetic`]. Three implementations read them: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests),
 //! [`FastEncoder`], written by hand for CPUs, and one with own CUDA kernels (feature `cuda`, folder `cuda/`), which
 //! follows the same plan. The head and the loss run under Candle's autograd outside.
 //!
@@ -53,6 +53,7 @@
 //! vectors are of another length.) `docs/performance.md` has the measurements.
 
 mod adamw;
+mod arithmetic;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
@@ -63,56 +64,34 @@ mod seam;
 mod state;
 
 pub use adamw::{AdamW, AdamWStep};
-use candle_core::{DType, Device};
+pub use arithmetic::{Arithmetic, Precision};
+use candle_core::DType;
 #[cfg(feature = "cuda")]
-pub use cuda::{CudaEncoder, Products, TF32_VARIABLE};
+pub use cuda::CudaEncoder;
 pub use error::Error;
-pub use fast::{
-    CpuKernels, FastEncoder, InstructionSet, KERNELS_VARIABLE, Operator, matrix_products, operators,
-};
+pub use fast::{FastEncoder, InstructionSet, Operator, matrix_products, operators};
 pub use portable::PortableEncoder;
-pub use seam::{Encoder, Gradients, Images, State, Tape};
+pub use resnet::{Architecture, architecture};
+pub use seam::{Encoder, Gradients, ImageBatch, State, Tape};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The encoder of `state` (torchvision's names and shapes) on `device`: on the CPU the hand-written one with the fastest
-/// instructions the machine has, on CUDA the one with own kernels, elsewhere the portable one. [`KERNELS_VARIABLE`] asks
-/// for others: `avx512`, `avx2`, `neon` and `portable` on the CPU, `candle` (the portable encoder) on every device.
-pub fn encoder(state: &State, device: &Device) -> Result<Box<dyn Encoder>> {
-    let kernels = CpuKernels::choose()?;
+/// The encoder of `state` (torchvision's names and shapes), as `arithmetic` computes it.
+pub fn encoder(
+    architecture: &Architecture,
+    state: &State,
+    arithmetic: &Arithmetic,
+) -> Result<Box<dyn Encoder>> {
     #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
+    if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
-        if kernels != CpuKernels::Candle {
-            return Ok(Box::new(CudaEncoder::new(state, device, Products::choose()?)?));
+        if arithmetic.kernels() == arithmetic::Kernels::Cuda {
+            return Ok(Box::new(CudaEncoder::new(architecture, state, device, arithmetic.precision())?));
         }
     }
-    match device {
-        Device::Cpu => cpu_encoder(state, kernels),
-        _ => Ok(Box::new(PortableEncoder::new(state, device, DType::F32)?)),
-    }
-}
-
-/// The encoder of `state` on the CPU, computed by `kernels`.
-pub fn cpu_encoder(state: &State, kernels: CpuKernels) -> Result<Box<dyn Encoder>> {
-    Ok(match kernels {
-        CpuKernels::Fast(instructions) => Box::new(FastEncoder::new(state, instructions)?),
-        CpuKernels::Candle => Box::new(PortableEncoder::new(state, &Device::Cpu, DType::F32)?),
-    })
-}
-
-/// Device and arithmetic that [`encoder`] chooses, e.g. `cpu (avx2)`.
-pub fn describe(device: &Device) -> Result<String> {
-    let kernels = CpuKernels::choose()?;
-    Ok(match device {
-        Device::Cpu => format!("cpu ({})", kernels.name()),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) if kernels != CpuKernels::Candle => match Products::choose()? {
-            Products::F32 => "cuda".into(),
-            Products::Tf32 => "cuda (tf32)".into(),
-        },
-        Device::Cuda(_) => "cuda (candle)".into(),
-        Device::Metal(_) => "metal".into(),
+    Ok(match arithmetic.instructions() {
+        Some(set) => Box::new(FastEncoder::new(architecture, state, set)?),
+        None => Box::new(PortableEncoder::new(architecture, state, arithmetic.device(), DType::F32)?),
     })
 }

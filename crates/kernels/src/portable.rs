@@ -6,28 +6,24 @@
 //! overlapping windows, and spreads it over ties).
 
 use crate::adamw::{AdamW, AdamWStep};
-use crate::resnet::{self, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ConvBatchNorm, EMBEDDING_DIM};
-use crate::seam::{GradientsKind, TapeKind};
+use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
+use crate::seam::{Owner, check_gradient};
 use crate::state::checked;
-use crate::{Encoder, Error, Gradients, Images, Result, State, Tape};
+use crate::{Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 
-/// ResNet-18 in Candle's operators.
+/// An encoder in Candle's operators.
 pub struct PortableEncoder {
     device: Device,
     dtype: DType,
-    stem: Layer,
-    blocks: Vec<Block>,
-    /// All trained tensors, in the order of [`resnet::parameters`].
+    layers: Vec<Layer>,
+    blocks: Vec<BasicBlock>,
+    dim: usize,
+    /// All trained tensors, in the order of [`Architecture::parameters`].
     parameters: Vec<(String, Var)>,
     optimizer: AdamW,
-}
-
-struct Block {
-    first: Layer,
-    second: Layer,
-    downsample: Option<Layer>,
+    owner: Owner,
 }
 
 /// A convolution and its batch norm.
@@ -43,27 +39,19 @@ struct Layer {
 
 impl PortableEncoder {
     /// The encoder of `state` on `device`, computing in `dtype` (f32, or f64 for tests).
-    pub fn new(state: &State, device: &Device, dtype: DType) -> Result<Self> {
-        let tensors = checked(state)?;
+    pub fn new(architecture: &Architecture, state: &State, device: &Device, dtype: DType) -> Result<Self> {
+        let tensors = checked(architecture, state)?;
+        let plan = architecture.plan();
         let layer = |plan| Layer::new(plan, &tensors, device, dtype);
-        let stem = layer(resnet::stem())?;
-        let blocks = resnet::blocks()
-            .into_iter()
-            .map(|block| {
-                Ok(Block {
-                    first: layer(block.first)?,
-                    second: layer(block.second)?,
-                    downsample: block.downsample.map(layer).transpose()?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let parameters: Vec<_> = layers(&stem, &blocks).flat_map(Layer::parameters).collect();
+        let layers = plan.layers.into_iter().map(layer).collect::<Result<Vec<_>>>()?;
+        let parameters: Vec<_> = layers.iter().flat_map(Layer::parameters).collect();
+        let (device, dim, owner) = (device.clone(), architecture.dim(), Owner::new());
         let optimizer = AdamW::new(parameters.clone())?;
-        Ok(Self { device: device.clone(), dtype, stem, blocks, parameters, optimizer })
+        Ok(Self { device, dtype, layers, blocks: plan.blocks, dim, parameters, optimizer, owner })
     }
 
     /// Pixels to normalised values, `(batch, 3, size, size)`.
-    fn input(&self, images: &Images) -> Result<Tensor> {
+    fn input(&self, images: &ImageBatch) -> Result<Tensor> {
         let (count, size) = (images.count(), images.size_px());
         let pixels = Tensor::from_slice(images.pixels(), (count, size, size, 3), &self.device)?;
         let pixels = pixels.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?.contiguous()?;
@@ -72,11 +60,6 @@ impl PortableEncoder {
         };
         Ok((pixels / 255.0)?.broadcast_sub(&row(resnet::MEAN)?)?.broadcast_div(&row(resnet::DEVIATION)?)?)
     }
-}
-
-fn layers<'a>(stem: &'a Layer, blocks: &'a [Block]) -> impl Iterator<Item = &'a Layer> {
-    let of_block = |block: &'a Block| [Some(&block.first), Some(&block.second), block.downsample.as_ref()];
-    std::iter::once(stem).chain(blocks.iter().flat_map(of_block).flatten())
 }
 
 impl Layer {
@@ -119,10 +102,7 @@ impl Layer {
         let x = self.convolve(input)?;
         let count = x.elem_count() / self.plan.out_channels;
         if count < 2 {
-            return Err(Error::Misuse(format!(
-                "batch norm `{}` sees one value a channel and has no variance; train on more or larger images",
-                self.plan.norm
-            )));
+            return Err(Error::NoVariance(self.plan.norm.clone()));
         }
         let mean = x.mean_keepdim((0, 2, 3))?;
         let centered = x.broadcast_sub(&mean)?;
@@ -154,53 +134,43 @@ impl Layer {
 }
 
 impl Encoder for PortableEncoder {
-    fn forward_train(&mut self, images: &Images) -> Result<(Tensor, Tape)> {
+    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
         let input = self.input(images)?;
-        let mut x = max_pool(&relu(&self.stem.train(&input)?)?)?;
-        for block in &mut self.blocks {
-            let branch = relu(&block.first.train(&x)?)?;
-            let branch = block.second.train(&branch)?;
-            let shortcut = match &mut block.downsample {
-                Some(layer) => layer.train(&x)?,
+        let mut x = max_pool(&relu(&self.layers[0].train(&input)?)?)?;
+        for &BasicBlock { first, second, downsample } in &self.blocks {
+            let branch = relu(&self.layers[first].train(&x)?)?;
+            let branch = self.layers[second].train(&branch)?;
+            let shortcut = match downsample {
+                Some(layer) => self.layers[layer].train(&x)?,
                 None => x,
             };
             x = relu(&(branch + shortcut)?)?;
         }
         let embeddings = x.mean((2, 3))?;
-        Ok((embeddings.detach(), Tape(TapeKind::Portable(embeddings))))
+        Ok((embeddings.detach(), Tape::new(self.owner, embeddings)))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        let TapeKind::Portable(embeddings) = tape.0 else {
-            return Err(Error::Misuse("the tape is of another encoder".into()));
-        };
-        if embeddings.dims() != grad.dims() {
-            return Err(Error::Misuse(format!(
-                "the gradient's shape is {:?}, the embeddings' {:?}: they must be equal",
-                grad.dims(),
-                embeddings.dims()
-            )));
-        }
+        // The embeddings with their autograd graph.
+        let embeddings: Tensor = tape.into_content(self.owner)?;
+        check_gradient(grad, [embeddings.dim(0)?, self.dim])?;
         let store = (&embeddings * grad)?.sum_all()?.backward()?;
-        let gradients = self
-            .parameters
-            .iter()
-            .map(|(_, var)| store.get(var).cloned().expect("the embeddings depend on every parameter"))
-            .collect();
-        Ok(Gradients(GradientsKind::Portable(gradients)))
+        let gradient = |(_, var): &(String, Var)| {
+            store.get(var).cloned().expect("the embeddings depend on every parameter")
+        };
+        Ok(Gradients::new(self.owner, self.parameters.iter().map(gradient).collect::<Vec<Tensor>>()))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        let gradients = own(&gradients)?;
-        self.optimizer.step_all(gradients, step)
+        self.optimizer.step_all(gradients.content::<Vec<Tensor>>(self.owner)?, step)
     }
 
-    fn forward(&self, images: &Images) -> Result<Tensor> {
-        let mut x = max_pool(&relu(&self.stem.infer(&self.input(images)?)?)?)?;
-        for block in &self.blocks {
-            let branch = block.second.infer(&relu(&block.first.infer(&x)?)?)?;
-            let shortcut = match &block.downsample {
-                Some(layer) => layer.infer(&x)?,
+    fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
+        let mut x = max_pool(&relu(&self.layers[0].infer(&self.input(images)?)?)?)?;
+        for &BasicBlock { first, second, downsample } in &self.blocks {
+            let branch = self.layers[second].infer(&relu(&self.layers[first].infer(&x)?)?)?;
+            let shortcut = match downsample {
+                Some(layer) => self.layers[layer].infer(&x)?,
                 None => x,
             };
             x = relu(&(branch + shortcut)?)?;
@@ -209,13 +179,13 @@ impl Encoder for PortableEncoder {
     }
 
     fn dim(&self) -> usize {
-        EMBEDDING_DIM
+        self.dim
     }
 
     fn state(&self) -> Result<State> {
         let cpu = Device::Cpu;
         let mut state = State::new();
-        for layer in layers(&self.stem, &self.blocks) {
+        for layer in &self.layers {
             for (name, var) in layer.parameters() {
                 state.push((name, var.as_tensor().detach().to_device(&cpu)?.copy()?));
             }
@@ -237,16 +207,10 @@ impl Encoder for PortableEncoder {
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
         let names = self.parameters.iter().map(|(name, _)| name.clone());
-        let tensors = own(gradients)?.iter().map(|tensor| tensor.to_device(&Device::Cpu));
+        let tensors = gradients.content::<Vec<Tensor>>(self.owner)?.iter();
+        let tensors = tensors.map(|tensor| tensor.to_device(&Device::Cpu));
         names.zip(tensors).map(|(name, tensor)| Ok((name, tensor?))).collect()
     }
-}
-
-fn own(gradients: &Gradients) -> Result<&[Tensor]> {
-    let GradientsKind::Portable(gradients) = &gradients.0 else {
-        return Err(Error::Misuse("the gradients are of another encoder".into()));
-    };
-    Ok(gradients)
 }
 
 /// ReLU with gradient 0 at 0, as PyTorch's.

@@ -2,18 +2,20 @@
 
 use crate::{AdamWStep, Error, Result};
 use candle_core::Tensor;
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A batch of RGB images, `(count, size, size, 3)` u8, channels last, as the data pipeline delivers them.
 ///
 /// Normalisation (ImageNet mean and deviation) and memory layout are the encoder's own affair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Images {
+pub struct ImageBatch {
     pixels: Vec<u8>,
     count: usize,
     size_px: usize,
 }
 
-impl Images {
+impl ImageBatch {
     /// Wraps `pixels`, which must hold exactly `count * size_px * size_px * 3` bytes and at least one image.
     pub fn new(pixels: Vec<u8>, count: usize, size_px: usize) -> Result<Self> {
         if count == 0 || size_px == 0 || pixels.len() != count * size_px * size_px * 3 {
@@ -25,11 +27,6 @@ impl Images {
     /// The bytes, `(count, size, size, 3)`.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
-    }
-
-    /// Gives the bytes back, so that the caller can reuse the allocation.
-    pub fn into_pixels(self) -> Vec<u8> {
-        self.pixels
     }
 
     /// Number of images.
@@ -46,31 +43,66 @@ impl Images {
 /// Named tensors on the CPU: torchvision's names and layouts for an encoder's weights.
 pub type State = Vec<(String, Tensor)>;
 
-/// What `backward` needs from `forward_train`; opaque outside this crate.
-pub struct Tape(pub(crate) TapeKind);
+/// Tells an encoder's tapes and gradients from those of every other encoder of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
 
-pub(crate) enum TapeKind {
-    /// The embeddings with their autograd graph.
-    Portable(Tensor),
-    /// Activations and statistics of the hand-written encoder.
-    Fast(Box<crate::fast::FastTape>),
-    /// The same on a CUDA device.
-    #[cfg(feature = "cuda")]
-    Cuda(Box<crate::cuda::CudaTape>),
+impl Owner {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
-/// Gradients of all parameters, in the encoder's own order; opaque outside this crate, see
-/// [`Encoder::named_gradients`].
-pub struct Gradients(pub(crate) GradientsKind);
+/// What `backward` needs from `forward_train`; known to the encoder that made it alone.
+pub struct Tape {
+    owner: Owner,
+    content: Box<dyn Any + Send>,
+}
 
-pub(crate) enum GradientsKind {
-    /// One tensor a parameter, in the order of [`crate::resnet::parameters`].
-    Portable(Vec<Tensor>),
-    /// One flat buffer.
-    Fast(crate::fast::FastGradients),
-    /// One flat buffer on a CUDA device.
-    #[cfg(feature = "cuda")]
-    Cuda(crate::cuda::CudaGradients),
+impl Tape {
+    pub(crate) fn new(owner: Owner, content: impl Any + Send) -> Self {
+        Self { owner, content: Box::new(content) }
+    }
+
+    /// The content, where the tape is `owner`'s.
+    pub(crate) fn into_content<T: Any>(self, owner: Owner) -> Result<T> {
+        match self.content.downcast() {
+            Ok(content) if self.owner == owner => Ok(*content),
+            _ => Err(Error::Foreign("a tape")),
+        }
+    }
+}
+
+/// Gradients of all parameters, known to the encoder that made them alone; see [`Encoder::named_gradients`].
+pub struct Gradients {
+    owner: Owner,
+    content: Box<dyn Any + Send>,
+}
+
+impl Gradients {
+    pub(crate) fn new(owner: Owner, content: impl Any + Send) -> Self {
+        Self { owner, content: Box::new(content) }
+    }
+
+    /// The content, where the gradients are `owner`'s.
+    pub(crate) fn content<T: Any>(&self, owner: Owner) -> Result<&T> {
+        self.content.downcast_ref().filter(|_| self.owner == owner).ok_or(Error::Foreign("gradients"))
+    }
+
+    /// As [`Gradients::content`], given away.
+    pub(crate) fn into_content<T: Any>(self, owner: Owner) -> Result<T> {
+        match self.content.downcast() {
+            Ok(content) if self.owner == owner => Ok(*content),
+            _ => Err(Error::Foreign("gradients")),
+        }
+    }
+}
+
+/// That the loss's gradient has the shape of the embeddings, `(batch, dim)`.
+pub(crate) fn check_gradient(gradient: &Tensor, expected: [usize; 2]) -> Result<()> {
+    let found = gradient.dims().to_vec();
+    if found == expected { Ok(()) } else { Err(Error::GradientShape { found, expected: expected.to_vec() }) }
 }
 
 /// The encoder: images in, embeddings out, the same for every implementation.
@@ -79,7 +111,7 @@ pub(crate) enum GradientsKind {
 pub trait Encoder: Send {
     /// Batch-norm statistics of the batch, running statistics updated. Returns embeddings `(batch, dim)` f32 on
     /// the encoder's device, detached from any graph, and the tape for [`Encoder::backward`].
-    fn forward_train(&mut self, images: &Images) -> Result<(Tensor, Tape)>;
+    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)>;
 
     /// Gradients of all parameters, given the loss's gradient with respect to the embeddings `(batch, dim)`.
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients>;
@@ -88,7 +120,7 @@ pub trait Encoder: Send {
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()>;
 
     /// Inference with running statistics: embeddings `(batch, dim)`, not normalised.
-    fn forward(&self, images: &Images) -> Result<Tensor>;
+    fn forward(&self, images: &ImageBatch) -> Result<Tensor>;
 
     /// Width of an embedding.
     fn dim(&self) -> usize;

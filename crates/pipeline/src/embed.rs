@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use faceoff_data::Dataset;
-use faceoff_kernels::Images;
+use faceoff_kernels::ImageBatch;
 use faceoff_runs::{Embeddings, SplitName};
 use faceoff_training::Model;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ pub fn embed(
         let done = embeddings.norms.len();
         let count = batch.labels.len();
         let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, &Device::Cpu)?;
-        let features = model.encoder.forward(&Images::new(batch.pixels, count, images.size_px())?)?;
+        let features = model.encoder.forward(&ImageBatch::new(batch.pixels, count, images.size_px())?)?;
         let scores = model.head.scores(&features)?;
         // The labels of unseen classes are none of the head's: a margin has nothing to act on.
         let logits = match images.evaluates_unseen_classes() {

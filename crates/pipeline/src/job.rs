@@ -1,12 +1,12 @@
 //! All runs of an experiment, on their way to whole folders.
 
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, embed, run_work};
-use candle_core::Device;
+use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
     Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
     SplitName,
 };
-use faceoff_training::{Outcome, train};
+use faceoff_training::{TrainingEnd, train};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -17,10 +17,8 @@ pub struct Job<'a> {
     pub experiment: &'a Experiment,
     /// On what.
     pub images: &'a ImageSets,
-    /// Where.
-    pub device: &'a Device,
-    /// The same device, and its kernels, as the specifications of runs name them.
-    pub compute: &'a Compute,
+    /// By what the encoder is computed.
+    pub arithmetic: &'a Arithmetic,
     /// Commit of the sources of this program, for the manifest.
     pub commit: &'a str,
     /// The report folder; locked by whoever starts the job.
@@ -52,6 +50,11 @@ pub enum JobEnd {
     },
 }
 
+/// Device and kernels of `arithmetic`, as the specifications of runs name them.
+pub fn compute(arithmetic: &Arithmetic) -> Compute {
+    Compute { device: arithmetic.device_name().into(), kernels: arithmetic.kernels_name().into() }
+}
+
 /// How a run ended.
 enum RunEnd {
     Whole,
@@ -67,7 +70,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Error::OtherRuns`] where there are such runs and `force` is not given; files that cannot be read.
     pub fn open_runs(&self, force: bool) -> Result<OpenRuns> {
-        let specs = RunSpec::of(self.experiment, self.compute);
+        let specs = RunSpec::of(self.experiment, &compute(self.arithmetic));
         let mut open = OpenRuns { to_do: Vec::new(), total: specs.len(), failed: Vec::new() };
         let mut others = Vec::new();
         for spec in specs {
@@ -116,12 +119,12 @@ impl Job<'_> {
     fn complete_run(&self, spec: &RunSpec, stop: &AtomicBool, on_event: EventFn) -> Result<RunEnd> {
         let (folder, images) = (RunFolder::new(self.folder, spec), self.images.of(spec));
         let mut on_training = |event| on_event(Event::Training(event));
-        let end = train(spec, &folder, images, self.device, stop, &mut on_training)
+        let end = train(spec, &folder, images, self.arithmetic, stop, &mut on_training)
             .map_err(|error| Error::Training { run: spec.folder_name(), source: Box::new(error) })?;
         let (model, timing) = match end {
-            Outcome::Done(model, timing) => (model, timing),
-            Outcome::Stopped => return Ok(RunEnd::Stopped),
-            Outcome::Diverged(failure) => {
+            TrainingEnd::Done(model, timing) => (model, timing),
+            TrainingEnd::Stopped => return Ok(RunEnd::Stopped),
+            TrainingEnd::Diverged(failure) => {
                 on_event(Event::Diverged(&failure));
                 return Ok(RunEnd::Diverged);
             }

@@ -21,7 +21,7 @@ pub use embed::embed;
 pub use error::Error;
 pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
 pub use images::ImageSets;
-pub use job::{Job, JobEnd, OpenRuns};
+pub use job::{Job, JobEnd, OpenRuns, compute};
 pub use machine::describe_machine;
 pub use search::{Score, Search};
 

@@ -1,6 +1,6 @@
 //! Encoder and head, one visible training loop, checkpoints.
 //!
-//! [`train`] is a function of a run's specification, its images and a device. It knows nothing of reports.
+//! [`train`] is a function of a run's specification, its images and an arithmetic. It knows nothing of reports.
 
 mod checkpoint;
 mod error;
@@ -16,7 +16,7 @@ pub use initialise::initial_encoder;
 pub use model::Model;
 pub use schedule::Schedule;
 pub use speed::{StepSeconds, made_up_batch, time_steps};
-pub use train::{Event, Outcome, Timing, train};
+pub use train::{Event, Timing, TrainingEnd, train};
 pub use weights::{load as load_weights, save as save_weights};
 
 /// The result type of this crate.

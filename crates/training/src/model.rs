@@ -2,9 +2,9 @@
 
 use crate::weights::{load, save};
 use crate::{Result, initial_encoder};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use faceoff_heads::Head;
-use faceoff_kernels::{AdamW, Encoder, State};
+use faceoff_kernels::{AdamW, Arithmetic, Encoder, State, architecture};
 use faceoff_runs::{RunFolder, RunSpec};
 
 /// An encoder with its head, and the head's optimiser.
@@ -18,14 +18,20 @@ pub struct Model {
 
 impl Model {
     /// A fresh model: a function of the seed alone.
-    pub fn new(spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
-        Self::with_encoder(&initial_encoder(spec.seed)?, spec, classes, device)
+    pub fn new(spec: &RunSpec, classes: usize, arithmetic: &Arithmetic) -> Result<Self> {
+        let encoder = initial_encoder(architecture(&spec.training.encoder)?, spec.seed)?;
+        Self::with_encoder(&encoder, spec, classes, arithmetic)
     }
 
     /// The model of a whole run.
-    pub fn of_run(folder: &RunFolder, spec: &RunSpec, classes: usize, device: &Device) -> Result<Self> {
+    pub fn of_run(
+        folder: &RunFolder,
+        spec: &RunSpec,
+        classes: usize,
+        arithmetic: &Arithmetic,
+    ) -> Result<Self> {
         let (encoder, _) = load(&folder.encoder_path())?;
-        let mut model = Self::with_encoder(&encoder, spec, classes, device)?;
+        let mut model = Self::with_encoder(&encoder, spec, classes, arithmetic)?;
         model.head.load(&load(&folder.head_path())?.0)?;
         Ok(model)
     }
@@ -34,16 +40,16 @@ impl Model {
         encoder: &State,
         spec: &RunSpec,
         classes: usize,
-        device: &Device,
+        arithmetic: &Arithmetic,
     ) -> Result<Self> {
-        let encoder = faceoff_kernels::encoder(encoder, device)?;
+        let encoder = faceoff_kernels::encoder(architecture(&spec.training.encoder)?, encoder, arithmetic)?;
         let head = faceoff_heads::build(
             &spec.variant.head,
             encoder.dim(),
             classes,
             spec.training.head_init,
             spec.seed,
-            device,
+            arithmetic.device(),
             DType::F32,
         )?;
         let head_optimizer = AdamW::new(head.variables())?;

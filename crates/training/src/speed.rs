@@ -1,7 +1,7 @@
 //! How fast an encoder trains and embeds: real steps on made-up pixels.
 
 use crate::Result;
-use faceoff_kernels::{AdamWStep, Encoder, Images};
+use faceoff_kernels::{AdamWStep, Encoder, ImageBatch};
 use std::time::Instant;
 
 /// Seconds of one step, part by part.
@@ -25,7 +25,7 @@ impl StepSeconds {
 }
 
 /// Times `steps` steps of `encoder` on one batch, after one for warming up.
-pub fn time_steps(encoder: &mut dyn Encoder, images: &Images, steps: usize) -> Result<Vec<StepSeconds>> {
+pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) -> Result<Vec<StepSeconds>> {
     let mut times = Vec::with_capacity(steps);
     for number in 0..=steps {
         let started = Instant::now();
@@ -56,7 +56,7 @@ pub fn time_steps(encoder: &mut dyn Encoder, images: &Images, steps: usize) -> R
 }
 
 /// A batch of made-up pixels.
-pub fn made_up_batch(count: usize, size_px: usize) -> Result<Images> {
+pub fn made_up_batch(count: usize, size_px: usize) -> Result<ImageBatch> {
     let pixels = (0..count * size_px * size_px * 3).map(|index| (index * 31 + index / 97) as u8).collect();
-    Ok(Images::new(pixels, count, size_px)?)
+    Ok(ImageBatch::new(pixels, count, size_px)?)
 }

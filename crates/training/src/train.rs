@@ -5,7 +5,7 @@ use crate::model::Model;
 use crate::{Error, Result, Schedule};
 use candle_core::{D, DType, Device, Tensor, Var};
 use faceoff_data::Dataset;
-use faceoff_kernels::{AdamWStep, Images};
+use faceoff_kernels::{AdamWStep, Arithmetic, ImageBatch};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +75,7 @@ pub enum Event {
 }
 
 /// How a training ended.
-pub enum Outcome {
+pub enum TrainingEnd {
     /// All epochs are done; weights and history are written.
     Done(Box<Model>, Timing),
     /// `stop` was raised; the last epoch's checkpoint stays.
@@ -92,10 +92,10 @@ pub fn train(
     spec: &RunSpec,
     folder: &RunFolder,
     images: &Dataset,
-    device: &Device,
+    arithmetic: &Arithmetic,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(Event),
-) -> Result<Outcome> {
+) -> Result<TrainingEnd> {
     let recipe = &spec.training;
     let steps_per_epoch = images.train_len() / recipe.batch_size;
     if steps_per_epoch == 0 {
@@ -103,7 +103,7 @@ pub fn train(
     }
     let schedule = Schedule::new(recipe, recipe.epochs * steps_per_epoch);
     folder.begin(spec)?;
-    let (mut model, mut state) = start(spec, folder, images, device)?;
+    let (mut model, mut state) = start(spec, folder, images, arithmetic)?;
     progress(Event::Start { epochs_done: state.history.len(), steps_per_epoch });
 
     for epoch in state.history.len()..recipe.epochs {
@@ -114,7 +114,7 @@ pub fn train(
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
             let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), &Device::Cpu)?;
-            let batch_images = Images::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
+            let batch_images = ImageBatch::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
             let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
             step += 1;
@@ -128,7 +128,7 @@ pub fn train(
                     message: format!("the loss is {loss}; lower the learning rate, the scale or the margin"),
                 };
                 folder.fail(&failure)?;
-                return Ok(Outcome::Diverged(failure));
+                return Ok(TrainingEnd::Diverged(failure));
             }
             loss_sum += loss;
             correct += hits;
@@ -139,7 +139,7 @@ pub fn train(
                 learning_rate,
             });
             if stop.load(Ordering::Relaxed) {
-                return Ok(Outcome::Stopped);
+                return Ok(TrainingEnd::Stopped);
             }
         }
         let seen = steps_per_epoch * recipe.batch_size;
@@ -167,23 +167,28 @@ pub fn train(
     }
     folder.write_history(spec, &state.history)?;
     model.save(folder)?;
-    Ok(Outcome::Done(Box::new(model), state.timing))
+    Ok(TrainingEnd::Done(Box::new(model), state.timing))
 }
 
 /// The model at the start of training, or as the checkpoint holds it.
-fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, device: &Device) -> Result<(Model, Progress)> {
+fn start(
+    spec: &RunSpec,
+    folder: &RunFolder,
+    images: &Dataset,
+    arithmetic: &Arithmetic,
+) -> Result<(Model, Progress)> {
     let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
     let classes = images.classes();
     match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
         Some(saved) => {
-            let mut model = Model::with_encoder(&saved.encoder, spec, classes, device)?;
+            let mut model = Model::with_encoder(&saved.encoder, spec, classes, arithmetic)?;
             model.encoder.load_optimizer_state(&saved.encoder_optimizer)?;
             model.head.load(&saved.head)?;
             model.head_optimizer.load_state(&saved.head_optimizer)?;
             Ok((model, saved.progress))
         }
         None => {
-            let model = Model::new(spec, classes, device)?;
+            let model = Model::new(spec, classes, arithmetic)?;
             Ok((model, Progress { spec_hash, data_fingerprint, ..Progress::default() }))
         }
     }
@@ -193,16 +198,21 @@ fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, device: &Device) 
 ///
 /// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
 /// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
-fn train_step(model: &mut Model, images: &Images, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
+fn train_step(
+    model: &mut Model,
+    images: &ImageBatch,
+    labels: &Tensor,
+    step: &AdamWStep,
+) -> Result<(f64, usize)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
-    let there = labels.to_device(embeddings.device())?;
+    let targets = labels.to_device(embeddings.device())?;
     let hits =
-        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&there)?.to_dtype(DType::F32)?.sum_all()?;
+        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
     let logits = model.head.train_logits(&embeddings, labels)?;
-    let loss = candle_nn::loss::cross_entropy(&logits, &there)?;
+    let loss = candle_nn::loss::cross_entropy(&logits, &targets)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
         return Ok((value, 0));

@@ -5,7 +5,8 @@ use anyhow::Result;
 use clap::Args;
 use faceoff::{COMMIT, Program, plain_table, use_threads};
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_kernels::{CpuKernels, Operator, cpu_encoder, matrix_products, operators};
+use faceoff_kernels::resnet::RESNET18;
+use faceoff_kernels::{Arithmetic, Operator, encoder, matrix_products, operators};
 use faceoff_pipeline::describe_machine;
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use serde_json::json;
@@ -45,13 +46,10 @@ pub(crate) struct KernelsArgs {
 /// Times the step, the embedding, the operators and the images' way, prints tables.
 pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     use_threads(args.threads)?;
-    let kernels = match &args.path {
-        Some(name) => CpuKernels::parse(name)?,
-        None => CpuKernels::choose()?,
-    };
+    let arithmetic = Arithmetic::on_cpu(args.path.as_deref())?;
     let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
     let batch = made_up_batch(count, size_px)?;
-    let mut encoder = cpu_encoder(&initial_encoder(0)?, kernels)?;
+    let mut encoder = encoder(&RESNET18, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;
     let steps = time_steps(encoder.as_mut(), &batch, repeats)?;
     drop(encoder);
     // Before anything else takes memory.
@@ -62,7 +60,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
 
     println!(
         "{size_px} px, batch {count}, {} on {} threads, median of {repeats}",
-        kernels.name(),
+        arithmetic.kernels_name(),
         rayon::current_num_threads()
     );
     let mut table = plain_table(&["", "ms", "images/s"]);
@@ -89,10 +87,10 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
         let seconds = data_seconds_of(program, size_px, count)?;
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
-        if let CpuKernels::Fast(instructions) = kernels {
+        if let Some(instructions) = arithmetic.instructions() {
             let mut floor = matrix_products(instructions);
             let gflops = floor.flop / seconds_of(&mut floor, repeats) * 1e-9;
-            for mut operator in operators(instructions, size_px, count) {
+            for mut operator in operators(&RESNET18, instructions, size_px, count) {
                 let seconds = seconds_of(&mut operator, repeats);
                 timed.push((operator, seconds));
             }
@@ -110,7 +108,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
             &json!({
                 "machine": describe_machine(),
                 "commit": COMMIT,
-                "path": kernels.name(),
+                "path": arithmetic.kernels_name(),
                 "image_size_px": size_px,
                 "batch": count,
                 "step": {

@@ -3,7 +3,7 @@
 //! Everything runs in the order of one stream, so a buffer given back can be handed out again at once.
 
 use crate::resnet::ConvBatchNorm;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys,
@@ -176,44 +176,17 @@ fn compile(device: &CudaDevice) -> Result<String> {
     let options = CompileOptions { options: vec![architecture], ..CompileOptions::default() };
     match compile_ptx_with_opts(include_str!("kernels.cu"), options) {
         Ok(ptx) => Ok(ptx.to_src()),
-        Err(error) => Err(Error::Misuse(format!(
-            "the CUDA kernels do not compile for compute capability {major}.{minor}: {error}; \
-             use a CUDA toolkit that supports this GPU, or FACEOFF_KERNELS=candle"
-        ))),
-    }
-}
-
-/// The arithmetic of the matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
-    /// f32 throughout.
-    F32,
-    /// Factors rounded to TF32, 10 bits of mantissa, and summed in f32: PyTorch's default for convolutions.
-    Tf32,
-}
-
-impl Products {
-    /// What [`TF32_VARIABLE`] asks for.
-    pub(crate) fn choose() -> Result<Self> {
-        match std::env::var(TF32_VARIABLE).as_deref() {
-            Err(std::env::VarError::NotPresent) | Ok("0") => Ok(Self::F32),
-            Ok("1") => Ok(Self::Tf32),
-            other => {
-                let value = other.unwrap_or("no text");
-                Err(Error::Misuse(format!("{TF32_VARIABLE} is `{value}`; it may be 1 (TF32) or 0 (f32)")))
-            }
+        Err(error) => {
+            Err(Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() })
         }
     }
 }
-
-/// Environment variable: 1 lets CUDA's matrix products round their factors to TF32.
-pub const TF32_VARIABLE: &str = "FACEOFF_CUDA_TF32";
 
 /// The device with all that the encoder needs of it.
 pub(super) struct Gpu {
     pub(super) device: CudaDevice,
     kernels: Kernels,
-    products: Products,
+    precision: Precision,
     /// What [`Gpu::tensor`] hangs its operator on.
     anchor: Tensor,
     /// Buffers to be handed out again, by length.
@@ -265,10 +238,10 @@ impl<T: DeviceRepr> Argument for T {
 }
 
 impl Gpu {
-    pub(super) fn new(device: &CudaDevice, products: Products) -> Result<Self> {
+    pub(super) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
         let anchor = Tensor::zeros(1, DType::F32, &Device::Cuda(device.clone()))?;
         let kernels = Kernels::load(device)?;
-        Ok(Self { device: device.clone(), kernels, products, anchor, free: RefCell::default() })
+        Ok(Self { device: device.clone(), kernels, precision, anchor, free: RefCell::default() })
     }
 
     #[allow(unsafe_code)]
@@ -351,7 +324,7 @@ impl Gpu {
         let tensor = tensor.to_dtype(DType::F32)?.to_device(self.anchor.device())?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
-            return Err(Error::Misuse("the gradient could not be moved to the encoder's device".into()));
+            unreachable!("it was moved to the device");
         };
         let slice = storage.as_cuda_slice::<f32>()?;
         let start = (layout.start_offset() * size_of::<f32>()) as Address;
@@ -369,9 +342,9 @@ impl Gpu {
         };
         let (lda, ldb) = (if transpose_a { k } else { m }, if transpose_b { n } else { k });
         let (one, zero) = (1f32, 0f32);
-        let compute = match self.products {
-            Products::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            Products::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        let compute = match self.precision {
+            Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
         let f32_type = blas::cudaDataType_t::CUDA_R_32F;
         // SAFETY: the addresses are those of live buffers that hold `m * k`, `k * n` and `m * n` numbers.
@@ -417,11 +390,7 @@ pub(super) struct Product {
 
 /// Number of elements as the kernels count them.
 pub(super) fn count(elements: usize) -> Result<u32> {
-    u32::try_from(elements).map_err(|_| {
-        Error::Misuse(format!(
-            "{elements} numbers in one map are more than 2^32 - 1; train on smaller batches"
-        ))
-    })
+    u32::try_from(elements).map_err(|_| Error::MapTooLarge(elements))
 }
 
 /// What Candle does by default costs more than the kernels themselves, with one stream for nothing: two events for every

@@ -1,4 +1,4 @@
-//! The encoder written for CUDA: ResNet-18 in f32, forward, backward and AdamW, over own kernels and cuBLAS.
+//! The encoder written for CUDA: a ResNet in f32, forward, backward and AdamW, over own kernels and cuBLAS.
 //!
 //! Candle's operators would do (see [`crate::PortableEncoder`]), and take several times as long: a step on small images is a
 //! matter of launches, and they launch several for what is one here. The plan is that of the CPU encoder: maps
@@ -9,20 +9,19 @@
 mod gpu;
 mod network;
 
-use crate::resnet::{self, EMBEDDING_DIM};
-use crate::seam::{GradientsKind, TapeKind};
+use crate::resnet::Architecture;
+use crate::seam::{Owner, check_gradient};
 use crate::state::{checked, checked_moments};
-use crate::{AdamWStep, Encoder, Error, Gradients, Images, Result, State, Tape};
+use crate::{AdamWStep, Encoder, Gradients, ImageBatch, Precision, Result, State, Tape};
 use candle_core::{CudaDevice, DType, Device, Tensor};
 use gpu::{Buffer, Gpu, Grid, Step, count, launch};
 use network::{Layer, Network, NetworkTape};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use gpu::keep_memory;
-pub use gpu::{Products, TF32_VARIABLE};
 
-/// ResNet-18 on a CUDA device.
+/// An encoder on a CUDA device.
 pub struct CudaEncoder {
+    architecture: Architecture,
     network: Network,
     /// First moments, laid out as the parameters.
     m: Buffer,
@@ -30,31 +29,23 @@ pub struct CudaEncoder {
     v: Buffer,
     /// The first so many parameters are convolutions' weights, which decay.
     decayed: usize,
-    /// Tells this encoder's tapes and gradients from another's.
-    id: u64,
-}
-
-/// What [`CudaEncoder::backward`] needs, and whose it is.
-pub(crate) struct CudaTape {
-    encoder: u64,
-    network: NetworkTape,
-}
-
-/// Gradients laid out as the parameters, and whose they are.
-pub(crate) struct CudaGradients {
-    encoder: u64,
-    values: Buffer,
+    owner: Owner,
 }
 
 impl CudaEncoder {
     /// The encoder of `state` (torchvision's names and shapes) on `device`.
-    pub fn new(state: &State, device: &CudaDevice, products: Products) -> Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let tensors = checked(state)?;
-        let gpu = Gpu::new(device, products)?;
+    pub fn new(
+        architecture: &Architecture,
+        state: &State,
+        device: &CudaDevice,
+        precision: Precision,
+    ) -> Result<Self> {
+        let tensors = checked(architecture, state)?;
+        let gpu = Gpu::new(device, precision)?;
+        let plan = architecture.plan();
         let mut layers = Vec::new();
         let (mut weights, mut running) = (0, 0);
-        for plan in resnet::layers() {
+        for plan in plan.layers {
             // Products run faster over rows of whole quadruples.
             let row = (plan.in_channels * plan.kernel * plan.kernel).next_multiple_of(4);
             let batches = tensors[&format!("{}.num_batches_tracked", plan.norm)].to_scalar()?;
@@ -78,8 +69,9 @@ impl CudaEncoder {
         }
         let (parameters, running) = (gpu.upload(&parameters)?, gpu.upload(&statistics)?);
         let (m, v) = (gpu.zeros(len)?, gpu.zeros(len)?);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { network: Network::new(gpu, layers, parameters, running), m, v, decayed, id })
+        let network =
+            Network { gpu, layers, blocks: plan.blocks, dim: architecture.dim(), parameters, running };
+        Ok(Self { architecture: architecture.clone(), network, m, v, decayed, owner: Owner::new() })
     }
 
     /// The tensors of `values`, laid out as the parameters, under torchvision's names with `suffix`.
@@ -107,13 +99,6 @@ impl CudaEncoder {
             }
         }
         Ok(named)
-    }
-
-    fn own_gradients<'a>(&self, gradients: &'a Gradients) -> Result<&'a Buffer> {
-        match &gradients.0 {
-            GradientsKind::Cuda(gradients) if gradients.encoder == self.id => Ok(&gradients.values),
-            _ => Err(Error::Misuse("the gradients are of another encoder".into())),
-        }
     }
 }
 
@@ -143,34 +128,21 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl Encoder for CudaEncoder {
-    fn forward_train(&mut self, images: &Images) -> Result<(Tensor, Tape)> {
-        let (embeddings, network) = self.network.forward_train(images)?;
-        let embeddings = self.network.gpu.tensor(embeddings, (images.count(), EMBEDDING_DIM))?;
-        Ok((embeddings, Tape(TapeKind::Cuda(Box::new(CudaTape { encoder: self.id, network })))))
+    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
+        let (embeddings, tape) = self.network.forward_train(images)?;
+        let embeddings = self.network.gpu.tensor(embeddings, (images.count(), self.network.dim))?;
+        Ok((embeddings, Tape::new(self.owner, tape)))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        let tape = match tape.0 {
-            TapeKind::Cuda(tape) if tape.encoder == self.id => *tape,
-            _ => return Err(Error::Misuse("the tape is of another encoder".into())),
-        };
-        let expected = [tape.network.count(), EMBEDDING_DIM];
-        if grad.dims() != expected {
-            return Err(Error::Misuse(format!(
-                "the gradient's shape is {:?}, the embeddings' {expected:?}: they must be equal",
-                grad.dims()
-            )));
-        }
-        let values =
-            self.network.gpu.with_tensor(grad, |place| self.network.backward(tape.network, place))?;
-        Ok(Gradients(GradientsKind::Cuda(CudaGradients { encoder: self.id, values })))
+        let tape: NetworkTape = tape.into_content(self.owner)?;
+        check_gradient(grad, [tape.count(), self.network.dim])?;
+        let values = self.network.gpu.with_tensor(grad, |place| self.network.backward(tape, place))?;
+        Ok(Gradients::new(self.owner, values))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        let values = match gradients.0 {
-            GradientsKind::Cuda(gradients) if gradients.encoder == self.id => gradients.values,
-            _ => return Err(Error::Misuse("the gradients are of another encoder".into())),
-        };
+        let values: Buffer = gradients.into_content(self.owner)?;
         let factors = step.factors();
         let numbers = Step {
             keep: factors.keep as f32,
@@ -193,13 +165,13 @@ impl Encoder for CudaEncoder {
         Ok(())
     }
 
-    fn forward(&self, images: &Images) -> Result<Tensor> {
+    fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
         let embeddings = self.network.forward(images)?;
-        self.network.gpu.tensor(embeddings, (images.count(), EMBEDDING_DIM))
+        self.network.gpu.tensor(embeddings, (images.count(), self.network.dim))
     }
 
     fn dim(&self) -> usize {
-        EMBEDDING_DIM
+        self.network.dim
     }
 
     fn state(&self) -> Result<State> {
@@ -225,7 +197,7 @@ impl Encoder for CudaEncoder {
     }
 
     fn load_optimizer_state(&mut self, state: &State) -> Result<()> {
-        let moments = checked_moments(state, &resnet::parameters())?;
+        let moments = checked_moments(state, &self.architecture.parameters())?;
         let (gpu, layers) = (&self.network.gpu, &self.network.layers);
         for (suffix, buffer) in [(".m", &mut self.m), (".v", &mut self.v)] {
             let values = pack(layers, buffer.len(), |name| numbers(&moments[&format!("{name}{suffix}")]))?;
@@ -235,6 +207,6 @@ impl Encoder for CudaEncoder {
     }
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
-        self.named(self.own_gradients(gradients)?, "")
+        self.named(gradients.content::<Buffer>(self.owner)?, "")
     }
 }

@@ -9,10 +9,8 @@
 //! | stem | normalisation of the pixels in its columns; batch norm and ReLU in the max-pooling |
 
 use super::gpu::{Address, Buffer, Bytes, Color, Gpu, Grid, Product, Window, count, launch};
-use crate::resnet::{
-    self, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ConvBatchNorm, DEVIATION, EMBEDDING_DIM, MEAN,
-};
-use crate::{Error, Images, Result};
+use crate::resnet::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm, DEVIATION, MEAN};
+use crate::{Error, ImageBatch, Result};
 
 /// A convolution and its batch norm; the places count numbers in the buffers of all parameters and of all statistics.
 pub(super) struct Layer {
@@ -25,12 +23,6 @@ pub(super) struct Layer {
     /// The running mean; the variance follows.
     pub(super) running: usize,
     pub(super) batches: i64,
-}
-
-struct Block {
-    first: usize,
-    second: usize,
-    downsample: Option<usize>,
 }
 
 /// Extent of a map.
@@ -89,7 +81,9 @@ impl NetworkTape {
 pub(super) struct Network {
     pub(super) gpu: Gpu,
     pub(super) layers: Vec<Layer>,
-    blocks: Vec<Block>,
+    pub(super) blocks: Vec<BasicBlock>,
+    /// Width of an embedding.
+    pub(super) dim: usize,
     pub(super) parameters: Buffer,
     pub(super) running: Buffer,
 }
@@ -106,21 +100,6 @@ fn parts(rows: usize) -> (usize, usize) {
 }
 
 impl Network {
-    pub(super) fn new(gpu: Gpu, layers: Vec<Layer>, parameters: Buffer, running: Buffer) -> Self {
-        let mut next = 1;
-        let mut index = || {
-            next += 1;
-            next - 1
-        };
-        let block = |plan: resnet::BasicBlock| Block {
-            first: index(),
-            second: index(),
-            downsample: plan.downsample.map(|_| index()),
-        };
-        let blocks = resnet::blocks().into_iter().map(block).collect();
-        Self { gpu, layers, blocks, parameters, running }
-    }
-
     /// The columns of a layer's input, and the extent of its output.
     fn columns(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Buffer, Map)> {
         let Layer { plan, row, .. } = &self.layers[layer];
@@ -198,10 +177,7 @@ impl Network {
         let rows = out.rows();
         let channels = self.layers[layer].plan.out_channels;
         if rows < 2 {
-            return Err(Error::Misuse(format!(
-                "batch norm `{}` sees one value a channel and has no variance; train on more or larger images",
-                self.layers[layer].plan.norm
-            )));
+            return Err(Error::NoVariance(self.layers[layer].plan.norm.clone()));
         }
         let (part_count, rows_per_part) = parts(rows);
         let sums = self.gpu.take(2 * part_count * channels)?;
@@ -276,21 +252,21 @@ impl Network {
     }
 
     fn average(&self, last: &Buffer, map: Map) -> Result<Buffer> {
-        let embeddings = self.gpu.take(map.images * EMBEDDING_DIM)?;
+        let embeddings = self.gpu.take(map.images * self.dim)?;
         let total = count(embeddings.len())?;
-        let (pixels, channels) = ((map.height * map.width) as u32, EMBEDDING_DIM as u32);
+        let (pixels, channels) = ((map.height * map.width) as u32, self.dim as u32);
         #[rustfmt::skip]
         launch!(self.gpu, average_pool, Grid::each(total), last.address, embeddings.address, pixels, channels, total)?;
         Ok(embeddings)
     }
 
-    fn upload(&self, images: &Images) -> Result<(Bytes, Map)> {
+    fn upload(&self, images: &ImageBatch) -> Result<(Bytes, Map)> {
         let map = Map { images: images.count(), height: images.size_px(), width: images.size_px() };
         Ok((self.gpu.upload_bytes(images.pixels())?, map))
     }
 
     /// Embeddings with the batch's statistics, which move the running ones.
-    pub(super) fn forward_train(&mut self, images: &Images) -> Result<(Buffer, NetworkTape)> {
+    pub(super) fn forward_train(&mut self, images: &ImageBatch) -> Result<(Buffer, NetworkTape)> {
         let (pixels, map) = self.upload(images)?;
         let (stem, wide) = self.train_layer(0, Input::Pixels(&pixels), map)?;
         let places = self.gpu.bytes(
@@ -299,7 +275,7 @@ impl Network {
         let (pooled, mut at) = self.pool(&stem, wide, Some(&places))?;
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for index in 0..self.blocks.len() {
-            let Block { first, second, downsample } = self.blocks[index];
+            let BasicBlock { first, second, downsample } = self.blocks[index];
             let x = blocks.last().map_or(&pooled, |block| &block.out);
             let (one, next) = self.train_layer(first, Input::Values(x), at)?;
             let inner = self.transform(first, &one, None)?;
@@ -316,17 +292,17 @@ impl Network {
             blocks.push(BlockTape { first: one, inner, second: two, downsample: projection, out });
             at = next;
         }
-        let embeddings = self.average(&blocks.last().expect("there are eight blocks").out, at)?;
+        let embeddings = self.average(&blocks.last().expect("an encoder has blocks").out, at)?;
         Ok((embeddings, NetworkTape { pixels, map, stem, pooled, places, blocks }))
     }
 
     /// Embeddings with the running statistics.
-    pub(super) fn forward(&self, images: &Images) -> Result<Buffer> {
+    pub(super) fn forward(&self, images: &ImageBatch) -> Result<Buffer> {
         let (pixels, map) = self.upload(images)?;
         let (stem, wide) = self.infer_layer(0, Input::Pixels(&pixels), map)?;
         let (mut x, mut at) = self.pool(&stem, wide, None)?;
         self.gpu.give([stem.z, stem.norm]);
-        for Block { first, second, downsample } in &self.blocks {
+        for BasicBlock { first, second, downsample } in &self.blocks {
             let (one, next) = self.infer_layer(*first, Input::Values(&x), at)?;
             let inner = self.transform(*first, &one, None)?;
             let (two, _) = self.infer_layer(*second, Input::Values(&inner), next)?;
@@ -464,11 +440,11 @@ impl Network {
             inputs.push(if self.layers[block.first].plan.stride == 2 { halved(at) } else { at });
         }
 
-        let last = &blocks.last().expect("there are eight blocks").out;
+        let last = &blocks.last().expect("an encoder has blocks").out;
         let mut grad = self.gpu.take(last.len())?;
         let at = inputs[self.blocks.len()];
         let (spread, total) = ((at.height * at.width) as u32, count(grad.len())?);
-        let channels = EMBEDDING_DIM as u32;
+        let channels = self.dim as u32;
         #[rustfmt::skip]
         launch!(
             self.gpu, average_pool_backward, Grid::each(total), at_embeddings, grad.address, spread, channels, total,
@@ -476,7 +452,7 @@ impl Network {
 
         let mut blocks = blocks;
         while let Some(block) = blocks.pop() {
-            let Block { first, second, downsample } = self.blocks[blocks.len()];
+            let BasicBlock { first, second, downsample } = self.blocks[blocks.len()];
             let (at, next) = (inputs[blocks.len()], inputs[blocks.len() + 1]);
             let x = blocks.last().map_or(&pooled, |block| &block.out);
             let masked = self.gpu.take(grad.len())?;

@@ -1,4 +1,4 @@
-//! The encoder written by hand for CPUs: ResNet-18 in f32, forward, backward and AdamW.
+//! The encoder written by hand for CPUs: a ResNet in f32, forward, backward and AdamW.
 
 mod arena;
 mod conv;
@@ -17,68 +17,39 @@ mod winograd;
 mod write;
 
 pub use operators::{Operator, matrix_products, operators};
-pub use simd::{CpuKernels, InstructionSet, KERNELS_VARIABLE};
+pub use simd::InstructionSet;
 
-use crate::resnet::{self, EMBEDDING_DIM};
-use crate::seam::{GradientsKind, TapeKind};
+use crate::resnet::Architecture;
+use crate::seam::{Owner, check_gradient};
 use crate::state::{checked, checked_moments};
-use crate::{AdamWStep, Encoder, Error, Gradients, Images, Result, State, Tape};
+use crate::{AdamWStep, Arithmetic, Encoder, Gradients, ImageBatch, Result, State, Tape};
 use candle_core::{DType, Device, Tensor};
 use conv::Convolution;
 use network::{Layer, Network, NetworkTape};
 use simd::with_instructions;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// ResNet-18 on the CPU, computed by the kernels of one [`InstructionSet`].
+/// An encoder on the CPU, computed by the kernels of one [`InstructionSet`].
 pub struct FastEncoder {
+    architecture: Architecture,
     instructions: InstructionSet,
     network: Network,
     /// First moments, laid out as the parameters.
     m: Vec<f32>,
     /// Second moments, laid out as the parameters.
     v: Vec<f32>,
-    /// Tells this encoder's tapes and gradients from another's.
-    id: u64,
-}
-
-/// What [`FastEncoder::backward`] needs, and whose it is.
-pub(crate) struct FastTape {
-    encoder: u64,
-    network: NetworkTape,
-}
-
-/// Gradients laid out as the parameters, and whose they are.
-pub(crate) struct FastGradients {
-    encoder: u64,
-    values: Vec<f32>,
+    owner: Owner,
 }
 
 impl FastEncoder {
     /// The encoder of `state` (torchvision's names and shapes), computing with `instructions`, which must be among
     /// [`InstructionSet::available`].
-    pub fn new(state: &State, instructions: InstructionSet) -> Result<Self> {
-        if !InstructionSet::available().contains(&instructions) {
-            return Err(Error::Misuse(format!(
-                "this machine has no {}; choose one of InstructionSet::available()",
-                instructions.name()
-            )));
-        }
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let network = with_instructions!(instructions, simd => load(simd, state))?;
-        let zeros = vec![0.0; network.parameters.len()];
-        Ok(Self {
-            instructions,
-            network,
-            m: zeros.clone(),
-            v: zeros,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-        })
-    }
-
-    /// The instruction set in use.
-    pub fn instructions(&self) -> InstructionSet {
-        self.instructions
+    pub fn new(architecture: &Architecture, state: &State, instructions: InstructionSet) -> Result<Self> {
+        Arithmetic::on_cpu(Some(instructions.name()))?;
+        let network = with_instructions!(instructions, simd => load(simd, architecture, state))?;
+        let (m, v) = (vec![0.0; network.parameters.len()], vec![0.0; network.parameters.len()]);
+        let (architecture, owner) = (architecture.clone(), Owner::new());
+        Ok(Self { architecture, instructions, network, m, v, owner })
     }
 
     /// The tensors of `values`, laid out as the parameters, under torchvision's names with `suffix`.
@@ -97,13 +68,6 @@ impl FastEncoder {
         }
         Ok(named)
     }
-
-    fn own_gradients<'a>(&self, gradients: &'a Gradients) -> Result<&'a [f32]> {
-        match &gradients.0 {
-            GradientsKind::Fast(gradients) if gradients.encoder == self.id => Ok(&gradients.values),
-            _ => Err(Error::Misuse("the gradients are of another encoder".into())),
-        }
-    }
 }
 
 fn vector(values: &[f32]) -> Result<Tensor> {
@@ -115,12 +79,13 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// The network of a state.
-fn load<S: pulp::Simd>(simd: S, state: &State) -> Result<Network> {
-    let tensors = checked(state)?;
+fn load<S: pulp::Simd>(simd: S, architecture: &Architecture, state: &State) -> Result<Network> {
+    let tensors = checked(architecture, state)?;
     let tensor = |name: String| values(&tensors[&name]);
+    let plan = architecture.plan();
     let mut layers = Vec::new();
     let mut parameters = Vec::new();
-    for plan in resnet::layers() {
+    for plan in plan.layers {
         let conv = Convolution::from(&plan);
         let mut append = |values: &[f32]| -> Range<usize> {
             parameters.extend_from_slice(values);
@@ -140,40 +105,28 @@ fn load<S: pulp::Simd>(simd: S, state: &State) -> Result<Network> {
             plan,
         });
     }
-    Ok(Network::new(layers, parameters))
+    Ok(Network::new(layers, plan.blocks, architecture.dim(), parameters))
 }
 
 impl Encoder for FastEncoder {
-    fn forward_train(&mut self, images: &Images) -> Result<(Tensor, Tape)> {
+    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
         let network = &mut self.network;
-        let (embeddings, network) =
+        let (embeddings, tape) =
             with_instructions!(self.instructions, simd => network.forward_train(simd, images))?;
-        let embeddings = Tensor::from_vec(embeddings, (images.count(), EMBEDDING_DIM), &Device::Cpu)?;
-        Ok((embeddings, Tape(TapeKind::Fast(Box::new(FastTape { encoder: self.id, network })))))
+        let embeddings = Tensor::from_vec(embeddings, (images.count(), self.network.dim), &Device::Cpu)?;
+        Ok((embeddings, Tape::new(self.owner, tape)))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        let tape = match tape.0 {
-            TapeKind::Fast(tape) if tape.encoder == self.id => tape.network,
-            _ => return Err(Error::Misuse("the tape is of another encoder".into())),
-        };
-        let expected = [tape.count(), EMBEDDING_DIM];
-        if grad.dims() != expected {
-            return Err(Error::Misuse(format!(
-                "the gradient's shape is {:?}, the embeddings' {expected:?}: they must be equal",
-                grad.dims()
-            )));
-        }
+        let tape: NetworkTape = tape.into_content(self.owner)?;
+        check_gradient(grad, [tape.count(), self.network.dim])?;
         let grad = values(grad)?;
         let values = with_instructions!(self.instructions, simd => self.network.backward(simd, tape, &grad));
-        Ok(Gradients(GradientsKind::Fast(FastGradients { encoder: self.id, values })))
+        Ok(Gradients::new(self.owner, values))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        self.own_gradients(&gradients)?;
-        let GradientsKind::Fast(FastGradients { values, .. }) = gradients.0 else {
-            unreachable!("they are this encoder's");
-        };
+        let values: Vec<f32> = gradients.into_content(self.owner)?;
         let Network { layers, parameters, arena, .. } = &mut self.network;
         for layer in layers {
             let tensors = [(&layer.weights, true), (&layer.weight, false), (&layer.bias, false)];
@@ -189,13 +142,13 @@ impl Encoder for FastEncoder {
         Ok(())
     }
 
-    fn forward(&self, images: &Images) -> Result<Tensor> {
+    fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
         let embeddings = with_instructions!(self.instructions, simd => self.network.forward(simd, images));
-        Ok(Tensor::from_vec(embeddings, (images.count(), EMBEDDING_DIM), &Device::Cpu)?)
+        Ok(Tensor::from_vec(embeddings, (images.count(), self.network.dim), &Device::Cpu)?)
     }
 
     fn dim(&self) -> usize {
-        EMBEDDING_DIM
+        self.network.dim
     }
 
     fn state(&self) -> Result<State> {
@@ -217,7 +170,7 @@ impl Encoder for FastEncoder {
     }
 
     fn load_optimizer_state(&mut self, state: &State) -> Result<()> {
-        let moments = checked_moments(state, &resnet::parameters())?;
+        let moments = checked_moments(state, &self.architecture.parameters())?;
         for (suffix, flat) in [("m", &mut self.m), ("v", &mut self.v)] {
             for layer in &self.network.layers {
                 let (norm, conv) = (&layer.plan.norm, &layer.conv);
@@ -233,6 +186,6 @@ impl Encoder for FastEncoder {
     }
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
-        self.named(self.own_gradients(gradients)?, "")
+        self.named(gradients.content::<Vec<f32>>(self.owner)?, "")
     }
 }

@@ -10,8 +10,8 @@ use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward
 use super::read::Source;
 use super::stem::Padded;
 use super::write::{Mask, Target, Then};
-use crate::resnet::{self, BATCH_NORM_MOMENTUM, ConvBatchNorm, EMBEDDING_DIM};
-use crate::{Error, Images, Result};
+use crate::resnet::{BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
+use crate::{Error, ImageBatch, Result};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -30,18 +30,12 @@ pub(crate) struct Layer {
     pub(crate) batches: i64,
 }
 
-/// A block's layers, as indices.
-#[derive(Clone, Copy)]
-struct Block {
-    first: usize,
-    second: usize,
-    downsample: Option<usize>,
-}
-
 /// All layers in torchvision's order, the values of all parameters, and memory.
 pub(crate) struct Network {
     pub(crate) layers: Vec<Layer>,
-    blocks: Vec<Block>,
+    blocks: Vec<BasicBlock>,
+    /// Width of an embedding.
+    pub(crate) dim: usize,
     pub(crate) parameters: Vec<f32>,
     pub(crate) arena: Arena,
     bytes: Arena<u8>,
@@ -94,19 +88,8 @@ impl NetworkTape {
 
 impl Network {
     /// Over `layers`, in torchvision's order, whose tensors lie in `parameters`.
-    pub(crate) fn new(layers: Vec<Layer>, parameters: Vec<f32>) -> Self {
-        let mut next = 1;
-        let mut index = || {
-            next += 1;
-            next - 1
-        };
-        let block = |plan: resnet::BasicBlock| Block {
-            first: index(),
-            second: index(),
-            downsample: plan.downsample.map(|_| index()),
-        };
-        let blocks = resnet::blocks().into_iter().map(block).collect();
-        Self { layers, blocks, parameters, arena: Arena::default(), bytes: Arena::default() }
+    pub(crate) fn new(layers: Vec<Layer>, blocks: Vec<BasicBlock>, dim: usize, parameters: Vec<f32>) -> Self {
+        Self { layers, blocks, dim, parameters, arena: Arena::default(), bytes: Arena::default() }
     }
 
     fn weights(&self, layer: usize) -> &[f32] {
@@ -118,7 +101,7 @@ impl Network {
         (&self.parameters[layer.weight.clone()], &self.parameters[layer.bias.clone()])
     }
 
-    fn input_map(images: &Images) -> Map {
+    fn input_map(images: &ImageBatch) -> Map {
         Map { images: images.count(), height: images.size_px(), width: images.size_px() }
     }
 
@@ -127,10 +110,7 @@ impl Network {
         let outputs = self.blocks.iter().map(|block| block.first).zip(self.maps(map).into_iter().skip(1));
         let outputs = std::iter::once((0, self.layers[0].conv.output(map))).chain(outputs);
         match outputs.into_iter().find(|(_, map)| map.pixels() < 2) {
-            Some((layer, _)) => Err(Error::Misuse(format!(
-                "batch norm `{}` sees one value a channel and has no variance; train on more or larger images",
-                self.layers[layer].plan.norm
-            ))),
+            Some((layer, _)) => Err(Error::NoVariance(self.layers[layer].plan.norm.clone())),
             None => Ok(()),
         }
     }
@@ -158,7 +138,7 @@ impl Network {
         Trained { z, norm: Normalization::new(sums, rows, weight, bias) }
     }
 
-    fn padded<S: Simd>(&self, simd: S, images: &Images) -> Padded {
+    fn padded<S: Simd>(&self, simd: S, images: &ImageBatch) -> Padded {
         Padded::new(simd, images, self.layers[0].conv.padding, &self.arena)
     }
 
@@ -170,11 +150,11 @@ impl Network {
         pooled
     }
 
-    /// Embeddings `(images, 512)` with the batch's statistics, which move the running ones.
+    /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
     pub(crate) fn forward_train<S: Simd>(
         &mut self,
         simd: S,
-        images: &Images,
+        images: &ImageBatch,
     ) -> Result<(Vec<f32>, NetworkTape)> {
         let map = Self::input_map(images);
         self.check_batch(map)?;
@@ -204,8 +184,8 @@ impl Network {
             blocks.push(BlockTape { first: one, second: two, downsample, out });
             at = next;
         }
-        let last = &blocks.last().expect("there are eight blocks").out;
-        let embeddings = average_pool(simd, at, EMBEDDING_DIM, last);
+        let last = &blocks.last().expect("an encoder has blocks").out;
+        let embeddings = average_pool(simd, at, self.dim, last);
 
         self.move_statistics(0, &stem.norm);
         for (index, tape) in blocks.iter().enumerate() {
@@ -241,11 +221,11 @@ impl Network {
         let wide = self.layers[0].conv.output(map);
         let maps = self.maps(map);
         let last = maps[self.blocks.len()];
-        let mut g = self.arena.take(last.pixels() * EMBEDDING_DIM);
-        average_pool_backward(last, EMBEDDING_DIM, grad, &mut g);
+        let mut g = self.arena.take(last.pixels() * self.dim);
+        average_pool_backward(last, self.dim, grad, &mut g);
 
         let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
-        let end = blocks.last().expect("there are eight blocks");
+        let end = blocks.last().expect("an encoder has blocks");
         let mut sums =
             mask_and_sum(simd, &mut g, Mask::Output(&end.out), &end.second.z, &end.second.norm.mean);
         while let Some(tape) = blocks.pop() {
@@ -281,7 +261,7 @@ impl Network {
     fn backward_block<S: Simd>(
         &self,
         simd: S,
-        block: Block,
+        block: BasicBlock,
         map: Map,
         before: Before<'_>,
         tape: BlockTape,
@@ -357,8 +337,8 @@ impl Network {
         layer.conv.weight_gradient(simd, input, dy, &mut gradients[layer.weights.clone()], &self.arena);
     }
 
-    /// Embeddings `(images, 512)` with the running statistics.
-    pub(crate) fn forward<S: Simd>(&self, simd: S, images: &Images) -> Vec<f32> {
+    /// Embeddings `(images, dim)` with the running statistics.
+    pub(crate) fn forward<S: Simd>(&self, simd: S, images: &ImageBatch) -> Vec<f32> {
         let map = Self::input_map(images);
         let (values, wide) = (self.padded(simd, images), self.layers[0].conv.output(map));
         let mut z = self.arena.take(wide.pixels() * self.layers[0].conv.out_channels);
@@ -389,7 +369,7 @@ impl Network {
             }
             (x, at) = (out, next);
         }
-        let embeddings = average_pool(simd, at, EMBEDDING_DIM, &x);
+        let embeddings = average_pool(simd, at, self.dim, &x);
         self.arena.give(x);
         embeddings
     }

@@ -9,7 +9,8 @@ use super::read::Source;
 use super::simd::{InstructionSet, vectorize, with_instructions};
 use super::stem::Padded;
 use super::write::{Mask, Target, Then};
-use crate::{Images, resnet};
+use crate::ImageBatch;
+use crate::resnet::Architecture;
 use pulp::Simd;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -41,8 +42,13 @@ impl Operator {
 
 /// Every operator of a step on `batch` images of `size_px`, computed with `instructions`, which must be among
 /// [`InstructionSet::available`].
-pub fn operators(instructions: InstructionSet, size_px: usize, batch: usize) -> Vec<Operator> {
-    with_instructions!(instructions, simd => all(simd, size_px, batch))
+pub fn operators(
+    architecture: &Architecture,
+    instructions: InstructionSet,
+    size_px: usize,
+    batch: usize,
+) -> Vec<Operator> {
+    with_instructions!(instructions, simd => all(simd, architecture, size_px, batch))
 }
 
 /// Matrix products on operands that stay in the first-level cache, on all threads of the current pool at once: the floor
@@ -88,40 +94,30 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|index| ((index * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-/// Every convolution with the extent of its input, and the extent of the stem's output.
-fn convolutions(size_px: usize, batch: usize) -> (Vec<(String, Convolution, Map)>, Map) {
-    let image = Map { images: batch, height: size_px, width: size_px };
-    let stem = resnet::stem();
-    let wide = Convolution::from(&stem).output(image);
-    let mut all = vec![(stem.conv.clone(), Convolution::from(&stem), image)];
+fn all<S: Simd>(simd: S, architecture: &Architecture, size_px: usize, batch: usize) -> Vec<Operator> {
+    let plan = architecture.plan();
+    let of_layer = |layer: usize| (&plan.layers[layer].conv, Convolution::from(&plan.layers[layer]));
+    let pixels = vec![90; batch * size_px * size_px * 3];
+    let images = ImageBatch::new(pixels, batch, size_px).expect("the sizes agree");
+    let (stem, conv) = of_layer(0);
+    let wide = conv.output(Map { images: batch, height: size_px, width: size_px });
+    let mut all = stem_operators(simd, stem, conv, images, wide);
+    let mut seen: Vec<(Convolution, Map, usize, usize)> = Vec::new();
     let mut at = pooled(wide);
-    for block in resnet::blocks() {
-        let next = Convolution::from(&block.first).output(at);
-        all.push((block.first.conv.clone(), Convolution::from(&block.first), at));
-        all.push((block.second.conv.clone(), Convolution::from(&block.second), next));
-        if let Some(plan) = &block.downsample {
-            all.push((plan.conv.clone(), Convolution::from(plan), at));
+    for block in plan.blocks {
+        let next = of_layer(block.first).1.output(at);
+        let layers = [(block.first, at), (block.second, next)];
+        for (layer, map) in layers.into_iter().chain(block.downsample.map(|layer| (layer, at))) {
+            let (name, conv) = of_layer(layer);
+            if let Some((_, _, first, end)) = seen.iter().find(|(c, m, ..)| (*c, *m) == (conv, map)) {
+                all[*first..*end].iter_mut().for_each(|operator| operator.layers += 1);
+                continue;
+            }
+            let first = all.len();
+            all.extend(convolution_operators(simd, name, conv, map));
+            seen.push((conv, map, first, all.len()));
         }
         at = next;
-    }
-    (all, wide)
-}
-
-fn all<S: Simd>(simd: S, size_px: usize, batch: usize) -> Vec<Operator> {
-    let (convolutions, wide) = convolutions(size_px, batch);
-    let pixels = vec![90; batch * size_px * size_px * 3];
-    let images = Images::new(pixels, batch, size_px).expect("the sizes agree");
-    let (stem, rest) = convolutions.split_first().expect("the stem is the first");
-    let mut all = stem_operators(simd, &stem.0, stem.1, images, wide);
-    let mut seen: Vec<(Convolution, Map, usize, usize)> = Vec::new();
-    for (name, conv, map) in rest {
-        if let Some((_, _, first, end)) = seen.iter().find(|(c, m, ..)| (c, m) == (conv, map)) {
-            all[*first..*end].iter_mut().for_each(|operator| operator.layers += 1);
-            continue;
-        }
-        let first = all.len();
-        all.extend(convolution_operators(simd, name, *conv, *map));
-        seen.push((*conv, *map, first, all.len()));
     }
     all
 }
@@ -212,7 +208,7 @@ fn stem_operators<S: Simd>(
     simd: S,
     name: &str,
     conv: Convolution,
-    images: Images,
+    images: ImageBatch,
     wide: Map,
 ) -> Vec<Operator> {
     let channels = conv.out_channels;

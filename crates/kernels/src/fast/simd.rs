@@ -3,11 +3,7 @@
 //! Kernels are generic over [`pulp::Simd`]. A kernel runs inside [`pulp::Simd::vectorize`], so that everything
 //! inlined into it is compiled for those instructions; plain loops over channels are then vectorised by the compiler.
 
-use crate::{Error, Result};
 use pulp::{Simd, WithSimd};
-
-/// Environment variable that forces an instruction set.
-pub const KERNELS_VARIABLE: &str = "FACEOFF_KERNELS";
 
 /// An instruction set that the fast encoder is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +21,7 @@ pub enum InstructionSet {
 impl InstructionSet {
     const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
-    /// The name in [`KERNELS_VARIABLE`].
+    /// The name, as [`crate::Arithmetic::resolve`] takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",
@@ -65,52 +61,6 @@ impl InstructionSet {
     }
 }
 
-/// What computes the encoder on the CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuKernels {
-    /// The hand-written encoder.
-    Fast(InstructionSet),
-    /// Candle's operators.
-    Candle,
-}
-
-impl CpuKernels {
-    /// As [`CpuKernels::parse`] takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fast(set) => set.name(),
-            Self::Candle => "candle",
-        }
-    }
-
-    /// What `FACEOFF_KERNELS` asks for; without it, the fastest that the machine has.
-    pub fn choose() -> Result<Self> {
-        match std::env::var(KERNELS_VARIABLE) {
-            Ok(value) => Self::parse(&value),
-            Err(std::env::VarError::NotPresent) => Ok(Self::Fast(InstructionSet::available()[0])),
-            Err(std::env::VarError::NotUnicode(value)) => Self::parse(&value.to_string_lossy()),
-        }
-    }
-
-    /// The kernels of a name: an instruction set of this machine, or `candle`.
-    pub fn parse(value: &str) -> Result<Self> {
-        if value == "candle" {
-            return Ok(Self::Candle);
-        }
-        let available = InstructionSet::available();
-        match available.iter().find(|set| set.name() == value) {
-            Some(&set) => Ok(Self::Fast(set)),
-            None => {
-                let names: Vec<_> = available.iter().map(|set| set.name()).collect();
-                Err(Error::Misuse(format!(
-                    "`{value}` names no kernels of this machine, which has {}, candle; choose one of these ({KERNELS_VARIABLE} sets it for every command)",
-                    names.join(", ")
-                )))
-            }
-        }
-    }
-}
-
 /// Runs `$body` with `$simd` bound to the token of the instruction set `$set`.
 macro_rules! with_instructions {
     ($set:expr, $simd:ident => $body:expr) => {
@@ -118,19 +68,19 @@ macro_rules! with_instructions {
             #[cfg(target_arch = "x86_64")]
             $crate::fast::simd::InstructionSet::Avx512 => {
                 let $simd =
-                    pulp::x86::V4::try_new().expect("the encoder was made for available instructions");
+                    pulp::x86::V4::try_new().expect("the machine has the instructions that were asked for");
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             $crate::fast::simd::InstructionSet::Avx2 => {
                 let $simd =
-                    pulp::x86::V3::try_new().expect("the encoder was made for available instructions");
+                    pulp::x86::V3::try_new().expect("the machine has the instructions that were asked for");
                 $body
             }
             #[cfg(target_arch = "aarch64")]
             $crate::fast::simd::InstructionSet::Neon => {
-                let $simd =
-                    pulp::aarch64::Neon::try_new().expect("the encoder was made for available instructions");
+                let $simd = pulp::aarch64::Neon::try_new()
+                    .expect("the machine has the instructions that were asked for");
                 $body
             }
             _ => {
@@ -217,21 +167,5 @@ pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s)
         simd.mul_add_f32s(a, b, c)
     } else {
         simd.add_f32s(simd.mul_f32s(a, b), c)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_parsed_and_wrong_ones_named() {
-        for set in InstructionSet::available() {
-            assert_eq!(CpuKernels::parse(set.name()).unwrap(), CpuKernels::Fast(set));
-        }
-        assert_eq!(CpuKernels::parse("candle").unwrap(), CpuKernels::Candle);
-        let error = CpuKernels::parse("mmx").unwrap_err().to_string();
-        assert!(error.starts_with("`mmx` names no kernels of this machine, which has "), "{error}");
-        assert!(error.contains("portable, candle"), "{error}");
     }
 }

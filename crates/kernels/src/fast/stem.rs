@@ -13,7 +13,7 @@ use super::norm::ChannelSums;
 use super::pool::PooledGradient;
 use super::simd::vectorize;
 use super::write::Target;
-use crate::Images;
+use crate::ImageBatch;
 use crate::resnet::{DEVIATION, MEAN};
 use pulp::Simd;
 use rayon::prelude::*;
@@ -32,7 +32,7 @@ pub(crate) struct Padded {
 
 impl Padded {
     /// `(pixel / 255 - mean) / deviation`.
-    pub(crate) fn new<S: Simd>(simd: S, images: &Images, padding: usize, arena: &Arena) -> Self {
+    pub(crate) fn new<S: Simd>(simd: S, images: &ImageBatch, padding: usize, arena: &Arena) -> Self {
         let scale = DEVIATION.map(|deviation| 1.0 / (255.0 * deviation));
         let shift: [f32; CHANNELS] = std::array::from_fn(|channel| -MEAN[channel] / DEVIATION[channel]);
         let size = images.size_px();

@@ -3,12 +3,13 @@
 
 use crate::portable::{check_goldens, golden_images, golden_state};
 use candle_core::{DType, Device, Tensor};
+use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18};
 use faceoff_kernels::{AdamWStep, Encoder, FastEncoder, Gradients, InstructionSet, PortableEncoder, State};
 
 const CPU: Device = Device::Cpu;
 
-fn fast(state: &State, instructions: InstructionSet) -> FastEncoder {
-    FastEncoder::new(state, instructions).unwrap()
+fn fast(instructions: InstructionSet) -> FastEncoder {
+    FastEncoder::new(&RESNET18, &golden_state(&RESNET18, DType::F32), instructions).unwrap()
 }
 
 pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -53,7 +54,11 @@ pub(crate) fn step(number: u64) -> AdamWStep {
 #[test]
 fn equals_torchvision() {
     for set in InstructionSet::available() {
-        check_goldens(|state| Box::new(fast(state, set)), DType::F32, 1e-4);
+        check_goldens(
+            |architecture, state| Box::new(FastEncoder::new(architecture, state, set).unwrap()),
+            DType::F32,
+            1e-4,
+        );
     }
 }
 
@@ -61,24 +66,29 @@ fn equals_torchvision() {
 /// units near 0 change sides at a ReLU, which no rounding mode prevents.
 #[test]
 fn equals_the_portable_encoder_in_f64() {
-    for (count, size_px) in [(2, 33), (3, 47), (5, 16), (1, 70)] {
-        let images = golden_images(count, size_px);
-        let grad = direction(count);
-        let mut oracle = PortableEncoder::new(&golden_state(DType::F64), &CPU, DType::F64).unwrap();
-        let (embeddings, tape) = oracle.forward_train(&images).unwrap();
-        let gradients = oracle.backward(tape, &grad).unwrap();
-        let gradients = oracle.named_gradients(&gradients).unwrap();
-        let inference = oracle.forward(&images).unwrap();
-        for set in InstructionSet::available() {
-            let what = format!("{} images of {size_px} px with {}", count, set.name());
-            let mut encoder = fast(&golden_state(DType::F32), set);
-            let (found, tape) = encoder.forward_train(&images).unwrap();
-            let found_gradients = encoder.backward(tape, &grad).unwrap();
-            let found_gradients = encoder.named_gradients(&found_gradients).unwrap();
-            assert!(error(&found, &embeddings) < 1e-4, "{what}");
-            assert_near(&what, &found_gradients, &gradients, 1e-2);
-            assert_near(&what, &encoder.state().unwrap(), &oracle.state().unwrap(), 1e-5);
-            assert!(error(&encoder.forward(&images).unwrap(), &inference) < 1e-4, "{what}");
+    for architecture in ARCHITECTURES {
+        for (count, size_px) in [(2, 33), (3, 47), (5, 16), (1, 70)] {
+            let images = golden_images(count, size_px);
+            let grad = direction(count);
+            let state = golden_state(architecture, DType::F64);
+            let mut oracle = PortableEncoder::new(architecture, &state, &CPU, DType::F64).unwrap();
+            let (embeddings, tape) = oracle.forward_train(&images).unwrap();
+            let gradients = oracle.backward(tape, &grad).unwrap();
+            let gradients = oracle.named_gradients(&gradients).unwrap();
+            let inference = oracle.forward(&images).unwrap();
+            let state = golden_state(architecture, DType::F32);
+            for set in InstructionSet::available() {
+                let name = architecture.name;
+                let what = format!("{name}, {count} images of {size_px} px with {}", set.name());
+                let mut encoder = FastEncoder::new(architecture, &state, set).unwrap();
+                let (found, tape) = encoder.forward_train(&images).unwrap();
+                let found_gradients = encoder.backward(tape, &grad).unwrap();
+                let found_gradients = encoder.named_gradients(&found_gradients).unwrap();
+                assert!(error(&found, &embeddings) < 1e-4, "{what}");
+                assert_near(&what, &found_gradients, &gradients, 1e-2);
+                assert_near(&what, &encoder.state().unwrap(), &oracle.state().unwrap(), 1e-5);
+                assert!(error(&encoder.forward(&images).unwrap(), &inference) < 1e-4, "{what}");
+            }
         }
     }
 }
@@ -91,7 +101,7 @@ fn threads_change_nothing() {
         let trained = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut encoder = fast(&golden_state(DType::F32), set);
+                let mut encoder = fast(set);
                 for number in 1..=2 {
                     let (embeddings, tape) = encoder.forward_train(&images).unwrap();
                     let gradients = encoder.backward(tape, &embeddings).unwrap();
@@ -111,7 +121,7 @@ fn threads_change_nothing() {
 fn tapes_and_gradients_of_others_are_refused() {
     let set = InstructionSet::available()[0];
     let images = golden_images(2, 33);
-    let (mut one, mut two) = (fast(&golden_state(DType::F32), set), fast(&golden_state(DType::F32), set));
+    let (mut one, mut two) = (fast(set), fast(set));
     let (_, tape) = one.forward_train(&images).unwrap();
     assert!(two.backward(tape, &direction(2)).is_err());
     let (embeddings, tape) = one.forward_train(&images).unwrap();

@@ -1,10 +1,13 @@
-//! The portable encoder against torchvision's own ResNet-18, and its optimiser against PyTorch's AdamW, in f64.
+//! The portable encoder against torchvision's own ResNets, and its optimiser against PyTorch's AdamW, in f64.
 //!
 //! The goldens are made by `scripts/golden_encoder.py`; weights and images come from the same formulas there and here.
 
 use crate::device;
 use candle_core::{DType, Device, Tensor, Var};
-use faceoff_kernels::{AdamW, AdamWStep, Encoder, Images, PortableEncoder, State, resnet};
+use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18, Role, TensorPlan};
+use faceoff_kernels::{
+    AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, PortableEncoder, State,
+};
 use serde_json::Value;
 
 const CPU: Device = Device::Cpu;
@@ -14,32 +17,32 @@ fn wave(count: usize, phase: f64) -> Vec<f64> {
 }
 
 /// The weights of the goldens; batch norms with fresh running statistics.
-pub(crate) fn golden_state(dtype: DType) -> State {
-    let mut state = State::new();
-    for (index, (name, shape)) in resnet::parameters().into_iter().enumerate() {
-        let values = wave(shape.iter().product(), index as f64);
-        let values: Vec<f64> = match shape[..] {
-            [out, _, kernel, _] => {
-                values.iter().map(|x| x * 2.0 / ((out * kernel * kernel) as f64).sqrt()).collect()
-            }
-            _ if name.ends_with("weight") => values.iter().map(|x| 1.0 + 0.1 * x).collect(),
-            _ => values.iter().map(|x| 0.1 * x).collect(),
+pub(crate) fn golden_state(architecture: &Architecture, dtype: DType) -> State {
+    let mut parameters = 0;
+    let tensor = |TensorPlan { name, shape, role }| {
+        let full = |value: f64| Tensor::full(value, shape.clone(), &CPU).unwrap();
+        let mut trained = |of_wave: &dyn Fn(f64) -> f64| {
+            parameters += 1;
+            let waves = wave(shape.iter().product(), f64::from(parameters - 1));
+            let values: Vec<f64> = waves.into_iter().map(of_wave).collect();
+            Tensor::from_vec(values, shape.clone(), &CPU).unwrap()
         };
-        state.push((name, Tensor::from_vec(values, shape, &CPU).unwrap().to_dtype(dtype).unwrap()));
-    }
-    for layer in resnet::layers() {
-        let full =
-            |value: f64| Tensor::full(value, layer.out_channels, &CPU).unwrap().to_dtype(dtype).unwrap();
-        state.push((format!("{}.running_mean", layer.norm), full(0.0)));
-        state.push((format!("{}.running_var", layer.norm), full(1.0)));
-        state.push((format!("{}.num_batches_tracked", layer.norm), Tensor::new(0i64, &CPU).unwrap()));
-    }
-    state
+        let tensor = match role {
+            Role::Kernels => trained(&|x| x * 2.0 / ((shape[0] * shape[2] * shape[3]) as f64).sqrt()),
+            Role::NormWeight => trained(&|x| 1.0 + 0.1 * x),
+            Role::NormBias => trained(&|x| 0.1 * x),
+            Role::RunningMean => full(0.0),
+            Role::RunningVariance => full(1.0),
+            Role::Batches => return (name, Tensor::new(0i64, &CPU).unwrap()),
+        };
+        (name, tensor.to_dtype(dtype).unwrap())
+    };
+    architecture.tensors().into_iter().map(tensor).collect()
 }
 
-pub(crate) fn golden_images(count: usize, size_px: usize) -> Images {
+pub(crate) fn golden_images(count: usize, size_px: usize) -> ImageBatch {
     let pixel = |index: usize| ((index * 7919 + index / 97 * 31) % 256) as u8;
-    Images::new((0..count * size_px * size_px * 3).map(pixel).collect(), count, size_px).unwrap()
+    ImageBatch::new((0..count * size_px * size_px * 3).map(pixel).collect(), count, size_px).unwrap()
 }
 
 fn projections(tensor: &Tensor) -> [f64; 2] {
@@ -70,58 +73,73 @@ fn assert_rows(what: &str, embeddings: &Tensor, expected: &Value, tolerance: f64
     }
 }
 
-/// Runs every golden case through `encoder`, with every outcome to `tolerance`.
-pub(crate) fn check_goldens(encoder: impl Fn(&State) -> Box<dyn Encoder>, dtype: DType, tolerance: f64) {
-    let cases: Value = serde_json::from_str(include_str!("../golden/resnet18.json")).unwrap();
-    for case in cases.as_array().unwrap() {
-        let (count, size_px) =
-            (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
-        let images = golden_images(count, size_px);
-        let direction =
-            Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
-        let mut encoder = encoder(&golden_state(dtype));
-        for (index, step) in case["steps"].as_array().unwrap().iter().enumerate() {
-            let (embeddings, tape) = encoder.forward_train(&images).unwrap();
-            let direction = direction.to_device(embeddings.device()).unwrap();
-            let gradients = encoder.backward(tape, &direction).unwrap();
-            if index == 0 {
-                assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
-                for (name, gradient) in encoder.named_gradients(&gradients).unwrap() {
-                    assert_projections(&name, &gradient, &case["gradients"][&name], tolerance);
-                }
-                let state = encoder.state().unwrap();
-                let buffers = case["buffers"].as_object().unwrap();
-                assert_eq!(buffers.len(), 60);
-                for (name, expected) in buffers {
-                    let (_, tensor) = state.iter().find(|(other, _)| other == name).unwrap();
-                    assert_projections(name, tensor, expected, tolerance);
-                }
-            }
-            let step = (
-                step["learning_rate"].as_f64().unwrap(),
-                step["beta1"].as_f64().unwrap(),
-                &step["embeddings"],
-            );
-            let numbers = AdamWStep {
-                learning_rate: step.0,
-                beta1: step.1,
-                beta2: 0.999,
-                epsilon: 1e-8,
-                weight_decay: 0.05,
-                step: index as u64 + 1,
-            };
-            encoder.apply(gradients, &numbers).unwrap();
-            // AdamW's first steps are the gradient's signs: what is near 0 flips with the last bit, so errors grow.
-            let after = encoder.forward(&images).unwrap();
-            assert_rows(&format!("after step {}", index + 1), &after, step.2, tolerance * 1e3);
+/// Runs every golden case of every architecture through `encoder`, with every outcome to `tolerance`.
+pub(crate) fn check_goldens(
+    encoder: impl Fn(&Architecture, &State) -> Box<dyn Encoder>,
+    dtype: DType,
+    tolerance: f64,
+) {
+    for architecture in ARCHITECTURES {
+        let path = format!("{}/tests/golden/{}.json", env!("CARGO_MANIFEST_DIR"), architecture.name);
+        let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        for case in cases.as_array().unwrap() {
+            let encoder = encoder(architecture, &golden_state(architecture, dtype));
+            check_golden(encoder, architecture, case, dtype, tolerance);
         }
+    }
+}
+
+fn check_golden(
+    mut encoder: Box<dyn Encoder>,
+    architecture: &Architecture,
+    case: &Value,
+    dtype: DType,
+    tolerance: f64,
+) {
+    let (count, size_px) =
+        (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
+    let images = golden_images(count, size_px);
+    let direction =
+        Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
+    for (index, step) in case["steps"].as_array().unwrap().iter().enumerate() {
+        let (embeddings, tape) = encoder.forward_train(&images).unwrap();
+        let direction = direction.to_device(embeddings.device()).unwrap();
+        let gradients = encoder.backward(tape, &direction).unwrap();
+        if index == 0 {
+            assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
+            for (name, gradient) in encoder.named_gradients(&gradients).unwrap() {
+                assert_projections(&name, &gradient, &case["gradients"][&name], tolerance);
+            }
+            let state = encoder.state().unwrap();
+            let buffers = case["buffers"].as_object().unwrap();
+            let trained = architecture.parameters().len();
+            assert_eq!((case["gradients"].as_object().unwrap().len(), buffers.len()), (trained, trained));
+            for (name, expected) in buffers {
+                let (_, tensor) = state.iter().find(|(other, _)| other == name).unwrap();
+                assert_projections(name, tensor, expected, tolerance);
+            }
+        }
+        let step =
+            (step["learning_rate"].as_f64().unwrap(), step["beta1"].as_f64().unwrap(), &step["embeddings"]);
+        let numbers = AdamWStep {
+            learning_rate: step.0,
+            beta1: step.1,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            step: index as u64 + 1,
+        };
+        encoder.apply(gradients, &numbers).unwrap();
+        // AdamW's first steps are the gradient's signs: what is near 0 flips with the last bit, so errors grow.
+        let after = encoder.forward(&images).unwrap();
+        assert_rows(&format!("after step {}", index + 1), &after, step.2, tolerance * 1e3);
     }
 }
 
 #[test]
 fn equals_torchvision_and_adamw_in_f64() {
-    let encoder = |state: &State| -> Box<dyn Encoder> {
-        Box::new(PortableEncoder::new(state, device(), DType::F64).unwrap())
+    let encoder = |architecture: &Architecture, state: &State| -> Box<dyn Encoder> {
+        Box::new(PortableEncoder::new(architecture, state, device(), DType::F64).unwrap())
     };
     check_goldens(encoder, DType::F64, 1e-9);
 }
@@ -131,13 +149,13 @@ fn equals_torchvision_and_adamw_in_f64() {
 fn gradients_equal_finite_differences() {
     let images = golden_images(2, 33);
     let direction = Tensor::from_vec(wave(2 * 512, 0.1), (2, 512), device()).unwrap();
-    let state = golden_state(DType::F64);
+    let state = golden_state(&RESNET18, DType::F64);
     let loss = |state: &State| {
-        let mut encoder = PortableEncoder::new(state, device(), DType::F64).unwrap();
+        let mut encoder = PortableEncoder::new(&RESNET18, state, device(), DType::F64).unwrap();
         let (embeddings, _) = encoder.forward_train(&images).unwrap();
         (embeddings * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
     };
-    let mut encoder = PortableEncoder::new(&state, device(), DType::F64).unwrap();
+    let mut encoder = PortableEncoder::new(&RESNET18, &state, device(), DType::F64).unwrap();
     let (_, tape) = encoder.forward_train(&images).unwrap();
     let gradients = encoder.backward(tape, &direction).unwrap();
     let gradients = encoder.named_gradients(&gradients).unwrap();
@@ -167,6 +185,11 @@ fn gradients_equal_finite_differences() {
     }
 }
 
+/// As the program makes it.
+fn encoder(state: &State, device: &Device) -> faceoff_kernels::Result<Box<dyn Encoder>> {
+    faceoff_kernels::encoder(&RESNET18, state, &Arithmetic::resolve(device, None, "f32")?)
+}
+
 #[test]
 fn a_state_and_moments_go_round() {
     let images = golden_images(2, 33);
@@ -183,9 +206,9 @@ fn a_state_and_moments_go_round() {
         let gradients = encoder.backward(tape, &embeddings).unwrap();
         encoder.apply(gradients, &AdamWStep { step: number, ..step }).unwrap();
     };
-    let mut through = faceoff_kernels::encoder(&golden_state(DType::F32), device()).unwrap();
+    let mut through = encoder(&golden_state(&RESNET18, DType::F32), device()).unwrap();
     train(through.as_mut(), 1);
-    let mut resumed = faceoff_kernels::encoder(&through.state().unwrap(), device()).unwrap();
+    let mut resumed = encoder(&through.state().unwrap(), device()).unwrap();
     resumed.load_optimizer_state(&through.optimizer_state().unwrap()).unwrap();
     train(through.as_mut(), 2);
     train(resumed.as_mut(), 2);
@@ -219,12 +242,16 @@ fn moments_hold_no_graph() {
 #[test]
 fn wrong_states_are_named() {
     let message = |change: &dyn Fn(&mut State)| {
-        let mut state = golden_state(DType::F32);
+        let mut state = golden_state(&RESNET18, DType::F32);
         change(&mut state);
-        faceoff_kernels::encoder(&state, &CPU).err().expect("the state is wrong").to_string()
+        encoder(&state, &CPU).err().expect("the state is wrong").to_string()
     };
     let missing = message(&|state| state.retain(|(name, _)| name != "layer3.1.bn2.bias"));
     assert!(missing.starts_with("tensor `layer3.1.bn2.bias`: it is missing;"), "{missing}");
+    assert!(
+        missing.ends_with("; the file must hold a resnet18 with torchvision's names and shapes"),
+        "{missing}"
+    );
     let unknown = message(&|state| state.push(("fc.weight".into(), Tensor::new(0f32, &CPU).unwrap())));
     assert!(unknown.starts_with("tensor `fc.weight`: it is unknown;"), "{unknown}");
     let shape = message(&|state| state[0].1 = Tensor::zeros((64, 3, 3, 3), DType::F32, &CPU).unwrap());
@@ -235,7 +262,8 @@ fn wrong_states_are_named() {
 
 #[test]
 fn one_value_a_channel_has_no_variance() {
-    let mut encoder = PortableEncoder::new(&golden_state(DType::F32), &CPU, DType::F32).unwrap();
+    let mut encoder =
+        PortableEncoder::new(&RESNET18, &golden_state(&RESNET18, DType::F32), &CPU, DType::F32).unwrap();
     let error = encoder.forward_train(&golden_images(1, 32)).err().expect("one image of 32 px").to_string();
     assert!(error.contains("sees one value a channel"), "{error}");
     assert!(encoder.forward(&golden_images(1, 32)).is_ok());
@@ -243,12 +271,21 @@ fn one_value_a_channel_has_no_variance() {
 
 #[test]
 fn wrong_batches_and_gradients_are_errors() {
-    let error = Images::new(vec![0; 10], 1, 2).unwrap_err().to_string();
+    let error = ImageBatch::new(vec![0; 10], 1, 2).unwrap_err().to_string();
     assert!(error.contains("10 bytes of pixels for 1 images of 2 px"), "{error}");
-    assert!(Images::new(Vec::new(), 0, 32).is_err());
-    let mut encoder = faceoff_kernels::encoder(&golden_state(DType::F32), &CPU).unwrap();
+    assert!(ImageBatch::new(Vec::new(), 0, 32).is_err());
+    let mut encoder = encoder(&golden_state(&RESNET18, DType::F32), &CPU).unwrap();
     let (_, tape) = encoder.forward_train(&golden_images(2, 33)).unwrap();
     let grad = Tensor::zeros((3, 512), DType::F32, &CPU).unwrap();
     let error = encoder.backward(tape, &grad).err().expect("the batch has two images").to_string();
     assert!(error.contains("[3, 512]") && error.contains("[2, 512]"), "{error}");
+}
+
+#[test]
+fn architectures_are_found_by_name() {
+    for architecture in ARCHITECTURES {
+        assert_eq!(faceoff_kernels::architecture(architecture.name).unwrap(), architecture);
+    }
+    let error = faceoff_kernels::architecture("resnet19").unwrap_err().to_string();
+    assert_eq!(error, "`resnet19` names no encoder; choose one of resnet18, resnet34");
 }

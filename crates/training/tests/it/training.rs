@@ -1,14 +1,18 @@
 //! The loop: what it writes, what it repeats bit for bit, and how it stops.
 
 use crate::{compute, smoke};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use faceoff_data::{Dataset, ImageSource};
+use faceoff_kernels::resnet::RESNET18;
+use faceoff_kernels::{Arithmetic, ImageBatch};
 use faceoff_runs::{RunFolder, RunSpec};
-use faceoff_training::{Event, Model, Outcome, initial_encoder, load_weights, train};
+use faceoff_training::{Event, Model, TrainingEnd, initial_encoder, load_weights, train};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const CPU: Device = Device::Cpu;
+fn cpu() -> Arithmetic {
+    Arithmetic::on_cpu(None).unwrap()
+}
 
 /// The smoke experiment's run of AdaCos, a head with state, on 80 images.
 fn spec() -> RunSpec {
@@ -21,10 +25,10 @@ fn images(spec: &RunSpec, cache: &Path) -> Dataset {
 }
 
 /// Trains until the end, or until `stop_after` steps are done in this call.
-fn run(spec: &RunSpec, folder: &RunFolder, images: &Dataset, stop_after: usize) -> (Outcome, Vec<f64>) {
+fn run(spec: &RunSpec, folder: &RunFolder, images: &Dataset, stop_after: usize) -> (TrainingEnd, Vec<f64>) {
     let stop = AtomicBool::new(false);
     let mut losses = Vec::new();
-    let outcome = train(spec, folder, images, &CPU, &stop, &mut |event| {
+    let outcome = train(spec, folder, images, &cpu(), &stop, &mut |event| {
         if let Event::Step { loss, .. } = event {
             losses.push(loss);
             stop.store(losses.len() == stop_after, Ordering::Relaxed);
@@ -41,16 +45,16 @@ fn a_stopped_training_goes_on_bit_for_bit() {
     let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
     let (whole, resumed) = (RunFolder::new(&whole, &spec), RunFolder::new(&resumed, &spec));
     let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
-    assert!(matches!(outcome, Outcome::Done(..)));
+    assert!(matches!(outcome, TrainingEnd::Done(..)));
     assert_eq!(losses.len(), 8);
 
     // In the middle of each epoch: what the first one learnt after its checkpoint is learnt again.
     let (outcome, first) = run(&spec, &resumed, &images, 2);
-    assert!(matches!(outcome, Outcome::Stopped) && first == losses[..2]);
+    assert!(matches!(outcome, TrainingEnd::Stopped) && first == losses[..2]);
     let (outcome, second) = run(&spec, &resumed, &images, 6);
-    assert!(matches!(outcome, Outcome::Stopped) && second == losses[..6]);
+    assert!(matches!(outcome, TrainingEnd::Stopped) && second == losses[..6]);
     let (outcome, third) = run(&spec, &resumed, &images, usize::MAX);
-    assert!(matches!(outcome, Outcome::Done(..)) && third == losses[4..]);
+    assert!(matches!(outcome, TrainingEnd::Done(..)) && third == losses[4..]);
     for path in [RunFolder::encoder_path, RunFolder::head_path] {
         assert!(std::fs::read(path(&whole)).unwrap() == std::fs::read(path(&resumed)).unwrap());
     }
@@ -63,13 +67,13 @@ fn a_whole_run_comes_back_from_its_files() {
     let spec = spec();
     let images = images(&spec, folder.path());
     let run_folder = RunFolder::new(folder.path(), &spec);
-    let (Outcome::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else {
+    let (TrainingEnd::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else {
         panic!("it ends")
     };
     assert_eq!(timing.images, 128);
-    let read = Model::of_run(&run_folder, &spec, images.classes(), &CPU).unwrap();
+    let read = Model::of_run(&run_folder, &spec, images.classes(), &cpu()).unwrap();
     assert_eq!(read.head.effective_scale(), model.head.effective_scale());
-    let batch = faceoff_kernels::Images::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap();
+    let batch = ImageBatch::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap();
     let embeddings = |model: &Model| {
         model.encoder.forward(&batch).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
@@ -87,7 +91,7 @@ fn a_diverging_training_is_noted() {
     spec.training.peak_learning_rate = 1e36;
     let images = images(&spec, folder.path());
     let run_folder = RunFolder::new(folder.path(), &spec);
-    let (Outcome::Diverged(failure), losses) = run(&spec, &run_folder, &images, usize::MAX) else {
+    let (TrainingEnd::Diverged(failure), losses) = run(&spec, &run_folder, &images, usize::MAX) else {
         panic!("it ends")
     };
     assert_eq!((failure.head.as_str(), failure.epoch, failure.step), ("Classification", 1, losses.len() + 1));
@@ -109,7 +113,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     let mut other = spec.clone();
     other.training.epochs = 3;
     let stop = AtomicBool::new(false);
-    let refused = |spec: &RunSpec| match train(spec, &run_folder, &images, &CPU, &stop, &mut |_| {}) {
+    let refused = |spec: &RunSpec| match train(spec, &run_folder, &images, &cpu(), &stop, &mut |_| {}) {
         Ok(_) => panic!("it must be refused"),
         Err(error) => error.to_string(),
     };
@@ -132,7 +136,7 @@ fn fewer_images_than_a_batch_are_an_error() {
     let images = images(&spec, folder.path());
     let stop = AtomicBool::new(false);
     let run_folder = RunFolder::new(folder.path(), &spec);
-    let error = train(&spec, &run_folder, &images, &CPU, &stop, &mut |_| {}).err().unwrap().to_string();
+    let error = train(&spec, &run_folder, &images, &cpu(), &stop, &mut |_| {}).err().unwrap().to_string();
     assert!(error.contains("64 training images make no batch of 100"), "{error}");
     assert!(!run_folder.path().exists());
 }
@@ -140,7 +144,7 @@ fn fewer_images_than_a_batch_are_an_error() {
 /// Kaiming-normal with fan-out, the same for every head, another one for each seed and tensor.
 #[test]
 fn the_encoder_starts_as_a_function_of_the_seed() {
-    let state = initial_encoder(0).unwrap();
+    let state = initial_encoder(&RESNET18, 0).unwrap();
     let values = |tensor: &Tensor| {
         tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()
     };
@@ -151,8 +155,8 @@ fn the_encoder_starts_as_a_function_of_the_seed() {
     let deviation = (weights.iter().map(|x| x * x).sum::<f64>() / weights.len() as f64).sqrt();
     let expected = (2.0f64 / (128.0 * 9.0)).sqrt();
     assert!((deviation / expected - 1.0).abs() < 0.01, "{deviation}");
-    assert_eq!(weights, find(&initial_encoder(0).unwrap(), "layer2.0.conv1.weight"));
-    assert_ne!(weights, find(&initial_encoder(1).unwrap(), "layer2.0.conv1.weight"));
+    assert_eq!(weights, find(&initial_encoder(&RESNET18, 0).unwrap(), "layer2.0.conv1.weight"));
+    assert_ne!(weights, find(&initial_encoder(&RESNET18, 1).unwrap(), "layer2.0.conv1.weight"));
     assert_ne!(find(&state, "layer4.1.conv1.weight"), find(&state, "layer4.1.conv2.weight"));
     assert!(find(&state, "bn1.weight").iter().all(|&x| x == 1.0));
 }
@@ -161,7 +165,7 @@ fn the_encoder_starts_as_a_function_of_the_seed() {
 fn weights_are_files_that_others_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
-    let state = initial_encoder(3).unwrap();
+    let state = initial_encoder(&RESNET18, 3).unwrap();
     faceoff_training::save_weights(&path, &state, None).unwrap();
     let (read, metadata) = load_weights(&path).unwrap();
     assert_eq!((read.len(), metadata), (state.len(), None));
