@@ -38,7 +38,6 @@ pub mod probe;
 mod products;
 pub mod retrieval;
 mod search;
-pub mod statements;
 pub mod statistics;
 pub mod tsne;
 pub mod verification;

@@ -4,7 +4,8 @@ use crate::options::OutArgs;
 use crate::{Program, results};
 use anyhow::{Result, bail};
 use clap::Args;
-use faceoff_report::{LabelledFiles, write_embeddings_report};
+use faceoff_evaluation::{LabelledFiles, Registry};
+use faceoff_report::write_embeddings_report;
 use faceoff_runs::{Experiment, FolderLock};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ pub struct ReportArgs {
     /// `[analysis]` counts.
     #[arg(default_value = "quick")]
     experiment: String,
-    /// Embeddings from elsewhere: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
+    /// External embeddings: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
     /// compared with all others.
     #[arg(long, value_name = "NPY", requires = "labels")]
     embeddings: Option<PathBuf>,
@@ -74,14 +75,16 @@ fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Re
     let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("embeddings-{stem}");
     let folder = args.out.report_folder(program, &name);
-    let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &say)?;
+    let registry = Registry::standard();
+    let summary =
+        write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
     results::print(&summary);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the report of `experiment` into `folder`, and prints the results.
 pub(crate) fn write(folder: &Path, experiment: &Experiment) -> Result<()> {
-    results::print(&faceoff_report::write_report(folder, experiment, &say)?);
+    results::print(&faceoff_report::write_report(folder, experiment, &Registry::standard(), &say)?);
     Ok(())
 }
 

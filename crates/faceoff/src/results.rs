@@ -1,7 +1,8 @@
 //! Tables on stdout: the plain form that all have, and the closing one of a benchmark or report.
 
 use comfy_table::{CellAlignment, Table, presets};
-use faceoff_report::Summary;
+use faceoff_evaluation::Unit;
+use faceoff_report::ReportSummary;
 
 /// An empty table without lines: the first column to the left, the numbers in the others to the right.
 pub fn plain_table(header: &[&str]) -> Table {
@@ -19,23 +20,22 @@ pub(crate) fn percent(share: Option<f64>) -> String {
 }
 
 /// Prints the results and the paths to open.
-pub(crate) fn print(summary: &Summary) {
-    let mut table = plain_table(&["variant", "seeds", "DNN %", "KNN k=5 %", "variance 16", "variance 128"]);
-    let share = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
+pub(crate) fn print(summary: &ReportSummary) {
+    let titles = summary.metrics.iter().map(|metric| match metric.metric().unit {
+        Unit::Percent => format!("{} %", metric.title()),
+        _ => metric.title(),
+    });
+    let header: Vec<String> = ["variant".into(), "seeds".into()].into_iter().chain(titles).collect();
+    let mut table = plain_table(&header.iter().map(String::as_str).collect::<Vec<_>>());
     for row in &summary.rows {
-        table.add_row([
-            row.variant.clone(),
-            row.seeds.to_string(),
-            percent(row.dnn_accuracy),
-            percent(row.knn_accuracy),
-            share(row.explained_variance_16),
-            share(row.explained_variance_128),
-        ]);
+        let means = summary.metrics.iter().zip(&row.means);
+        let means = means.map(|(metric, mean)| mean.map_or("-".into(), |mean| metric.format(mean)));
+        table.add_row([row.variant.clone(), row.seeds.to_string()].into_iter().chain(means));
     }
     println!("{table}");
     for note in &summary.notes {
         println!("note: {note}");
     }
     println!("\nopen {}", summary.page.display());
-    println!("     {}", summary.metrics.display());
+    println!("     {}", summary.table.display());
 }

@@ -6,17 +6,15 @@ use crate::session::{Session, interrupted};
 use crate::{COMMIT, Program, machine, use_threads};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::Args;
-use faceoff_analysis::{accuracy, neighbors};
+use faceoff_evaluation::Registry;
+use faceoff_evaluation::families::{classifier, neighbors};
+use faceoff_evaluation::measured::{Splits, measure};
 use faceoff_pipeline::{Job, Score, Search};
 use faceoff_runs::{
-    Compute, Experiment, FolderLock, RunFolder, RunSpec, SplitName, TuningConfig, write_atomically,
+    AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec, TuningConfig, write_atomically,
 };
-use ndarray::ArrayView2;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Neighbours of the KNN accuracy that chooses.
-const NEIGHBORS: usize = 5;
 
 /// What to tune, and how long.
 #[derive(Args)]
@@ -88,8 +86,10 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         return Ok(interrupted());
     }
 
-    let scores =
-        specs.iter().map(|spec| score(spec, &RunFolder::new(&folder, spec))).collect::<Result<Vec<_>>>()?;
+    let mut analysis = search.experiment.analysis.clone();
+    analysis.knn_neighbors = vec![analysis.headline_neighbors];
+    let scored = specs.iter().map(|spec| score(spec, &RunFolder::new(&folder, spec), &analysis));
+    let scores = scored.collect::<Result<Vec<_>>>()?;
     let tuned = search.choose(name, &scores)?;
     let text = text(&tuned, &program.command(&format!("tune {from}")), &tuning)?;
     if !std::fs::read_to_string(&file).is_ok_and(|written| written == text) {
@@ -111,23 +111,20 @@ fn exists(file: &Path) -> Error {
 }
 
 /// The accuracies of a trial on the tenth held back; none where the training diverged.
-fn score(spec: &RunSpec, run: &RunFolder) -> Result<Score> {
-    let mut score = Score::default();
-    if run.is_whole() {
-        let (train, val) = (run.embeddings(SplitName::Train)?, run.embeddings(SplitName::Val)?);
-        let index = ArrayView2::from_shape((train.len(), train.dim), &train.unit)?;
-        let queries = ArrayView2::from_shape((val.len(), val.dim), &val.unit)?;
-        let k = NEIGHBORS.min(train.len());
-        let found = neighbors::nearest(index, queries, k)?;
-        let predicted = neighbors::knn_predictions(&found, &train.labels, k)?;
-        score.knn_accuracy = Some(accuracy::accuracy(&predicted, &val.labels)?);
-        if spec.data.held_out_classes.is_empty() {
-            let scores = ArrayView2::from_shape((val.len(), val.classes), &val.scores)?;
-            let predicted = accuracy::predictions(scores);
-            score.dnn_accuracy = Some(accuracy::accuracy(&predicted, &val.labels)?);
-        }
+fn score(spec: &RunSpec, run: &RunFolder, analysis: &AnalysisConfig) -> Result<Score> {
+    if !run.is_whole() {
+        return Ok(Score::default());
     }
-    Ok(score)
+    let classes = run.manifest()?.data.classes.len();
+    let splits = Splits::read(run)?;
+    let classifies = spec.data.held_out_classes.is_empty();
+    let subject = splits.subject(classes, classifies, spec.seed, analysis);
+    let found = measure(&subject, &Registry::of(&[classifier::FAMILY, neighbors::FAMILY]));
+    let knn_accuracy = found.value(neighbors::headline(analysis));
+    if knn_accuracy.is_none() {
+        bail!("{} could not be scored: {}", run.path().display(), found.notes.join(" "));
+    }
+    Ok(Score { knn_accuracy, dnn_accuracy: found.value(classifier::DNN_ACCURACY.id()) })
 }
 
 /// The file of the tuned experiment.
@@ -135,10 +132,10 @@ fn text(tuned: &Experiment, command: &str, tuning: &TuningConfig) -> Result<Stri
     let text = toml::to_string(tuned).context("the tuned experiment cannot be written as TOML")?;
     Ok(format!(
         "# Written by `{command}`: the best of {} trials of each head, the same budget for all. [[trials]] at the end has them.\n\
-         # Every trial was trained on nine tenths of the training images and scored by KNN accuracy (k = {NEIGHBORS}) on the tenth held back\n\
+         # Every trial was trained on nine tenths of the training images and scored by KNN accuracy (k = {}) on the tenth held back\n\
          # (seed {}); no validation image was seen. Maps of scale and margin that are read on the validation images, as in\n\
          # scale-margin.toml, are exploratory: images that chose a setting cannot confirm it.\n{text}",
-        tuning.trials, tuning.seed
+        tuning.trials, tuned.analysis.headline_neighbors, tuning.seed
     ))
 }
 

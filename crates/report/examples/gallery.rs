@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod made_up;
 
+use faceoff_evaluation::Registry;
 use faceoff_runs::Experiment;
 use made_up::MadeUp;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !folder.join("runs").exists() {
         made_up.write(&folder, &experiment);
     }
-    let summary = faceoff_report::write_report(&folder, &experiment, &|line| eprintln!("{line}"))?;
+    let summary = faceoff_report::write_report(&folder, &experiment, &Registry::standard(), &|line| {
+        eprintln!("{line}")
+    })?;
     println!("{}", summary.page.display());
     Ok(())
 }

@@ -1,28 +1,30 @@
 //! `index.html`: one page that shows the whole report. It needs no network, no scripts and no fonts of its own.
 
-use crate::metrics::definitions::{Unit, definition};
-use crate::metrics::{KNN, knn_metric, variance_metric};
-use crate::pictures::{Outcome, Section};
+use crate::pictures::Section;
 use crate::plots::Picture;
 use crate::plots::svg::escape;
-use crate::tables::{ACCURACIES, MetricSummary};
-use faceoff_analysis::statements::RULES;
 use faceoff_analysis::statistics;
+use faceoff_evaluation::families::classifier::LABELS_GIVEN;
+use faceoff_evaluation::families::neighbors;
+use faceoff_evaluation::selection::Origin;
+use faceoff_evaluation::statements::RULES;
+use faceoff_evaluation::summaries::MetricSummary;
+use faceoff_evaluation::{Direction, Evaluation, Headline, MetricId, Unit};
 use faceoff_runs::{DatasetName, Engine, Experiment, Manifest};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("../assets/page.css");
 
-/// The page of an experiment. `notes` are those of the runs at hand, `tables` the names of the CSV files.
+/// The page of an experiment. `manifest` is that of any of its runs, `tables` are the names of the CSV files.
 pub(crate) fn page(
     experiment: &Experiment,
-    outcome: &Outcome<'_>,
+    manifest: &Manifest,
+    outcome: &Evaluation,
     sections: &[Section],
-    notes: &[String],
     tables: &[&str],
 ) -> String {
-    let manifest = outcome.selection.manifest();
+    let notes = &outcome.notes;
     let mut body = header(experiment, outcome, manifest);
     let mut links = vec![("results", "Results"), ("statements", "Statements"), ("notes", "Notes")];
     links.extend(sections.iter().map(|section| (section.id, section.short)));
@@ -54,21 +56,39 @@ pub(crate) fn page(
     document(&experiment.name, &body)
 }
 
-/// The page of embeddings from elsewhere. `facts` are keys and values of the header, `method` the section of that name.
-pub(crate) fn foreign(
-    name: &str,
-    facts: &[(&str, String)],
-    method: &str,
-    outcome: &Outcome<'_>,
-    sections: &[Section],
-    notes: &[String],
-    tables: &[&str],
-) -> String {
+/// The page of external embeddings.
+pub(crate) fn external(name: &str, outcome: &Evaluation, sections: &[Section], tables: &[&str]) -> String {
+    let Origin::External { queries, index } = outcome.selection.origin else {
+        unreachable!("external embeddings are no runs")
+    };
+    let size = |(rows, columns): (usize, usize)| format!("{rows} x {columns}");
+    let mut facts = vec![
+        ("Embeddings", size(queries)),
+        (
+            "Classes",
+            outcome.groups.first().map_or(0, |group| group.classes(&outcome.selection).len()).to_string(),
+        ),
+    ];
+    facts.extend(index.map(|index| ("Index", size(index))));
+    let method = match index {
+        Some(_) => {
+            "Where the definitions say training images, the index is meant (--train-embeddings); where they say validation images, the evaluated embeddings \
+             (--embeddings). All rows were brought to unit length; similarity is the cosine. No classifier is known, so nothing is said of one. One set of embeddings \
+             is one training (n = 1): intervals are over images alone."
+        }
+        None => {
+            "There is one set of embeddings, so every point is compared with all others: where the definitions say training images, all other points are meant for \
+             neighbours, and the whole set for explained variance and neural collapse. All rows were brought to unit length; similarity is the cosine. No classifier is \
+             known, so nothing is said of one, and a linear probe would need a second set (--train-embeddings). One set of embeddings is one training (n = 1): intervals \
+             are over images alone."
+        }
+    };
+    let notes = &outcome.notes;
     let mut body = format!(
-        "<header>\n<p class=\"kicker\">Embeddings from elsewhere</p>\n<h1>Faceoff: {}</h1>\n\
+        "<header>\n<p class=\"kicker\">External embeddings</p>\n<h1>Faceoff: {}</h1>\n\
          <p class=\"lead\">Everything that needs no classifier.</p>\n{}</header>\n",
         escape(name),
-        fact_list(facts)
+        fact_list(&facts)
     );
     let mut links = vec![("numbers", "All numbers")];
     links.extend((!notes.is_empty()).then_some(("notes", "Notes")));
@@ -112,7 +132,7 @@ fn is_imagewoof(manifest: &Manifest) -> bool {
     matches!(manifest.spec.data.dataset, DatasetName::Imagewoof160 | DatasetName::Imagewoof320)
 }
 
-fn header(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -> String {
+fn header(experiment: &Experiment, outcome: &Evaluation, manifest: &Manifest) -> String {
     let mut html = String::new();
     if is_synthetic(manifest) {
         html += "<div class=\"banner\" role=\"alert\"><strong>SYNTHETIC IMAGES.</strong> Made-up textures, no photographs: these numbers show that the \
@@ -178,37 +198,25 @@ fn contents(links: &[(&str, &str)]) -> String {
 }
 
 /// The headline table: means with half-widths of their intervals, the highest accuracy of each column in bold.
-fn results(outcome: &Outcome<'_>) -> String {
-    let metrics = [
-        "dnn_accuracy".to_string(),
-        "dnn_macro_accuracy".into(),
-        "dnn_accuracy_labels_given".into(),
-        knn_metric(KNN),
-        "knn_macro_accuracy_k5".into(),
-        "loo_precision_at_1".into(),
-        "loo_map_at_r".into(),
-        "verification_auc".into(),
-        variance_metric(16),
-        variance_metric(128),
-    ];
+fn results(outcome: &Evaluation) -> String {
     // Unseen classes have no classifier; where there is one, retrieval stands in the table of all numbers.
     let unseen = outcome.selection.variants.iter().any(|variant| variant.unseen);
-    let known = |metric: &String| outcome.summaries.iter().any(|row| row.metric == *metric);
-    let wanted = |metric: &String| {
-        known(metric) && (unseen || !(metric.starts_with("loo_") || metric.starts_with("verification")))
-    };
-    let metrics: Vec<String> = metrics.into_iter().filter(wanted).collect();
+    let metrics: Vec<MetricId> = outcome
+        .headline
+        .iter()
+        .filter(|(_, rank)| unseen || *rank != Headline::ResultIfUnseen)
+        .map(|&(metric, _)| metric)
+        .collect();
     let mut html = String::from(
         "<section id=\"results\">\n<h2>Results</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>Head</th><th class=\"n\">Seeds</th>",
     );
     for metric in &metrics {
-        let definition = definition(metric);
-        let unit = definition.unit_suffix();
+        let unit = metric.unit_suffix();
         let _ = write!(
             html,
             "<th class=\"n\" title=\"{}\">{}{unit}</th>",
-            escape(&definition.sentence),
-            escape(&definition.title).replace(" = ", "&nbsp;=&nbsp;")
+            escape(&metric.sentence()),
+            escape(&metric.title()).replace(" = ", "&nbsp;=&nbsp;")
         );
     }
     html += "</tr></thead>\n<tbody>\n";
@@ -229,19 +237,19 @@ fn results(outcome: &Outcome<'_>) -> String {
             html,
             "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{seeds}</td>",
             escape(&variant.name),
-            variant.head
+            escape(&variant.head)
         );
         let rivals: Vec<usize> =
             (0..variants.len()).filter(|&other| variants[other].condition == variant.condition).collect();
-        for metric in &metrics {
-            let definition = definition(metric);
+        for &metric in &metrics {
             let mean = |variant: usize| Some(outcome.summary(variant, metric)?.summary.mean);
-            let written = |mean: f64| definition.format(mean);
+            let written = |mean: f64| metric.format(mean);
             let highest = rivals.iter().filter_map(|&other| mean(other)).max_by(f64::total_cmp).map(written);
-            let compares = definition.unit == Unit::Percent && !metric.ends_with("given") && rivals.len() > 1;
+            let compares = metric.metric().unit == Unit::Percent
+                && metric.metric().direction == Direction::Higher
+                && rivals.len() > 1;
             let is_best = compares && mean(index).map(written) == highest;
-            let text =
-                outcome.summary(index, metric).map_or("\u{2013}".into(), |row| with_interval(metric, row));
+            let text = outcome.summary(index, metric).map_or("\u{2013}".into(), with_interval);
             let _ = write!(html, "<td class=\"{}\">{text}</td>", if is_best { "n best" } else { "n" });
         }
         html += "</tr>\n";
@@ -255,7 +263,7 @@ fn results(outcome: &Outcome<'_>) -> String {
 const HEADS: usize = 11;
 
 /// What is known of the scatter of the two accuracies: over seeds, and over images within a seed.
-fn scatter(outcome: &Outcome<'_>) -> String {
+fn scatter(outcome: &Evaluation) -> String {
     let open = if outcome.shown().count() <= HEADS { " open=\"\"" } else { "" };
     let mut html = format!(
         "<details{open}>\n<summary>Scatter of the accuracies: over seeds and over images</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>Metric</th><th class=\"n\">n (seeds)</th>\
@@ -263,17 +271,15 @@ fn scatter(outcome: &Outcome<'_>) -> String {
          <th class=\"n\">95&nbsp;% interval over images</th></tr></thead>\n<tbody>\n",
     );
     for variant in outcome.shown() {
-        for metric in ACCURACIES {
+        for metric in outcome.compared() {
             let Some(row) = outcome.summary(variant, metric) else { continue };
-            let definition = definition(metric);
-            let range =
-                |low: f64, high: f64| format!("{} to {}", definition.format(low), definition.format(high));
+            let range = |low: f64, high: f64| format!("{} to {}", metric.format(low), metric.format(high));
             let (low, high): (Vec<f64>, Vec<f64>) = outcome
                 .measured
                 .iter()
                 .filter(|run| run.variant == variant)
-                .filter_map(|run| run.bootstrap.iter().find(|(name, _)| name == metric))
-                .map(|(_, interval)| (interval.low, interval.high))
+                .filter_map(|run| run.found.interval(metric))
+                .map(|interval| (interval.low, interval.high))
                 .unzip();
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
             let _ = writeln!(
@@ -281,9 +287,9 @@ fn scatter(outcome: &Outcome<'_>) -> String {
                 "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
                  <td class=\"n\">{}</td></tr>",
                 escape(outcome.name(variant)),
-                escape(&definition.title),
+                escape(&metric.title()),
                 row.summary.n,
-                definition.format(row.summary.mean),
+                metric.format(row.summary.mean),
                 row.summary.sd.map_or("\u{2013}".into(), |sd| format!("{:.2}", 100.0 * sd)),
                 match row.summary.interval {
                     Some(interval) => range(interval.low, interval.high),
@@ -299,12 +305,11 @@ fn scatter(outcome: &Outcome<'_>) -> String {
 }
 
 /// `76.1 ± 0.8`, or the mean alone.
-fn with_interval(metric: &str, row: &MetricSummary) -> String {
-    let definition = definition(metric);
-    let mean = definition.format(row.summary.mean);
+fn with_interval(row: &MetricSummary) -> String {
+    let mean = row.metric.format(row.summary.mean);
     match row.summary.interval {
         Some(interval) => {
-            let half = definition.format((interval.high - interval.low) / 2.0);
+            let half = row.metric.format((interval.high - interval.low) / 2.0);
             format!("{mean}<span class=\"ci\"> \u{b1} {half}</span>")
         }
         None => mean,
@@ -312,7 +317,7 @@ fn with_interval(metric: &str, row: &MetricSummary) -> String {
 }
 
 /// The article's statements with their verdicts; the rules stand in the section on method.
-fn verdicts(outcome: &Outcome<'_>) -> String {
+fn verdicts(outcome: &Evaluation) -> String {
     let mut html = String::from(
         "<section id=\"statements\">\n<h2>The article\u{2019}s statements</h2>\n<p>Judged from paired differences over seeds, by rules that were written down before the \
          runs (see <a href=\"#method\">Method</a>); never from one run.</p>\n",
@@ -342,20 +347,15 @@ fn verdicts(outcome: &Outcome<'_>) -> String {
 }
 
 /// Paired differences of all variants.
-fn differences(outcome: &Outcome<'_>) -> String {
+fn differences(outcome: &Evaluation) -> String {
     let pairs = &outcome.comparisons.pairs;
     let mut html = String::from(
         "<section id=\"differences\">\n<h2>Differences between variants</h2>\n<p>Paired by seed: with one seed, all variants see the same start of the encoder and the same \
          images in the same order. p is that of the paired t-test, corrected by Holm over all pairs of the metric. The last column says how many seeds would show a \
          difference of this size with a power of 80 %; with one seed the scatter is taken as one point.</p>\n",
     );
-    let mut metrics: Vec<&str> = Vec::new();
-    for pair in pairs {
-        if !metrics.contains(&pair.metric.as_str()) {
-            metrics.push(&pair.metric);
-        }
-    }
-    for metric in metrics {
+    let of = |metric: &MetricId| pairs.iter().any(|pair| pair.metric == *metric);
+    for metric in outcome.compared().filter(of) {
         let of_metric: Vec<_> = pairs.iter().filter(|pair| pair.metric == metric).collect();
         let significant =
             of_metric.iter().filter(|pair| pair.p_holm.is_some_and(|p| p < statistics::ALPHA)).count();
@@ -364,7 +364,7 @@ fn differences(outcome: &Outcome<'_>) -> String {
             "<details>\n<summary>{}: {significant} of {} pairs differ at 5 %</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>Variant</th><th>minus</th>\
              <th class=\"n\">seeds</th><th class=\"n\">difference, points</th><th class=\"n\">95 % interval</th><th class=\"n\">Cohen\u{2019}s d</th>\
              <th class=\"n\">p, Holm</th><th class=\"n\">seeds needed</th></tr></thead>\n<tbody>",
-            escape(&definition(metric).title),
+            escape(&metric.title()),
             of_metric.len()
         );
         for pair in of_metric {
@@ -397,7 +397,7 @@ fn differences(outcome: &Outcome<'_>) -> String {
     html + "</section>\n"
 }
 
-fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> String {
+fn note_list(outcome: &Evaluation, manifest: &Manifest, notes: &[String]) -> String {
     let mut all: Vec<String> = notes.iter().map(|note| escape(note)).collect();
     let lone = (0..outcome.selection.variants.len())
         .any(|variant| outcome.selection.of_variant(variant).count() == 1);
@@ -420,7 +420,7 @@ fn note_list(outcome: &Outcome<'_>, manifest: &Manifest, notes: &[String]) -> St
                 .into(),
         );
     }
-    if outcome.summaries.iter().any(|row| row.metric == "dnn_accuracy_labels_given") {
+    if outcome.summaries.iter().any(|row| row.metric == LABELS_GIVEN.id()) {
         all.push(
         "<em>Labels given</em> is the reading of Catalyst\u{2019}s validation loop: the training logits are asked, so a margin handicaps the true class. It is no \
          accuracy of a classifier that does not know the answer."
@@ -478,15 +478,15 @@ fn figure(picture: &Picture) -> String {
 }
 
 /// Neighbourhood sizes with a row of their own; the others are in the pictures and in `metrics.csv`.
-const SHOWN_NEIGHBORS: [&str; 5] = ["k1", "k5", "k10", "k20", "k50"];
+const SHOWN_NEIGHBORS: [usize; 5] = [1, 5, 10, 20, 50];
 
 /// Every metric with its definition beside its numbers, a table for each condition.
-fn numbers(outcome: &Outcome<'_>) -> String {
+fn numbers(outcome: &Evaluation) -> String {
     let mut html = String::from("<section id=\"numbers\">\n<h2>All numbers</h2>\n");
     if outcome.groups.iter().any(|group| group.hidden > 0) {
         html += "<p>Of a head with many settings, the one with the highest KNN accuracy; summary.csv has all.</p>\n";
     }
-    for group in outcome.groups {
+    for group in &outcome.groups {
         let table = number_table(outcome, &group.variants);
         match outcome.groups.len() {
             1 => html += &table,
@@ -499,13 +499,13 @@ fn numbers(outcome: &Outcome<'_>) -> String {
     html + "</section>\n"
 }
 
-fn number_table(outcome: &Outcome<'_>, variants: &[usize]) -> String {
-    let mut metrics: Vec<&str> = Vec::new();
+fn number_table(outcome: &Evaluation, variants: &[usize]) -> String {
+    let mut metrics: Vec<MetricId> = Vec::new();
     for row in outcome.summaries.iter().filter(|row| variants.contains(&row.variant)) {
-        let size = row.metric.rsplit('_').next().filter(|_| row.metric.starts_with("knn_"));
-        let listed = size.is_none_or(|size| SHOWN_NEIGHBORS.contains(&size));
-        if listed && !metrics.contains(&row.metric.as_str()) {
-            metrics.push(&row.metric);
+        let curve = neighbors::FAMILY.metrics.iter().any(|metric| metric.id == row.metric.metric().id);
+        let listed = !curve || row.metric.number().is_none_or(|size| SHOWN_NEIGHBORS.contains(&size));
+        if listed && !metrics.contains(&row.metric) {
+            metrics.push(row.metric);
         }
     }
     let mut html = String::from(
@@ -518,30 +518,28 @@ fn number_table(outcome: &Outcome<'_>, variants: &[usize]) -> String {
     // Metrics of one family stand together, families in the order of their first metric.
     let mut families: Vec<&str> = Vec::new();
     for metric in &metrics {
-        let family = definition(metric).group;
+        let family = metric.metric().group;
         if !families.contains(&family) {
             families.push(family);
         }
     }
-    metrics.sort_by_key(|metric| families.iter().position(|family| *family == definition(metric).group));
+    metrics.sort_by_key(|metric| families.iter().position(|family| *family == metric.metric().group));
     let mut last = "";
     for metric in metrics {
-        let definition = definition(metric);
-        if definition.group != last {
-            last = definition.group;
+        if metric.metric().group != last {
+            last = metric.metric().group;
             let columns = variants.len() + 2;
             let _ = writeln!(html, "<tr class=\"group\"><th colspan=\"{columns}\">{last}</th></tr>");
         }
-        let unit = definition.unit_suffix();
+        let unit = metric.unit_suffix();
         let _ = write!(
             html,
             "<tr><th scope=\"row\">{}{unit}</th><td class=\"def\">{}</td>",
-            escape(&definition.title),
-            escape(&definition.sentence)
+            escape(&metric.title()),
+            escape(&metric.sentence())
         );
         for &variant in variants {
-            let text =
-                outcome.summary(variant, metric).map_or("\u{2013}".into(), |row| with_interval(metric, row));
+            let text = outcome.summary(variant, metric).map_or("\u{2013}".into(), with_interval);
             let _ = write!(html, "<td class=\"n\">{text}</td>");
         }
         html += "</tr>\n";
@@ -549,7 +547,7 @@ fn number_table(outcome: &Outcome<'_>, variants: &[usize]) -> String {
     html + "</tbody></table></div>\n"
 }
 
-fn method(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -> String {
+fn method(experiment: &Experiment, outcome: &Evaluation, manifest: &Manifest) -> String {
     let spec = &manifest.spec;
     let (training, data, analysis) = (&spec.training, &spec.data, &experiment.analysis);
     let engine = match analysis.engine {
@@ -572,7 +570,7 @@ fn method(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
         }
     };
     let mut conditions = String::new();
-    for group in outcome.groups {
+    for group in &outcome.groups {
         let Some(run) = group.variants.first().and_then(|&v| outcome.selection.of_variant(v).next()) else {
             continue;
         };
@@ -634,7 +632,7 @@ fn method(experiment: &Experiment, outcome: &Outcome<'_>, manifest: &Manifest) -
     html + "</section>\n"
 }
 
-fn provenance(outcome: &Outcome<'_>) -> String {
+fn provenance(outcome: &Evaluation) -> String {
     let runs = &outcome.selection.runs;
     let distinct = |value: fn(&Manifest) -> String| {
         let values: BTreeSet<String> = runs.iter().map(|run| value(&run.manifest)).collect();

@@ -1,46 +1,58 @@
 //! The CSV files of a report. Same numbers, same bytes.
 
-use crate::comparisons::{Judged, Pair, Ranks};
 use crate::error::{Error, Result};
-use crate::metrics::{Measured, ValImages};
-use crate::runs::Selection;
-use faceoff_analysis::statements::{Evidence, Judgement, Part};
-use faceoff_analysis::statistics::{self, Summary};
+use crate::pictures::{grid_variants, noise_variants, pca_maps, tsne_maps};
+use faceoff_analysis::statistics;
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::comparisons::{Judged, Pair, Ranks};
+use faceoff_evaluation::measured::{Measured, ValImages};
+use faceoff_evaluation::selection::{Origin, Selection};
+use faceoff_evaluation::statements::{Evidence, Judgement, Part};
+use faceoff_evaluation::summaries::MetricSummary;
 use faceoff_runs::Trial;
 use ndarray::Array2;
 use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
 
-/// A metric of a variant over its seeds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MetricSummary {
-    /// Index of the variant in the selection.
-    pub(crate) variant: usize,
-    pub(crate) metric: String,
-    /// By seed.
-    pub(crate) values: Vec<f64>,
-    pub(crate) summary: Summary,
-}
-
-/// Every metric of every variant over its seeds, in the order of the runs' values.
-pub(crate) fn summarise(measured: &[Measured], variants: usize) -> Vec<MetricSummary> {
-    let mut summaries = Vec::new();
-    for variant in 0..variants {
-        let runs: Vec<_> = measured.iter().filter(|run| run.variant == variant).collect();
-        let mut metrics: Vec<&str> = Vec::new();
-        for (name, _) in runs.iter().flat_map(|run| &run.values) {
-            if !metrics.contains(&name.as_str()) {
-                metrics.push(name);
-            }
-        }
-        for metric in metrics {
-            let values: Vec<f64> = runs.iter().filter_map(|run| run.value(metric)).collect();
-            // Infinite values (a negative log-likelihood of a zero probability) have no mean.
-            if let Ok(summary) = statistics::summary(&values) {
-                summaries.push(MetricSummary { variant, metric: metric.into(), values, summary });
-            }
+/// The tables with their names. External embeddings have no seeds, so there are no tables over them.
+pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
+    let Evaluation { selection, measured, summaries, comparisons: compared, .. } = evaluation;
+    let file = |name: &str, bytes: Result<Vec<u8>>| bytes.map(|bytes| (name.to_string(), bytes));
+    let mut files = vec![
+        file("metrics.csv", metrics(selection, measured))?,
+        file("explained_variance.csv", explained_variance(selection, measured, &evaluation.components))?,
+        file("bootstrap.csv", bootstrap(selection, measured))?,
+        file("pca.csv", map(selection, "pca.csv", &["pc1", "pc2", "pc3"], &pca_maps(evaluation)))?,
+        file("tsne.csv", map(selection, "tsne.csv", &["x", "y"], &tsne_maps(evaluation)))?,
+    ];
+    if let Origin::External { .. } = selection.origin {
+        return Ok(files);
+    }
+    files.extend([
+        file("summary.csv", summary(selection, summaries))?,
+        file("comparisons.csv", comparisons(selection, &compared.pairs))?,
+        file("ranks.csv", ranks(selection, &compared.ranks))?,
+        file("statements.csv", statements(selection, &compared.judgements))?,
+        file("history.csv", history(selection))?,
+    ]);
+    let noisy = noise_variants(evaluation);
+    if !noisy.is_empty() {
+        files.push(file("label_noise.csv", label_noise(evaluation, &noisy))?);
+    }
+    let grid = grid_variants(evaluation);
+    if !grid.is_empty() {
+        files.push(file("scale_margin.csv", scale_margin(evaluation, &grid))?);
+    }
+    if !evaluation.trials.is_empty() {
+        files.push(file("trials.csv", trials(&evaluation.trials))?);
+    }
+    for (index, variant) in selection.variants.iter().enumerate() {
+        if let Some(counts) = evaluation.confusion(index) {
+            let name = format!("confusion/{}.csv", variant.name);
+            let bytes = confusion(selection, &name, index, &counts)?;
+            files.push((name, bytes));
         }
     }
-    summaries
+    Ok(files)
 }
 
 /// A table that grows row by row; every one starts with the columns `variant` and `head`.
@@ -82,9 +94,6 @@ fn csv(file: &str, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<
     Ok(bytes)
 }
 
-/// The metrics of tables by setting.
-pub(crate) const ACCURACIES: [&str; 2] = ["dnn_accuracy", "knn_accuracy_k5"];
-
 fn column<T, Kind: ?Sized>(name: &str, values: T) -> Column
 where
     Series: NamedFrom<T, Kind>,
@@ -96,14 +105,14 @@ where
 const COORDINATE_DECIMALS: usize = 5;
 
 /// `metrics.csv`: variant, head, seed, metric, value.
-pub(crate) fn metrics(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
+fn metrics(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
     let mut table = Table::new("metrics.csv", selection);
     let (mut seeds, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for run in measured {
-        for (name, value) in &run.values {
+        for (metric, value) in &run.found.values {
             table.row(run.variant);
             seeds.push(run.seed);
-            names.push(name.clone());
+            names.push(metric.to_string());
             values.push(*value);
         }
     }
@@ -111,14 +120,14 @@ pub(crate) fn metrics(selection: &Selection, measured: &[Measured]) -> Result<Ve
 }
 
 /// `summary.csv`: variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
-pub(crate) fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Result<Vec<u8>> {
+fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Result<Vec<u8>> {
     let mut table = Table::new("summary.csv", selection);
     summaries.iter().for_each(|row| table.row(row.variant));
     let interval = |end: fn(&statistics::Interval) -> f64| -> Vec<Option<f64>> {
         summaries.iter().map(|row| row.summary.interval.as_ref().map(end)).collect()
     };
     let columns = vec![
-        column("metric", summaries.iter().map(|row| row.metric.clone()).collect::<Vec<_>>()),
+        column("metric", summaries.iter().map(|row| row.metric.to_string()).collect::<Vec<_>>()),
         column("n", summaries.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
         column("mean", summaries.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
         column("sd", summaries.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
@@ -129,15 +138,15 @@ pub(crate) fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Res
 }
 
 /// `bootstrap.csv`: variant, head, seed, metric, value, ci95_low, ci95_high; intervals over the images of one run.
-pub(crate) fn bootstrap(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
+fn bootstrap(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
     let mut table = Table::new("bootstrap.csv", selection);
     let (mut seeds, mut names) = (Vec::new(), Vec::new());
     let mut numbers: [Vec<f64>; 3] = Default::default();
     for run in measured {
-        for (metric, interval) in &run.bootstrap {
+        for &(metric, interval) in &run.found.intervals {
             table.row(run.variant);
             seeds.push(run.seed);
-            names.push(metric.clone());
+            names.push(metric.to_string());
             let row = [run.value(metric).unwrap_or(f64::NAN), interval.low, interval.high];
             numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
         }
@@ -154,23 +163,21 @@ pub(crate) fn bootstrap(selection: &Selection, measured: &[Measured]) -> Result<
 }
 
 /// `label_noise.csv` and `scale_margin.csv`: `settings` of each variant beside the summary of its accuracies.
-pub(crate) fn accuracies_by_setting(
-    selection: &Selection,
+fn accuracies_by_setting(
+    evaluation: &Evaluation,
     file: &str,
     variants: &[usize],
-    summaries: &[MetricSummary],
     settings: impl FnOnce(&[usize]) -> Vec<Column>,
 ) -> Result<Vec<u8>> {
-    let mut table = Table::new(file, selection);
-    let rows: Vec<&MetricSummary> = summaries
-        .iter()
-        .filter(|row| variants.contains(&row.variant) && ACCURACIES.contains(&row.metric.as_str()))
-        .collect();
+    let mut table = Table::new(file, &evaluation.selection);
+    let compared = |row: &&MetricSummary| evaluation.compared().any(|metric| metric == row.metric);
+    let rows: Vec<&MetricSummary> =
+        evaluation.summaries.iter().filter(|row| variants.contains(&row.variant)).filter(compared).collect();
     rows.iter().for_each(|row| table.row(row.variant));
     let of_rows: Vec<usize> = rows.iter().map(|row| row.variant).collect();
     let mut columns = settings(&of_rows);
     columns.extend([
-        column("metric", rows.iter().map(|row| row.metric.clone()).collect::<Vec<_>>()),
+        column("metric", rows.iter().map(|row| row.metric.to_string()).collect::<Vec<_>>()),
         column("n", rows.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
         column("mean", rows.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
         column("sd", rows.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
@@ -179,25 +186,17 @@ pub(crate) fn accuracies_by_setting(
 }
 
 /// `label_noise.csv`: the share of wrong labels and the accuracies of every variant.
-pub(crate) fn label_noise(
-    selection: &Selection,
-    variants: &[usize],
-    summaries: &[MetricSummary],
-) -> Result<Vec<u8>> {
-    accuracies_by_setting(selection, "label_noise.csv", variants, summaries, |rows| {
-        let noise = |&variant: &usize| u64::from(selection.variants[variant].noise_percent);
+fn label_noise(evaluation: &Evaluation, variants: &[usize]) -> Result<Vec<u8>> {
+    accuracies_by_setting(evaluation, "label_noise.csv", variants, |rows| {
+        let noise = |&variant: &usize| u64::from(evaluation.selection.variants[variant].noise_percent);
         vec![column("noise_percent", rows.iter().map(noise).collect::<Vec<_>>())]
     })
 }
 
 /// `scale_margin.csv`: scale, margin and accuracies of every variant that has both.
-pub(crate) fn scale_margin(
-    selection: &Selection,
-    variants: &[usize],
-    summaries: &[MetricSummary],
-) -> Result<Vec<u8>> {
-    accuracies_by_setting(selection, "scale_margin.csv", variants, summaries, |rows| {
-        let config = |variant: usize| selection.variants[variant].config.as_ref();
+fn scale_margin(evaluation: &Evaluation, variants: &[usize]) -> Result<Vec<u8>> {
+    accuracies_by_setting(evaluation, "scale_margin.csv", variants, |rows| {
+        let config = |variant: usize| evaluation.selection.variants[variant].config.as_ref();
         let margin = |variant: usize| config(variant).and_then(|head| head.margin());
         vec![
             column(
@@ -211,7 +210,7 @@ pub(crate) fn scale_margin(
 }
 
 /// `trials.csv`: what tuning tried. No runs of this report, so no column of kinds.
-pub(crate) fn trials(trials: &[Trial]) -> Result<Vec<u8>> {
+fn trials(trials: &[Trial]) -> Result<Vec<u8>> {
     let numbers = |value: fn(&Trial) -> Option<f64>| trials.iter().map(value).collect::<Vec<_>>();
     let columns = vec![
         column("variant", trials.iter().map(|trial| trial.head.clone()).collect::<Vec<_>>()),
@@ -226,12 +225,7 @@ pub(crate) fn trials(trials: &[Trial]) -> Result<Vec<u8>> {
 }
 
 /// `confusion/<variant>.csv`: variant, head, true, predicted, count; all seeds together.
-pub(crate) fn confusion(
-    selection: &Selection,
-    file: &str,
-    variant: usize,
-    counts: &Array2<u64>,
-) -> Result<Vec<u8>> {
+fn confusion(selection: &Selection, file: &str, variant: usize, counts: &Array2<u64>) -> Result<Vec<u8>> {
     let classes = &selection.variants[variant].classes;
     let mut table = Table::new(file, selection);
     let (mut truths, mut predictions, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -245,18 +239,14 @@ pub(crate) fn confusion(
 }
 
 /// `explained_variance.csv`: variant, head, seed, components_kept, component, ratio, cumulative; ratios of the total variance.
-pub(crate) fn explained_variance(
-    selection: &Selection,
-    measured: &[Measured],
-    kept: &[usize],
-) -> Result<Vec<u8>> {
+fn explained_variance(selection: &Selection, measured: &[Measured], kept: &[usize]) -> Result<Vec<u8>> {
     let mut table = Table::new("explained_variance.csv", selection);
     let (mut seeds, mut counts, mut components) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratios, mut sums) = (Vec::new(), Vec::new());
     for run in measured {
         for &count in kept {
             let mut sum = 0.0;
-            for (index, &ratio) in run.variance_ratios.iter().take(count).enumerate() {
+            for (index, &ratio) in run.found.shapes.variance_ratios.iter().take(count).enumerate() {
                 sum += ratio;
                 table.row(run.variant);
                 seeds.push(run.seed);
@@ -278,7 +268,7 @@ pub(crate) fn explained_variance(
 }
 
 /// `history.csv`: the histories of all runs below each other.
-pub(crate) fn history(selection: &Selection) -> Result<Vec<u8>> {
+fn history(selection: &Selection) -> Result<Vec<u8>> {
     let mut table = Table::new("history.csv", selection);
     let (mut seeds, mut epochs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let mut numbers: [Vec<f64>; 4] = Default::default();
@@ -307,7 +297,7 @@ pub(crate) fn history(selection: &Selection) -> Result<Vec<u8>> {
 }
 
 /// `tsne.csv` (x, y) and `pca.csv` (pc1, pc2, pc3): one row a validation image of each variant's first seed.
-pub(crate) fn map(
+fn map(
     selection: &Selection,
     file: &str,
     axes: &[&str],
@@ -333,15 +323,15 @@ pub(crate) fn map(
 }
 
 /// `comparisons.csv`: paired differences over seeds, variant minus other.
-pub(crate) fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u8>> {
+fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u8>> {
     let mut table = Table::new("comparisons.csv", selection);
     pairs.iter().for_each(|pair| table.row(pair.a));
     let other = |pair: &Pair| &selection.variants[pair.b];
     let numbers = |value: fn(&Pair) -> Option<f64>| pairs.iter().map(value).collect::<Vec<_>>();
     let columns = vec![
         column("other_variant", pairs.iter().map(|pair| other(pair).name.clone()).collect::<Vec<_>>()),
-        column("other_head", pairs.iter().map(|pair| other(pair).head.to_string()).collect::<Vec<_>>()),
-        column("metric", pairs.iter().map(|pair| pair.metric.clone()).collect::<Vec<_>>()),
+        column("other_head", pairs.iter().map(|pair| other(pair).head.clone()).collect::<Vec<_>>()),
+        column("metric", pairs.iter().map(|pair| pair.metric.to_string()).collect::<Vec<_>>()),
         column("n", pairs.iter().map(|pair| pair.paired.difference.n as u64).collect::<Vec<_>>()),
         column("mean_difference", numbers(|pair| Some(pair.paired.difference.mean))),
         column("sd", numbers(|pair| pair.paired.difference.sd)),
@@ -356,13 +346,13 @@ pub(crate) fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u
 }
 
 /// `ranks.csv`: mean ranks over the seeds that all variants have.
-pub(crate) fn ranks(selection: &Selection, all: &[Ranks]) -> Result<Vec<u8>> {
+fn ranks(selection: &Selection, all: &[Ranks]) -> Result<Vec<u8>> {
     let mut table = Table::new("ranks.csv", selection);
     let (mut metrics, mut seeds, mut ranks, mut critical) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for one in all {
         for (&variant, &rank) in one.variants.iter().zip(&one.test.average_ranks) {
             table.row(variant);
-            metrics.push(one.metric.clone());
+            metrics.push(one.metric.to_string());
             seeds.push(one.seeds as u64);
             ranks.push(rank);
             critical.push(one.test.critical_difference);
@@ -378,7 +368,7 @@ pub(crate) fn ranks(selection: &Selection, all: &[Ranks]) -> Result<Vec<u8>> {
 }
 
 /// `statements.csv`: every comparison behind the verdicts on the article's statements, variant minus other.
-pub(crate) fn statements(selection: &Selection, all: &[Judged]) -> Result<Vec<u8>> {
+fn statements(selection: &Selection, all: &[Judged]) -> Result<Vec<u8>> {
     let mut table = Table::new("statements.csv", selection);
     let mut rows: Vec<(&Judged, &Judgement, &Part, &Evidence)> = Vec::new();
     for judged in all {

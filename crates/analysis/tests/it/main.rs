@@ -11,7 +11,6 @@ mod pca;
 mod pools;
 mod probe;
 mod retrieval;
-mod statements;
 mod statistics;
 mod ties;
 mod tsne;

@@ -1,14 +1,14 @@
 //! Pictures of the protocols: label noise, unseen classes, scale against margin, and the trials of tuning.
 
-use super::{Outcome, Section, padded};
+use super::{Section, padded};
 use crate::error::Result;
-use crate::metrics::definitions::definition;
-use crate::metrics::{KNN, knn_metric};
 use crate::plots::accuracy::{Bar, BarRow};
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::matrix::{Matrix, Sides};
 use crate::plots::{Axes, accuracy, curves, matrix, percent_tick};
-use crate::runs::Variant;
+use faceoff_evaluation::families::{retrieval, verification};
+use faceoff_evaluation::selection::Variant;
+use faceoff_evaluation::{Direction, Evaluation};
 use faceoff_runs::{HeadConfig, Trial};
 
 fn section(id: &'static str, title: &'static str, short: &'static str, text: impl Into<String>) -> Section {
@@ -27,19 +27,19 @@ fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 }
 
 /// Names of the shown variants without their conditions, in order.
-fn bases<'a>(outcome: &Outcome<'a>) -> Vec<&'a str> {
+fn bases(outcome: &Evaluation) -> Vec<&str> {
     let variants = &outcome.selection.variants;
     distinct(outcome.shown().map(|variant| variants[variant].base.as_str()))
 }
 
 /// The variants whose training labels were noisy, and those they are compared with; empty without noise.
-pub(crate) fn noise_variants(outcome: &Outcome<'_>) -> Vec<usize> {
+pub(crate) fn noise_variants(outcome: &Evaluation) -> Vec<usize> {
     let variants = &outcome.selection.variants;
     let levels = distinct(variants.iter().map(|variant| variant.noise_percent));
     if levels.len() < 2 { Vec::new() } else { (0..variants.len()).collect() }
 }
 
-pub(super) fn noise(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn noise(outcome: &Evaluation) -> Result<Section> {
     let mut section = section(
         "noise",
         "Accuracy against label noise",
@@ -50,18 +50,17 @@ pub(super) fn noise(outcome: &Outcome<'_>) -> Result<Section> {
     );
     let all = noise_variants(outcome);
     let variants = &outcome.selection.variants;
-    for (metric, file) in [("dnn_accuracy".to_string(), "noise_dnn.svg"), (knn_metric(KNN), "noise_knn.svg")]
-    {
-        let title = definition(&metric).title;
+    for metric in outcome.compared() {
+        let title = metric.title();
         let bases = bases(outcome);
         let mut lines = Vec::new();
         for (place, base) in bases.iter().enumerate() {
             let apart = 0.35 * (place as f64 - (bases.len() as f64 - 1.0) / 2.0);
             let mut rows: Vec<(f64, f64, (f64, f64))> = Vec::new();
             for &variant in all.iter().filter(|&&variant| variants[variant].base == *base) {
-                let Some(row) = outcome.summary(variant, &metric) else { continue };
+                let Some(row) = outcome.summary(variant, metric) else { continue };
                 let mean = row.summary.mean;
-                let (low, high) = outcome.interval(variant, &metric).unwrap_or((mean, mean));
+                let (low, high) = outcome.interval(variant, metric).unwrap_or((mean, mean));
                 rows.push((f64::from(variants[variant].noise_percent) + apart, mean, (low, high)));
             }
             rows.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -99,12 +98,12 @@ pub(super) fn noise(outcome: &Outcome<'_>) -> Result<Section> {
         };
         let alt =
             format!("Line chart: {title} over the share of wrong training labels, a line for each head");
-        section.pictures.push(curves::chart(file, &alt, &frame, &lines)?);
+        section.pictures.push(curves::chart(&format!("noise_{metric}.svg"), &alt, &frame, &lines)?);
     }
     Ok(section)
 }
 
-pub(super) fn unseen(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn unseen(outcome: &Evaluation) -> Result<Section> {
     let mut section = section(
         "unseen",
         "Classes never seen in training",
@@ -119,8 +118,14 @@ pub(super) fn unseen(outcome: &Outcome<'_>) -> Result<Section> {
     if conditions.is_empty() {
         return Ok(section);
     }
-    for metric in ["loo_precision_at_1", "loo_map_at_r", "tar_at_far_1e-2", "equal_error_rate"] {
-        let definition = definition(metric);
+    let shown = [
+        retrieval::LOO_PRECISION_AT_1.id(),
+        retrieval::LOO_MAP_AT_R.id(),
+        verification::TAR_AT_FAR.with(2),
+        verification::EQUAL_ERROR_RATE.id(),
+    ];
+    for metric in shown {
+        let title = metric.title();
         let bar = |base: &str, condition: &str| {
             let variant =
                 outcome.shown().find(|&v| variants[v].base == base && variants[v].condition == condition)?;
@@ -139,11 +144,14 @@ pub(super) fn unseen(outcome: &Outcome<'_>) -> Result<Section> {
         if rows.iter().all(|row| row.bars.iter().all(Option::is_none)) {
             continue;
         }
-        let lower = if metric == "equal_error_rate" { " Lower is better." } else { "" };
+        let lower = match metric.metric().direction {
+            Direction::Lower => " Lower is better.",
+            Direction::Higher | Direction::Neither => "",
+        };
         section.pictures.push(accuracy::bars(
             &format!("unseen_{metric}.svg"),
-            &format!("Bar chart: {} of every head on classes never seen in training", definition.title),
-            &format!("{} on held-out classes", definition.title),
+            &format!("Bar chart: {title} of every head on classes never seen in training"),
+            &format!("{title} on held-out classes"),
             &format!("Held out: see the conditions in Method.{lower}"),
             &conditions,
             &rows,
@@ -153,7 +161,7 @@ pub(super) fn unseen(outcome: &Outcome<'_>) -> Result<Section> {
 }
 
 /// The variants of heads that have most combinations of at least two scales and two margins; empty without such a head.
-pub(crate) fn grid_variants(outcome: &Outcome<'_>) -> Vec<usize> {
+pub(crate) fn grid_variants(outcome: &Evaluation) -> Vec<usize> {
     let variants = &outcome.selection.variants;
     let head =
         |variant: &Variant| variant.config.as_ref().and_then(|head| Some((head.scale()?, head.margin()?)));
@@ -169,7 +177,7 @@ pub(crate) fn grid_variants(outcome: &Outcome<'_>) -> Vec<usize> {
     (0..variants.len()).filter(fits).collect()
 }
 
-pub(super) fn grid(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn grid(outcome: &Evaluation) -> Result<Section> {
     let mut section = section(
         "grid",
         "Scale against margin",
@@ -204,13 +212,13 @@ pub(super) fn grid(outcome: &Outcome<'_>) -> Result<Section> {
         let (row_names, column_names) = (texts(&margins), texts(&scales));
         let unit = cells.first().map_or("", |cell| cell.3);
         let mut maps = Vec::new();
-        for metric in ["dnn_accuracy".to_string(), knn_metric(KNN)] {
+        for metric in outcome.compared() {
             let mut values = vec![None; scales.len() * margins.len()];
             for &(variant, scale, margin, _) in &cells {
                 let place = |all: &[f64], value: f64| all.iter().position(|&other| other == value);
                 if let (Some(row), Some(column)) = (place(&margins, margin), place(&scales, scale)) {
                     values[row * scales.len() + column] =
-                        outcome.summary(variant, &metric).map(|row| row.summary.mean);
+                        outcome.summary(variant, metric).map(|row| row.summary.mean);
                 }
             }
             let known = || values.iter().flatten().copied();
@@ -220,7 +228,7 @@ pub(super) fn grid(outcome: &Outcome<'_>) -> Result<Section> {
             }
             let shade = |value: &Option<f64>| value.map_or(0.0, |v| (v - low) / (high - low).max(1e-9));
             maps.push(Matrix {
-                title: format!("{}, %", definition(&metric).title),
+                title: format!("{}{}", metric.title(), metric.unit_suffix()),
                 shades: values.iter().map(shade).collect(),
                 texts: values
                     .iter()
@@ -255,7 +263,7 @@ fn power_tick(exponent: &f64) -> String {
     format!("{:.1e}", 10_f64.powf(*exponent))
 }
 
-pub(super) fn trials(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn trials(outcome: &Evaluation) -> Result<Section> {
     let mut section = section(
         "tuning",
         "Tuning",

@@ -1,29 +1,28 @@
 //! Beyond the protocol: ranks, verification, geometry, calibration.
 
-use super::{Outcome, Section, curves_of, under};
+use super::{Section, curves_of, under};
 use crate::error::Result;
-use crate::groups::Group;
-use crate::metrics::Measured;
-use crate::metrics::definitions::definition;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::matrix::{Matrix, Sides};
 use crate::plots::ranks::Ranking;
 use crate::plots::{self, Axes, curves, matrix, percent_tick};
 use faceoff_analysis::statistics;
-use faceoff_analysis::verification::{Angles, Verification};
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::groups::Group;
+use faceoff_evaluation::measured::{Measured, PairCurves};
 
 /// First runs of a group's variants: those whose shapes are kept.
-fn first_runs<'a>(outcome: &Outcome<'a>, group: &'a Group) -> impl Iterator<Item = &'a Measured> {
-    let measured = outcome.measured;
+fn first_runs<'a>(outcome: &'a Evaluation, group: &'a Group) -> impl Iterator<Item = &'a Measured> {
+    let measured = &outcome.measured;
     group.variants.iter().filter_map(move |&variant| measured.iter().find(|run| run.variant == variant))
 }
 
-pub(super) fn ranks(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn ranks(outcome: &Evaluation) -> Result<Section> {
     let mut pictures = Vec::new();
     for ranks in &outcome.comparisons.ranks {
         let Some(critical_difference) = ranks.test.critical_difference else { continue };
         let names: Vec<String> = ranks.variants.iter().map(|&variant| outcome.name(variant).into()).collect();
-        let title = definition(&ranks.metric).title;
+        let title = ranks.metric.title();
         let groups = statistics::indistinguishable_groups(&ranks.test.average_ranks, critical_difference);
         let p = match ranks.test.p {
             Some(p) => format!("Friedman\u{2019}s test: p = {p:.2e}."),
@@ -71,11 +70,11 @@ fn degrees_tick(degrees: &f64) -> String {
 /// The lowest false accept rate shown, as a power of ten.
 const LOWEST: f64 = -4.0;
 
-pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn verification(outcome: &Evaluation) -> Result<Section> {
     let mut pictures = Vec::new();
-    for group in outcome.groups {
-        let found: Vec<(usize, &Verification)> = first_runs(outcome, group)
-            .filter_map(|run| Some((run.variant, run.shapes.verification.as_ref()?)))
+    for group in &outcome.groups {
+        let found: Vec<(usize, &PairCurves)> = first_runs(outcome, group)
+            .filter_map(|run| Some((run.variant, run.found.shapes.verification.as_ref()?)))
             .collect();
         if found.is_empty() {
             continue;
@@ -131,8 +130,9 @@ pub(super) fn verification(outcome: &Outcome<'_>) -> Result<Section> {
 }
 
 /// The distributions of angles of one variant.
-fn angles(name: &str, found: &Verification, reach: f64) -> Panel<'static> {
-    let highest = [&found.intra_class, &found.inter_class].map(most).into_iter().fold(0.0, f64::max);
+fn angles(name: &str, found: &PairCurves, reach: f64) -> Panel<'static> {
+    let highest =
+        [&found.intra_class, &found.inter_class].map(|angles| most(angles)).into_iter().fold(0.0, f64::max);
     Panel {
         title: name.into(),
         frame: Frame {
@@ -157,40 +157,43 @@ fn angles(name: &str, found: &Verification, reach: f64) -> Panel<'static> {
 }
 
 /// (middle of the degree, share of the pairs) of all bins up to the last that any variant uses.
-fn distribution(angles: &Angles) -> Vec<(f64, f64)> {
-    let total = angles.histogram.iter().sum::<u64>().max(1) as f64;
+fn distribution(angles: &[u64]) -> Vec<(f64, f64)> {
+    let total = angles.iter().sum::<u64>().max(1) as f64;
     let used = last_used(angles);
-    let bins = angles.histogram.iter().take(used).enumerate();
+    let bins = angles.iter().take(used).enumerate();
     bins.map(|(degree, &pairs)| (degree as f64 + 0.5, pairs as f64 / total)).collect()
 }
 
-fn last_used(angles: &Angles) -> usize {
-    angles.histogram.iter().rposition(|&pairs| pairs > 0).map_or(1, |last| last + 1)
+fn last_used(angles: &[u64]) -> usize {
+    angles.iter().rposition(|&pairs| pairs > 0).map_or(1, |last| last + 1)
 }
 
-fn most(angles: &Angles) -> f64 {
+fn most(angles: &[u64]) -> f64 {
     distribution(angles).iter().map(|point| point.1).fold(0.0, f64::max)
 }
 
 /// The greatest angle of all variants, to the next 30 degrees: all panels have one axis.
-fn reach<'a>(all: impl Iterator<Item = &'a Verification>) -> f64 {
+fn reach<'a>(all: impl Iterator<Item = &'a PairCurves>) -> f64 {
     let greatest = all.map(|found| last_used(&found.intra_class).max(last_used(&found.inter_class))).max();
     (greatest.unwrap_or(180) as f64 / 30.0).ceil() * 30.0
 }
 
-pub(super) fn geometry(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn geometry(outcome: &Evaluation) -> Result<Section> {
     let (mut pictures, mut details) = (Vec::new(), Vec::new());
-    for group in outcome.groups {
-        let names = outcome.classes(group);
+    for group in &outcome.groups {
+        let names = group.classes(&outcome.selection);
         let count = names.len();
         let sides = Sides { row_names: names, column_names: names, rows: "class", columns: "class" };
         let mut matrices = Vec::new();
         for run in first_runs(outcome, group) {
-            let Some(centers) = &run.shapes.centers else { continue };
+            let Some(centers) = &run.found.shapes.centers else { continue };
             let mut shades = vec![0.0; count * count];
             let mut texts = vec![String::new(); count * count];
-            for ((i, j), &angle) in centers.degrees.indexed_iter().filter(|((i, j), _)| i != j) {
-                let at = centers.classes[i] as usize * count + centers.classes[j] as usize;
+            let angles = centers.classes.iter().zip(&centers.degrees);
+            let angles =
+                angles.flat_map(|(&i, row)| centers.classes.iter().zip(row).map(move |(&j, a)| (i, j, a)));
+            for (i, j, angle) in angles.filter(|(i, j, _)| i != j) {
+                let at = i as usize * count + j as usize;
                 // Near centres are what matters: the darker, the nearer; right angles and more are white.
                 shades[at] = (1.0 - angle / 90.0).clamp(0.0, 1.0);
                 texts[at] = format!("{angle:.0}");
@@ -222,13 +225,15 @@ pub(super) fn geometry(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-pub(super) fn calibration(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn calibration(outcome: &Evaluation) -> Result<Section> {
     let mut pictures = Vec::new();
-    for group in outcome.groups {
+    for group in &outcome.groups {
         let mut panels = Vec::new();
         for run in first_runs(outcome, group) {
-            let Some(found) = &run.shapes.calibration else { continue };
-            let bins = found.bins.iter().filter(|bin| bin.count > 0);
+            let bins = &run.found.shapes.reliability;
+            if bins.is_empty() {
+                continue;
+            }
             panels.push(Panel {
                 title: outcome.name(run.variant).into(),
                 frame: Frame {
@@ -248,7 +253,7 @@ pub(super) fn calibration(outcome: &Outcome<'_>) -> Result<Section> {
                 curves: vec![Curve::new(
                     "accuracy",
                     0,
-                    bins.map(|bin| (bin.confidence, bin.accuracy)).collect(),
+                    bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect(),
                 )],
             });
         }

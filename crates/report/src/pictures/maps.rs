@@ -1,20 +1,21 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
-use super::{Outcome, Section, under};
+use super::{Section, under};
 use crate::error::Result;
-use crate::groups::Group;
-use crate::metrics::{Measured, ValImages};
 use crate::plots::scatter::Cloud;
 use crate::plots::{Picture, scatter};
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::groups::Group;
+use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 
-pub(super) fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn tsne(outcome: &Evaluation) -> Result<Section> {
     let (mut pictures, mut details) = (Vec::new(), Vec::new());
-    for group in outcome.groups {
+    for group in &outcome.groups {
         let clouds: Vec<_> = tsne_maps(outcome)
             .into_iter()
             .filter(|(run, ..)| group.variants.contains(&run.variant))
-            .map(|(run, _, points)| {
-                cloud(outcome, run.variant, points, ["t-SNE 1", "t-SNE 2"].map(String::from))
+            .map(|(run, images, points)| {
+                cloud(outcome, run.variant, images, points, ["t-SNE 1", "t-SNE 2"].map(String::from))
             })
             .collect();
         let (sheet, large) = scatter_pictures(outcome, group, "tsne", "t-SNE map", &clouds)?;
@@ -33,7 +34,7 @@ pub(super) fn tsne(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {
     let axis = |run: &Measured, index: usize| {
         let ratios = run.maps.as_ref().map(|maps| maps.pca_ratios.as_slice()).unwrap_or_default();
         match ratios.get(index) {
@@ -42,12 +43,12 @@ pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
         }
     };
     let (mut pictures, mut details) = (Vec::new(), Vec::new());
-    for group in outcome.groups {
+    for group in &outcome.groups {
         let clouds: Vec<_> = pca_maps(outcome)
             .into_iter()
             .filter(|(run, ..)| group.variants.contains(&run.variant))
-            .map(|(run, _, points)| {
-                let mut cloud = cloud(outcome, run.variant, points, [axis(run, 0), axis(run, 1)]);
+            .map(|(run, images, points)| {
+                let mut cloud = cloud(outcome, run.variant, images, points, [axis(run, 0), axis(run, 1)]);
                 cloud.axes[2] = axis(run, 2);
                 cloud
             })
@@ -61,7 +62,7 @@ pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
                 under(group)
             );
             let file = format!("pca3d_all{}.svg", group.suffix());
-            pictures.push(scatter::sheet(&file, &alt, outcome.classes(group), &clouds, true)?);
+            pictures.push(scatter::sheet(&file, &alt, group.classes(&outcome.selection), &clouds, true)?);
         }
     }
     Ok(Section {
@@ -76,19 +77,25 @@ pub(super) fn pca(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-fn cloud(outcome: &Outcome<'_>, variant: usize, points: Vec<[f64; 3]>, axes: [String; 2]) -> Cloud {
+fn cloud(
+    outcome: &Evaluation,
+    variant: usize,
+    images: &ValImages,
+    points: Vec<[f64; 3]>,
+    axes: [String; 2],
+) -> Cloud {
     let [x, y] = axes;
     Cloud {
         title: outcome.name(variant).into(),
         points,
-        labels: outcome.val_images[variant].labels.clone(),
+        labels: images.labels.clone(),
         axes: [x, y, String::new()],
     }
 }
 
 /// A sheet of all variants and a large picture of each.
 fn scatter_pictures(
-    outcome: &Outcome<'_>,
+    outcome: &Evaluation,
     group: &Group,
     prefix: &str,
     what: &str,
@@ -98,7 +105,7 @@ fn scatter_pictures(
         return Ok((None, Vec::new()));
     }
     let alt = format!("{what}s of the validation images, one panel for each variant{}", under(group));
-    let classes = outcome.classes(group);
+    let classes = group.classes(&outcome.selection);
     let file = format!("{prefix}_all{}.svg", group.suffix());
     let sheet = scatter::sheet(&file, &alt, classes, clouds, false)?;
     let mut details = Vec::new();
@@ -113,23 +120,23 @@ fn scatter_pictures(
 pub(crate) type Map<'a> = (&'a Measured, &'a ValImages, Vec<[f64; 3]>);
 
 /// t-SNE coordinates of every variant that has them.
-pub(crate) fn tsne_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
-    let map = |run: &'a Measured| {
-        let points = run.maps.as_ref()?.tsne.as_ref()?;
-        let points = points.rows().into_iter().map(|row| [row[0], row[1], 0.0]).collect();
-        Some((run, &outcome.val_images[run.variant], points))
-    };
-    outcome.measured.iter().filter_map(map).collect()
+pub(crate) fn tsne_maps(outcome: &Evaluation) -> Vec<Map<'_>> {
+    maps_of(outcome, |maps| Some(maps.tsne.as_ref()?.iter().map(|&[x, y]| [x, y, 0.0]).collect()))
 }
 
 /// PCA coordinates of every variant that has them.
-pub(crate) fn pca_maps<'a>(outcome: &Outcome<'a>) -> Vec<Map<'a>> {
-    let map = |run: &'a Measured| {
-        let points = run.maps.as_ref()?.pca.as_ref()?;
-        let at =
-            |row: ndarray::ArrayView1<'_, f32>, index| row.get(index).map_or(0.0, |&value| f64::from(value));
-        let points = points.rows().into_iter().map(|row| [at(row, 0), at(row, 1), at(row, 2)]).collect();
-        Some((run, &outcome.val_images[run.variant], points))
-    };
-    outcome.measured.iter().filter_map(map).collect()
+pub(crate) fn pca_maps(outcome: &Evaluation) -> Vec<Map<'_>> {
+    maps_of(outcome, |maps| maps.pca.clone())
+}
+
+fn maps_of(outcome: &Evaluation, points: fn(&Maps) -> Option<Vec<[f64; 3]>>) -> Vec<Map<'_>> {
+    let mut all = Vec::new();
+    for run in &outcome.measured {
+        if let Some(maps) = &run.maps
+            && let Some(points) = points(maps)
+        {
+            all.push((run, &maps.images, points));
+        }
+    }
+    all
 }

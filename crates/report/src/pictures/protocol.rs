@@ -1,16 +1,19 @@
 //! What the protocol asks for: accuracies, explained variance, training curves, confusion.
 
-use super::{Outcome, Section, curves_of, integer_tick, padded, under};
+use super::{Section, curves_of, integer_tick, padded, style, under};
 use crate::error::Result;
-use crate::metrics::{KNN, Measured, TEMPERATURE, knn_metric, weighted_knn_metric};
 use crate::plots::accuracy::{Bar, BarRow};
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::matrix::{Matrix, Sides};
 use crate::plots::{Axes, accuracy, curves, matrix, percent_tick, plain_tick};
+use faceoff_evaluation::families::classifier::DNN_ACCURACY;
+use faceoff_evaluation::families::neighbors::{KNN_ACCURACY, KNN_WEIGHTED_ACCURACY};
+use faceoff_evaluation::measured::Measured;
+use faceoff_evaluation::selection::Run;
+use faceoff_evaluation::{Evaluation, MetricId};
 
-pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
-    let knn = knn_metric(KNN);
-    let bar = |variant: usize, metric: &str| {
+pub(super) fn accuracies(outcome: &Evaluation) -> Result<Section> {
+    let bar = |variant: usize, metric: MetricId| {
         let row = outcome.summary(variant, metric)?;
         let interval = outcome.interval(variant, metric);
         Some(Bar { mean: row.summary.mean, interval, seeds: row.values.clone() })
@@ -29,11 +32,11 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
         }
     };
     let mut pictures = Vec::new();
-    for group in outcome.groups {
+    for group in &outcome.groups {
         // Where no classifier knows the classes, no place is kept for it.
-        let series: Vec<(&str, &str)> = [("dnn_accuracy", "DNN accuracy"), (&knn, "KNN accuracy, k = 5")]
-            .into_iter()
-            .filter(|(metric, _)| {
+        let series: Vec<MetricId> = outcome
+            .compared()
+            .filter(|&metric| {
                 group.variants.iter().any(|&variant| outcome.summary(variant, metric).is_some())
             })
             .collect();
@@ -42,13 +45,14 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
             .iter()
             .map(|&variant| BarRow {
                 name: outcome.name(variant).into(),
-                bars: series.iter().map(|(metric, _)| bar(variant, metric)).collect(),
+                bars: series.iter().map(|&metric| bar(variant, metric)).collect(),
             })
             .collect();
         if series.is_empty() {
             continue;
         }
-        let names: Vec<&str> = series.iter().map(|(_, name)| *name).collect();
+        let titles: Vec<String> = series.iter().map(|metric| metric.title()).collect();
+        let names: Vec<&str> = titles.iter().map(String::as_str).collect();
         pictures.push(accuracy::bars(
             &format!("accuracy{}.svg", group.suffix()),
             &format!(
@@ -63,15 +67,15 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
         )?);
     }
     for (group, weighted) in outcome.groups.iter().flat_map(|group| [(group, false), (group, true)]) {
-        let (file, what, metric): (_, _, fn(usize) -> String) = match weighted {
-            false => ("knn_over_k", "KNN accuracy", knn_metric),
-            true => ("knn_weighted_over_k", "KNN accuracy, weighted", weighted_knn_metric),
+        let (file, what, metric) = match weighted {
+            false => ("knn_over_k", "KNN accuracy", &KNN_ACCURACY),
+            true => ("knn_weighted_over_k", "KNN accuracy, weighted", &KNN_WEIGHTED_ACCURACY),
         };
         if outcome.neighbors.len() < 2 {
             continue;
         }
         let curves = curves_of(outcome, group, |variant| {
-            let mean = |k| Some((k as f64, outcome.summary(variant, &metric(k))?.summary.mean));
+            let mean = |k| Some((k as f64, outcome.summary(variant, metric.with(k))?.summary.mean));
             outcome.neighbors.iter().filter_map(|&k| mean(k)).collect()
         });
         let frame = Frame {
@@ -92,7 +96,7 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
             format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
         pictures.push(curves::chart(&format!("{file}{}.svg", group.suffix()), &alt, &frame, &curves)?);
     }
-    let classified = outcome.summaries.iter().any(|row| row.metric == "dnn_accuracy");
+    let classified = outcome.summaries.iter().any(|row| row.metric == DNN_ACCURACY.id());
     let classifier = if classified { "DNN accuracy is the classifier\u{2019}s own. " } else { "" };
     Ok(Section {
         id: "accuracy",
@@ -101,25 +105,29 @@ pub(super) fn accuracies(outcome: &Outcome<'_>) -> Result<Section> {
         text: format!(
             "{classifier}KNN accuracy is that of the nearest training images in the space of embeddings, \
              which is what a head is for where classes change. The training images are the index, with their true labels; the validation \
-             images are the queries. Weighted, a neighbour counts exp(cosine / {TEMPERATURE}) instead of one."
+             images are the queries. Weighted, a neighbour counts exp(cosine / {}) instead of one.",
+            outcome.settings.vote_temperature
         ),
         pictures,
         details: Vec::new(),
     })
 }
 
-pub(super) fn variance(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn variance(outcome: &Evaluation) -> Result<Section> {
     let mut pictures = Vec::new();
     let counts: Vec<usize> = outcome.components.iter().copied().filter(|&count| count > 1).collect();
     for (group, &count) in outcome.groups.iter().flat_map(|g| counts.iter().map(move |count| (g, count))) {
         let curves = curves_of(outcome, group, |variant| {
             // Mean over seeds at each component; a run with fewer components has explained all it can.
-            let runs: Vec<_> = outcome.runs(variant).filter(|run| !run.variance_ratios.is_empty()).collect();
-            let longest = runs.iter().map(|run| run.variance_ratios.len()).max().unwrap_or(0).min(count);
+            let runs: Vec<_> =
+                outcome.runs(variant).filter(|run| !run.found.shapes.variance_ratios.is_empty()).collect();
+            let longest =
+                runs.iter().map(|run| run.found.shapes.variance_ratios.len()).max().unwrap_or(0).min(count);
             let mut sum = 0.0;
             (0..longest)
                 .map(|index| {
-                    let ratio = |run: &&Measured| run.variance_ratios.get(index).copied().unwrap_or(0.0);
+                    let ratio =
+                        |run: &&Measured| run.found.shapes.variance_ratios.get(index).copied().unwrap_or(0.0);
                     sum += runs.iter().map(ratio).sum::<f64>() / runs.len() as f64;
                     ((index + 1) as f64, sum)
                 })
@@ -162,7 +170,7 @@ pub(super) fn variance(outcome: &Outcome<'_>) -> Result<Section> {
     })
 }
 
-pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn training(outcome: &Evaluation) -> Result<Section> {
     let epochs = outcome
         .selection
         .runs
@@ -230,14 +238,14 @@ pub(super) fn training(outcome: &Outcome<'_>) -> Result<Section> {
 
 /// The losses of all runs of a variant, on an axis of their own.
 fn losses(
-    outcome: &Outcome<'_>,
+    outcome: &Evaluation,
     variant: usize,
     epochs: usize,
     x_range: &std::ops::Range<f64>,
 ) -> Panel<'static> {
-    let of_run = |run: &crate::runs::Run| {
+    let of_run = |run: &Run| {
         let points = run.history.iter().map(|record| (record.epoch as f64, record.train_loss));
-        Curve::new(&run.name, outcome.style(variant) % 10, points.collect())
+        Curve::new(&run.name, style(outcome, variant) % 10, points.collect())
     };
     let curves: Vec<_> = outcome.selection.of_variant(variant).map(of_run).collect();
     let highest = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(0.0, f64::max);
@@ -261,10 +269,10 @@ fn losses(
     }
 }
 
-pub(super) fn confusion(outcome: &Outcome<'_>) -> Result<Section> {
+pub(super) fn confusion(outcome: &Evaluation) -> Result<Section> {
     let (mut pictures, mut details) = (Vec::new(), Vec::new());
-    for group in outcome.groups {
-        let names = outcome.classes(group);
+    for group in &outcome.groups {
+        let names = group.classes(&outcome.selection);
         let sides =
             Sides { row_names: names, column_names: names, rows: "true class", columns: "predicted class" };
         let mut shares = Vec::new();

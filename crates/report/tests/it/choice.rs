@@ -1,6 +1,7 @@
 //! Which runs are reported, and what is said of the others.
 
 use crate::{experiment, made_up, report};
+use faceoff_evaluation::Error::NoWholeRuns;
 use faceoff_report::Error;
 use faceoff_runs::{Failure, Overrides, RunFolder, RunSpec};
 
@@ -8,7 +9,7 @@ use faceoff_runs::{Failure, Overrides, RunFolder, RunSpec};
 fn nothing_to_report_is_an_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let error = report(folder.path(), &experiment(&[0])).unwrap_err();
-    assert!(matches!(error, Error::NoWholeRuns { .. }));
+    assert!(matches!(error, Error::Evaluation(NoWholeRuns { .. })));
     assert!(error.to_string().ends_with("make runs with: cargo xtask benchmark made-up"), "{error}");
 
     let spec = &RunSpec::of(&experiment(&[0]), &made_up::compute())[0];

@@ -1,12 +1,14 @@
 //! Reports of made-up runs, from the folder to the files.
 
 mod choice;
-mod foreign;
+mod external;
 mod made_up;
 mod pages;
 mod protocols;
 mod tables;
 
+use faceoff_evaluation::Registry;
+use faceoff_report::ReportSummary;
 use faceoff_runs::Experiment;
 use std::path::Path;
 
@@ -84,6 +86,6 @@ fn made_up() -> made_up::MadeUp {
     }
 }
 
-fn report(folder: &Path, experiment: &Experiment) -> faceoff_report::Result<faceoff_report::Summary> {
-    faceoff_report::write_report(folder, experiment, &|_| {})
+fn report(folder: &Path, experiment: &Experiment) -> faceoff_report::Result<ReportSummary> {
+    faceoff_report::write_report(folder, experiment, &Registry::standard(), &|_| {})
 }

@@ -40,7 +40,7 @@ fn accuracy_is_drawn_against_label_noise() {
     };
     assert!(mean("Classification-noise-50") < mean("Classification-noise-0"));
     // One line a head: two in all, in each of the two pictures.
-    for picture in ["noise_dnn", "noise_knn"] {
+    for picture in ["noise_dnn_accuracy", "noise_knn_accuracy_k5"] {
         let svg = text(folder, &format!("plots/{picture}.svg"));
         assert!(svg.contains(">cosface-s64</text>") && !svg.contains("cosface-s64-noise"), "{picture}");
     }

@@ -1,5 +1,5 @@
 use faceoff_analysis::Error;
-use faceoff_analysis::statements::{Judgement, RULES, RunMetrics, Verdict, judge};
+use faceoff_evaluation::statements::{Judgement, RULES, RunMetrics, Verdict, judge};
 
 /// What a variant's runs scatter around.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The article's five statements, judged by rules that were written down before the runs.
 //!
-//! A comparison is the paired difference over seeds between two variants (see [`crate::statistics`]). It *holds* or is
+//! A comparison is the paired difference over seeds between two variants (see [`faceoff_analysis::statistics`]). It *holds* or is
 //! *contradicted* only by a significant t-test at 5 %, so that with one seed nothing is ever decided. The article does not
 //! tell its scale s, so statements 1 to 4 are judged apart for each scale of the margin heads, together with the heads that
 //! have no scale to set; a statement is *supported* (*contradicted*) if it is so at every scale, else *undecided*. Within
@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
-use crate::statistics::{
+use faceoff_analysis::statistics::{
     ALPHA, ASSUMED_SD, Interval, PairedDifference, holm, p_above, p_equivalent, paired_difference,
     seeds_needed,
 };
+use faceoff_analysis::{Error, Result};
 
 /// What "not worse" allows in an accuracy: 2 percentage points.
 pub const ACCURACY_MARGIN: f64 = 0.02;

@@ -2,67 +2,87 @@
 //!
 //! Only runs under the same condition are compared.
 
+use crate::families::{classifier, neighbors};
 use crate::groups::Group;
-use crate::metrics::{KNN, Measured, knn_metric};
-use crate::runs::Selection;
-use faceoff_analysis::statements::{self, Judgement, RunMetrics};
+use crate::measured::Measured;
+use crate::registry::MetricId;
+use crate::selection::Selection;
+use crate::statements::{self, Judgement, RunMetrics};
 use faceoff_analysis::statistics::{self, PairedDifference, RankTest};
-use faceoff_runs::HeadConfig;
+use faceoff_runs::{AnalysisConfig, HeadConfig};
 use ndarray::Array2;
 
 /// All comparisons of a report.
 #[derive(Debug, Default)]
-pub(crate) struct Comparisons {
-    pub(crate) pairs: Vec<Pair>,
-    pub(crate) ranks: Vec<Ranks>,
-    pub(crate) judgements: Vec<Judged>,
+pub struct Comparisons {
+    /// Every two variants of a group, in every metric compared.
+    pub pairs: Vec<Pair>,
+    /// Of every group, in every metric compared.
+    pub ranks: Vec<Ranks>,
+    /// Of the groups that the article is about.
+    pub judgements: Vec<Judged>,
     /// What could not be compared, and why.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// The paired difference of two variants in one metric.
 #[derive(Debug, Clone)]
-pub(crate) struct Pair {
-    pub(crate) metric: String,
+pub struct Pair {
+    /// What is compared.
+    pub metric: MetricId,
     /// Index of the variant that is subtracted from.
-    pub(crate) a: usize,
+    pub a: usize,
     /// Index of the variant that is subtracted.
-    pub(crate) b: usize,
-    pub(crate) paired: PairedDifference,
+    pub b: usize,
+    /// Over the seeds that both have.
+    pub paired: PairedDifference,
     /// p value after Holm's correction over all pairs of the metric and condition.
-    pub(crate) p_holm: Option<f64>,
+    pub p_holm: Option<f64>,
     /// Seeds that would show a difference of this size.
-    pub(crate) seeds_needed: Option<u64>,
+    pub seeds_needed: Option<u64>,
 }
 
 /// Ranks of the variants under one condition in one metric, over the seeds that all of them have.
 #[derive(Debug, Clone)]
-pub(crate) struct Ranks {
-    pub(crate) metric: String,
-    pub(crate) condition: String,
-    pub(crate) variants: Vec<usize>,
-    pub(crate) seeds: usize,
-    pub(crate) test: RankTest,
+pub struct Ranks {
+    /// What is compared.
+    pub metric: MetricId,
+    /// The condition; empty without.
+    pub condition: String,
+    /// Indices of the variants.
+    pub variants: Vec<usize>,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Mean ranks and Friedman's test.
+    pub test: RankTest,
 }
 
 /// The five statements under one condition.
 #[derive(Debug, Clone)]
-pub(crate) struct Judged {
-    pub(crate) condition: String,
-    pub(crate) judgements: Vec<Judgement>,
+pub struct Judged {
+    /// The condition; empty without.
+    pub condition: String,
+    /// In the order of the statements.
+    pub judgements: Vec<Judgement>,
 }
 
-/// Compares the variants of each group in DNN and KNN accuracy and judges the statements where they apply.
-pub(crate) fn compare(selection: &Selection, measured: &[Measured], groups: &[Group]) -> Comparisons {
+/// Compares the variants of each group in these metrics and judges the statements where they apply.
+pub(crate) fn compare(
+    selection: &Selection,
+    measured: &[Measured],
+    groups: &[Group],
+    metrics: &[MetricId],
+    settings: &AnalysisConfig,
+) -> Comparisons {
     let mut all = Comparisons::default();
     for group in groups {
-        for metric in ["dnn_accuracy".to_string(), knn_metric(KNN)] {
-            if let Err(error) = all.compare_metric(&metric, &group.condition, &group.variants, measured) {
+        for &metric in metrics {
+            if let Err(error) = all.compare_metric(metric, &group.condition, &group.variants, measured) {
                 all.notes.push(format!("No comparison of {metric}: {error}."));
             }
         }
         if group.article_applies(selection)
-            && let Err(error) = all.judge(selection, group, measured)
+            && let Err(error) = all.judge(selection, group, measured, settings)
         {
             all.notes.push(format!("The article\u{2019}s statements could not be judged: {error}."));
         }
@@ -71,7 +91,7 @@ pub(crate) fn compare(selection: &Selection, measured: &[Measured], groups: &[Gr
 }
 
 /// (seed, value) of a variant, by seed.
-fn values(measured: &[Measured], variant: usize, metric: &str) -> Vec<(u64, f64)> {
+fn values(measured: &[Measured], variant: usize, metric: MetricId) -> Vec<(u64, f64)> {
     let runs = measured.iter().filter(|run| run.variant == variant);
     runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
 }
@@ -79,7 +99,7 @@ fn values(measured: &[Measured], variant: usize, metric: &str) -> Vec<(u64, f64)
 impl Comparisons {
     fn compare_metric(
         &mut self,
-        metric: &str,
+        metric: MetricId,
         condition: &str,
         variants: &[usize],
         measured: &[Measured],
@@ -98,7 +118,7 @@ impl Comparisons {
                 let paired = statistics::paired_difference(&left, &right)?;
                 let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
                 let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
-                self.pairs.push(Pair { metric: metric.into(), a, b, paired, p_holm: None, seeds_needed });
+                self.pairs.push(Pair { metric, a, b, paired, p_holm: None, seeds_needed });
             }
         }
         let tested: Vec<usize> =
@@ -128,7 +148,7 @@ impl Comparisons {
         };
         let table = Array2::from_shape_fn((seeds.len(), columns.len()), value);
         self.ranks.push(Ranks {
-            metric: metric.into(),
+            metric,
             condition: condition.into(),
             variants: with_values,
             seeds: seeds.len(),
@@ -142,11 +162,12 @@ impl Comparisons {
         selection: &Selection,
         group: &Group,
         measured: &[Measured],
+        settings: &AnalysisConfig,
     ) -> faceoff_analysis::Result<()> {
         let metrics = |run: &Measured| {
             let variant = &selection.variants[run.variant];
             let mut sum = 0.0;
-            let cumulative = run.variance_ratios.iter().map(|ratio| {
+            let cumulative = run.found.shapes.variance_ratios.iter().map(|ratio| {
                 sum += ratio;
                 sum
             });
@@ -155,8 +176,8 @@ impl Comparisons {
                 head: variant.head.clone(),
                 scale: variant.config.as_ref().and_then(HeadConfig::scale),
                 seed: run.seed,
-                dnn_accuracy: run.value("dnn_accuracy"),
-                knn_accuracy: run.value(&knn_metric(KNN))?,
+                dnn_accuracy: run.value(classifier::DNN_ACCURACY.id()),
+                knn_accuracy: run.value(neighbors::headline(settings))?,
                 explained_variance: cumulative.collect(),
             })
         };

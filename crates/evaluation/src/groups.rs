@@ -3,36 +3,37 @@
 //! Where a head has many variants under one condition, a grid of scales and margins, only its best one stands beside the
 //! other heads; the grid has tables and heat maps of its own.
 
-use crate::metrics::{KNN, Measured, knn_metric};
-use crate::runs::{Selection, Variant};
+use crate::measured::Measured;
+use crate::registry::MetricId;
+use crate::selection::{Selection, Variant};
 
 /// A head with more variants than this under one condition is a grid.
 const FEW: usize = 3;
 
 /// The variants of one condition that are shown side by side.
 #[derive(Debug, Clone)]
-pub(crate) struct Group {
+pub struct Group {
     /// The condition; empty without.
-    pub(crate) condition: String,
+    pub condition: String,
     /// Indices of the variants, in their order.
-    pub(crate) variants: Vec<usize>,
+    pub variants: Vec<usize>,
     /// How many more there are.
-    pub(crate) hidden: usize,
+    pub hidden: usize,
 }
 
 impl Group {
     /// What a picture's file name ends with.
-    pub(crate) fn suffix(&self) -> String {
+    pub fn suffix(&self) -> String {
         if self.condition.is_empty() { String::new() } else { format!("_{}", self.condition) }
     }
 
     /// The names of the evaluated classes, the same for the whole group.
-    pub(crate) fn classes<'a>(&self, selection: &'a Selection) -> &'a [String] {
+    pub fn classes<'a>(&self, selection: &'a Selection) -> &'a [String] {
         self.variants.first().map_or(&[], |&variant| &selection.variants[variant].classes)
     }
 
     /// The article's statements are about true labels, classes that were trained on, and no choice among settings.
-    pub(crate) fn article_applies(&self, selection: &Selection) -> bool {
+    pub fn article_applies(&self, selection: &Selection) -> bool {
         let plain = |&variant: &usize| {
             let Variant { noise_percent, unseen, config, .. } = &selection.variants[variant];
             *noise_percent == 0 && !unseen && config.is_some()
@@ -41,8 +42,8 @@ impl Group {
     }
 }
 
-/// The groups of a report, in the order of their conditions.
-pub(crate) fn groups(selection: &Selection, measured: &[Measured]) -> Vec<Group> {
+/// The groups of a report, in the order of their conditions; of a grid, the variant with the highest mean of `chosen_by` is shown.
+pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: MetricId) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (index, variant) in selection.variants.iter().enumerate() {
         match groups.iter_mut().find(|group| group.condition == variant.condition) {
@@ -61,7 +62,7 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured]) -> Vec<Group>
             .filter(|&variant| {
                 let twins: Vec<usize> =
                     all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
-                twins.len() <= FEW || best(&twins, measured) == variant
+                twins.len() <= FEW || best(&twins, measured, chosen_by) == variant
             })
             .collect();
         group.hidden = all.len() - group.variants.len();
@@ -69,13 +70,13 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured]) -> Vec<Group>
     groups
 }
 
-/// The variant with the highest mean KNN accuracy; the first of equals.
-fn best(variants: &[usize], measured: &[Measured]) -> usize {
+/// The variant with the highest mean of a metric; the first of equals.
+fn best(variants: &[usize], measured: &[Measured], metric: MetricId) -> usize {
     let mean = |variant: usize| {
         let values: Vec<f64> = measured
             .iter()
             .filter(|run| run.variant == variant)
-            .filter_map(|run| run.value(&knn_metric(KNN)))
+            .filter_map(|run| run.value(metric))
             .collect();
         if values.is_empty() { f64::NEG_INFINITY } else { values.iter().sum::<f64>() / values.len() as f64 }
     };

@@ -1,0 +1,218 @@
+//! External embeddings: an NPY matrix and a CSV of labels instead of runs.
+
+use crate::comparisons::Comparisons;
+use crate::error::{Error, Result};
+use crate::families::neighbors;
+use crate::measured::{self, Measured, Points, Subject, ValImages};
+use crate::registry::Registry;
+use crate::selection::{Origin, Selection, Variant};
+use crate::{Evaluation, groups, headline};
+use faceoff_runs::AnalysisConfig;
+use ndarray::{Array2, Axis};
+use ndarray_npy::{ReadNpyError, ReadNpyExt};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Embeddings and their labels on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelledFiles {
+    /// NPY, (N, D), f32 or f64, of any length: they are brought to unit length here.
+    pub embeddings: PathBuf,
+    /// CSV with a header and N rows: a column `label` (or a single column) of class names or numbers, and perhaps a
+    /// column `id`.
+    pub labels: PathBuf,
+}
+
+/// External embeddings that can be measured.
+pub struct External {
+    name: String,
+    queries: Labelled,
+    index: Option<Labelled>,
+}
+
+impl External {
+    /// Reads `queries`, and `index` if there is one.
+    ///
+    /// # Errors
+    /// Files that cannot be read; NaN or infinity; a row of zeros; shapes or numbers of rows that do not fit together.
+    pub fn read(name: &str, queries: &LabelledFiles, index: Option<&LabelledFiles>) -> Result<Self> {
+        let read = Labelled::read(queries)?;
+        let train = index.map(Labelled::read).transpose()?;
+        if let (Some(train), Some(files)) = (&train, index)
+            && train.unit.ncols() != read.unit.ncols()
+        {
+            return Err(Error::Embeddings {
+                path: files.embeddings.clone(),
+                problem: format!(
+                    "its rows have {} numbers, those of {} have {}; take both from one encoder",
+                    train.unit.ncols(),
+                    queries.embeddings.display(),
+                    read.unit.ncols()
+                ),
+            });
+        }
+        Ok(Self { name: name.into(), queries: read, index: train })
+    }
+
+    /// Measures the queries, against the index if there is one and else each against all others.
+    pub fn evaluate(&self, settings: &AnalysisConfig, registry: &Registry, say: &dyn Fn(&str)) -> Evaluation {
+        let Self { name, queries, index } = self;
+        let classes = class_names(index.iter().flat_map(|index| &index.names).chain(&queries.names));
+        let labels = |names: &[String]| -> Vec<u32> {
+            let place = |name| classes.iter().position(|class| class == name).expect("collected from these");
+            names.iter().map(|name| place(name) as u32).collect()
+        };
+        let query_labels = labels(&queries.names);
+        let index_labels = index.as_ref().map(|index| labels(&index.names)).unwrap_or_default();
+        say(&format!("measuring {} embeddings", queries.unit.nrows()));
+        let subject = Subject {
+            index: index.as_ref().map(|index| Points { unit: index.unit.view(), labels: &index_labels }),
+            queries: Points { unit: queries.unit.view(), labels: &query_labels },
+            classifier: None,
+            classes: classes.len(),
+            seed: 0,
+            settings,
+        };
+        let found = measured::measure(&subject, registry);
+        say("mapping");
+        let images = ValImages { ids: queries.ids.clone(), labels: query_labels.clone() };
+        let maps = Some(measured::lay_out(queries.unit.view(), images, settings));
+        let variant = Variant {
+            name: name.clone(),
+            base: name.clone(),
+            head: "none".into(),
+            config: None,
+            condition: String::new(),
+            noise_percent: 0,
+            unseen: false,
+            classes,
+        };
+        let origin = Origin::External {
+            queries: queries.unit.dim(),
+            index: index.as_ref().map(|index| index.unit.dim()),
+        };
+        let selection = Selection {
+            origin,
+            variants: vec![variant],
+            runs: Vec::new(),
+            failed: Vec::new(),
+            notes: Vec::new(),
+        };
+        let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps }];
+        let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
+        let headline = headline(&measured, registry, settings);
+        Evaluation::new(selection, measured, groups, Comparisons::default(), headline, settings)
+    }
+}
+
+/// What the files hold.
+struct Labelled {
+    unit: Array2<f32>,
+    ids: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Labelled {
+    fn read(files: &LabelledFiles) -> Result<Self> {
+        let mut embeddings = read_npy(&files.embeddings)?;
+        let broken = |problem: String| Error::Embeddings { path: files.embeddings.clone(), problem };
+        if embeddings.nrows() < 2 || embeddings.ncols() == 0 {
+            return Err(broken(format!(
+                "it is {} x {}; at least two rows of at least one number are needed",
+                embeddings.nrows(),
+                embeddings.ncols()
+            )));
+        }
+        for (row, mut point) in embeddings.axis_iter_mut(Axis(0)).enumerate() {
+            if let Some((column, value)) = point.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+                return Err(broken(format!(
+                    "row {row}, column {column} is {value}; every number must be finite"
+                )));
+            }
+            let norm = point.iter().map(|value| value * value).sum::<f64>().sqrt();
+            if !(norm > 0.0 && norm.is_finite()) {
+                return Err(broken(format!(
+                    "row {row} has the length {norm} and so no direction; leave it out"
+                )));
+            }
+            point.mapv_inplace(|value| value / norm);
+        }
+        let (ids, names) = read_labels(&files.labels)?;
+        if names.len() != embeddings.nrows() {
+            return Err(Error::Embeddings {
+                path: files.labels.clone(),
+                problem: format!(
+                    "it has {} labels, but {} has {} rows; there must be one label for each row, in the same order",
+                    names.len(),
+                    files.embeddings.display(),
+                    embeddings.nrows()
+                ),
+            });
+        }
+        Ok(Self { unit: embeddings.mapv(|value| value as f32), ids, names })
+    }
+}
+
+/// A matrix of f32 or f64, in either memory order.
+fn read_npy(path: &Path) -> Result<Array2<f64>> {
+    let open = || {
+        File::open(path).map_err(|error| Error::Embeddings {
+            path: path.to_path_buf(),
+            problem: format!("it cannot be opened: {error}"),
+        })
+    };
+    let problem = |error: ReadNpyError| Error::Embeddings {
+        path: path.to_path_buf(),
+        problem: format!("it is no NPY matrix (rows, numbers) of f32 or f64: {error}"),
+    };
+    match Array2::<f32>::read_npy(open()?) {
+        Ok(matrix) => Ok(matrix.mapv(f64::from)),
+        Err(ReadNpyError::WrongDescriptor(_)) => Array2::<f64>::read_npy(open()?).map_err(problem),
+        Err(error) => Err(problem(error)),
+    }
+}
+
+/// Ids (the row's number without a column `id`) and class names.
+fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    let broken = |problem: String| Error::Embeddings { path: path.to_path_buf(), problem };
+    let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
+    let header = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
+    let column = |name: &str| header.iter().position(|title| title.trim() == name);
+    let label = match column("label") {
+        Some(column) => column,
+        None if header.len() == 1 => 0,
+        None => {
+            let found = header.iter().collect::<Vec<_>>().join(", ");
+            return Err(broken(format!(
+                "it has no column `label`, only {found}; name one so in the first line"
+            )));
+        }
+    };
+    let id = column("id");
+    let (mut ids, mut names) = (Vec::new(), Vec::new());
+    for (row, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| broken(error.to_string()))?;
+        let name = record.get(label).unwrap_or_default().trim();
+        if name.is_empty() {
+            return Err(broken(format!("the label of row {row} is empty; every row needs one")));
+        }
+        names.push(name.to_string());
+        ids.push(id.and_then(|id| record.get(id)).map_or(row.to_string(), String::from));
+    }
+    // A single column without a title would lose its first label in silence.
+    if header.len() == 1 && column("label").is_none() && header[0].trim().parse::<f64>().is_ok() {
+        return Err(broken(format!("its first line is `{}`; write `label` above it", &header[0])));
+    }
+    Ok((ids, names))
+}
+
+/// Each class once: by number if all are numbers, else by name.
+fn class_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut classes: Vec<String> = names.cloned().collect();
+    classes.sort();
+    classes.dedup();
+    if classes.iter().all(|class| class.parse::<u64>().is_ok()) {
+        classes.sort_by_key(|class| class.parse::<u64>().unwrap_or(u64::MAX));
+    }
+    classes
+}

@@ -1,0 +1,38 @@
+//! Is the head as sure as it is right? Probabilities are the softmax of the scores times the head's effective scale.
+
+use super::{no_headline, rows};
+use crate::measured::{Classifier, Findings, Reliability, Subject};
+use crate::registry::Family;
+use faceoff_analysis::{Result, calibration};
+
+rows! { METRICS in "Calibration":
+    CALIBRATION_ERROR "calibration_error" "Expected calibration error" Percent Lower
+        "Mean distance between confidence and accuracy over bins of equal width of the confidence; probabilities are the softmax of the scores times the head's scale."
+        "arXiv:1706.04599";
+    NEGATIVE_LOG_LIKELIHOOD "negative_log_likelihood" "Negative log-likelihood" Number Lower
+        "Mean of -ln of the probability that the head gives to the true class, in nats." "mean";
+    BRIER_SCORE "brier_score" "Brier score" Number Lower
+        "Mean squared distance between the head's probabilities and the true class, 0 to 2." "Brier 1950";
+}
+
+/// Calibration on the validation images.
+pub const FAMILY: Family =
+    Family { name: "calibration", version: 1, metrics: METRICS, headline: no_headline, measure };
+
+fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
+    let Some(Classifier { val, .. }) = subject.classifier else { return Ok(()) };
+    let measured = calibration::calibration(
+        val.scores(),
+        &val.labels,
+        f64::from(val.effective_scale),
+        subject.settings.calibration_bins,
+    )?;
+    found.add(CALIBRATION_ERROR.id(), measured.ece);
+    found.add(NEGATIVE_LOG_LIKELIHOOD.id(), measured.nll);
+    found.add(BRIER_SCORE.id(), measured.brier);
+    let bins = measured.bins.iter().filter(|bin| bin.count > 0);
+    let reliability =
+        bins.map(|bin| Reliability { images: bin.count, confidence: bin.confidence, accuracy: bin.accuracy });
+    found.shapes.reliability = reliability.collect();
+    Ok(())
+}

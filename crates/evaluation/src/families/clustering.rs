@@ -1,0 +1,30 @@
+//! Do clusters found without labels agree with the classes?
+
+use super::{no_headline, rows};
+use crate::measured::{Findings, Subject};
+use crate::registry::Family;
+use faceoff_analysis::{Result, clustering};
+use std::collections::BTreeSet;
+
+rows! { METRICS in "Clustering":
+    KMEANS_NMI "kmeans_nmi" "k-means NMI" Number Higher
+        "Normalised mutual information (0 to 1) between the classes of the validation images and as many clusters by k-means." "Strehl and Ghosh 2002";
+    KMEANS_AMI "kmeans_ami" "k-means AMI" Number Higher
+        "Mutual information between classes and clusters above what chance gives: 1 for equal partitions, about 0 for chance." "Vinh et al. 2010";
+    SILHOUETTE "silhouette" "Silhouette" Number Higher
+        "How much nearer (cosine distance) a validation image lies to its own class than to the next, from -1 to 1, averaged." "Rousseeuw 1987";
+}
+
+/// As many clusters as the validation images have classes.
+pub const FAMILY: Family =
+    Family { name: "clustering", version: 1, metrics: METRICS, headline: no_headline, measure };
+
+fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
+    let val = subject.queries;
+    let classes = val.labels.iter().collect::<BTreeSet<_>>().len();
+    let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
+    found.add(KMEANS_NMI.id(), clustering::normalized_mutual_information(val.labels, &clusters)?);
+    found.add(KMEANS_AMI.id(), clustering::adjusted_mutual_information(val.labels, &clusters)?);
+    found.add(SILHOUETTE.id(), clustering::silhouette(val.unit, val.labels)?.mean);
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The families of metrics, one file each: rows, measuring function, version.
+
+pub mod calibration;
+pub mod classifier;
+pub mod clustering;
+pub mod geometry;
+pub mod neighbors;
+pub mod probe;
+pub mod retrieval;
+pub mod variance;
+pub mod verification;
+
+use crate::registry::{Family, Headline, MetricId};
+use faceoff_runs::AnalysisConfig;
+
+/// Every family, in the order of the tables.
+pub(crate) const STANDARD: [Family; 11] = [
+    classifier::FAMILY,
+    neighbors::FAMILY,
+    variance::FAMILY,
+    retrieval::FAMILY,
+    retrieval::LEAVE_ONE_OUT,
+    verification::FAMILY,
+    clustering::FAMILY,
+    geometry::FAMILY,
+    probe::FAMILY,
+    geometry::CLASSIFIER_COLLAPSE,
+    calibration::FAMILY,
+];
+
+/// Rows of a family: statics, and `METRICS` with all of them.
+///
+/// ```text
+/// rows! { METRICS in "Classifier":
+///     DNN_ACCURACY "dnn_accuracy" "DNN accuracy" Percent Higher "Share of ..." "Catalyst team 2021";
+/// }
+/// ```
+macro_rules! rows {
+    ($list:ident in $group:literal: $($name:ident $id:literal $title:literal $unit:ident $direction:ident $sentence:literal $source:literal;)*) => {
+        $(
+            #[doc = $sentence]
+            pub static $name: $crate::registry::Metric = $crate::registry::Metric {
+                id: $id,
+                title: $title,
+                group: $group,
+                unit: $crate::registry::Unit::$unit,
+                direction: $crate::registry::Direction::$direction,
+                sentence: $sentence,
+                source: $source,
+            };
+        )*
+        const $list: &[&$crate::registry::Metric] = &[$(&$name),*];
+    };
+}
+pub(crate) use rows;
+
+/// A family none of whose metrics stand out.
+fn no_headline(_: &AnalysisConfig) -> Vec<(MetricId, Headline)> {
+    Vec::new()
+}
+
+/// Sizes in rising order, each once.
+fn rising(mut sizes: Vec<usize>) -> Vec<usize> {
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}

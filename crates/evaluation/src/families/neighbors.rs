@@ -1,0 +1,73 @@
+//! Classification by the nearest neighbours: among the index, or among the other points where there is none.
+
+use super::{rising, rows};
+use crate::measured::{Findings, Subject};
+use crate::registry::{Family, Headline, MetricId};
+use faceoff_analysis::retrieval::Vote;
+use faceoff_analysis::{Result, accuracy, neighbors, retrieval};
+use faceoff_runs::{AnalysisConfig, Engine};
+
+rows! { METRICS in "Nearest neighbours":
+    KNN_ACCURACY "knn_accuracy_k#" "KNN accuracy, k = #" Percent Higher
+        "Share of the validation images whose class has the majority among their # most similar training images (cosine of unit embeddings); ties go to the class of the nearest among the tied."
+        "count";
+    KNN_MACRO_ACCURACY "knn_macro_accuracy_k#" "KNN macro accuracy, k = #" Percent Higher
+        "KNN accuracy with # neighbours within each class, averaged over the classes." "count";
+    KNN_WEIGHTED_ACCURACY "knn_weighted_accuracy_k#" "Weighted KNN accuracy, k = #" Percent Higher
+        "KNN accuracy in which each of the # neighbours counts exp(cosine / temperature) instead of one." "arXiv:1805.01978";
+}
+
+/// KNN accuracy for every neighbourhood size, plain and weighted.
+pub const FAMILY: Family = Family {
+    name: "KNN accuracy",
+    version: 1,
+    metrics: METRICS,
+    headline: |settings| {
+        vec![
+            (headline(settings), Headline::Compared),
+            (KNN_MACRO_ACCURACY.with(settings.headline_neighbors), Headline::Result),
+        ]
+    },
+    measure,
+};
+
+/// The KNN accuracy that heads are compared by.
+pub fn headline(settings: &AnalysisConfig) -> MetricId {
+    KNN_ACCURACY.with(settings.headline_neighbors)
+}
+
+/// The neighbourhood sizes to measure, rising.
+pub fn sizes(settings: &AnalysisConfig) -> Vec<usize> {
+    rising([&settings.knn_neighbors[..], &[settings.headline_neighbors]].concat())
+}
+
+fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
+    let Subject { index, queries, settings, .. } = *subject;
+    let available = index.map_or(queries.labels.len().saturating_sub(1), |index| index.labels.len());
+    let mut sizes = sizes(settings);
+    sizes.retain(|&k| k <= available);
+    let most = sizes.last().copied().unwrap_or(settings.headline_neighbors);
+    let (near, labels) = match (index, settings.engine) {
+        (None, _) => (neighbors::nearest_excluding_self(queries.unit, most)?, queries.labels),
+        (Some(index), Engine::Fast) => (neighbors::nearest(index.unit, queries.unit, most)?, index.labels),
+        (Some(index), Engine::Linfa) => {
+            (neighbors::nearest_linfa(index.unit, queries.unit, most)?, index.labels)
+        }
+    };
+    let curve = |vote| retrieval::knn_accuracy_curve(&near, labels, queries.labels, vote);
+    let plain = curve(Vote::Majority)?;
+    let weighted = curve(Vote::Softmax { temperature: settings.vote_temperature })?;
+    for &k in &sizes {
+        found.add(KNN_ACCURACY.with(k), plain[k - 1]);
+        if k == settings.headline_neighbors {
+            let predicted = neighbors::knn_predictions(&near, labels, k)?;
+            let value = accuracy::macro_accuracy(&predicted, queries.labels, subject.classes)?;
+            found.add(KNN_MACRO_ACCURACY.with(k), value);
+            found.resample(KNN_ACCURACY.with(k), &predicted, queries.labels, subject)?;
+        }
+    }
+    for k in sizes {
+        found.add(KNN_WEIGHTED_ACCURACY.with(k), weighted[k - 1]);
+    }
+    Ok(())
+}

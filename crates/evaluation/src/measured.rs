@@ -1,0 +1,322 @@
+//! What is measured on one run.
+
+use crate::registry::{MetricId, Registry};
+use crate::selection::Run;
+use faceoff_analysis::statistics::{self, Interval};
+use faceoff_analysis::tsne::{self, TsneConfig};
+use faceoff_analysis::{Result, pca};
+use faceoff_runs::{AnalysisConfig, Embeddings, Engine, SplitName};
+use ndarray::{ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+/// What the families found on one run: numbers for tables, shapes for pictures.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// In the order of the tables.
+    pub values: Vec<(MetricId, f64)>,
+    /// 95 % bootstrap intervals over images.
+    pub intervals: Vec<(MetricId, Interval)>,
+    /// Curves and matrices.
+    pub shapes: Shapes,
+    /// What could not be measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// What pictures show beyond numbers; absent where it was not measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shapes {
+    /// Number of images by true class and predicted class, by the head's highest score on the validation images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<Vec<u64>>,
+    /// Share of the training embeddings' variance along each component, greatest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variance_ratios: Vec<f64>,
+    /// Of all pairs of validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<PairCurves>,
+    /// Between class centres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub centers: Option<CenterAngles>,
+    /// The reliability curve: bins of the confidence that hold images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reliability: Vec<Reliability>,
+}
+
+/// Verification over all pairs of validation images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairCurves {
+    /// Points (false accept rate, true accept rate), rising.
+    pub roc: Vec<(f64, f64)>,
+    /// Pairs of one class by whole degrees of their angle.
+    pub intra_class: Vec<u64>,
+    /// Pairs of two classes by whole degrees of their angle.
+    pub inter_class: Vec<u64>,
+}
+
+/// Angles between class centres.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CenterAngles {
+    /// The classes that occur, rising.
+    pub classes: Vec<u32>,
+    /// Degrees between any two of them, in their order; 0 on the diagonal.
+    pub degrees: Vec<Vec<f64>>,
+}
+
+/// The images of one bin of the confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reliability {
+    /// How many there are, above 0.
+    pub images: usize,
+    /// Mean confidence.
+    pub confidence: f64,
+    /// Share of right predictions.
+    pub accuracy: f64,
+}
+
+impl Findings {
+    /// One more value.
+    pub fn add(&mut self, metric: MetricId, value: f64) {
+        self.values.push((metric, value));
+    }
+
+    /// The interval of an accuracy over the images of a run.
+    ///
+    /// # Errors
+    /// No images.
+    pub fn resample(
+        &mut self,
+        metric: MetricId,
+        predicted: &[u32],
+        labels: &[u32],
+        subject: &Subject<'_>,
+    ) -> Result<()> {
+        let right: Vec<bool> = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
+        self.intervals.push((
+            metric,
+            statistics::bootstrap_accuracy(&right, subject.settings.bootstrap_resamples, subject.seed)?,
+        ));
+        Ok(())
+    }
+
+    /// The value of a metric.
+    pub fn value(&self, metric: MetricId) -> Option<f64> {
+        self.values.iter().find(|(id, _)| *id == metric).map(|&(_, value)| value)
+    }
+
+    /// The interval of a metric over images.
+    pub fn interval(&self, metric: MetricId) -> Option<Interval> {
+        self.intervals.iter().find(|(id, _)| *id == metric).map(|&(_, interval)| interval)
+    }
+
+    /// Measures one thing, or notes why it is not defined.
+    fn part(&mut self, what: &str, measure: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = measure(self) {
+            self.notes.push(format!("no {what}: {error}."));
+        }
+    }
+}
+
+/// Everything measured on one run.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The run's folder name.
+    pub run: String,
+    /// Index of the variant in the selection.
+    pub variant: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// What the families found.
+    pub found: Findings,
+    /// Maps of the validation images, of the first seed of variants with pictures of their own.
+    pub maps: Option<Maps>,
+}
+
+impl Measured {
+    /// The value of a metric.
+    pub fn value(&self, metric: MetricId) -> Option<f64> {
+        self.found.value(metric)
+    }
+
+    /// What could not be measured, with the run's name.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let maps = self.maps.iter().flat_map(|maps| &maps.notes);
+        self.found.notes.iter().chain(maps).map(|note| format!("{}: {note}", self.run))
+    }
+}
+
+/// Coordinates of the validation images.
+#[derive(Debug, Clone, Default)]
+pub struct Maps {
+    /// The images.
+    pub images: ValImages,
+    /// Each image along the first three components of the validation embeddings; 0 along components that do not exist.
+    pub pca: Option<Vec<[f64; 3]>>,
+    /// Share of the validation embeddings' variance along them.
+    pub pca_ratios: Vec<f64>,
+    /// Each image's place in the plane.
+    pub tsne: Option<Vec<[f64; 2]>>,
+    /// What could not be laid out as asked, and why.
+    pub notes: Vec<String>,
+}
+
+/// Ids and labels of the validation images: the same for every run of a variant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ValImages {
+    /// Relative paths.
+    pub ids: Vec<String>,
+    /// Classes, counted from 0.
+    pub labels: Vec<u32>,
+}
+
+/// Both splits of one run.
+pub struct Splits {
+    train: Embeddings,
+    val: Embeddings,
+}
+
+impl Splits {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub fn read(run: &faceoff_runs::RunFolder) -> faceoff_runs::Result<Self> {
+        Ok(Self { train: run.embeddings(SplitName::Train)?, val: run.embeddings(SplitName::Val)? })
+    }
+
+    pub(crate) fn val_images(&self) -> ValImages {
+        ValImages { ids: self.val.ids.clone(), labels: self.val.labels.clone() }
+    }
+
+    /// What families measure. `classifies` says whether the scores are about the evaluated classes.
+    pub fn subject<'a>(
+        &'a self,
+        classes: usize,
+        classifies: bool,
+        seed: u64,
+        settings: &'a AnalysisConfig,
+    ) -> Subject<'a> {
+        Subject {
+            index: Some(Points::of(&self.train)),
+            queries: Points::of(&self.val),
+            classifier: classifies.then_some(Classifier { train: &self.train, val: &self.val }),
+            classes,
+            seed,
+            settings,
+        }
+    }
+}
+
+/// What a family measures: the embeddings of one run with all that is known of them.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The training images; `None` where there is one set of embeddings, each to be compared with all others.
+    pub index: Option<Points<'a>>,
+    /// The evaluated images.
+    pub queries: Points<'a>,
+    /// Both splits with their scores; `None` where the scores say nothing of the evaluated classes.
+    pub classifier: Option<Classifier<'a>>,
+    /// Number of evaluated classes.
+    pub classes: usize,
+    /// The run's seed, for resampling.
+    pub seed: u64,
+    /// The numbers that decide the results.
+    pub settings: &'a AnalysisConfig,
+}
+
+/// Both splits with the scores of the head.
+#[derive(Clone, Copy)]
+pub struct Classifier<'a> {
+    /// The training images.
+    pub train: &'a Embeddings,
+    /// The validation images.
+    pub val: &'a Embeddings,
+}
+
+/// Embeddings with their labels, whatever they come from.
+#[derive(Clone, Copy)]
+pub struct Points<'a> {
+    /// (N, D), unit length.
+    pub unit: ArrayView2<'a, f32>,
+    /// Classes, counted from 0.
+    pub labels: &'a [u32],
+}
+
+impl<'a> Points<'a> {
+    pub(crate) fn of(split: &'a Embeddings) -> Self {
+        Self { unit: split.unit(), labels: &split.labels }
+    }
+}
+
+/// Measures one run.
+///
+/// What is not defined for a run is left out, and the notes say why; the rest does not suffer.
+pub(crate) fn measure_run(
+    run: &Run,
+    splits: &Splits,
+    registry: &Registry,
+    settings: &AnalysisConfig,
+) -> Findings {
+    let classes = run.manifest.data.classes.len();
+    // The scores say nothing of classes that training never saw.
+    let classifies = splits.val.classes == classes && run.manifest.spec.data.held_out_classes.is_empty();
+    measure(&splits.subject(classes, classifies, run.seed(), settings), registry)
+}
+
+/// Measures every family of the registry.
+pub fn measure(subject: &Subject<'_>, registry: &Registry) -> Findings {
+    let mut found = Findings::default();
+    for family in registry.families() {
+        found.part(family.name, |found| (family.measure)(subject, found));
+    }
+    found
+}
+
+/// PCA and t-SNE coordinates of the images.
+pub(crate) fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &AnalysisConfig) -> Maps {
+    let mut maps = Maps { images, ..Maps::default() };
+    let mut found = Findings::default();
+    let (points, dim) = data.dim();
+    found.part("PCA map", |_| {
+        let components = 3.min(points).min(dim);
+        let fitted = match settings.engine {
+            Engine::Fast => pca::fit(data, components)?,
+            Engine::Linfa => pca::fit_linfa(data, components)?,
+        };
+        let places = fitted.transform(data)?;
+        let axis = |row: ArrayView1<'_, f32>, at| row.get(at).map_or(0.0, |&value| f64::from(value));
+        maps.pca = Some(places.rows().into_iter().map(|row| [0, 1, 2].map(|at| axis(row, at))).collect());
+        maps.pca_ratios = fitted.explained_variance_ratio;
+        Ok(())
+    });
+    let most = (points.saturating_sub(1)) as f64 / 3.0;
+    let perplexity = settings.tsne_perplexity.min(most);
+    if perplexity < settings.tsne_perplexity {
+        found.notes.push(format!(
+            "t-SNE took perplexity {perplexity:.1} instead of {}: {points} images allow no more.",
+            settings.tsne_perplexity
+        ));
+    }
+    let tsne_settings =
+        TsneConfig { perplexity, iterations: settings.tsne_iterations, seed: settings.tsne_seed };
+    found.part("t-SNE map", |_| {
+        let embedded = match settings.engine {
+            Engine::Fast => tsne::embed(data, &tsne_settings)?,
+            Engine::Linfa => tsne::embed_linfa(data, &tsne_settings)?,
+        };
+        maps.tsne = Some(embedded.coordinates.rows().into_iter().map(|row| [row[0], row[1]]).collect());
+        Ok(())
+    });
+    maps.notes = found.notes;
+    maps
+}
+
+/// The same for the validation images of a run.
+pub(crate) fn lay_out_run(run: &Run, settings: &AnalysisConfig) -> faceoff_runs::Result<Maps> {
+    let val = run.folder.embeddings(SplitName::Val)?;
+    let images = ValImages { ids: val.ids.clone(), labels: val.labels.clone() };
+    Ok(lay_out(Points::of(&val).unit, images, settings))
+}

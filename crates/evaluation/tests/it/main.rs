@@ -1,0 +1,3 @@
+//! Tests of what is measured and what is said of it.
+
+mod statements;
