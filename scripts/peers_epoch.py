@@ -31,7 +31,7 @@ def ours(options):
         if options.images:
             text = text.replace("[data]\n", f"[data]\nimages_per_split = {options.images}\n", 1)
         experiment.write_text(text)
-        command = [ROOT / "target/release/xtask", "benchmark", experiment, "--device", "cpu", "--heads", "Classification", "--epochs", options.epochs]
+        command = [ROOT / "target/release/xtask", "--root", ROOT, "benchmark", experiment, "--device", "cpu", "--heads", "Classification", "--epochs", options.epochs]
         command += ["--data", options.data, "--threads", options.threads, "--out", folder]
         output = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
     epochs = [match.groups() for match in LINE.finditer(output.stderr)][1:]

@@ -64,7 +64,7 @@ def torch_side(size, batch, threads, layout):
 def ours(size, batch, threads):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        command = [ROOT / "target/release/xtask", "bench", "kernels", "--step-only", "--image-size", size, "--batch", batch]
+        command = [ROOT / "target/release/xtask", "--root", ROOT, "bench", "kernels", "--step-only", "--image-size", size, "--batch", batch]
         command += ["--repeats", STEPS, "--threads", threads, "--json", out]
         subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
         found = json.loads(out.read_text())

@@ -1,14 +1,13 @@
 //! `benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::options::TrainingArgs;
-use crate::session::{Session, interrupted};
-use crate::{COMMIT, Program, machine, report, use_threads, with_causes};
+use crate::session::Session;
+use crate::{Program, report, use_threads, with_causes};
 use anyhow::Result;
 use clap::Args;
 use faceoff_data::Dataset;
-use faceoff_kernels::Arithmetic;
-use faceoff_pipeline::{Error, Job, compute, run_work};
-use faceoff_runs::{DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_pipeline::{Error, run_work};
+use faceoff_runs::{Compute, DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use std::process::ExitCode;
 
@@ -39,13 +38,12 @@ pub struct BenchmarkArgs {
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.training.experiment(program, args.seeds.clone())?;
-    let arithmetic = machine::arithmetic(program, args.training.device, &experiment)?;
+    let session = Session::new(program, &args.training, &experiment)?;
     if args.dry_run {
-        return dry_run(program, &experiment, args, &arithmetic);
+        return dry_run(program, &experiment, args, &session);
     }
-    let session = Session::start()?;
-    let source = args.training.source.source(program);
-    let images = match session.open_images(&experiment, &source) {
+    session.hear_ctrl_c()?;
+    let images = match session.open_images(&experiment) {
         Err(Error::Data(error)) if experiment.data.synthetic_fallback && error.is_unavailable() => {
             eprintln!("warning: {}", with_causes(&error.into()));
             experiment = experiment.on_synthetic();
@@ -53,20 +51,16 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
                 "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
                 experiment.name
             );
-            session.open_images(&experiment, &source)?
+            session.open_images(&experiment)?
         }
         other => other?,
     };
     let folder = args.training.out.report_folder(program, &experiment.name);
     let _lock = FolderLock::take(&folder)?;
-    let job = Job {
-        experiment: &experiment,
-        images: &images,
-        arithmetic: &arithmetic,
-        commit: COMMIT,
-        folder: &folder,
+    let failed = match session.complete(&experiment, &images, &folder, args.force)? {
+        Ok(failed) => failed,
+        Err(interrupted) => return Ok(interrupted),
     };
-    let Some(failed) = session.complete(&job, args.force)? else { return Ok(interrupted()) };
     report::write(&folder, &experiment)?;
     if failed > 0 {
         eprintln!("{failed} runs failed; the report names them");
@@ -80,7 +74,7 @@ fn dry_run(
     program: &Program,
     experiment: &Experiment,
     args: &BenchmarkArgs,
-    arithmetic: &Arithmetic,
+    session: &Session,
 ) -> Result<ExitCode> {
     let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
         (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
@@ -93,17 +87,18 @@ fn dry_run(
     };
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
     let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
-    let specs = RunSpec::of(experiment, &compute(arithmetic));
+    let specs = RunSpec::of(experiment, &Compute::unknown());
     let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
     let architecture = faceoff_kernels::architecture(&experiment.training.encoder)?;
-    let mut encoder = faceoff_kernels::encoder(architecture, &initial_encoder(architecture, 0)?, arithmetic)?;
+    let initial = initial_encoder(architecture, 0)?;
+    let mut encoder = faceoff_kernels::encoder(architecture, &initial, &session.arithmetic)?;
     let fastest =
         time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
     let per_second = batch.count() as f64 / fastest;
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
-    println!("device      {arithmetic}, {} threads", rayon::current_num_threads());
+    println!("device      {}, {} threads", session.arithmetic, rayon::current_num_threads());
     println!(
         "runs        {} ({} heads x {} conditions x {} seeds)",
         specs.len(),

@@ -33,12 +33,12 @@ pub struct DataArgs {
 pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> {
     let (DataCommand::Fetch(args) | DataCommand::Verify(args)) = command;
     let progress = Progress::new();
-    let on_images = |phase: &str, done, total| progress.on_event(Event::Images { phase, done, total });
+    let on_images = |phase: &str, done, total| progress.on_event(Event::Images(phase, done, total));
     let folder = match &args.source.data {
         Some(folder) => folder.clone(),
         None => {
             let fetched = fetch(dataset(args), &args.source.source(program), &on_images);
-            progress.clear();
+            progress.on_event(Event::ImagesEnd);
             let (folder, md5) = fetched?;
             println!("{} (archive md5 {md5})", folder.display());
             folder
@@ -47,7 +47,7 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
     // The list of files is checked by both; decoding takes longer and finds what the list does not say.
     if matches!(command, DataCommand::Verify(_)) {
         let verified = broken_images(&folder, &on_images);
-        progress.clear();
+        progress.on_event(Event::ImagesEnd);
         let (broken, count) = verified?;
         for error in &broken {
             eprintln!("{error}");

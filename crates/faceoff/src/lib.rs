@@ -15,7 +15,7 @@ mod session;
 mod tune;
 
 pub use machine::use_threads;
-pub use options::RootOption;
+pub use options::{KERNELS_VARIABLE, RootOption};
 pub use program::{COMMIT, Program};
 pub use results::plain_table;
 

@@ -1,6 +1,7 @@
 //! The machine: device and threads.
 
-use crate::{Program, options::DeviceChoice};
+use crate::Program;
+use crate::options::{DeviceChoice, TrainingArgs};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_kernels::Arithmetic;
@@ -33,15 +34,14 @@ fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// What computes the encoder on the device asked for, in the experiment's precision. `FACEOFF_KERNELS` names kernels.
+/// What computes an experiment.
 pub(crate) fn arithmetic(
     program: &Program,
-    choice: DeviceChoice,
+    args: &TrainingArgs,
     experiment: &Experiment,
 ) -> Result<Arithmetic> {
-    let kernels = std::env::var_os("FACEOFF_KERNELS").map(|name| name.to_string_lossy().into_owned());
-    let precision = experiment.training.precision.as_str();
-    Ok(Arithmetic::resolve(&device(program, choice)?, kernels.as_deref(), precision)?)
+    let (device, precision) = (device(program, args.device)?, experiment.training.precision.as_str());
+    Ok(Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?)
 }
 
 /// Makes every library use `threads` threads.

@@ -4,8 +4,11 @@ use crate::Program;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use faceoff_data::ImageSource;
-use faceoff_runs::{Experiment, Overrides};
+use faceoff_runs::{Error, Experiment, Overrides, Precision};
 use std::path::PathBuf;
+
+/// Environment variable that names kernels for every command.
+pub const KERNELS_VARIABLE: &str = "FACEOFF_KERNELS";
 
 /// The option that every command has.
 #[derive(Args)]
@@ -33,6 +36,13 @@ pub(crate) struct TrainingArgs {
     /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Kernels of the encoder: avx512, avx2, neon, portable, cuda or candle; the fastest of machine and device unless stated.
+    #[arg(long, env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
+    pub(crate) kernels: Option<String>,
+    /// Arithmetic of matrix products, f32 or tf32 (own CUDA kernels alone), instead of the experiment's; in the environment
+    /// 0 or 1.
+    #[arg(long, env = "FACEOFF_CUDA_TF32", hide_env_values = true, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     /// Threads for everything; all processors unless stated.
@@ -50,9 +60,18 @@ impl TrainingArgs {
             seeds,
             epochs: self.epochs,
             image_size_px: self.image_size,
-            precision: None,
+            precision: self.precision,
         };
         Ok(program.experiment(&self.experiment)?.with_overrides(&overrides)?)
+    }
+}
+
+/// A precision by its name, or as the environment variable has it.
+fn precision(text: &str) -> std::result::Result<Precision, Error> {
+    match text {
+        "0" => Ok(Precision::F32),
+        "1" => Ok(Precision::Tf32),
+        name => name.parse(),
     }
 }
 

@@ -63,7 +63,9 @@ impl Program {
             }
         };
         let name = experiment.name.clone();
-        faceoff_heads::resolve_experiment(experiment).with_context(|| format!("experiment `{name}`"))
+        let context = || format!("experiment `{name}`");
+        faceoff_kernels::architecture(&experiment.training.encoder).with_context(context)?;
+        faceoff_heads::resolve_experiment(experiment).with_context(context)
     }
 
     /// Whether there is an experiment of that name.

@@ -1,12 +1,12 @@
 //! Progress on stderr, from the events of a job: bars on a terminal, plain lines elsewhere.
 
 use faceoff_pipeline::{EMBEDDING_WORK, Event};
-use faceoff_runs::EpochRecord;
+use faceoff_runs::{EpochRecord, Failure};
 use faceoff_training::{Event as TrainingEvent, Timing};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How often plain lines speak of an epoch under way.
@@ -27,25 +27,18 @@ struct Shown {
     work_left: f64,
     work_done: f64,
     seconds: f64,
+    since: Instant,
+    last_line: Instant,
     trained: Timing,
-    run: RunShown,
-}
-
-/// The run at hand.
-struct RunShown {
-    name: String,
+    // Of the run at hand.
     title: String,
     epochs: usize,
     batch: usize,
-    images: usize,
     steps_per_epoch: usize,
-    since: Instant,
-    last_line: Instant,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let now = Instant::now();
         Self(Mutex::new(Shown {
             terminal: std::io::stderr().is_terminal(),
             bar: ProgressBar::hidden(),
@@ -54,47 +47,38 @@ impl Progress {
             work_left: 0.0,
             work_done: 0.0,
             seconds: 0.0,
+            since: Instant::now(),
+            last_line: Instant::now(),
             trained: Timing::default(),
-            run: RunShown {
-                name: String::new(),
-                title: String::new(),
-                epochs: 0,
-                batch: 0,
-                images: 0,
-                steps_per_epoch: 0,
-                since: now,
-                last_line: now,
-            },
+            title: String::new(),
+            epochs: 0,
+            batch: 0,
+            steps_per_epoch: 0,
         }))
     }
 
     /// Shows an event.
     pub(crate) fn on_event(&self, event: Event) {
-        self.shown().on_event(event);
-    }
-
-    /// Removes the bar of images that were being prepared.
-    pub(crate) fn clear(&self) {
-        self.shown().end_of_images();
-    }
-
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.0.lock().expect("nothing panics while it shows progress")
+        self.0.lock().expect("nothing panics while it shows progress").on_event(event);
     }
 }
 
 impl Shown {
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Images { phase, done, total } => self.images(phase, done, total),
-            Event::ImagesReady(_) => self.end_of_images(),
-            Event::Runs { count, work } => (self.runs, self.work_left) = (count, work),
-            Event::Run { number, spec, images } => {
-                self.run.name = spec.folder_name();
-                self.run.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
-                self.run.epochs = spec.training.epochs;
-                self.run.batch = spec.training.batch_size;
-                self.run.images = images;
+            Event::Images(phase, done, total) => self.images(phase, done, total),
+            Event::ImagesEnd => {
+                self.bar.finish_and_clear();
+                self.phase.clear();
+            }
+            Event::FailedBefore(spec, Failure { epoch, message, .. }) => self.line(&format!(
+                "{} failed before at epoch {epoch} and would again ({message}); change the experiment, or use --force to see it",
+                spec.folder_name()
+            )),
+            Event::Runs(to_do, _, work) => (self.runs, self.work_left) = (to_do, work),
+            Event::Run(number, spec) => {
+                self.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
+                (self.epochs, self.batch) = (spec.training.epochs, spec.training.batch_size);
             }
             Event::Training(TrainingEvent::Start { epochs_done, steps_per_epoch }) => {
                 self.start(epochs_done, steps_per_epoch);
@@ -103,12 +87,12 @@ impl Shown {
                 self.step(epoch, step, loss, learning_rate);
             }
             Event::Training(TrainingEvent::Epoch { record, timing }) => self.epoch(&record, &timing),
-            Event::Diverged(failure) => self.line(&format!(
-                "{} FAILED at epoch {}, step {}, learning rate {:.2e}: {}",
-                self.run.name, failure.epoch, failure.step, failure.learning_rate, failure.message
+            Event::Diverged(spec, Failure { epoch, step, learning_rate, message, .. }) => self.line(&format!(
+                "{} FAILED at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}",
+                spec.folder_name()
             )),
-            Event::Embedded { split, done, total } => self.embedded(split.as_str(), done, total),
-            Event::Finished => self.finished(),
+            Event::Embedded(split, done, total) => self.embedded(split.as_str(), done, total),
+            Event::End(done) => self.end(done),
         }
     }
 
@@ -138,47 +122,40 @@ impl Shown {
         self.bar.set_position(done);
     }
 
-    fn end_of_images(&mut self) {
-        self.bar.finish_and_clear();
-        self.phase.clear();
-    }
-
     fn start(&mut self, epochs_done: usize, steps_per_epoch: usize) {
-        self.run.steps_per_epoch = steps_per_epoch;
-        self.run.since = Instant::now();
-        self.run.last_line = self.run.since;
-        self.work_left -= (epochs_done * self.run.images) as f64;
+        (self.since, self.last_line) = (Instant::now(), Instant::now());
+        self.steps_per_epoch = steps_per_epoch;
+        self.work_left -= (epochs_done * steps_per_epoch * self.batch) as f64;
         if epochs_done > 0 {
-            let RunShown { title, epochs, .. } = &self.run;
-            self.line(&format!("{title}: goes on after epoch {epochs_done} of {epochs}"));
+            self.line(&format!("{}: goes on after epoch {epochs_done} of {}", self.title, self.epochs));
         }
     }
 
     fn step(&mut self, epoch: usize, step: usize, loss: f64, learning_rate: f64) {
         if step == 1 {
-            let title = format!("{} epoch {epoch}/{}", self.run.title, self.run.epochs);
-            self.start_bar(IMAGES_BAR, title, (self.run.steps_per_epoch * self.run.batch) as u64);
+            let title = format!("{} epoch {epoch}/{}", self.title, self.epochs);
+            self.start_bar(IMAGES_BAR, title, (self.steps_per_epoch * self.batch) as u64);
         }
-        self.work(self.run.batch as f64);
-        self.bar.set_position((step * self.run.batch) as u64);
+        self.work(self.batch as f64);
+        self.bar.set_position((step * self.batch) as u64);
         let text = format!("loss {loss:.3}  lr {learning_rate:.1e}  {}", self.time_left());
         self.bar.set_message(text.clone());
-        if !self.terminal && self.run.last_line.elapsed() > LINE_EVERY {
-            self.run.last_line = Instant::now();
-            let share = 100 * step / self.run.steps_per_epoch;
-            eprintln!("{}: epoch {epoch}/{} at {share} %  {text}", self.run.title, self.run.epochs);
+        if !self.terminal && self.last_line.elapsed() > LINE_EVERY {
+            self.last_line = Instant::now();
+            let share = 100 * step / self.steps_per_epoch;
+            eprintln!("{}: epoch {epoch}/{} at {share} %  {text}", self.title, self.epochs);
         }
     }
 
     fn epoch(&mut self, record: &EpochRecord, timing: &Timing) {
-        self.run.last_line = Instant::now();
+        self.last_line = Instant::now();
         self.trained.add(timing);
         self.bar.finish_and_clear();
         eprintln!(
             "{}: epoch {}/{}  loss {:.3}  accuracy {:.1} %  lr {:.1e}  {:.0} images/s  waited for data {:.1} %  {}",
-            self.run.title,
+            self.title,
             record.epoch,
-            self.run.epochs,
+            self.epochs,
             record.train_loss,
             100.0 * record.train_accuracy,
             record.learning_rate,
@@ -189,8 +166,8 @@ impl Shown {
     }
 
     fn embedded(&mut self, split: &str, done: usize, total: usize) {
-        if done <= self.run.batch {
-            self.start_bar(IMAGES_BAR, format!("{} embed {split}", self.run.title), total as u64);
+        if done <= self.batch {
+            self.start_bar(IMAGES_BAR, format!("{} embed {split}", self.title), total as u64);
         }
         self.work(EMBEDDING_WORK * (done as u64).saturating_sub(self.bar.position()) as f64);
         self.bar.set_position(done as u64);
@@ -200,9 +177,11 @@ impl Shown {
         }
     }
 
-    /// How fast this session trained.
-    fn finished(&self) {
-        if self.trained.images > 0 {
+    /// How fast this session trained, or where it stopped.
+    fn end(&self, done: usize) {
+        if done < self.runs {
+            self.line(&format!("stopped: {done} of {} runs done; run the same command to go on", self.runs));
+        } else if self.trained.images > 0 {
             self.line(&format!(
                 "trained at {:.0} images/s; {:.1} % of that time was spent waiting for data",
                 self.trained.images_per_second(),
@@ -224,8 +203,8 @@ impl Shown {
 
     fn work(&mut self, images: f64) {
         let now = Instant::now();
-        self.seconds += now.duration_since(self.run.since).as_secs_f64();
-        self.run.since = now;
+        self.seconds += now.duration_since(self.since).as_secs_f64();
+        self.since = now;
         self.work_done += images;
         self.work_left = (self.work_left - images).max(0.0);
     }

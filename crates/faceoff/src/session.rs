@@ -1,10 +1,14 @@
-//! What `benchmark` and `tune` share: Ctrl-C, images opened, runs trained, all of it shown.
+//! What `benchmark` and `tune` share: the device, Ctrl-C, images opened, runs trained, all of it shown.
 
+use crate::options::TrainingArgs;
 use crate::progress::Progress;
+use crate::{COMMIT, Program, machine};
 use anyhow::{Context, Result};
 use faceoff_data::ImageSource;
-use faceoff_pipeline::{ImageSets, Job, JobEnd, OpenRuns};
+use faceoff_kernels::Arithmetic;
+use faceoff_pipeline::{Event, ImageSets, Job};
 use faceoff_runs::Experiment;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +17,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const INTERRUPTED: u8 = 130;
 
 /// A session of training.
-///
-/// While runs are trained the first Ctrl-C ends the session after the step at hand, and a second one at once. Before and
-/// after, when images are prepared and the report is written, it ends at once: every file is written whole or not at all,
-/// and what is half-done is cleared away by the next command.
 pub(crate) struct Session {
+    pub(crate) arithmetic: Arithmetic,
+    source: ImageSource,
     progress: Progress,
     stop: Arc<AtomicBool>,
     training: Arc<AtomicBool>,
 }
 
 impl Session {
+    /// A session on the device, with the images that the command line asks for.
+    pub(crate) fn new(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
+        Ok(Self {
+            arithmetic: machine::arithmetic(program, args, experiment)?,
+            source: args.source.source(program),
+            progress: Progress::new(),
+            stop: Arc::default(),
+            training: Arc::default(),
+        })
+    }
+
     /// Begins to hear Ctrl-C.
-    pub(crate) fn start() -> Result<Self> {
-        let session = Self { progress: Progress::new(), stop: Arc::default(), training: Arc::default() };
-        let (stop, training) = (session.stop.clone(), session.training.clone());
+    ///
+    /// While runs are trained the first one ends the session after the step at hand, and a second one at once. Before and
+    /// after, when images are prepared and the report is written, it ends at once: every file is written whole or not at
+    /// all, and what is half-done is cleared away by the next command.
+    pub(crate) fn hear_ctrl_c(&self) -> Result<()> {
+        let (stop, training) = (self.stop.clone(), self.training.clone());
         ctrlc::set_handler(move || {
             if !training.load(Ordering::Relaxed) || stop.swap(true, Ordering::Relaxed) {
                 eprintln!("stopped; run the same command to go on");
@@ -37,63 +53,48 @@ impl Session {
                 "stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)"
             );
         })
-        .context("Ctrl-C cannot be caught")?;
-        Ok(session)
+        .context("Ctrl-C cannot be caught")
     }
 
     /// The images of an experiment.
-    pub(crate) fn open_images(
-        &self,
-        experiment: &Experiment,
-        source: &ImageSource,
-    ) -> faceoff_pipeline::Result<ImageSets> {
-        let images = ImageSets::open(experiment, source, &|event| self.progress.on_event(event));
-        self.progress.clear();
-        let images = images?;
+    pub(crate) fn open_images(&self, experiment: &Experiment) -> faceoff_pipeline::Result<ImageSets> {
+        let images = ImageSets::open(experiment, &self.source, &|event| self.progress.on_event(event))?;
         for md5 in images.records().filter_map(|record| record.archive_md5.as_ref()) {
-            if let Some(archive) = &source.archive {
+            if let Some(archive) = &self.source.archive {
                 eprintln!("{}: md5 {md5}", archive.display());
             }
         }
         Ok(images)
     }
 
-    /// Trains and embeds every run that is not whole yet, and says how many failed; `None` where Ctrl-C ended it.
-    pub(crate) fn complete(&self, job: &Job, force: bool) -> Result<Option<usize>> {
-        let OpenRuns { to_do, total, failed } = job.open_runs(force)?;
-        for (spec, failure) in failed {
-            eprintln!(
-                "{} failed before at epoch {} and would again ({}); change the experiment, or use --force to see it",
-                spec.folder_name(),
-                failure.epoch,
-                failure.message
-            );
-        }
-        let name = &job.experiment.name;
-        for set in job.images.records() {
-            eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
-        }
-        eprintln!(
-            "{name}: {} px on {}, {} threads; {} of {total} runs to do",
-            job.experiment.data.image_size_px,
-            job.arithmetic,
-            rayon::current_num_threads(),
-            to_do.len(),
-        );
-        self.training.store(true, Ordering::Relaxed);
-        let end = job.complete(&to_do, &self.stop, &|event| self.progress.on_event(event))?;
-        self.training.store(false, Ordering::Relaxed);
-        Ok(match end {
-            JobEnd::Done { failed } => Some(failed),
-            JobEnd::Stopped { done } => {
-                eprintln!("stopped: {done} of {} runs done; run the same command to go on", to_do.len());
-                None
+    /// Trains and embeds every run below `folder` that is not whole yet: how many failed, or the exit status where Ctrl-C
+    /// ended it.
+    pub(crate) fn complete(
+        &self,
+        experiment: &Experiment,
+        images: &ImageSets,
+        folder: &Path,
+        force: bool,
+    ) -> Result<std::result::Result<usize, ExitCode>> {
+        let arithmetic = &self.arithmetic;
+        let job = Job { experiment, images, arithmetic, commit: COMMIT, folder };
+        let on_event = |event: Event| {
+            if let Event::Runs(to_do, total, _) = event {
+                let name = &experiment.name;
+                for set in images.records() {
+                    eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
+                }
+                let (size, threads) = (experiment.data.image_size_px, rayon::current_num_threads());
+                eprintln!(
+                    "{name}: {size} px on {arithmetic}, {threads} threads; {to_do} of {total} runs to do"
+                );
+                self.training.store(true, Ordering::Relaxed);
             }
-        })
+            if let Event::End(_) = event {
+                self.training.store(false, Ordering::Relaxed);
+            }
+            self.progress.on_event(event);
+        };
+        Ok(job.complete(force, &self.stop, &on_event)?.ok_or(ExitCode::from(INTERRUPTED)))
     }
-}
-
-/// The exit status of a command that Ctrl-C ended.
-pub(crate) fn interrupted() -> ExitCode {
-    ExitCode::from(INTERRUPTED)
 }

@@ -2,14 +2,14 @@
 
 use crate::options::TrainingArgs;
 use crate::results::{percent, plain_table};
-use crate::session::{Session, interrupted};
-use crate::{COMMIT, Program, machine, use_threads};
+use crate::session::Session;
+use crate::{Program, use_threads};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::Args;
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::families::{classifier, neighbors};
 use faceoff_evaluation::measured::{Splits, measure};
-use faceoff_pipeline::{Job, Score, Search};
+use faceoff_pipeline::{Score, Search};
 use faceoff_runs::{
     AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec, TuningConfig, write_atomically,
 };
@@ -67,23 +67,16 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         return Err(exists(&file));
     }
 
-    let arithmetic = machine::arithmetic(program, args.training.device, &search.experiment)?;
-    let session = Session::start()?;
-    let images = session.open_images(&search.experiment, &args.training.source.source(program))?;
+    let session = Session::new(program, &args.training, &search.experiment)?;
+    session.hear_ctrl_c()?;
+    let images = session.open_images(&search.experiment)?;
     let _lock = FolderLock::take(&folder)?;
     eprintln!(
         "tune: {} trials for each of {heads} heads, trained on nine tenths of the training images and scored on the tenth held back",
         tuning.trials,
     );
-    let job = Job {
-        experiment: &search.experiment,
-        images: &images,
-        arithmetic: &arithmetic,
-        commit: COMMIT,
-        folder: &folder,
-    };
-    if session.complete(&job, args.force)?.is_none() {
-        return Ok(interrupted());
+    if let Err(interrupted) = session.complete(&search.experiment, &images, &folder, args.force)? {
+        return Ok(interrupted);
     }
 
     let mut analysis = search.experiment.analysis.clone();

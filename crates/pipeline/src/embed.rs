@@ -60,7 +60,7 @@ pub fn embed(
             // In f64, so that unit length holds to the last bit of f32.
             let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
             if !norm.is_finite() {
-                return Err(Error::NotFinite { id: items[done + row].id.clone() });
+                return Err(Error::NotFinite(items[done + row].id.clone()));
             }
             let divisor = norm.max(f64::MIN_POSITIVE);
             embeddings.unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));

@@ -4,35 +4,21 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An embedding holds NaN or infinity.
-    #[error("the embedding of {id} is not finite; the training has diverged: lower its learning rate")]
-    NotFinite {
-        /// The image.
-        id: String,
-    },
-    /// Folders hold runs of another specification, or on other images.
+    /// The embedding of an image holds NaN or infinity.
+    #[error("the embedding of {0} is not finite; the training has diverged: lower its learning rate")]
+    NotFinite(String),
+    /// Folders hold runs of another specification, or on other images: folder and differences of each.
     #[error(
         "there are runs of another configuration (wanted, not found):\n  {}\nuse --force to replace them, or --out to keep both",
-        .runs.join("\n  ")
+        .0.join("\n  ")
     )]
-    OtherRuns {
-        /// Folder and differences of each.
-        runs: Vec<String>,
-    },
-    /// A search has nothing to choose from.
-    #[error("every trial of {head} diverged; lower tuning.peak_learning_rate")]
-    AllDiverged {
-        /// The variant.
-        head: String,
-    },
-    /// A training failed.
-    #[error("run {run}")]
-    Training {
-        /// The run's name.
-        run: String,
-        /// Why.
-        source: Box<faceoff_training::Error>,
-    },
+    OtherRuns(Vec<String>),
+    /// A search has nothing to choose from for a head.
+    #[error("every trial of {0} diverged; lower tuning.peak_learning_rate")]
+    AllDiverged(String),
+    /// The training of a run failed.
+    #[error("run {0}")]
+    Training(String, #[source] Box<faceoff_training::Error>),
     /// The images.
     #[error(transparent)]
     Data(#[from] faceoff_data::Error),

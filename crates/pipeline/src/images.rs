@@ -17,10 +17,10 @@ impl ImageSets {
         for spec in RunSpec::of(experiment, &Compute::unknown()) {
             if sets.iter().all(|(data, _)| *data != spec.data) {
                 let images = Dataset::open(&spec.data, source, &|phase, done, total| {
-                    on_event(Event::Images { phase, done, total });
-                })?;
-                on_event(Event::ImagesReady(images.record()));
-                sets.push((spec.data, images));
+                    on_event(Event::Images(phase, done, total));
+                });
+                on_event(Event::ImagesEnd);
+                sets.push((spec.data, images?));
             }
         }
         Ok(Self(sets))

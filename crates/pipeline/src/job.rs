@@ -3,8 +3,7 @@
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, embed, run_work};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
-    Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
-    SplitName,
+    Compute, Difference, Experiment, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName,
 };
 use faceoff_training::{TrainingEnd, train};
 use std::path::Path;
@@ -17,42 +16,12 @@ pub struct Job<'a> {
     pub experiment: &'a Experiment,
     /// On what.
     pub images: &'a ImageSets,
-    /// By what the encoder is computed.
+    /// What computes it.
     pub arithmetic: &'a Arithmetic,
     /// Commit of the sources of this program, for the manifest.
     pub commit: &'a str,
     /// The report folder; locked by whoever starts the job.
     pub folder: &'a Path,
-}
-
-/// Which runs of a job are not whole.
-pub struct OpenRuns {
-    /// Those to train.
-    pub to_do: Vec<RunSpec>,
-    /// How many runs the job has, whole or not.
-    pub total: usize,
-    /// Those that failed before and would again.
-    pub failed: Vec<(RunSpec, Failure)>,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobEnd {
-    /// All runs are whole, but for `failed` ones that diverged.
-    Done {
-        /// How many.
-        failed: usize,
-    },
-    /// `stop` was raised; `done` runs were finished before.
-    Stopped {
-        /// How many.
-        done: usize,
-    },
-}
-
-/// Device and kernels of `arithmetic`, as the specifications of runs name them.
-pub fn compute(arithmetic: &Arithmetic) -> Compute {
-    Compute { device: arithmetic.device_name().into(), kernels: arithmetic.kernels_name().into() }
 }
 
 /// How a run ended.
@@ -63,56 +32,62 @@ enum RunEnd {
 }
 
 impl Job<'_> {
-    /// The runs that are not whole yet.
+    /// Trains and embeds every run that is not whole yet: how many failed for good, or `None` where `stop` was raised, which
+    /// ends the job after the step at hand.
     ///
-    /// `force` clears away those that were made with another configuration or have failed, so that they are trained again.
+    /// `force` clears away those that were made with another configuration or have failed, and trains them again.
     ///
     /// # Errors
-    /// [`Error::OtherRuns`] where there are such runs and `force` is not given; files that cannot be read.
-    pub fn open_runs(&self, force: bool) -> Result<OpenRuns> {
-        let specs = RunSpec::of(self.experiment, &compute(self.arithmetic));
-        let mut open = OpenRuns { to_do: Vec::new(), total: specs.len(), failed: Vec::new() };
-        let mut others = Vec::new();
+    /// [`Error::OtherRuns`] where there are such runs and `force` is not given; whatever ends a run but its divergence.
+    pub fn complete(&self, force: bool, stop: &AtomicBool, on_event: EventFn) -> Result<Option<usize>> {
+        let (device, kernels) = (self.arithmetic.device_name().into(), self.arithmetic.kernels_name().into());
+        let specs = RunSpec::of(self.experiment, &Compute { device, kernels });
+        let open = self.open_runs(&specs, force, on_event)?;
+        let work = open.iter().map(|spec| {
+            let data = self.images.of(spec).record();
+            run_work(spec.training.epochs, data.train_images, data.val_images)
+        });
+        on_event(Event::Runs(open.len(), specs.len(), work.sum()));
+        let mut failed = 0;
+        for (done, spec) in open.iter().enumerate() {
+            on_event(Event::Run(done + 1, spec));
+            match self.complete_run(spec, stop, on_event)? {
+                RunEnd::Whole => {}
+                RunEnd::Diverged => failed += 1,
+                RunEnd::Stopped => {
+                    on_event(Event::End(done));
+                    return Ok(None);
+                }
+            }
+        }
+        on_event(Event::End(open.len()));
+        Ok(Some(failed))
+    }
+
+    /// The runs that are not whole yet.
+    fn open_runs<'a>(
+        &self,
+        specs: &'a [RunSpec],
+        force: bool,
+        on_event: EventFn,
+    ) -> Result<Vec<&'a RunSpec>> {
+        let (mut open, mut others) = (Vec::new(), Vec::new());
         for spec in specs {
-            let run = RunFolder::new(self.folder, &spec);
-            match run.state(&spec, self.images.of(&spec).record())? {
+            let run = RunFolder::new(self.folder, spec);
+            match run.state(spec, self.images.of(spec).record())? {
                 RunState::Whole(_) => {}
-                RunState::Open => open.to_do.push(spec),
+                RunState::Open => open.push(spec),
                 RunState::Failed(_) | RunState::Other(_) if force => {
                     run.clear()?;
-                    open.to_do.push(spec);
+                    open.push(spec);
                 }
-                RunState::Failed(failure) => open.failed.push((spec, failure)),
+                RunState::Failed(failure) => on_event(Event::FailedBefore(spec, &failure)),
                 RunState::Other(differences) => {
                     others.push(format!("{}: {}", run.path().display(), Difference::list(&differences)));
                 }
             }
         }
-        if others.is_empty() { Ok(open) } else { Err(Error::OtherRuns { runs: others }) }
-    }
-
-    /// Trains and embeds `runs`, one after the other. `stop` ends the job after the step at hand.
-    ///
-    /// # Errors
-    /// Whatever ends a run but its divergence.
-    pub fn complete(&self, runs: &[RunSpec], stop: &AtomicBool, on_event: EventFn) -> Result<JobEnd> {
-        let work = runs.iter().map(|spec| {
-            let data = self.images.of(spec).record();
-            run_work(spec.training.epochs, data.train_images, data.val_images)
-        });
-        on_event(Event::Runs { count: runs.len(), work: work.sum() });
-        let mut failed = 0;
-        for (done, spec) in runs.iter().enumerate() {
-            let images = self.images.of(spec).record().train_images;
-            on_event(Event::Run { number: done + 1, spec, images });
-            match self.complete_run(spec, stop, on_event)? {
-                RunEnd::Whole => {}
-                RunEnd::Diverged => failed += 1,
-                RunEnd::Stopped => return Ok(JobEnd::Stopped { done }),
-            }
-        }
-        on_event(Event::Finished);
-        Ok(JobEnd::Done { failed })
+        if others.is_empty() { Ok(open) } else { Err(Error::OtherRuns(others)) }
     }
 
     /// One run, from its specification to a whole folder.
@@ -120,12 +95,12 @@ impl Job<'_> {
         let (folder, images) = (RunFolder::new(self.folder, spec), self.images.of(spec));
         let mut on_training = |event| on_event(Event::Training(event));
         let end = train(spec, &folder, images, self.arithmetic, stop, &mut on_training)
-            .map_err(|error| Error::Training { run: spec.folder_name(), source: Box::new(error) })?;
+            .map_err(|error| Error::Training(spec.folder_name(), Box::new(error)))?;
         let (model, timing) = match end {
             TrainingEnd::Done(model, timing) => (model, timing),
             TrainingEnd::Stopped => return Ok(RunEnd::Stopped),
             TrainingEnd::Diverged(failure) => {
-                on_event(Event::Diverged(&failure));
+                on_event(Event::Diverged(spec, &failure));
                 return Ok(RunEnd::Diverged);
             }
         };
@@ -134,7 +109,7 @@ impl Job<'_> {
         for split in SplitName::ALL {
             let total = images.items(split).len();
             let embeddings = embed(&model, images, split, spec.training.batch_size, stop, &mut |done| {
-                on_event(Event::Embedded { split, done, total });
+                on_event(Event::Embedded(split, done, total));
             })?;
             let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
             folder.write_embeddings(split, &embeddings)?;

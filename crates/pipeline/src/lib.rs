@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! ImageSets::open       the images of every run
-//! Job::open_runs        which runs are not whole yet
-//! Job::complete         train -> embed train and val -> manifest.json, run by run
+//! Job::complete         train -> embed train and val -> manifest.json, for every run that is not whole yet
 //! Search                the same for the trials of a search: settings tried, the best of each head chosen
 //! ```
 //!
@@ -21,7 +20,7 @@ pub use embed::embed;
 pub use error::Error;
 pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
 pub use images::ImageSets;
-pub use job::{Job, JobEnd, OpenRuns, compute};
+pub use job::Job;
 pub use machine::describe_machine;
 pub use search::{Score, Search};
 

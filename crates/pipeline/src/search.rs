@@ -59,7 +59,7 @@ impl Search {
                     best = Some(index);
                 }
             }
-            let best = best.ok_or_else(|| Error::AllDiverged { head: variant.name.clone() })?;
+            let best = best.ok_or_else(|| Error::AllDiverged(variant.name.clone()))?;
             let trial = &mut trials[best];
             trial.chosen = true;
             variant.peak_learning_rate = Some(trial.peak_learning_rate);

@@ -3,7 +3,7 @@
 use super::{median, peak_memory_mib, write_json};
 use anyhow::Result;
 use clap::Args;
-use faceoff::{COMMIT, Program, plain_table, use_threads};
+use faceoff::{COMMIT, KERNELS_VARIABLE, Program, plain_table, use_threads};
 use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{Arithmetic, Operator, encoder, matrix_products, operators};
@@ -27,8 +27,8 @@ pub(crate) struct KernelsArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
     /// Kernels: avx512, avx2, neon, portable or candle; the fastest of the machine unless stated.
-    #[arg(long, value_name = "NAME")]
-    path: Option<String>,
+    #[arg(long, alias = "path", env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
+    kernels: Option<String>,
     /// How often each is timed; the median counts.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeats: u16,
@@ -46,7 +46,7 @@ pub(crate) struct KernelsArgs {
 /// Times the step, the embedding, the operators and the images' way, prints tables.
 pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     use_threads(args.threads)?;
-    let arithmetic = Arithmetic::on_cpu(args.path.as_deref())?;
+    let arithmetic = Arithmetic::on_cpu(args.kernels.as_deref())?;
     let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
     let batch = made_up_batch(count, size_px)?;
     let mut encoder = encoder(&RESNET18, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;

@@ -1,6 +1,6 @@
 //! Whole benchmarks: results, repeatability, reuse of whole runs, a head that diverges.
 
-use crate::{assert_same_outcomes, benchmark, experiment, report, stderr, succeed, two_heads};
+use crate::{assert_same_outcomes, benchmark, complaint, experiment, report, stderr, succeed, two_heads};
 use std::path::Path;
 
 /// The values of `metric` by variant.
@@ -69,6 +69,28 @@ fn whole_runs_are_kept_and_other_ones_refused() {
 
     succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--force"]));
     assert_ne!(std::fs::read(&weights).unwrap(), before);
+}
+
+#[test]
+fn a_training_goes_on_with_the_kernels_that_began_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (experiment, out) = (two_heads(folder.path(), "compute"), folder.path().join("out"));
+    let one_run = || {
+        let mut command = benchmark(&experiment, &out);
+        command.args(["--heads", "AdaCos", "--epochs", "1"]);
+        command
+    };
+    succeed(one_run().args(["--kernels", "portable"]));
+    // A whole run is a result, whatever computed it.
+    let again = succeed(one_run().env("FACEOFF_KERNELS", "candle"));
+    assert!(stderr(&again).contains("on cpu (candle), ") && stderr(&again).contains("0 of 1 runs to do"));
+    std::fs::remove_file(out.join("compute/runs/AdaCos-seed0/manifest.json")).unwrap();
+    let message = complaint(one_run().env("FACEOFF_KERNELS", "candle"));
+    assert!(message.contains("compute.kernels: \"candle\", not \"portable\""), "{message}");
+    let message = complaint(one_run().args(["--kernels", "mmx"]));
+    assert!(message.contains("mmx") && message.contains("portable, candle"), "{message}");
+    let message = complaint(one_run().env("FACEOFF_CUDA_TF32", "1"));
+    assert!(message.contains("tf32") && message.contains("cpu"), "{message}");
 }
 
 /// A learning rate beyond all reason blows one training up; the benchmark says so, and reports what is whole.

@@ -18,12 +18,17 @@ fn copied(folder: &Path) -> Command {
 #[test]
 fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
     let folder = tempfile::tempdir().unwrap();
-    let quick = ["--heads", "AdaCos", "--epochs", "1", "--device", "cpu"];
-    let output = succeed(copied(folder.path()).args(["benchmark", "smoke"]).args(quick));
+    // A repository around the folder is none of the program's: the manifest names the commit that it was built from.
+    succeed(Command::new("git").args(["init", "-q"]).current_dir(folder.path()));
+    let one_run = ["benchmark", "smoke", "--heads", "AdaCos", "--epochs", "1", "--device", "cpu"];
+    let output = succeed(copied(folder.path()).args(one_run));
     assert!(stderr(&output).contains("smoke, as built into the program"), "{}", stderr(&output));
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("open reports/smoke/index.html"), "{shown}");
-    assert!(folder.path().join("reports/smoke/index.html").is_file());
+    let report = folder.path().join("reports/smoke");
+    assert!(report.join("index.html").is_file());
+    let manifest = std::fs::read_to_string(report.join("runs/AdaCos-seed0/manifest.json")).unwrap();
+    assert!(manifest.contains(&format!("\"commit\": \"{}\"", faceoff::COMMIT)), "{manifest}");
 
     // A file of the folder goes before what is built in, and --root chooses the folder.
     let root = folder.path().join("elsewhere");
@@ -40,18 +45,6 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
     let history = runs.iter().find(|(name, _)| name == Path::new("history.csv")).unwrap();
     assert_eq!(history.1.iter().filter(|&&byte| byte == b'\n').count(), 2, "one epoch and the header");
     assert!(!root.join("data").exists());
-}
-
-#[test]
-fn the_manifest_names_the_commit_that_the_program_was_built_from() {
-    let folder = tempfile::tempdir().unwrap();
-    // A repository around the folder is none of the program's.
-    succeed(Command::new("git").arg("init").arg("-q").current_dir(folder.path()));
-    let quick = ["benchmark", "smoke", "--heads", "AdaCos", "--epochs", "1", "--device", "cpu"];
-    succeed(copied(folder.path()).args(quick));
-    let manifest = folder.path().join("reports/smoke/runs/AdaCos-seed0/manifest.json");
-    let manifest = std::fs::read_to_string(manifest).unwrap();
-    assert!(manifest.contains(&format!("\"commit\": \"{}\"", faceoff::COMMIT)), "{manifest}");
 }
 
 #[test]
