@@ -41,4 +41,7 @@ pub enum Error {
         /// What the plotting library says.
         reason: String,
     },
+    /// The page could not be written.
+    #[error("the page could not be made: {0}")]
+    Page(#[from] askama::Error),
 }

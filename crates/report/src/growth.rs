@@ -1,8 +1,8 @@
 //! A log-log picture of how a cost grows with size, for benches: the only picture that is not made from runs.
 
 use crate::error::Result;
-use crate::plots::Axes;
 use crate::plots::curves::{Curve, Frame, chart};
+use crate::plots::{Axes, thousands};
 
 /// A named cost at several sizes, all above 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,15 +52,7 @@ fn power_of_ten(exponent: &f64) -> String {
     if whole < 0.0 {
         return format!("{:.*}", -whole as usize, 10_f64.powf(whole));
     }
-    let digits = format!("1{}", "0".repeat(whole as usize));
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    thousands(10_u64.saturating_pow(whole as u32))
 }
 
 #[cfg(test)]

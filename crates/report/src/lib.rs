@@ -99,7 +99,7 @@ pub fn write_embeddings_report(
 fn write(
     folder: &Path,
     evaluation: &Evaluation,
-    page: &dyn Fn(&[Section], &[&str]) -> String,
+    page: &dyn Fn(&[Section], &[&str]) -> Result<String>,
     say: &dyn Fn(&str),
 ) -> Result<ReportSummary> {
     say("drawing");
@@ -109,7 +109,7 @@ fn write(
         files.push((format!("plots/{}", picture.file), picture.svg.clone().into_bytes()));
     }
     // The page comes last: what it shows is there by then.
-    let page = page(&sections, &csv_names(&files));
+    let page = page(&sections, &csv_names(&files))?;
     files.push(("index.html".into(), page.into_bytes()));
     write_files(folder, &files, say)?;
     let shown = evaluation.headline.iter().filter(|(_, rank)| *rank <= Headline::Shown);

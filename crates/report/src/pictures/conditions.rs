@@ -1,6 +1,6 @@
 //! Pictures of the protocols: label noise, unseen classes, scale against margin, and the trials of tuning.
 
-use super::{Section, padded};
+use super::{Section, distinct, padded};
 use crate::error::Result;
 use crate::plots::accuracy::{Bar, BarRow};
 use crate::plots::curves::{Curve, Frame, Panel};
@@ -13,17 +13,6 @@ use faceoff_runs::{HeadConfig, Trial};
 
 fn section(id: &'static str, title: &'static str, short: &'static str, text: impl Into<String>) -> Section {
     Section { id, title, short, text: text.into(), pictures: Vec::new(), details: Vec::new() }
-}
-
-/// What of `items` is there, each once, in the order of its first place.
-fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut found = Vec::new();
-    for item in items {
-        if !found.contains(&item) {
-            found.push(item);
-        }
-    }
-    found
 }
 
 /// Names of the shown variants without their conditions, in order.

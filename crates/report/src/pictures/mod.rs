@@ -36,13 +36,8 @@ fn style(outcome: &Evaluation, variant: usize) -> usize {
     };
     let before = || group.variants.iter().take_while(|&&other| other != variant);
     let twins = before().filter(|&&other| all[other].head == all[variant].head).count();
-    let mut heads: Vec<&str> = Vec::new();
-    for &other in &group.variants {
-        if !heads.contains(&all[other].head.as_str()) {
-            heads.push(&all[other].head);
-        }
-    }
-    let colour = heads.iter().position(|&head| head == all[variant].head).unwrap_or(0);
+    let heads = distinct(group.variants.iter().map(|&other| &all[other].head));
+    let colour = heads.iter().position(|&head| *head == all[variant].head).unwrap_or(0);
     colour + PALETTE.len() * twins
 }
 
@@ -65,6 +60,17 @@ pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
         deep::calibration(outcome)?,
     ];
     Ok(all.into_iter().filter(|section| !section.pictures.is_empty()).collect())
+}
+
+/// What of `items` is there, each once, in the order of its first place.
+pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
 }
 
 /// The range of the curves' values with a little room, within hard limits.

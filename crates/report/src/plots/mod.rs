@@ -217,6 +217,14 @@ fn round(value: f64) -> String {
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
+/// `12954` as `12,954`.
+pub(crate) fn thousands(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
+}
+
 /// Columns and rows for `n` panels on a page: at most four columns.
 pub(crate) fn grid(n: usize) -> (usize, usize) {
     let columns = match n {

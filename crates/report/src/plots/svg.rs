@@ -64,8 +64,8 @@ pub(crate) fn document(body: &str, (width, height): (u32, u32), title: &str) -> 
     )
 }
 
-/// Text safe in XML and HTML, in elements and attributes. Characters that XML forbids become U+FFFD.
-pub(crate) fn escape(text: &str) -> String {
+/// Text safe in XML, in elements and attributes. Characters that XML forbids become U+FFFD.
+fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

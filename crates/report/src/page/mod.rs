@@ -1,0 +1,169 @@
+//! `index.html`: one page that shows the whole report. It needs no network, no scripts and no fonts of its own.
+//!
+//! A section of the page is a file here that gathers what it shows, a template of the same name below `templates/` that says how it
+//! is written, and a line in [`page`] or [`external`]. Templates escape every value; no HTML is written in Rust.
+
+mod differences;
+mod external;
+mod method;
+mod numbers;
+mod provenance;
+mod results;
+mod statements;
+
+pub(crate) use external::external;
+
+use crate::error::Result;
+use crate::pictures::{self, distinct};
+use crate::plots::thousands;
+use askama::Template;
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::families::classifier::LABELS_GIVEN;
+use faceoff_runs::{DatasetName, Experiment, Manifest};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+/// The frame around all sections.
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    style: &'static str,
+    name: &'a str,
+    kicker: &'a str,
+    lead: &'a str,
+    synthetic: bool,
+    /// Keys and values below the title.
+    facts: Vec<(&'static str, String)>,
+    sections: Vec<Section<'a>>,
+    version: &'a str,
+    /// What makes this page.
+    command: String,
+    /// Names of the CSV files.
+    tables: &'a [&'a str],
+}
+
+const STYLE: &str = include_str!("../../assets/page.css");
+
+/// A heading, what it is called in the list of contents, and a template with what stands below it.
+struct Section<'a> {
+    id: &'a str,
+    short: &'a str,
+    title: &'a str,
+    body: Box<dyn Display + 'a>,
+}
+
+impl<'a> Section<'a> {
+    fn new(id: &'a str, short: &'a str, title: &'a str, body: impl Template + 'a) -> Self {
+        Self { id, short, title, body: Box::new(body) }
+    }
+
+    fn figures(section: &'a pictures::Section) -> Self {
+        Self::new(section.id, section.short, section.title, Figures { section })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "figures.html")]
+struct Figures<'a> {
+    section: &'a pictures::Section,
+}
+
+#[derive(Template)]
+#[template(path = "notes.html")]
+struct Notes<'a> {
+    notes: &'a [String],
+    of_data: &'a [String],
+    /// Whether there are variants with one seed alone.
+    lone_seed: bool,
+    labels_given: bool,
+    /// Whether there are losses to compare.
+    trained: bool,
+}
+
+/// The page of an experiment. `manifest` is that of any of its runs, `tables` are the names of the CSV files.
+pub(crate) fn page(
+    experiment: &Experiment,
+    manifest: &Manifest,
+    outcome: &Evaluation,
+    figures: &[pictures::Section],
+    tables: &[&str],
+) -> Result<String> {
+    let (synthetic, of_data) = data_facts(manifest);
+    let one_seed = |variant| outcome.selection.of_variant(variant).count() == 1;
+    let notes = Notes {
+        notes: &outcome.notes,
+        of_data: &of_data,
+        lone_seed: (0..outcome.selection.variants.len()).any(one_seed),
+        labels_given: outcome.summaries.iter().any(|row| row.metric == LABELS_GIVEN.id()),
+        trained: true,
+    };
+    let statements = statements::Statements::of(outcome);
+    let differences = differences::Differences::of(outcome);
+    let mut sections = vec![
+        Section::new("results", "Results", "Results", results::Results::of(outcome)),
+        Section::new("statements", "Statements", "The article\u{2019}s statements", statements),
+        Section::new("notes", "Notes", "Notes", notes),
+    ];
+    sections.extend(figures.iter().map(Section::figures));
+    sections.extend([
+        Section::new("differences", "Differences", "Differences between variants", differences),
+        Section::new("numbers", "All numbers", "All numbers", numbers::Numbers::of(outcome)),
+        Section::new("method", "Method", "Method", method::Method::of(experiment, manifest, outcome)),
+        Section::new("provenance", "Provenance", "Provenance", provenance::Provenance::of(outcome)),
+    ]);
+    let page = Page {
+        style: STYLE,
+        name: &experiment.name,
+        kicker: &manifest.data.name,
+        lead: &experiment.description,
+        synthetic,
+        facts: facts(manifest, outcome),
+        sections,
+        version: &manifest.version,
+        command: format!("cargo xtask report {}", experiment.name),
+        tables,
+    };
+    Ok(page.render()?)
+}
+
+/// Whether the images are made up, and what has to be said of the data set.
+fn data_facts(manifest: &Manifest) -> (bool, Vec<String>) {
+    let notes: &[&str] = match manifest.spec.data.dataset {
+        DatasetName::Imagewoof160 | DatasetName::Imagewoof320 => &[
+            "Three pairs of files of Imagewoof are byte-identical under two different labels, two of them across the split. The official split is kept, so \
+             no accuracy can reach 100 %.",
+            "English foxhound is small (580 training and 224 validation images of 9,025 and 3,929): macro accuracy, in which every class counts alike, \
+             stands beside accuracy.",
+        ],
+        _ => &[],
+    };
+    let synthetic = manifest.spec.data.dataset == DatasetName::Synthetic;
+    (synthetic, notes.iter().map(ToString::to_string).collect())
+}
+
+fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {
+    let runs = &outcome.selection.runs;
+    let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
+    let each =
+        |text: fn(&Manifest) -> String| distinct(runs.iter().map(|run| text(&run.manifest))).join("; ");
+    let images = |manifest: &Manifest| {
+        let data = &manifest.data;
+        let [train, val] = [data.train_images, data.val_images].map(|count| thousands(count as u64));
+        format!("{train} train, {val} validation")
+    };
+    let mut facts = vec![
+        ("Data set", manifest.data.name.clone()),
+        ("Images", each(images)),
+        ("Classes", each(|manifest| manifest.data.classes.len().to_string())),
+        ("Size", format!("{} px", manifest.spec.data.image_size_px)),
+        ("Epochs", manifest.spec.training.epochs.to_string()),
+        ("Variants", outcome.selection.variants.len().to_string()),
+        (
+            if seeds.len() == 1 { "Seed (n = 1)" } else { "Seeds" },
+            seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+        ),
+    ];
+    let conditions = each(|manifest| manifest.spec.condition.clone());
+    facts.extend((!conditions.is_empty()).then_some(("Conditions", conditions)));
+    facts
+}

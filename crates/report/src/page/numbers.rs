@@ -1,0 +1,44 @@
+//! Every metric with its definition beside its numbers, a table for each condition.
+
+use askama::Template;
+use faceoff_evaluation::families::neighbors;
+use faceoff_evaluation::groups::Group;
+use faceoff_evaluation::{Evaluation, MetricId};
+
+/// Neighbourhood sizes with a row of their own; the others are in the pictures and in `metrics.csv`.
+const SHOWN_NEIGHBORS: [usize; 5] = [1, 5, 10, 20, 50];
+
+#[derive(Template)]
+#[template(path = "numbers.html")]
+pub(super) struct Numbers<'a> {
+    outcome: &'a Evaluation,
+}
+
+impl<'a> Numbers<'a> {
+    pub(super) fn of(outcome: &'a Evaluation) -> Self {
+        Self { outcome }
+    }
+
+    /// Whether heads stand with their best variant alone.
+    fn hides_variants(&self) -> bool {
+        self.outcome.groups.iter().any(|group| group.hidden > 0)
+    }
+
+    /// Metrics of one family stand together, families in the order of their first metric.
+    fn families(&self, group: &Group) -> Vec<(&'static str, Vec<MetricId>)> {
+        let mut families: Vec<(&str, Vec<MetricId>)> = Vec::new();
+        for row in self.outcome.summaries.iter().filter(|row| group.variants.contains(&row.variant)) {
+            let metric = row.metric;
+            let is_curve = neighbors::FAMILY.metrics.iter().any(|other| other.id == metric.metric().id);
+            if is_curve && metric.number().is_some_and(|size| !SHOWN_NEIGHBORS.contains(&size)) {
+                continue;
+            }
+            match families.iter_mut().find(|family| family.0 == metric.metric().group) {
+                None => families.push((metric.metric().group, vec![metric])),
+                Some((_, known)) if known.contains(&metric) => (),
+                Some((_, known)) => known.push(metric),
+            }
+        }
+        families
+    }
+}

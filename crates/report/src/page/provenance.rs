@@ -1,0 +1,47 @@
+//! Where the runs come from, how long they took, and which failed.
+
+use askama::Template;
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::selection::Selection;
+use faceoff_runs::Manifest;
+use std::collections::BTreeSet;
+
+#[derive(Template)]
+#[template(path = "provenance.html")]
+pub(super) struct Provenance<'a> {
+    selection: &'a Selection,
+    /// A key and every value that runs have.
+    facts: Vec<(&'static str, BTreeSet<String>)>,
+    phases: BTreeSet<&'a str>,
+}
+
+impl<'a> Provenance<'a> {
+    pub(super) fn of(outcome: &'a Evaluation) -> Self {
+        let runs = &outcome.selection.runs;
+        let distinct = |value: fn(&Manifest) -> String| runs.iter().map(|run| value(&run.manifest)).collect();
+        Self {
+            selection: &outcome.selection,
+            facts: vec![
+                ("Commit", distinct(|m| m.commit.clone())),
+                ("Version", distinct(|m| m.version.clone())),
+                ("Device", distinct(|m| m.spec.compute.to_string())),
+                ("Machine", distinct(machine)),
+                ("Data fingerprint", distinct(|m| m.data.fingerprint.clone())),
+                ("Archive md5", distinct(|m| m.data.archive_md5.clone().unwrap_or("no archive".into()))),
+            ],
+            phases: runs.iter().flat_map(|run| run.manifest.seconds.keys().map(String::as_str)).collect(),
+        }
+    }
+}
+
+fn machine(manifest: &Manifest) -> String {
+    let machine = &manifest.machine;
+    format!(
+        "{}, {} logical processors, {:.1} GiB, {}, {} threads used",
+        machine.cpu.trim(),
+        machine.processors,
+        machine.memory_mib as f64 / 1024.0,
+        machine.system,
+        machine.threads
+    )
+}
