@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, chart};
-use crate::plots::{Axes, thousands};
+use crate::plots::{Axis, thousands};
+use std::ops::Range;
 
 /// A named cost at several sizes, all above 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,17 +30,11 @@ pub fn growth_picture(alt: &str, x: &str, y: &str, curves: &[GrowthCurve]) -> Re
         let high = values().fold(f64::NEG_INFINITY, f64::max);
         if low <= high { low.floor()..high.ceil().max(low.floor() + 1.0) } else { 0.0..1.0 }
     };
-    let (x_range, y_range) = (range(|point| point.0), range(|point| point.1));
-    let ticks = |range: &std::ops::Range<f64>| (range.end - range.start) as usize + 1;
-    let axes = Axes {
-        x,
-        y,
-        x_ticks: ticks(&x_range),
-        y_ticks: ticks(&y_range),
-        format_x: power_of_ten,
-        format_y: power_of_ten,
+    let axis = |what, range: Range<f64>| {
+        let ticks = (range.end - range.start) as usize + 1;
+        Axis::new(what, range, ticks, power_of_ten)
     };
-    let frame = Frame { axes, x_range, y_range, marks: true, reference: None };
+    let frame = Frame::new(axis(x, range(|point| point.0)), axis(y, range(|point| point.1)), true);
     Ok(chart("growth.svg", alt, &frame, &curves)?.svg)
 }
 
@@ -52,7 +47,7 @@ fn power_of_ten(exponent: &f64) -> String {
     if whole < 0.0 {
         return format!("{:.*}", -whole as usize, 10_f64.powf(whole));
     }
-    thousands(10_u64.saturating_pow(whole as u32))
+    thousands(10_usize.saturating_pow(whole as u32))
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub fn write_report(
     let page = |sections: &[Section], tables: &[&str]| {
         page::page(experiment, manifest, &evaluation, sections, tables)
     };
-    write(folder, &evaluation, &page, say)
+    write(folder, &evaluation, page, say)
 }
 
 /// Measures external embeddings, `queries` against `index` if there is one and else each against all others, and writes the
@@ -92,14 +92,14 @@ pub fn write_embeddings_report(
     let _lock = FolderLock::take(folder)?;
     let evaluation = external.evaluate(analysis, registry, say);
     let page = |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, sections, tables);
-    write(folder, &evaluation, &page, say)
+    write(folder, &evaluation, page, say)
 }
 
 /// Draws, writes every file, and sums up. `page` gives `index.html` from the pictures and the names of the tables.
 fn write(
     folder: &Path,
     evaluation: &Evaluation,
-    page: &dyn Fn(&[Section], &[&str]) -> Result<String>,
+    page: impl Fn(&[Section], &[&str]) -> Result<String>,
     say: &dyn Fn(&str),
 ) -> Result<ReportSummary> {
     say("drawing");

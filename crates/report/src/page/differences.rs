@@ -9,28 +9,22 @@ use faceoff_evaluation::{Evaluation, MetricId};
 #[template(path = "differences.html")]
 pub(super) struct Differences<'a> {
     outcome: &'a Evaluation,
-    tables: Vec<Table<'a>>,
+    tables: Vec<(MetricId, Vec<&'a Pair>)>,
 }
 
-struct Table<'a> {
-    metric: MetricId,
-    pairs: Vec<&'a Pair>,
-}
-
-impl Table<'_> {
-    fn significant(&self) -> usize {
-        self.pairs.iter().filter(|pair| differs(pair)).count()
-    }
-}
-
-fn differs(pair: &Pair) -> bool {
+/// Whether two variants differ at the level of all tests.
+fn differ(pair: &Pair) -> bool {
     pair.p_holm.is_some_and(|p| p < ALPHA)
+}
+
+fn number_that_differ(pairs: &[&Pair]) -> usize {
+    pairs.iter().filter(|pair| differ(pair)).count()
 }
 
 impl<'a> Differences<'a> {
     pub(super) fn of(outcome: &'a Evaluation) -> Self {
         let pairs = |metric| outcome.comparisons.pairs.iter().filter(move |pair| pair.metric == metric);
-        let tables = outcome.compared().map(|metric| Table { metric, pairs: pairs(metric).collect() });
-        Self { outcome, tables: tables.filter(|table| !table.pairs.is_empty()).collect() }
+        let tables = outcome.compared().map(|metric| (metric, pairs(metric).collect::<Vec<_>>()));
+        Self { outcome, tables: tables.filter(|(_, pairs)| !pairs.is_empty()).collect() }
     }
 }

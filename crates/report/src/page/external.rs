@@ -1,6 +1,6 @@
 //! The page of external embeddings: the sections that need neither runs nor a classifier.
 
-use super::{Notes, Page, STYLE, Section, numbers};
+use super::{Notes, Page, Section, numbers};
 use crate::error::Result;
 use crate::pictures;
 use askama::Template;
@@ -43,7 +43,6 @@ pub(crate) fn external(
     sections.extend(figures.iter().map(Section::figures));
     sections.push(Section::new("method", "Method", "Method", Method { index: index.is_some() }));
     let page = Page {
-        style: STYLE,
         name,
         kicker: "External embeddings",
         lead: "Everything that needs no classifier.",

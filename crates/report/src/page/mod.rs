@@ -27,7 +27,6 @@ use std::fmt::Display;
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page<'a> {
-    style: &'static str,
     name: &'a str,
     kicker: &'a str,
     lead: &'a str,
@@ -112,7 +111,6 @@ pub(crate) fn page(
         Section::new("provenance", "Provenance", "Provenance", provenance::Provenance::of(outcome)),
     ]);
     let page = Page {
-        style: STYLE,
         name: &experiment.name,
         kicker: &manifest.data.name,
         lead: &experiment.description,
@@ -148,7 +146,7 @@ fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String
         |text: fn(&Manifest) -> String| distinct(runs.iter().map(|run| text(&run.manifest))).join("; ");
     let images = |manifest: &Manifest| {
         let data = &manifest.data;
-        let [train, val] = [data.train_images, data.val_images].map(|count| thousands(count as u64));
+        let [train, val] = [data.train_images, data.val_images].map(thousands);
         format!("{train} train, {val} validation")
     };
     let mut facts = vec![

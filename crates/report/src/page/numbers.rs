@@ -42,3 +42,9 @@ impl<'a> Numbers<'a> {
         families
     }
 }
+
+/// The paper or norm that a metric comes from; plain counts and means have none.
+fn citation(metric: &MetricId) -> Option<&'static str> {
+    let source = metric.metric().source;
+    source.contains(|c: char| c.is_ascii_digit()).then_some(source)
+}

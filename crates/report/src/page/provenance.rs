@@ -25,6 +25,7 @@ impl<'a> Provenance<'a> {
                 ("Commit", distinct(|m| m.commit.clone())),
                 ("Version", distinct(|m| m.version.clone())),
                 ("Device", distinct(|m| m.spec.compute.to_string())),
+                ("Precision", distinct(|m| m.spec.training.precision.as_str().into())),
                 ("Machine", distinct(machine)),
                 ("Data fingerprint", distinct(|m| m.data.fingerprint.clone())),
                 ("Archive md5", distinct(|m| m.data.archive_md5.clone().unwrap_or("no archive".into()))),

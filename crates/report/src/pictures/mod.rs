@@ -1,18 +1,31 @@
-//! From measurements to the pictures of a report.
+//! From an evaluation to the pictures of a report. A section of pictures is one file here and one line in [`sections`].
 
-mod conditions;
-mod deep;
+mod accuracy;
+mod calibration;
+mod confusion;
+mod geometry;
+mod grid;
 mod maps;
-mod protocol;
+mod noise;
+mod ranks;
+mod training;
+mod tuning;
+mod unseen;
+mod variance;
+mod verification;
 
 use crate::error::Result;
+use crate::plots::accuracy::Bar;
 use crate::plots::curves::Curve;
 use crate::plots::{PALETTE, Picture};
-use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::groups::Group;
+use faceoff_evaluation::measured::Measured;
+use faceoff_evaluation::{Evaluation, MetricId};
+use std::ops::Range;
 
-pub(crate) use conditions::{grid_variants, noise_variants};
+pub(crate) use grid::grid_variants;
 pub(crate) use maps::{pca_maps, tsne_maps};
+pub(crate) use noise::noise_variants;
 
 /// A part of the page: a heading, what to see in it, its pictures.
 #[derive(Debug, Clone)]
@@ -22,10 +35,41 @@ pub(crate) struct Section {
     /// The title in the list of contents.
     pub(crate) short: &'static str,
     pub(crate) text: String,
+    /// What is not drawn, and where it stands instead.
+    pub(crate) notes: Vec<String>,
     /// Shown at once.
     pub(crate) pictures: Vec<Picture>,
     /// Shown on demand: one a variant.
     pub(crate) details: Vec<Picture>,
+}
+
+impl Section {
+    /// A section without pictures yet.
+    fn new(id: &'static str, title: &'static str, short: &'static str, text: impl Into<String>) -> Self {
+        let (notes, pictures, details) = Default::default();
+        Self { id, title, short, text: text.into(), notes, pictures, details }
+    }
+}
+
+/// Every section of the page that has something to show.
+pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
+    let all = [
+        noise::section(outcome)?,
+        unseen::section(outcome)?,
+        grid::section(outcome)?,
+        tuning::section(outcome)?,
+        accuracy::section(outcome)?,
+        ranks::section(outcome)?,
+        variance::section(outcome)?,
+        training::section(outcome)?,
+        maps::tsne(outcome)?,
+        maps::pca(outcome)?,
+        confusion::section(outcome)?,
+        verification::section(outcome)?,
+        geometry::section(outcome)?,
+        calibration::section(outcome)?,
+    ];
+    Ok(all.into_iter().filter(|section| !section.pictures.is_empty() || !section.notes.is_empty()).collect())
 }
 
 /// How the lines of a variant look: the colour says the head, alike under all conditions, and the dash its variant.
@@ -41,27 +85,6 @@ fn style(outcome: &Evaluation, variant: usize) -> usize {
     colour + PALETTE.len() * twins
 }
 
-/// Every section of the page that has something to show.
-pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
-    let all = [
-        conditions::noise(outcome)?,
-        conditions::unseen(outcome)?,
-        conditions::grid(outcome)?,
-        conditions::trials(outcome)?,
-        protocol::accuracies(outcome)?,
-        deep::ranks(outcome)?,
-        protocol::variance(outcome)?,
-        protocol::training(outcome)?,
-        maps::tsne(outcome)?,
-        maps::pca(outcome)?,
-        protocol::confusion(outcome)?,
-        deep::verification(outcome)?,
-        deep::geometry(outcome)?,
-        deep::calibration(outcome)?,
-    ];
-    Ok(all.into_iter().filter(|section| !section.pictures.is_empty()).collect())
-}
-
 /// What of `items` is there, each once, in the order of its first place.
 pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
@@ -73,9 +96,8 @@ pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<
     found
 }
 
-/// The range of the curves' values with a little room, within hard limits.
-fn padded(curves: &[Curve], lowest: f64, highest: f64) -> std::ops::Range<f64> {
-    let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+/// The range of values with a little room, within hard limits.
+fn padded(values: impl Iterator<Item = f64>, lowest: f64, highest: f64) -> Range<f64> {
     let (low, high) =
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if !low.is_finite() {
@@ -83,6 +105,11 @@ fn padded(curves: &[Curve], lowest: f64, highest: f64) -> std::ops::Range<f64> {
     }
     let pad = (0.08 * (high - low)).max(0.01);
     (low - pad).max(lowest)..(high + pad).min(highest)
+}
+
+/// The values of all points of all curves.
+fn heights(curves: &[Curve]) -> impl Iterator<Item = f64> {
+    curves.iter().flat_map(|curve| &curve.points).map(|point| point.1)
 }
 
 /// A line for each variant of a group that has points.
@@ -95,9 +122,37 @@ fn curves_of(outcome: &Evaluation, group: &Group, points: impl Fn(usize) -> Vec<
     group.variants.iter().filter_map(curve).collect()
 }
 
+/// The mean of an accuracy of a variant with what is known of its uncertainty.
+fn bar(outcome: &Evaluation, variant: usize, metric: MetricId) -> Option<Bar> {
+    let row = outcome.summary(variant, metric)?;
+    let interval = outcome.interval(variant, metric);
+    Some(Bar { mean: row.summary.mean, interval, seeds: row.values.clone() })
+}
+
+/// First runs of a group's variants, which stand for them where means over seeds say nothing.
+fn first_runs<'a>(outcome: &'a Evaluation, group: &'a Group) -> impl Iterator<Item = &'a Measured> {
+    group.variants.iter().filter_map(|&variant| outcome.runs(variant).next())
+}
+
+/// Names of the shown variants without their conditions, in order.
+fn bases(outcome: &Evaluation) -> Vec<&str> {
+    let variants = &outcome.selection.variants;
+    distinct(outcome.shown().map(|variant| variants[variant].base.as_str()))
+}
+
 /// ` under <condition>`, or nothing.
 fn under(group: &Group) -> String {
     if group.condition.is_empty() { String::new() } else { format!(" under {}", group.condition) }
+}
+
+/// With more classes than this, the cells of a matrix are too small to be read.
+const MOST_CLASSES: usize = 50;
+
+/// Why a group has no matrices, if it has too many classes for them. `instead` says where the numbers stand.
+fn too_many_classes(group: &Group, classes: &[String], instead: &str) -> Option<String> {
+    let count = classes.len();
+    let text = || format!("{count} classes{}: too many for cells that can be read. {instead}", under(group));
+    (count > MOST_CLASSES).then(text)
 }
 
 /// Whole numbers only.

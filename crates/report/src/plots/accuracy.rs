@@ -93,7 +93,7 @@ pub(crate) fn bars(
         }
         legend(canvas, series, names_px)?;
         Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, caption, (12.0, size.1 - 8.0))?;
-        Ok(String::new())
+        Ok(())
     })
 }
 

@@ -5,7 +5,6 @@ use super::{
 };
 use crate::error::Result;
 use plotters::prelude::*;
-use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
 
 /// A matrix of named rows and columns.
@@ -41,22 +40,18 @@ impl Sides<'_> {
 }
 
 const NAME: Text = Text { size: SMALL_PX, color: INK, h: HPos::Right, v: VPos::Center, bold: false };
+const SIDE: Text = Text { size: TEXT_PX, color: MUTED, h: HPos::Center, v: VPos::Center, bold: false };
 const NAME_LIMIT_PX: f64 = 170.0;
 /// Stands out from every shade of blue.
 const FRAME: RGBColor = RGBColor(0xe0, 0x7b, 0x00);
 
-/// One matrix a page, with cells of `cell_px`.
-pub(crate) fn matrix(
-    file: &str,
-    alt: &str,
-    sides: &Sides<'_>,
-    cell_px: f64,
-    matrix: &Matrix,
-) -> Result<Picture> {
-    sheet(file, alt, sides, cell_px, std::slice::from_ref(matrix))
+/// One matrix a page, with large cells.
+pub(crate) fn matrix(file: &str, alt: &str, sides: &Sides<'_>, matrix: &Matrix) -> Result<Picture> {
+    const CELL_PX: f64 = 38.0;
+    sheet(file, alt, sides, CELL_PX, std::slice::from_ref(matrix))
 }
 
-/// All matrices on one page; names stand once at the left and once at the foot of each column of panels.
+/// All matrices on one page, with cells of `cell_px`; names stand once at the left and once at the foot of each column of panels.
 pub(crate) fn sheet(
     file: &str,
     alt: &str,
@@ -92,7 +87,7 @@ pub(crate) fn sheet(
                 column_names(canvas, sides, cell_px, feet_px, (x, y + side.1))?;
             }
         }
-        Ok(String::new())
+        Ok(())
     })
 }
 
@@ -122,14 +117,7 @@ fn row_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (
         NAME.draw(canvas, &NAME.fit(name, NAME_LIMIT_PX), at)?;
     }
     let middle = y + cell * sides.row_names.len() as f64 / 2.0;
-    let style =
-        Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).style().transform(FontTransform::Rotate270);
-    canvas.draw(&plotters::element::Text::new(
-        sides.rows.to_string(),
-        (px(x - names_px - 14.0), px(middle)),
-        style,
-    ))?;
-    Ok(())
+    SIDE.draw_upwards(canvas, sides.rows, (x - names_px - 14.0, middle))
 }
 
 fn column_names(
@@ -144,17 +132,11 @@ fn column_names(
         if sides.upright(cell) {
             Text { h: HPos::Center, ..NAME }.draw(canvas, name, (middle, y + 14.0))?;
         } else {
-            let style = NAME.style().transform(FontTransform::Rotate270);
-            let at = (px(middle), px(y + 6.0));
-            canvas.draw(&plotters::element::Text::new(NAME.fit(name, NAME_LIMIT_PX), at, style))?;
+            NAME.draw_upwards(canvas, &NAME.fit(name, NAME_LIMIT_PX), (middle, y + 6.0))?;
         }
     }
     let middle = x + cell * sides.column_names.len() as f64 / 2.0;
-    Text::new(TEXT_PX, MUTED, HPos::Center, VPos::Center).draw(
-        canvas,
-        sides.columns,
-        (middle, y + feet_px + 12.0),
-    )
+    SIDE.draw(canvas, sides.columns, (middle, y + feet_px + 12.0))
 }
 
 /// White to dark blue, even in lightness.

@@ -11,10 +11,10 @@ pub(crate) mod svg;
 
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, register_font};
+use plotters::style::{FontStyle, FontTransform, register_font};
+use std::ops::Range;
 use std::sync::OnceLock;
 use svg::{FONT_FAMILY, FONT_HEIGHT_EM, Svg, UNITS_PER_PX};
 
@@ -61,8 +61,7 @@ pub(crate) struct Picture {
 }
 
 pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
-pub(crate) type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-pub(crate) type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Pixels in backend units.
 pub(crate) fn px(pixels: f64) -> i32 {
@@ -74,12 +73,12 @@ pub(crate) fn line(color: RGBColor, width: f64) -> ShapeStyle {
     color.stroke_width(px(width) as u32)
 }
 
-/// Draws a picture of `size` pixels. What `draw` returns is SVG that goes on top.
+/// Draws a picture of `size` pixels.
 pub(crate) fn picture(
     file: impl Into<String>,
     alt: impl Into<String>,
     (width, height): (f64, f64),
-    draw: impl FnOnce(&Canvas<'_>) -> Drawn<String>,
+    draw: impl FnOnce(&Canvas<'_>) -> Drawn,
 ) -> Result<Picture> {
     let (file, alt) = (file.into(), alt.into());
     let failed = |reason: String| Error::Picture { picture: file.clone(), reason };
@@ -88,13 +87,10 @@ pub(crate) fn picture(
     }
     let size = (px(width) as u32, px(height) as u32);
     let mut body = String::new();
-    let on_top = {
-        let canvas = Svg::new(&mut body, size).into_drawing_area();
-        let on_top = draw(&canvas).map_err(|error| failed(error.to_string()))?;
-        canvas.present().map_err(|error| failed(error.to_string()))?;
-        on_top
-    };
-    body.push_str(&on_top);
+    let canvas = Svg::new(&mut body, size).into_drawing_area();
+    draw(&canvas).map_err(|error| failed(error.to_string()))?;
+    canvas.present().map_err(|error| failed(error.to_string()))?;
+    drop(canvas);
     let svg = svg::document(&body, size, &alt);
     Ok(Picture { file, alt, svg, size: (width, height) })
 }
@@ -143,6 +139,13 @@ impl Text {
         Ok(())
     }
 
+    /// The same from below upwards.
+    pub(crate) fn draw_upwards(self, canvas: &Canvas<'_>, text: &str, at: (f64, f64)) -> Drawn {
+        let style = self.style().transform(FontTransform::Rotate270);
+        canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), style))?;
+        Ok(())
+    }
+
     /// Room for `text` in pixels: its width in the bundled font, and an eighth more, since a reader's machine may have only wider fonts.
     pub(crate) fn width(self, text: &str) -> f64 {
         font_is_loaded();
@@ -166,38 +169,55 @@ impl Text {
     }
 }
 
-/// Axes as all charts of this crate have them: light grid, ticks outside, descriptions in full words.
-pub(crate) struct Axes<'a> {
-    pub(crate) x: &'a str,
-    pub(crate) y: &'a str,
-    pub(crate) x_ticks: usize,
-    pub(crate) y_ticks: usize,
-    pub(crate) format_x: fn(&f64) -> String,
-    pub(crate) format_y: fn(&f64) -> String,
+/// A small filled shape at a place. Neighbouring kinds differ in shape, and so do those that have one colour of the palette.
+pub(crate) fn mark(
+    canvas: &Canvas<'_>,
+    kind: usize,
+    radius: f64,
+    (x, y): (f64, f64),
+    fill: ShapeStyle,
+) -> Drawn {
+    let corners: &[(f64, f64)] = match (kind + kind / PALETTE.len()) % 6 {
+        0 => return Ok(canvas.draw(&Circle::new((px(x), px(y)), px(radius), fill))?),
+        1 => &[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
+        2 => &[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
+        3 => &[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)],
+        4 => &[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)],
+        _ => &[
+            (-0.4, -1.2),
+            (0.4, -1.2),
+            (0.4, -0.4),
+            (1.2, -0.4),
+            (1.2, 0.4),
+            (0.4, 0.4),
+            (0.4, 1.2),
+            (-0.4, 1.2),
+            (-0.4, 0.4),
+            (-1.2, 0.4),
+            (-1.2, -0.4),
+            (-0.4, -0.4),
+        ],
+    };
+    // Rounded apart from the place, so that all marks of a kind are the same shape.
+    let corner = |&(dx, dy): &(f64, f64)| (px(x) + px(dx * radius), px(y) + px(dy * radius));
+    Ok(canvas.draw(&Polygon::new(corners.iter().map(corner).collect::<Vec<_>>(), fill))?)
 }
 
-impl Axes<'_> {
-    pub(crate) fn draw(&self, chart: &mut Chart<'_, '_>) -> Drawn {
-        let label = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
-        let description = Text::new(TEXT_PX, INK, HPos::Center, VPos::Center);
-        chart
-            .configure_mesh()
-            .x_labels(self.x_ticks)
-            .y_labels(self.y_ticks)
-            .x_max_light_lines(1)
-            .y_max_light_lines(1)
-            .light_line_style(line(GRID, 0.0))
-            .bold_line_style(line(GRID, 1.0))
-            .axis_style(line(MUTED, 1.0))
-            .label_style(label.style())
-            .axis_desc_style(description.style())
-            .x_label_formatter(&self.format_x)
-            .y_label_formatter(&self.format_y)
-            .x_desc(self.x)
-            .y_desc(self.y)
-            .set_all_tick_mark_size(px(4.0))
-            .draw()?;
-        Ok(())
+/// What an axis says and spans.
+pub(crate) struct Axis<'a> {
+    what: &'a str,
+    range: Range<f64>,
+    ticks: usize,
+    format: fn(&f64) -> String,
+}
+
+/// More ticks than this are never drawn.
+const MOST_TICKS: usize = 24;
+
+impl<'a> Axis<'a> {
+    /// An axis of about `ticks` ticks, written by `format`, which leaves those empty that have no label.
+    pub(crate) fn new(what: &'a str, range: Range<f64>, ticks: usize, format: fn(&f64) -> String) -> Self {
+        Self { what, range, ticks: ticks.clamp(1, MOST_TICKS), format }
     }
 }
 
@@ -218,7 +238,7 @@ fn round(value: f64) -> String {
 }
 
 /// `12954` as `12,954`.
-pub(crate) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     match number {
         0..1000 => number.to_string(),
         _ => format!("{},{:03}", thousands(number / 1000), number % 1000),

@@ -82,6 +82,6 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             ranking.caption,
             (12.0, size.1 - 8.0),
         )?;
-        Ok(String::new())
+        Ok(())
     })
 }

@@ -1,18 +1,14 @@
 //! Clouds of points in two and three dimensions, coloured and shaped by class.
 //!
-//! The points are drawn as SVG markers on invisible paths: about ten bytes a point, whatever its shape. They are drawn in rounds of a fixed
-//! shuffled order, so that no class lies on top of all others.
+//! The points are drawn in rounds of a fixed shuffled order, so that no class lies on top of all others.
 
-use super::svg::{hex, number};
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, picture,
-    px,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, mark,
+    picture, px,
 };
 use crate::error::Result;
 use plotters::prelude::*;
-use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
-use std::fmt::Write as _;
 
 /// The points of one run.
 #[derive(Debug, Clone)]
@@ -36,13 +32,11 @@ pub(crate) fn cloud(file: &str, alt: &str, classes: &[String], cloud: &Cloud) ->
     let legend_width = 30.0 + legend_names_px(classes);
     let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.len() as f64);
     picture(file, alt, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
-        let mut marks = marker_definitions(classes.len(), 3.0);
-        let panel = (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0);
-        marks += &flat_panel(canvas, classes, cloud, panel)?;
+        flat_panel(canvas, cloud, (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0), 3.0)?;
         for class in 0..classes.len() {
-            marks += &legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
+            legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
         }
-        Ok(marks)
+        Ok(())
     })
 }
 
@@ -63,25 +57,18 @@ pub(crate) fn sheet(
     let lines = classes.len().div_ceil(per_line);
     let panels_height = PANEL_PX.1 * rows as f64;
     picture(file, alt, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
-        let mut marks = marker_definitions(classes.len(), 1.9);
         for (index, cloud) in clouds.iter().enumerate() {
             let x = 8.0 + PANEL_PX.0 * (index % columns) as f64;
             let y = PANEL_PX.1 * (index / columns) as f64;
             let panel = (x + 20.0, y + 30.0, PANEL_PX.0 - 32.0, PANEL_PX.1 - 56.0);
-            marks += &if solid {
-                solid_panel(canvas, classes, cloud, panel)?
-            } else {
-                flat_panel(canvas, classes, cloud, panel)?
-            };
+            let draw = if solid { solid_panel } else { flat_panel };
+            draw(canvas, cloud, panel, 1.9)?;
         }
         for class in 0..classes.len() {
-            let at = (
-                16.0 + entry * (class % per_line) as f64,
-                panels_height + 22.0 + 22.0 * (class / per_line) as f64,
-            );
-            marks += &legend_entry(canvas, classes, class, at)?;
+            let (column, row) = ((class % per_line) as f64, (class / per_line) as f64);
+            legend_entry(canvas, classes, class, (16.0 + entry * column, panels_height + 22.0 + 22.0 * row))?;
         }
-        Ok(marks)
+        Ok(())
     })
 }
 
@@ -90,39 +77,28 @@ fn legend_names_px(classes: &[String]) -> f64 {
     classes.iter().map(|name| text.width(name)).fold(40.0, f64::max).min(LEGEND_NAME_PX)
 }
 
-fn legend_entry(canvas: &Canvas<'_>, classes: &[String], class: usize, (x, y): (f64, f64)) -> Drawn<String> {
+fn legend_entry(canvas: &Canvas<'_>, classes: &[String], class: usize, (x, y): (f64, f64)) -> Drawn {
     let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
     text.draw(canvas, &text.fit(&classes[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
-    let shape = shape(class, 4.5);
-    Ok(format!(
-        "<path d=\"{shape}\" transform=\"translate({} {})\" fill=\"{}\"/>\n",
-        number(px(x + 4.0)),
-        number(px(y)),
-        hex(rgb(class))
-    ))
+    mark(canvas, class, 4.5, (x + 4.0, y), color(class).filled())
 }
 
 type Rect = (f64, f64, f64, f64);
 
 /// Two dimensions in a frame: equal units on both axes, no ticks, since neither t-SNE's nor a rotation's numbers mean anything by themselves.
-fn flat_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rect) -> Drawn<String> {
+fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
     let (x, y, width, height) = rect;
     frame(canvas, cloud, rect)?;
     canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + width), px(y + height))], line(GRID, 1.0)))?;
     let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
     axis.draw(canvas, &cloud.axes[0], (x + width / 2.0, y + height + 13.0))?;
-    let style = axis.style().transform(FontTransform::Rotate270);
-    canvas.draw(&plotters::element::Text::new(
-        cloud.axes[1].clone(),
-        (px(x - 12.0), px(y + height / 2.0)),
-        style,
-    ))?;
+    axis.draw_upwards(canvas, &cloud.axes[1], (x - 12.0, y + height / 2.0))?;
     let flat: Vec<_> = cloud.points.iter().map(|&[a, b, _]| (a, -b)).collect();
-    Ok(points(&cloud.labels, &into_rect(&flat, &flat, rect, 6.0), classes.len(), None))
+    points(canvas, &cloud.labels, &into_rect(&flat, &flat, rect, 6.0), radius, None)
 }
 
 /// Three dimensions from a fixed viewpoint, in a box.
-fn solid_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rect) -> Drawn<String> {
+fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
     frame(canvas, cloud, rect)?;
     let bounds = |axis: usize| {
         let values = cloud.points.iter().map(|point| point[axis]);
@@ -146,12 +122,11 @@ fn solid_panel(canvas: &Canvas<'_>, classes: &[String], cloud: &Cloud, rect: Rec
     let ((x0, y0), (x1, y1), (x2, y2)) = (middle(0, 1), middle(1, 3), middle(0, 4));
     axis.draw(canvas, &cloud.axes[0], (x0 - 8.0, y0 + 13.0))?;
     axis.draw(canvas, &cloud.axes[1], (x1 + 16.0, y1 + 13.0))?;
-    let style = axis.style().transform(FontTransform::Rotate270);
-    canvas.draw(&plotters::element::Text::new(cloud.axes[2].clone(), (px(x2 - 10.0), px(y2)), style))?;
+    axis.draw_upwards(canvas, &cloud.axes[2], (x2 - 10.0, y2))?;
     let projected: Vec<_> = cloud.points.iter().map(|&point| project(point)).collect();
     let flat: Vec<_> = projected.iter().map(|&(at, _)| at).collect();
     let depths: Vec<_> = projected.iter().map(|&(_, depth)| depth).collect();
-    Ok(points(&cloud.labels, &into_rect(&flat, &corners, rect, 18.0), classes.len(), Some(&depths)))
+    points(canvas, &cloud.labels, &into_rect(&flat, &corners, rect, 18.0), radius, Some(&depths))
 }
 
 fn frame(canvas: &Canvas<'_>, cloud: &Cloud, (x, y, width, _): Rect) -> Drawn {
@@ -189,93 +164,29 @@ fn into_rect(
         .collect()
 }
 
-fn rgb(class: usize) -> (u8, u8, u8) {
-    let RGBColor(r, g, b) = color(class);
-    (r, g, b)
-}
-
-/// Outline of a class's marker around (0, 0): classes of one colour differ in shape, and neighbouring colours do as well.
-fn shape(class: usize, radius: f64) -> String {
-    let polygon = |corners: &[(f64, f64)]| {
-        let mut data = String::new();
-        for (index, (x, y)) in corners.iter().enumerate() {
-            let command = if index == 0 { "M" } else { "L" };
-            let _ = write!(data, "{command}{:.2} {:.2}", x * radius, y * radius);
-        }
-        data + "z"
-    };
-    // Shifted by one for each turn of the palette.
-    match (class + class / 10) % 6 {
-        0 => format!(
-            "M-{radius:.2} 0a{radius:.2} {radius:.2} 0 1 0 {0:.2} 0a{radius:.2} {radius:.2} 0 1 0 -{0:.2} 0z",
-            2.0 * radius
-        ),
-        1 => polygon(&[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]),
-        2 => polygon(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
-        3 => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
-        4 => polygon(&[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)]),
-        _ => polygon(&[
-            (-0.4, -1.2),
-            (0.4, -1.2),
-            (0.4, -0.4),
-            (1.2, -0.4),
-            (1.2, 0.4),
-            (0.4, 0.4),
-            (0.4, 1.2),
-            (-0.4, 1.2),
-            (-0.4, 0.4),
-            (-1.2, 0.4),
-            (-1.2, -0.4),
-            (-0.4, -0.4),
-        ]),
-    }
-}
-
-fn marker_definitions(classes: usize, radius: f64) -> String {
-    let mut out = String::from("<defs>\n");
-    for class in 0..classes {
-        let _ = writeln!(
-            out,
-            "<marker id=\"c{class}\" markerUnits=\"userSpaceOnUse\" markerWidth=\"{0:.1}\" markerHeight=\"{0:.1}\" overflow=\"visible\">\
-             <path d=\"{1}\" fill=\"{2}\" fill-opacity=\".78\"/></marker>",
-            4.0 * radius,
-            shape(class, radius),
-            hex(rgb(class))
-        );
-    }
-    out + "</defs>\n"
-}
-
-/// Paths with the class's marker at each point: shuffled, or far points first where depths are given.
-fn points(labels: &[u32], places: &[(f64, f64)], classes: usize, depths: Option<&[f64]>) -> String {
+/// Shuffled, or far points first where depths are given.
+fn points(
+    canvas: &Canvas<'_>,
+    labels: &[u32],
+    places: &[(f64, f64)],
+    radius: f64,
+    depths: Option<&[f64]>,
+) -> Drawn {
     let mut order: Vec<usize> = (0..places.len()).collect();
     match depths {
         Some(depths) => order.sort_by(|&a, &b| depths[b].total_cmp(&depths[a]).then(a.cmp(&b))),
         // A fixed shuffle: multiplication by an odd constant mixes the bits of the index.
         None => order.sort_by_key(|&index| (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
     }
-    let mut out = String::from("<g fill=\"none\">\n");
-    for round in order.chunks(places.len().div_ceil(ROUNDS).max(1)) {
-        for class in 0..classes {
-            let mut data = String::new();
-            for &index in round.iter().filter(|&&index| labels[index] as usize == class) {
-                let (x, y) = places[index];
-                if x.is_finite() && y.is_finite() {
-                    let lead = if data.is_empty() { 'M' } else { ' ' };
-                    let _ = write!(data, "{lead}{} {}", number(px(x)), number(px(y)));
-                }
+    for round in order.chunks_mut(places.len().div_ceil(ROUNDS).max(1)) {
+        // Points of one class stand together: the backend writes neighbours of one shape in few bytes.
+        round.sort_by_key(|&index| labels[index]);
+        for &index in round.iter() {
+            let (place, class) = (places[index], labels[index] as usize);
+            if place.0.is_finite() && place.1.is_finite() {
+                mark(canvas, class, radius, place, color(class).mix(0.78).filled())?;
             }
-            if data.is_empty() {
-                continue;
-            }
-            // A path of one point has no direction: the stub of no length gives it one.
-            let stub = if data.matches(' ').count() == 1 { "h0" } else { "" };
-            let url = format!("url(#c{class})");
-            let _ = writeln!(
-                out,
-                "<path d=\"{data}{stub}\" marker-start=\"{url}\" marker-mid=\"{url}\" marker-end=\"{url}\"/>"
-            );
         }
     }
-    out + "</g>\n"
+    Ok(())
 }

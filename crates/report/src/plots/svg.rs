@@ -1,5 +1,7 @@
-//! A plotters backend that writes small, sharp SVG: tenths of a pixel, neighbours of one style in one path, true font sizes.
+//! A plotters backend that writes small, sharp SVG: tenths of a pixel, neighbours of one style in one path, many neighbours of one
+//! shape as markers (some ten bytes each), true font sizes.
 
+use askama::filters::{Escaper, Html};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
@@ -22,34 +24,62 @@ const BASELINE_EM: [f64; 3] = [0.74, 0.36, -0.22];
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
+/// So many neighbours of one shape become markers.
+const MANY: usize = 4;
+
 /// Writes elements into a string; the frame around them is [`document`].
 pub(crate) struct Svg<'a> {
     body: &'a mut String,
     size: (u32, u32),
-    /// The path being gathered: its attributes and its data.
-    path: (String, String),
+    /// What is being gathered: the attributes, and each shape's start with the path from there.
+    gathered: (String, Vec<(BackendCoord, String)>),
+    /// Attributes and path of every marker defined so far; its place is its number.
+    markers: Vec<(String, String)>,
 }
 
 impl<'a> Svg<'a> {
     /// A picture of `size` units.
     pub(crate) fn new(body: &'a mut String, size: (u32, u32)) -> Self {
-        Self { body, size, path: Default::default() }
+        Self { body, size, gathered: Default::default(), markers: Vec::new() }
     }
 
-    /// Adds to the path at hand, or begins another where the style differs.
-    fn add_path(&mut self, attributes: String, data: &str) {
-        if self.path.0 != attributes {
+    /// Adds a shape to those at hand, or begins anew where the style differs.
+    fn add(&mut self, attributes: String, start: BackendCoord, path: String) {
+        if self.gathered.0 != attributes {
             self.flush();
-            self.path.0 = attributes;
+            self.gathered.0 = attributes;
         }
-        self.path.1.push_str(data);
+        self.gathered.1.push((start, path));
     }
 
     fn flush(&mut self) {
-        let (attributes, data) = std::mem::take(&mut self.path);
-        if !data.is_empty() {
+        let (attributes, shapes) = std::mem::take(&mut self.gathered);
+        let Some((_, path)) = shapes.first() else { return };
+        let alike = shapes.iter().all(|shape| shape.1 == *path);
+        if shapes.len() < MANY || !alike {
+            let path =
+                |((x, y), path): &(BackendCoord, String)| format!("M{} {}{path}", number(*x), number(*y));
+            let data: String = shapes.iter().map(path).collect();
             let _ = writeln!(self.body, "<path d=\"{data}\"{attributes}/>");
+            return;
         }
+        let known = self.markers.iter().position(|marker| (&marker.0, &marker.1) == (&attributes, path));
+        let id = known.unwrap_or_else(|| {
+            let id = self.markers.len();
+            let _ = writeln!(
+                self.body,
+                "<marker id=\"m{id}\" markerUnits=\"userSpaceOnUse\" overflow=\"visible\"><path d=\"M0 0{path}\"{attributes}/></marker>"
+            );
+            self.markers.push((attributes, path.clone()));
+            id
+        });
+        let places: Vec<String> =
+            shapes.iter().map(|((x, y), _)| format!("{} {}", number(*x), number(*y))).collect();
+        let _ = writeln!(
+            self.body,
+            "<path d=\"M{}\" fill=\"none\" marker-start=\"url(#m{id})\" marker-mid=\"url(#m{id})\" marker-end=\"url(#m{id})\"/>",
+            places.join(" ")
+        );
     }
 }
 
@@ -66,24 +96,18 @@ pub(crate) fn document(body: &str, (width, height): (u32, u32), title: &str) -> 
 
 /// Text safe in XML, in elements and attributes. Characters that XML forbids become U+FFFD.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\t' | '\n' | '\r' => out.push(' '),
-            c if c < ' ' || c == '\u{FFFE}' || c == '\u{FFFF}' => out.push('\u{FFFD}'),
-            c => out.push(c),
-        }
-    }
+    let allowed = |c: char| match c {
+        '\t' | '\n' | '\r' => ' ',
+        '\0'..' ' | '\u{FFFE}' | '\u{FFFF}' => '\u{FFFD}',
+        c => c,
+    };
+    let mut out = String::new();
+    let _ = Html.write_escaped_str(&mut out, &text.chars().map(allowed).collect::<String>());
     out
 }
 
 /// Units as pixels, without a needless `.0`.
-pub(crate) fn number(units: i32) -> String {
+fn number(units: i32) -> String {
     let sign = if units < 0 { "-" } else { "" };
     let (whole, tenth) = (units.abs() / UNITS_PER_PX, units.abs() % UNITS_PER_PX);
     match (whole, tenth) {
@@ -93,7 +117,7 @@ pub(crate) fn number(units: i32) -> String {
     }
 }
 
-pub(crate) fn hex((r, g, b): (u8, u8, u8)) -> String {
+fn hex((r, g, b): (u8, u8, u8)) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
@@ -116,18 +140,21 @@ fn opacity(name: &str, color: BackendColor) -> String {
     if color.alpha >= 1.0 { String::new() } else { format!(" {name}=\"{:.2}\"", color.alpha) }
 }
 
-fn push_polyline(data: &mut String, points: impl IntoIterator<Item = BackendCoord>) {
-    let mut last: Option<BackendCoord> = None;
+/// The first point, and the way from there to all others.
+fn polyline(points: impl IntoIterator<Item = BackendCoord>) -> Option<(BackendCoord, String)> {
+    let mut points = points.into_iter();
+    let start = points.next()?;
+    let (mut path, mut last) = (String::new(), start);
     for (x, y) in points {
-        let _ = match last {
-            None => write!(data, "M{} {}", number(x), number(y)),
-            Some((px, py)) if (px, py) == (x, y) => Ok(()),
-            Some((px, py)) if py == y => write!(data, "h{}", number(x - px)),
-            Some((px, py)) if px == x => write!(data, "v{}", number(y - py)),
-            Some((px, py)) => write!(data, "l{} {}", number(x - px), number(y - py)),
+        let _ = match (number(x - last.0).as_str(), number(y - last.1).as_str()) {
+            ("0", "0") => Ok(()),
+            (dx, "0") => write!(path, "h{dx}"),
+            ("0", dy) => write!(path, "v{dy}"),
+            (dx, dy) => write!(path, "l{dx} {dy}"),
         };
-        last = Some((x, y));
+        last = (x, y);
     }
+    Some((start, path))
 }
 
 impl DrawingBackend for Svg<'_> {
@@ -173,10 +200,11 @@ impl DrawingBackend for Svg<'_> {
         points: I,
         style: &S,
     ) -> Drawn {
-        if style.color().alpha > 0.0 && style.stroke_width() > 0 {
-            let mut data = String::new();
-            push_polyline(&mut data, points);
-            self.add_path(stroke(style), &data);
+        if style.color().alpha > 0.0
+            && style.stroke_width() > 0
+            && let Some((start, path)) = polyline(points)
+        {
+            self.add(stroke(style), start, path);
         }
         Ok(())
     }
@@ -189,14 +217,10 @@ impl DrawingBackend for Svg<'_> {
         filled: bool,
     ) -> Drawn {
         if style.color().alpha > 0.0 {
-            let r = number(radius as i32);
-            let d = number(2 * radius as i32);
-            let data = format!(
-                "M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z",
-                number(x - radius as i32),
-                number(y)
-            );
-            self.add_path(if filled { fill(style.color()) } else { stroke(style) }, &data);
+            let (r, d) = (number(radius as i32), number(2 * radius as i32));
+            let path = format!("a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z");
+            let attributes = if filled { fill(style.color()) } else { stroke(style) };
+            self.add(attributes, (x - radius as i32, y), path);
         }
         Ok(())
     }
@@ -206,11 +230,10 @@ impl DrawingBackend for Svg<'_> {
         points: I,
         style: &S,
     ) -> Drawn {
-        if style.color().alpha > 0.0 {
-            let mut data = String::new();
-            push_polyline(&mut data, points);
-            data.push('z');
-            self.add_path(fill(style.color()), &data);
+        if style.color().alpha > 0.0
+            && let Some((start, path)) = polyline(points)
+        {
+            self.add(fill(style.color()), start, path + "z");
         }
         Ok(())
     }
@@ -271,6 +294,29 @@ mod tests {
 
     #[test]
     fn text_is_escaped() {
-        assert_eq!(escape("a<b>&\"c'\u{1}\n"), "a&lt;b&gt;&amp;&quot;c&#39;\u{FFFD} ");
+        assert_eq!(escape("a<b>&\"c'\u{1}\n"), "a&#60;b&#62;&#38;&#34;c&#39;\u{FFFD} ");
+    }
+
+    #[test]
+    fn many_neighbours_of_one_shape_become_markers() {
+        let drawn = |mixed: bool| {
+            let mut body = String::new();
+            let mut svg = Svg::new(&mut body, (1000, 1000));
+            let fill = plotters::style::RGBColor(1, 2, 3);
+            for at in [10, 20, 30, 45] {
+                svg.draw_circle((at, 50), 5, &fill, true).unwrap();
+            }
+            if mixed {
+                svg.draw_rect((0, 0), (10, 20), &fill, true).unwrap();
+            }
+            svg.present().unwrap();
+            body
+        };
+        assert_eq!(drawn(true).lines().count(), 1);
+        assert!(!drawn(true).contains("<marker"));
+        assert!(
+            drawn(false).contains("<marker id=\"m0\"")
+                && drawn(false).contains("d=\"M.5 5 1.5 5 2.5 5 4 5\"")
+        );
     }
 }

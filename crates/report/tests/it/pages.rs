@@ -1,5 +1,6 @@
 //! Pictures and page: well-formed, complete, legible, and the same bytes every time.
 
+use crate::made_up::MadeUp;
 use crate::{experiment, made_up, report};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -192,7 +193,7 @@ pub(crate) fn assert_page_is_whole(folder: &Path) -> String {
     assert_eq!(images.len(), all("alt").iter().filter(|alt| !alt.trim().is_empty()).count());
     let is_definition = |node: &roxmltree::Node<'_, '_>| node.attribute("class") == Some("def");
     assert!(elements().filter(is_definition).all(|node| node.text().is_some_and(|text| !text.is_empty())));
-    page.descendants().filter_map(|node| node.is_text().then(|| node.text().unwrap())).collect()
+    page.descendants().filter(roxmltree::Node::is_text).filter_map(|node| node.text()).collect()
 }
 
 #[test]
@@ -206,4 +207,31 @@ fn synthetic_data_carry_a_banner() {
     report(folder.path(), &experiment).unwrap();
     let text = assert_page_is_whole(folder.path());
     assert!(text.contains("SYNTHETIC IMAGES.") && !text.contains("byte-identical"));
+}
+
+#[test]
+fn many_classes_are_told_in_words_and_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    let classes = (0..60).map(|class| format!("class {class}")).collect();
+    MadeUp { classes, ..made_up() }.write(folder.path(), &experiment);
+    report(folder.path(), &experiment).unwrap();
+    let text = assert_page_is_whole(folder.path());
+    assert_eq!(text.matches("60 classes: too many for cells that can be read.").count(), 2);
+    let files = files(folder.path());
+    assert!(!files.keys().any(|name| name.contains("confusion_") || name.contains("centers_")));
+    assert!(files.contains_key("confusion/Classification.csv"));
+}
+
+#[test]
+fn a_label_that_is_no_class_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = experiment(&[0]);
+    let mut data = made_up().data("x");
+    data.classes.truncate(9);
+    for spec in faceoff_runs::RunSpec::of(&experiment, &made_up::compute()) {
+        made_up().write_run(folder.path(), &spec, &data);
+    }
+    let error = report(folder.path(), &experiment).unwrap_err().to_string();
+    assert!(error.contains("label 9, but there are 9 classes"), "{error}");
 }

@@ -1,0 +1,42 @@
+//! Whether confidences are what they say.
+
+use super::{Section, first_runs, under};
+use crate::error::Result;
+use crate::plots::curves::{Curve, Frame, Panel};
+use crate::plots::{Axis, curves, percent_tick};
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::measured::Measured;
+
+pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
+    let bins = outcome.settings.calibration_bins;
+    let text = format!(
+        "Is a prediction of 80 % confidence right in 80 % of cases? Validation images in {bins} bins by the highest probability, softmax of the scores times the \
+         head\u{2019}s scale; first seed of each variant. Below the dashed diagonal the head is too sure, above it not sure enough. Scales differ from head to head, \
+         and so does confidence: this is no measure of the embeddings."
+    );
+    let mut section = Section::new("calibration", "Calibration", "Calibration", text);
+    let panel = |run: &Measured| {
+        let found = run.found.shapes.reliability.iter();
+        let curve = Curve::new("accuracy", 0, found.map(|bin| (bin.confidence, bin.accuracy)).collect());
+        let axis = |what| Axis::new(what, 0.0..1.0, 5, percent_tick);
+        (!curve.points.is_empty()).then(|| Panel {
+            title: outcome.name(run.variant).into(),
+            frame: Frame::new(axis("confidence"), axis("accuracy"), true)
+                .with_reference([(0.0, 0.0), (1.0, 1.0)]),
+            curves: vec![curve],
+        })
+    };
+    for group in &outcome.groups {
+        let panels: Vec<_> = first_runs(outcome, group).filter_map(panel).collect();
+        if panels.is_empty() {
+            continue;
+        }
+        let alt = format!(
+            "Reliability diagrams: accuracy over confidence in {bins} bins, one panel for each variant{}",
+            under(group)
+        );
+        let file = format!("calibration{}.svg", group.suffix());
+        section.pictures.push(curves::panels(&file, &alt, &panels, &[])?);
+    }
+    Ok(section)
+}

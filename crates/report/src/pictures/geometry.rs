@@ -1,0 +1,70 @@
+//! Angles between class centres.
+
+use super::{Section, first_runs, too_many_classes, under};
+use crate::error::{Error, Result};
+use crate::plots::matrix::{self, Matrix, Sides};
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::measured::CenterAngles;
+
+pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
+    let mut section = Section::new(
+        "geometry",
+        "Angles between class centres",
+        "Geometry",
+        "Degrees between the mean directions of the classes of the validation images; first seed of each variant. Dark: near centres, hence classes that are easily taken \
+         for each other. Right angles and more are white.",
+    );
+    for group in &outcome.groups {
+        let names = group.classes(&outcome.selection);
+        let known: Vec<_> = first_runs(outcome, group)
+            .filter_map(|run| Some((outcome.name(run.variant), run.found.shapes.centers.as_ref()?)))
+            .collect();
+        if known.is_empty() {
+            continue;
+        }
+        if let Some(note) =
+            too_many_classes(group, names, "The smallest angle of each variant stands among all numbers.")
+        {
+            section.notes.push(note);
+            continue;
+        }
+        let sides = Sides { row_names: names, column_names: names, rows: "class", columns: "class" };
+        let mut matrices = Vec::new();
+        for (name, centers) in known {
+            let file = format!("centers_{name}.svg");
+            let matrix = matrix_of(name, centers, names.len()).map_err(|label| Error::Picture {
+                picture: file.clone(),
+                reason: format!(
+                    "an image has the label {label}, but there are {} classes, counted from 0; remove the run and make it again",
+                    names.len()
+                ),
+            })?;
+            let alt = format!("Angles between the class centres of {name}, in degrees");
+            section.details.push(matrix::matrix(&file, &alt, &sides, &matrix)?);
+            matrices.push(matrix);
+        }
+        let alt =
+            format!("Angles between class centres in degrees, one matrix for each variant{}", under(group));
+        let file = format!("centers_all{}.svg", group.suffix());
+        section.pictures.push(matrix::sheet(&file, &alt, &sides, sides.small_cell_px(), &matrices)?);
+    }
+    Ok(section)
+}
+
+/// The angles as a matrix of all `classes`; the error is a label that is none of them.
+fn matrix_of(name: &str, centers: &CenterAngles, classes: usize) -> std::result::Result<Matrix, u32> {
+    if let Some(&label) = centers.classes.iter().find(|&&label| label as usize >= classes) {
+        return Err(label);
+    }
+    let mut shades = vec![0.0; classes * classes];
+    let mut texts = vec![String::new(); classes * classes];
+    for (&i, row) in centers.classes.iter().zip(&centers.degrees) {
+        for (&j, angle) in centers.classes.iter().zip(row).filter(|&(&j, _)| i != j) {
+            let at = i as usize * classes + j as usize;
+            // Near centres are what matters: the darker, the nearer; right angles and more are white.
+            shades[at] = (1.0 - angle / 90.0).clamp(0.0, 1.0);
+            texts[at] = format!("{angle:.0}");
+        }
+    }
+    Ok(Matrix { title: name.into(), shades, texts, best: None })
+}

@@ -1,0 +1,93 @@
+//! Maps of the accuracies of a head over its scales and margins.
+
+use super::{Section, distinct};
+use crate::error::Result;
+use crate::plots::matrix::{self, Matrix, Sides};
+use faceoff_evaluation::selection::Variant;
+use faceoff_evaluation::{Evaluation, MetricId};
+
+const CELL_PX: f64 = 52.0;
+
+/// Scale and margin of a variant that has both.
+fn setting(variant: &Variant) -> Option<(f64, f64)> {
+    let head = variant.config.as_ref()?;
+    Some((head.scale()?, head.margin()?.value()))
+}
+
+/// The variants of heads that have most combinations of at least two scales and two margins; empty without such a head.
+pub(crate) fn grid_variants(outcome: &Evaluation) -> Vec<usize> {
+    let variants = &outcome.selection.variants;
+    let is_grid = |variant: &Variant| {
+        let twin = |twin: &&Variant| twin.head == variant.head && twin.condition == variant.condition;
+        let settings: Vec<(f64, f64)> = variants.iter().filter(twin).filter_map(setting).collect();
+        let scales = distinct(settings.iter().map(|setting| setting.0)).len();
+        let margins = distinct(settings.iter().map(|setting| setting.1)).len();
+        // Scattered settings make no map.
+        scales > 1 && margins > 1 && 2 * settings.len() >= scales * margins
+    };
+    let fits = |&index: &usize| setting(&variants[index]).is_some() && is_grid(&variants[index]);
+    (0..variants.len()).filter(fits).collect()
+}
+
+pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
+    let mut section = Section::new(
+        "grid",
+        "Scale against margin",
+        "Scale and margin",
+        "Accuracy of every combination of scale s and margin m, means over seeds; the highest of a map is framed. Each map has shades of its own, from its lowest to its \
+         highest value. The maps are read on the validation images, so a choice made from them is exploratory: cargo xtask tune chooses on a part of the training images. \
+         Everywhere else in this report a head stands with its combination of the highest KNN accuracy.",
+    );
+    let variants = &outcome.selection.variants;
+    let all = grid_variants(outcome);
+    let of = |&variant: &usize| (variants[variant].head.as_str(), variants[variant].condition.as_str());
+    for (head, condition) in distinct(all.iter().map(of)) {
+        let cells: Vec<(usize, (f64, f64))> = all
+            .iter()
+            .filter(|&variant| of(variant) == (head, condition))
+            .filter_map(|&variant| Some((variant, setting(&variants[variant])?)))
+            .collect();
+        let rising = |value: fn(&(usize, (f64, f64))) -> f64| {
+            let mut values = distinct(cells.iter().map(value));
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let (scales, margins) = (rising(|cell| cell.1.0), rising(|cell| cell.1.1));
+        let texts = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>();
+        let unit = cells.first().and_then(|cell| Some(variants[cell.0].config.as_ref()?.margin()?.unit()));
+        let sides = Sides {
+            row_names: &texts(&margins),
+            column_names: &texts(&scales),
+            rows: &format!("{head}: margin m, {}", unit.unwrap_or_default()),
+            columns: "scale s",
+        };
+        let value = |metric: MetricId, margin: f64, scale: f64| {
+            let (variant, _) = cells.iter().find(|cell| cell.1 == (scale, margin))?;
+            Some(outcome.summary(*variant, metric)?.summary.mean)
+        };
+        let map = |metric: MetricId| {
+            let of_margin = |&margin: &f64| scales.iter().map(move |&scale| (margin, scale));
+            let places = margins.iter().flat_map(of_margin);
+            let values: Vec<_> = places.map(|(margin, scale)| value(metric, margin, scale)).collect();
+            let known = || values.iter().flatten().copied();
+            let (low, high) = (known().reduce(f64::min)?, known().reduce(f64::max)?);
+            let shade = |value: &Option<f64>| value.map_or(0.0, |v| (v - low) / (high - low).max(1e-9));
+            let text = |value: &Option<f64>| value.map_or("\u{2013}".into(), |value| metric.format(value));
+            Some(Matrix {
+                title: format!("{}{}", metric.title(), metric.unit_suffix()),
+                shades: values.iter().map(shade).collect(),
+                texts: values.iter().map(text).collect(),
+                best: values.iter().position(|&value| value == Some(high)),
+            })
+        };
+        let maps: Vec<Matrix> = outcome.compared().filter_map(map).collect();
+        if maps.is_empty() {
+            continue;
+        }
+        let suffix = if condition.is_empty() { String::new() } else { format!("_{condition}") };
+        let alt = format!("Heat maps: DNN and KNN accuracy of {head} by scale and margin");
+        let file = format!("scale_margin_{head}{suffix}.svg");
+        section.pictures.push(matrix::sheet(&file, &alt, &sides, CELL_PX, &maps)?);
+    }
+    Ok(section)
+}

@@ -1,0 +1,74 @@
+//! How training went: accuracies and losses over the epochs.
+
+use super::{Section, curves_of, heights, integer_tick, padded, style, under};
+use crate::error::Result;
+use crate::plots::curves::{Curve, Frame, Panel};
+use crate::plots::{Axis, PALETTE, curves, percent_tick, plain_tick};
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::selection::Run;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
+    let mut section = Section::new(
+        "training",
+        "Training",
+        "Training",
+        "Accuracy on the augmented training images while training went on, labels withheld (means over seeds), and the loss of every run. Losses are never to be compared \
+         across heads: each head has another scale and another lowest value; therefore every panel has an axis of its own.",
+    );
+    let records = outcome.selection.runs.iter().flat_map(|run| &run.history);
+    let Some(epochs) = records.map(|record| record.epoch).max() else { return Ok(section) };
+    let x_range = if epochs == 1 { 0.5..1.5 } else { 1.0..epochs as f64 };
+    for group in &outcome.groups {
+        let accuracies = curves_of(outcome, group, |variant| {
+            let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+            for record in outcome.selection.of_variant(variant).flat_map(|run| &run.history) {
+                by_epoch.entry(record.epoch).or_default().push(record.train_accuracy);
+            }
+            let mean = |seeds: Vec<f64>| seeds.iter().sum::<f64>() / seeds.len() as f64;
+            by_epoch.into_iter().map(|(epoch, seeds)| (epoch as f64, mean(seeds))).collect()
+        });
+        let frame = Frame::new(
+            Axis::new("epoch", x_range.clone(), epochs.min(11), integer_tick),
+            Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick),
+            epochs <= 20,
+        );
+        let alt = format!(
+            "Line chart: accuracy on the augmented training images over the epochs, for every variant{}",
+            under(group)
+        );
+        let file = format!("train_accuracy{}.svg", group.suffix());
+        section.pictures.push(curves::chart(&file, &alt, &frame, &accuracies)?);
+
+        let panels: Vec<_> =
+            group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
+        let alt = format!(
+            "Small multiples: training loss over the epochs, one panel with its own axis for each variant{}",
+            under(group)
+        );
+        let file = format!("train_loss{}.svg", group.suffix());
+        section.pictures.push(curves::panels(&file, &alt, &panels, &[])?);
+    }
+    Ok(section)
+}
+
+/// The losses of all runs of a variant, on an axis of their own.
+fn losses(outcome: &Evaluation, variant: usize, epochs: usize, x_range: &Range<f64>) -> Panel<'static> {
+    let of_run = |run: &Run| {
+        let points = run.history.iter().map(|record| (record.epoch as f64, record.train_loss));
+        Curve::new(&run.name, style(outcome, variant) % PALETTE.len(), points.collect())
+    };
+    let curves: Vec<_> = outcome.selection.of_variant(variant).map(of_run).collect();
+    let highest = heights(&curves).fold(0.0, f64::max);
+    let top = if highest > 0.0 { highest * 1.08 } else { 1.0 };
+    Panel {
+        title: outcome.name(variant).into(),
+        frame: Frame::new(
+            Axis::new("epoch", x_range.clone(), epochs.min(6), integer_tick),
+            Axis::new("loss, nats (own scale)", 0.0..top, 5, plain_tick),
+            epochs == 1,
+        ),
+        curves,
+    }
+}

@@ -1,0 +1,56 @@
+//! Retrieval and verification on classes that were held out from training.
+
+use super::{Section, bar, bases, distinct};
+use crate::error::Result;
+use crate::plots::accuracy::{self, BarRow};
+use faceoff_evaluation::families::{retrieval, verification};
+use faceoff_evaluation::{Direction, Evaluation};
+
+pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
+    let mut section = Section::new(
+        "unseen",
+        "Classes never seen in training",
+        "Unseen classes",
+        "The evaluated classes were held out from training; each condition holds out other classes. There is no classifier of them, so retrieval and verification speak: \
+         every validation image against all others of the held-out classes. Lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t).",
+    );
+    let variants = &outcome.selection.variants;
+    let unseen = outcome.shown().filter(|&variant| variants[variant].unseen);
+    let conditions = distinct(unseen.map(|variant| variants[variant].condition.as_str()));
+    if conditions.is_empty() {
+        return Ok(section);
+    }
+    for metric in [
+        retrieval::LOO_PRECISION_AT_1.id(),
+        retrieval::LOO_MAP_AT_R.id(),
+        verification::TAR_AT_FAR.with(2),
+        verification::EQUAL_ERROR_RATE.id(),
+    ] {
+        let bar = |base: &str, condition: &str| {
+            let fits = |&v: &usize| variants[v].base == base && variants[v].condition == condition;
+            bar(outcome, outcome.shown().find(fits)?, metric)
+        };
+        let row = |base: &str| BarRow {
+            name: base.into(),
+            bars: conditions.iter().map(|condition| bar(base, condition)).collect(),
+        };
+        let rows: Vec<_> = bases(outcome).into_iter().map(row).collect();
+        if rows.iter().all(|row| row.bars.iter().all(Option::is_none)) {
+            continue;
+        }
+        let title = metric.title();
+        let lower = match metric.metric().direction {
+            Direction::Lower => " Lower is better.",
+            Direction::Higher | Direction::Neither => "",
+        };
+        section.pictures.push(accuracy::bars(
+            &format!("unseen_{metric}.svg"),
+            &format!("Bar chart: {title} of every head on classes never seen in training"),
+            &format!("{title} on held-out classes"),
+            &format!("Held out: see the conditions in Method.{lower}"),
+            &conditions,
+            &rows,
+        )?);
+    }
+    Ok(section)
+}
