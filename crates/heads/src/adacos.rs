@@ -19,19 +19,12 @@
 //! included, and departs from it twice: s changes in training only (there at every call with labels), and fewer than three
 //! classes are an error (s would start at 0 or below).
 
-use crate::initialise::Initialiser;
-use crate::parameters::parameters;
 use crate::tensors::{restore, restored_number, saved, saved_number, scores_and_labels, take};
-use crate::{Definition, Error, Head, Result, State};
+use crate::{Definition, Error, Head, Initialiser, Result, State, parameters};
 use candle_core::{DType, Tensor, Var};
 use std::f64::consts::{FRAC_PI_4, SQRT_2};
 
-parameters! {
-    Parameters {
-        /// Cosines are held in [-1 + eps, 1 - eps] before the angle is taken
-        epsilon: Epsilon = 1e-6,
-    }
-}
+parameters!(Parameters { epsilon: Epsilon = 1e-6 });
 
 pub(crate) struct AdaCos {
     /// `(classes, dim)`

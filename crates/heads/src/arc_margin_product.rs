@@ -12,8 +12,7 @@
 //! leave the cross-entropy of C classes a floor of ln(1 + (C - 1) e^-2) at best. The normalised product comes from
 //! Wang et al., "NormFace", arXiv:1704.06369, who show that a scale is needed.
 
-use crate::initialise::Initialiser;
-use crate::{Definition, Head, Result};
+use crate::{Definition, Head, Initialiser, Result};
 use candle_core::Var;
 
 pub(crate) struct ArcMarginProduct {

@@ -17,22 +17,11 @@
 //! Catalyst's `ArcFace`, which leaves the label without margin beyond pi - m; the paper's code subtracts m sin(m) there.
 
 use crate::cosine::arcface_logits;
-use crate::initialise::Initialiser;
-use crate::parameters::parameters;
 use crate::tensors::scores_and_labels;
-use crate::{Definition, Head, Result};
+use crate::{Definition, Head, Initialiser, Result, parameters};
 use candle_core::{Tensor, Var};
 
-parameters! {
-    Parameters {
-        /// Factor of the cosines
-        scale: Scale = 64.0,
-        /// Margin added to the angle of the labelled class
-        margin_radians: Radians = 0.5,
-        /// Cosines are held in [-1 + eps, 1 - eps]
-        epsilon: Epsilon = 1e-6,
-    }
-}
+parameters!(Parameters { scale: Scale = 64.0, margin_radians: Radians = 0.5, epsilon: Epsilon = 1e-6 });
 
 pub(crate) struct ArcFace {
     /// `(classes, dim)`

@@ -9,12 +9,11 @@
 //! | x | embedding, not normalised | 1 |
 //! | w_j, b_j | weight and bias of class j | 1 |
 //!
-//! The softmax classifier that every head is compared with; PyTorch's `nn.Linear`, as in Catalyst's examples, which draws weights and
-//! biases from U(-b, b), b = 1 / sqrt(dim).
+//! The softmax classifier that every head is compared with; PyTorch's `nn.Linear`, as in Catalyst's examples. PyTorch draws
+//! weights and biases from U(-b, b), b = 1 / sqrt(dim).
 
-use crate::initialise::{Draw, Initialiser};
 use crate::tensors::{check_embeddings, restore, saved, take};
-use crate::{Definition, Head, Result, State};
+use crate::{Definition, Draw, Head, Initialiser, Result, State};
 use candle_core::{Tensor, Var};
 
 pub(crate) struct Classification {

@@ -15,20 +15,11 @@
 //! Catalyst's `CosFace`.
 
 use crate::cosine::blend;
-use crate::initialise::Initialiser;
-use crate::parameters::parameters;
 use crate::tensors::scores_and_labels;
-use crate::{Definition, Head, Result};
+use crate::{Definition, Head, Initialiser, Result, parameters};
 use candle_core::{Tensor, Var};
 
-parameters! {
-    Parameters {
-        /// Factor of the cosines
-        scale: Scale = 64.0,
-        /// Margin subtracted from the cosine of the labelled class
-        margin_cosine: CosineMargin = 0.35,
-    }
-}
+parameters!(Parameters { scale: Scale = 64.0, margin_cosine: CosineMargin = 0.35 });
 
 pub(crate) struct CosFace {
     /// `(classes, dim)`

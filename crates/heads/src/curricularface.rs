@@ -20,12 +20,10 @@
 //! from it in that t changes in training only (there at every call with labels).
 
 use crate::cosine::{blend, cosines, held, with_angular_margin};
-use crate::initialise::{Draw, Initialiser};
-use crate::parameters::parameters;
 use crate::tensors::{
     check_embeddings, restore, restored_number, saved, saved_number, scores_and_labels, take,
 };
-use crate::{Definition, Head, Result, State};
+use crate::{Definition, Draw, Head, Initialiser, Result, State, parameters};
 use candle_core::{D, DType, Tensor, Var};
 
 /// Weight of the new batch in t.
@@ -33,14 +31,7 @@ const MOMENTUM: f64 = 0.01;
 /// Deviation of the weights under Catalyst's initialisation.
 const CATALYST_DEVIATION: f64 = 0.01;
 
-parameters! {
-    Parameters {
-        /// Factor of the cosines
-        scale: Scale = 64.0,
-        /// Margin added to the angle of the labelled class
-        margin_radians: Radians = 0.5,
-    }
-}
+parameters!(Parameters { scale: Scale = 64.0, margin_radians: Radians = 0.5 });
 
 pub(crate) struct CurricularFace {
     /// `(classes, dim)`

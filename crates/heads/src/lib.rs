@@ -47,9 +47,9 @@ mod tensors;
 use candle_core::{DType, Device, Tensor, Var};
 pub use error::Error;
 use faceoff_runs::{Experiment, HeadConfig, HeadInit};
-use initialise::Initialiser;
+use initialise::{Draw, Initialiser};
 pub use parameters::ParameterInfo;
-use parameters::ParameterSet;
+use parameters::{ParameterSet, parameters};
 use std::fmt;
 
 /// The result type of this crate.

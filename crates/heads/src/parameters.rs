@@ -34,6 +34,7 @@ pub(crate) trait ParameterSet: Sized {
 /// A type of parameter.
 pub(crate) trait Parameter: Sized {
     const SYMBOL: &'static str;
+    const MEANING: &'static str;
     /// Completes "it must be".
     const RULE: &'static str;
 
@@ -43,24 +44,23 @@ pub(crate) trait Parameter: Sized {
     fn write(&self) -> ParameterValue;
 }
 
-/// Declares a head's parameters, `name: Type = Catalyst's value` with a doc comment that becomes
-/// [`ParameterInfo::meaning`].
+/// Declares a head's parameters, each as `name: Type = Catalyst's value`.
 macro_rules! parameters {
-    ($head:ident { $($(#[doc = $meaning:literal])+ $name:ident: $type:ident = $default:literal,)+ }) => {
+    ($set:ident { $($name:ident: $type:ident = $default:literal),+ }) => {
         /// What an experiment has to state of the head.
         #[derive(Clone, Copy)]
-        pub(crate) struct $head {
-            $($(#[doc = $meaning])+ $name: $crate::parameters::$type,)+
+        pub(crate) struct $set {
+            $($name: $crate::parameters::$type,)+
         }
 
         const _: () = {
             use $crate::parameters::*;
 
-            impl ParameterSet for $head {
+            impl ParameterSet for $set {
                 const INFO: &'static [ParameterInfo] = &[$(ParameterInfo {
                     name: stringify!($name),
                     symbol: $type::SYMBOL,
-                    meaning: concat!($($meaning),+).trim_ascii(),
+                    meaning: $type::MEANING,
                     rule: $type::RULE,
                     default: || $default.into(),
                     checked: |value| $type::read(value).map(|parameter| parameter.write()),
@@ -84,10 +84,9 @@ impl ParameterSet for () {
 
 /// The head with its parameters checked, each in the one form that specifications have.
 pub(crate) fn checked(head: &HeadConfig, infos: &[ParameterInfo]) -> Result<HeadConfig> {
-    let wrong = |name: &str, problem: String| Error::Parameter {
-        kind: head.kind().into(),
-        name: name.into(),
-        problem,
+    let wrong = |name: &str, problem| {
+        let (kind, name) = (head.kind().into(), name.into());
+        Error::Parameter { kind, name, problem }
     };
     if let Some((name, _)) = head.parameters().find(|(name, _)| infos.iter().all(|info| info.name != *name)) {
         let known = infos.iter().map(|info| info.name).collect::<Vec<_>>().join(", ");
@@ -105,11 +104,11 @@ pub(crate) fn checked(head: &HeadConfig, infos: &[ParameterInfo]) -> Result<Head
     })
 }
 
-/// Declares a type of number.
-macro_rules! number {
-    ($(#[doc = $doc:literal])+ $name:ident($type:ident, $of:ident), $symbol:literal, $rule:literal, $valid:expr) => {
-        $(#[doc = $doc])+
-        #[derive(Debug, Clone, Copy)]
+/// Declares types of number: letter, meaning, what it must be, whether a value is that.
+macro_rules! numbers {
+    ($($name:ident($type:ident, $of:ident): $symbol:literal, $meaning:literal, $rule:literal, $valid:expr;)+) => {$(
+        #[doc = $meaning]
+        #[derive(Clone, Copy)]
         pub(crate) struct $name($type);
 
         impl $name {
@@ -120,6 +119,7 @@ macro_rules! number {
 
         impl Parameter for $name {
             const SYMBOL: &'static str = $symbol;
+            const MEANING: &'static str = $meaning;
             const RULE: &'static str = $rule;
 
             fn read(value: &ParameterValue) -> Option<Self> {
@@ -130,26 +130,18 @@ macro_rules! number {
                 self.0.into()
             }
         }
-    };
+    )+};
 }
 
-number!(
-    /// Factor of the cosines.
-    Scale(f64, number), "s", "a finite number above 0", |s| s.is_finite() && *s > 0.0
-);
-number!(
-    /// Margin that is an angle.
-    Radians(f64, number), "m", "a number in [0, pi/2], in radians", |m| (0.0..=FRAC_PI_2).contains(m)
-);
-number!(
-    /// Margin that is a difference of cosines.
-    CosineMargin(f64, number), "m", "a number in [0, 1], a difference of cosines", |m| (0.0..=1.0).contains(m)
-);
-number!(
-    /// How far cosines are kept from -1 and 1.
-    Epsilon(f64, number), "eps", "a number in [0, 0.1), a difference of cosines", |eps| (0.0..0.1).contains(eps)
-);
-number!(
-    /// Centres of each class.
-    SubCenters(i64, integer), "K", "a whole number of at least 1", |k| *k >= 1
-);
+numbers! {
+    Scale(f64, number): "s", "factor of the cosines",
+        "a finite number above 0", |s| s.is_finite() && *s > 0.0;
+    Radians(f64, number): "m", "margin added to the angle of the labelled class",
+        "a number in [0, pi/2], in radians", |m| (0.0..=FRAC_PI_2).contains(m);
+    CosineMargin(f64, number): "m", "margin subtracted from the cosine of the labelled class",
+        "a number in [0, 1], a difference of cosines", |m| (0.0..=1.0).contains(m);
+    Epsilon(f64, number): "eps", "how far cosines are kept from -1 and 1",
+        "a number in [0, 0.1), a difference of cosines", |eps| (0.0..0.1).contains(eps);
+    SubCenters(i64, integer): "K", "centres of each class",
+        "a whole number of at least 1", |k| *k >= 1;
+}

@@ -12,28 +12,20 @@
 //!
 //! Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces", ECCV 2020, equation 3.
 //! Follows Catalyst's `SubCenterArcFace`. Of equally near centres the first gets the gradient, as in PyTorch; Candle's own
-//! maximum would give it to all of them. Catalyst's initialisation counts the weight `(K, dim, classes)` as a convolution's: U(-b, b),
-//! b = sqrt(6 / (dim classes + K classes)).
+//! maximum would give it to all of them. Catalyst's initialisation counts the weight `(K, dim, classes)` as a
+//! convolution's: U(-b, b), b = sqrt(6 / (dim classes + K classes)).
 
 use crate::cosine::{arcface_logits, cosines};
-use crate::initialise::{Draw, Initialiser};
-use crate::parameters::parameters;
 use crate::tensors::{check_embeddings, scores_and_labels};
-use crate::{Definition, Head, Result};
+use crate::{Definition, Draw, Head, Initialiser, Result, parameters};
 use candle_core::{Tensor, Var};
 
-parameters! {
-    Parameters {
-        /// Factor of the cosines
-        scale: Scale = 64.0,
-        /// Margin added to the angle of the labelled class
-        margin_radians: Radians = 0.5,
-        /// Cosines are held in [-1 + eps, 1 - eps]
-        epsilon: Epsilon = 1e-6,
-        /// Centres of each class
-        sub_centers: SubCenters = 3,
-    }
-}
+parameters!(Parameters {
+    scale: Scale = 64.0,
+    margin_radians: Radians = 0.5,
+    epsilon: Epsilon = 1e-6,
+    sub_centers: SubCenters = 3
+});
 
 pub(crate) struct SubCenterArcFace {
     /// `(sub_centers, classes, dim)`

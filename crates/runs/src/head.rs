@@ -150,7 +150,6 @@ pub enum HeadInit {
 
 /// A named head of an experiment: `[[heads]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "HeadBlock")]
 pub struct HeadVariant {
     /// Unique within the experiment; the kind unless stated. Letters, digits, `.`, `_` and `-`.
     pub name: String,
@@ -158,7 +157,7 @@ pub struct HeadVariant {
     #[serde(flatten)]
     pub head: HeadConfig,
     /// Instead of `training.peak_learning_rate`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_learning_rate: Option<f64>,
 }
 
@@ -234,16 +233,5 @@ impl HeadBlock {
             variants = variants.iter().flat_map(combined).collect();
         }
         Ok(variants)
-    }
-}
-
-impl TryFrom<HeadBlock> for HeadVariant {
-    type Error = String;
-
-    fn try_from(block: HeadBlock) -> std::result::Result<Self, String> {
-        match <[Self; 1]>::try_from(block.variants()?) {
-            Ok([variant]) => Ok(variant),
-            Err(several) => Err(format!("one head was expected, not {}", several.len())),
-        }
     }
 }

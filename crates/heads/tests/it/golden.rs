@@ -7,7 +7,7 @@
 
 use crate::{device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
-use faceoff_heads::{HEADS, HeadInfo, resolve};
+use faceoff_heads::{HEADS, Head, HeadInfo, resolve};
 use faceoff_runs::{HeadConfig, ParameterValue};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,9 @@ fn golden_values_of_catalyst() {
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         for (index, (dtype, tolerance)) in [(DType::F32, 1e-4), (DType::F64, 1e-9)].into_iter().enumerate() {
-            let error = check(&golden, dtype, &format!("{name} in {dtype:?}"), tolerance);
-            worst[index] = worst[index].max(error);
+            let mut errors = Errors { file: format!("{name} in {dtype:?}"), tolerance, worst: worst[index] };
+            check(&golden, dtype, &mut errors);
+            worst[index] = errors.worst;
         }
     }
     println!(
@@ -90,102 +91,85 @@ fn every_head_is_described_and_has_golden_files() {
     }
 }
 
-/// The largest error in units where `tolerance` is allowed.
-fn check(golden: &Value, dtype: DType, name: &str, tolerance: f64) -> f64 {
+/// The largest error of a file, in units where `tolerance` is allowed.
+struct Errors {
+    file: String,
+    tolerance: f64,
+    worst: f64,
+}
+
+impl Errors {
+    fn add(&mut self, what: &str, error: f64, unit: f64) {
+        let relative = error / unit;
+        assert!(relative <= self.tolerance, "{}: {what} is off by {relative:.1e}", self.file);
+        self.worst = self.worst.max(relative);
+    }
+
+    /// Element by element, relative with a floor.
+    fn near(&mut self, what: &str, found: &[f64], expected: &Value, floor: f64) {
+        let expected = flat(expected);
+        assert_eq!(found.len(), expected.len(), "{}: {what}", self.file);
+        for (found, expected) in found.iter().zip(expected) {
+            self.add(what, (found - expected).abs(), expected.abs().max(floor));
+        }
+    }
+
+    /// What the file has of the head's state at this moment.
+    fn state(&mut self, head: &dyn Head, step: &Value, moment: &str) {
+        for (name, letter) in [("scale", "s"), ("curriculum", "t")] {
+            if let Some(expected) = step.get(format!("{letter}_{moment}")) {
+                let state = head.tensors().unwrap();
+                let found = &state.iter().find(|(other, _)| other == name).unwrap().1;
+                self.near(&format!("{name} {moment}"), &values(found), expected, 1.0);
+            }
+        }
+    }
+}
+
+fn check(golden: &Value, dtype: DType, errors: &mut Errors) {
     let size = |key: &str| number(&golden[key]) as usize;
     let (batch, dim, classes) = (size("batch"), size("features"), size("classes"));
     let tensor = |values: Vec<f64>, shape: &[usize]| {
         Tensor::from_vec(values, shape, device()).unwrap().to_dtype(dtype).unwrap()
     };
     let mut head = head(&config(golden), dim, classes, dtype);
-    let weight = flat(&golden["weight"]);
-    let state = head
-        .tensors()
-        .unwrap()
-        .into_iter()
-        .map(|(name, old)| {
-            let new = match name.as_str() {
-                "weight" => tensor(weight.clone(), old.dims()),
-                "bias" => tensor(flat(&golden["bias"]), old.dims()),
-                _ => old,
-            };
-            (name, new)
-        })
-        .collect();
+    let mut state = head.tensors().unwrap();
+    for (name, old) in &mut state {
+        if name == "weight" || name == "bias" {
+            *old = tensor(flat(&golden[name.as_str()]), old.dims());
+        }
+    }
     head.load(&state).unwrap();
 
-    let mut worst = 0f64;
-    let mut within = |what: String, error: f64, unit: f64| {
-        let relative = error / unit;
-        assert!(relative <= tolerance, "{name}: {what} is off by {relative:.1e}");
-        worst = worst.max(relative);
-    };
-    for (index, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
-        let rows = flat(&step["embeddings"]);
-        let embeddings = tensor(rows.clone(), &[batch, dim]);
-        let labels: Vec<u32> = flat(&step["targets"]).iter().map(|&label| label as u32).collect();
+    for step in golden["steps"].as_array().unwrap() {
+        let embeddings = tensor(flat(&step["embeddings"]), &[batch, dim]);
+        let labels: Vec<u32> = serde_json::from_value(step["targets"].clone()).unwrap();
         let labels = Tensor::new(labels, device()).unwrap();
-        for (state, key) in [("scale", "s_before"), ("curriculum", "t_before")] {
-            if let Some(expected) = step.get(key) {
-                let found = head.tensors().unwrap().into_iter().find(|(name, _)| name == state).unwrap().1;
-                within(
-                    format!("{state} before step {index}"),
-                    (values(&found)[0] - number(expected)).abs(),
-                    number(expected).abs().max(1.0),
-                );
-            }
-        }
-        let scores = values(&head.scores(&embeddings).unwrap());
-        for (found, expected) in scores.iter().zip(flat(&step["inference_logits"])) {
-            within(format!("score of step {index}"), (found - expected).abs(), expected.abs().max(0.01));
-        }
+        errors.state(head.as_ref(), step, "before");
+        errors.near("score", &values(&head.scores(&embeddings).unwrap()), &step["inference_logits"], 0.01);
         let (loss, gradients) = loss_and_gradients(head.as_mut(), &embeddings, &labels);
         let scale = head.effective_scale();
         // After the training step the state is the new one, so the logits with labels given are those of training.
         let logits = values(&head.labelled_logits(&embeddings, &labels).unwrap());
-        for (found, expected) in logits.iter().zip(flat(&step["logits"])) {
-            within(
-                format!("logit of step {index}"),
-                (found - expected).abs(),
-                expected.abs().max(scale / 100.0),
-            );
-        }
-        let expected = number(&step["loss"]);
-        within(format!("loss of step {index}"), (loss - expected).abs(), expected.abs().max(scale / 100.0));
-        for (state, key) in [("scale", "s_after"), ("curriculum", "t_after")] {
-            if let Some(expected) = step.get(key) {
-                let found = head.tensors().unwrap().into_iter().find(|(name, _)| name == state).unwrap().1;
-                within(
-                    format!("{state} after step {index}"),
-                    (values(&found)[0] - number(expected)).abs(),
-                    number(expected).abs().max(1.0),
-                );
-            }
-        }
-        let floor = 0.01 * scale / batch as f64;
+        errors.near("logit", &logits, &step["logits"], scale / 100.0);
+        errors.near("loss", &[loss], &step["loss"], scale / 100.0);
+        errors.state(head.as_ref(), step, "after");
         for (what, gradient) in gradients {
-            let expected = flat(&step[format!("grad_{what}")]);
+            let (found, expected) = (values(&gradient), flat(&step[format!("grad_{what}")]));
+            assert_eq!(found.len(), expected.len());
             // A bias has no rows; it is one, of norm 1.
             let (owner, width) = match what.as_str() {
-                "embeddings" => (rows.clone(), dim),
-                "weight" => (weight.clone(), dim),
+                "embeddings" => (flat(&step["embeddings"]), dim),
+                "weight" => (flat(&golden["weight"]), dim),
                 _ => (Vec::new(), classes),
             };
-            let found = values(&gradient);
-            assert_eq!(found.len(), expected.len());
+            let length = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
             for (row, (found, expected)) in found.chunks(width).zip(expected.chunks(width)).enumerate() {
-                let length = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
-                let norm =
-                    if owner.is_empty() { 1.0 } else { length(&owner[row * width..(row + 1) * width]) };
+                let norm = owner.chunks(width).nth(row).map_or(1.0, length);
                 let difference: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-                let unit = (length(expected) * norm).max(floor);
-                within(
-                    format!("gradient of {what}, row {row}, step {index}"),
-                    length(&difference) * norm,
-                    unit,
-                );
+                let unit = (length(expected) * norm).max(0.01 * scale / batch as f64);
+                errors.add(&format!("gradient of {what}, row {row}"), length(&difference) * norm, unit);
             }
         }
     }
-    worst
 }
