@@ -1,8 +1,7 @@
 //! The parameters of a head: types that check themselves, and the struct of them that each head declares.
 
-use crate::Error;
-pub(crate) use crate::Result;
-pub(crate) use faceoff_runs::{HeadConfig, ParameterValue};
+use crate::{Error, Result};
+use faceoff_runs::{HeadConfig, ParameterValue};
 use std::f64::consts::FRAC_PI_2;
 
 /// A parameter of a head, for people and for checks.
@@ -44,7 +43,7 @@ pub(crate) trait Parameter: Sized {
     fn write(&self) -> ParameterValue;
 }
 
-/// Declares a head's parameters, each as `name: Type = Catalyst's value`.
+/// Declares the struct of a head's parameters, each as `name: Type = Catalyst's value`.
 macro_rules! parameters {
     ($set:ident { $($name:ident: $type:ident = $default:literal),+ }) => {
         /// What an experiment has to state of the head.
@@ -66,7 +65,7 @@ macro_rules! parameters {
                     checked: |value| $type::read(value).map(|parameter| parameter.write()),
                 }),+];
 
-                fn of(head: &HeadConfig) -> Self {
+                fn of(head: &faceoff_runs::HeadConfig) -> Self {
                     Self { $($name: head.get(stringify!($name)).and_then($type::read).expect("it was checked"),)+ }
                 }
             }

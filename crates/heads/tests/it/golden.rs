@@ -40,14 +40,9 @@ fn golden_values_of_catalyst() {
             worst[index] = errors.worst;
         }
     }
-    println!(
-        "{} golden files of {} read; worst error f32 {:.1e}, f64 {:.1e}",
-        files.len(),
-        folder.display(),
-        worst[0],
-        worst[1]
-    );
-    assert!(!files.is_empty(), "{} holds no golden file", folder.display());
+    let ([f32, f64], count, folder) = (worst, files.len(), folder.display());
+    println!("{count} golden files of {folder} read; worst error f32 {f32:.1e}, f64 {f64:.1e}");
+    assert!(count > 0, "{folder} holds no golden file");
 }
 
 fn number(value: &Value) -> f64 {
@@ -73,7 +68,7 @@ fn config(golden: &Value) -> HeadConfig {
 
 #[test]
 fn every_head_is_described_and_has_golden_files() {
-    let files: Vec<_> = golden_files(&own_folder());
+    let files = golden_files(&own_folder());
     for head in HEADS {
         let described = [head.summary, head.formula, head.paper];
         assert!(described.iter().all(|text| !text.is_empty()), "{}", head.name);
