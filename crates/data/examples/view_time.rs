@@ -3,7 +3,7 @@
 //! spoil the numbers.
 
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_runs::{DatasetName, Experiment, SplitName};
+use faceoff_runs::{Experiment, SplitName};
 use std::path::{Path, PathBuf};
 
 fn main() {
@@ -17,7 +17,7 @@ fn main() {
     pool.install(|| {
         for image_size_px in [64, 128] {
             let mut config = quick.data.clone();
-            (config.dataset, config.image_size_px) = (DatasetName::Folder, image_size_px);
+            (config.dataset, config.image_size_px) = ("folder".into(), image_size_px);
             let images = Dataset::open(&config, &source, &|_, _, _| {}).expect("the images open");
             let mut training: Vec<f64> = (0..5)
                 .map(|epoch| {

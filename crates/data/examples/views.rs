@@ -3,7 +3,7 @@
 //! FILE the output. `scripts/check_torchvision.py` feeds them to PyTorch.
 
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_runs::{DatasetName, Manifest, SplitName};
+use faceoff_runs::{Manifest, SplitName};
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let manifest: Manifest = serde_json::from_str(&std::fs::read_to_string(run.join("manifest.json"))?)?;
     let mut config = manifest.spec.data;
-    config.dataset = DatasetName::Folder;
+    config.dataset = "folder".into();
     let cache = tempfile::tempdir()?;
     let source = ImageSource {
         data_dir: Some(folder.clone()),

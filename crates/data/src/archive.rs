@@ -6,6 +6,7 @@ use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path};
+use tempfile::TempDir;
 
 /// md5 of a file, in hexadecimal.
 pub fn md5_of(path: &Path) -> Result<String> {
@@ -30,12 +31,7 @@ pub fn extract(
     progress: ProgressFn,
 ) -> Result<()> {
     let refused = |problem: String| Error::Archive { path: archive.to_path_buf(), problem };
-    let parent = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(faceoff_runs::PARTIAL_PREFIX)
-        .tempdir_in(parent)
-        .map_err(Error::io("create a temporary folder in", parent))?;
+    let temporary = unfinished_folder(target.parent().unwrap_or(Path::new(".")))?;
     let file = File::open(archive).map_err(Error::io("open", archive))?;
     let mut tar = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 20, file)));
     let broken = |error: std::io::Error| refused(format!("it is damaged ({error})"));
@@ -78,6 +74,13 @@ pub fn extract(
         }
         _ => Err(refused("it does not hold one folder".into())),
     }
+}
+
+/// A folder in `parent` (made if needed) to put files together in, before it is renamed. Dropping it removes it.
+pub(crate) fn unfinished_folder(parent: &Path) -> Result<TempDir> {
+    std::fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+    let folder = tempfile::Builder::new().prefix(faceoff_runs::PARTIAL_PREFIX).tempdir_in(parent);
+    folder.map_err(Error::io("create a temporary folder in", parent))
 }
 
 enum Copy {

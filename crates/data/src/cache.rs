@@ -73,7 +73,7 @@ impl Store {
         Self::map(&path, ids.len())?.ok_or_else(|| {
             let damaged =
                 std::io::Error::other("it is damaged although it was just written; is the disk full?");
-            Error::Io { action: "use", path, source: damaged }
+            Error::io("use", path)(damaged)
         })
     }
 

@@ -4,7 +4,7 @@ use crate::cache::{Store, problem_with};
 use crate::folder::{self, File, Listing};
 use crate::loader::{Job, Sample, View};
 use crate::source::{self, ImageSource, Located};
-use crate::{Error, Loader, ProgressFn, Result};
+use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
 use faceoff_runs::{DataConfig, DataRecord, SplitName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -46,8 +46,9 @@ impl Dataset {
     /// Finds, fetches if need be, checks and opens the data set of `config`.
     pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
         let _lock = source::lock(source, progress)?;
-        let Located { folder, archive_md5 } = source::locate(config, source, progress)?;
-        let mut listing = folder::list(&folder, config.label_noise_percent)?;
+        let profile = profile(&config.dataset)?;
+        let Located { folder, archive_md5 } = source::locate(config, profile, source, progress)?;
+        let mut listing = folder::list(&folder, profile, config.label_noise_percent)?;
         let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, progress)?);
         let train_stored = listing.train.len();
         let mut places = [SplitName::Train, SplitName::Val]
@@ -89,7 +90,10 @@ impl Dataset {
         let (train_items, train_places) = of_split(SplitName::Train, &places[0]);
         let (val_items, val_places) = of_split(SplitName::Val, &places[1]);
         let record = DataRecord {
-            name: config.dataset.as_str().into(),
+            name: profile.name.into(),
+            title: profile.title.into(),
+            synthetic: matches!(profile.origin, Origin::Made),
+            notes: profile.notes.iter().map(ToString::to_string).collect(),
             fingerprint: store.fingerprint.clone(),
             archive_md5,
             classes: evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect(),
@@ -177,16 +181,16 @@ fn index(split: SplitName) -> usize {
     }
 }
 
-/// Training and validation images in `folder`, after checking them against the data set's list.
-pub fn count_images(folder: &Path) -> Result<(usize, usize)> {
-    let listing = folder::list(folder, 0)?;
+/// Training and validation images of a data set in `folder`, after checking them against its list.
+pub fn count_images(folder: &Path, profile: &Profile) -> Result<(usize, usize)> {
+    let listing = folder::list(folder, profile, 0)?;
     Ok((listing.train.len(), listing.val.len()))
 }
 
 /// Decodes every image of the data set in `folder`, after checking its list; what is wrong with those that are broken, and
 /// how many there are in all.
-pub fn broken_images(folder: &Path, progress: ProgressFn) -> Result<(Vec<Error>, usize)> {
-    let listing = folder::list(folder, 0)?;
+pub fn broken_images(folder: &Path, profile: &Profile, progress: ProgressFn) -> Result<(Vec<Error>, usize)> {
+    let listing = folder::list(folder, profile, 0)?;
     let files: Vec<&File> = listing.train.iter().chain(&listing.val).collect();
     let mut broken = Vec::new();
     for (index, chunk) in files.chunks(256).enumerate() {
@@ -198,12 +202,16 @@ pub fn broken_images(folder: &Path, progress: ProgressFn) -> Result<(Vec<Error>,
     Ok((broken, files.len()))
 }
 
+/// The places of each class's files.
+fn by_class(files: &[File], classes: usize) -> Vec<Vec<usize>> {
+    let mut of_class = vec![Vec::new(); classes];
+    files.iter().enumerate().for_each(|(index, file)| of_class[file.label as usize].push(index));
+    of_class
+}
+
 /// Puts a tenth of the training images of each class, at least one, in the place of the validation images.
 fn hold_back(listing: &mut Listing, places: &mut [Vec<usize>; 2], seed: u64) {
-    let mut of_class = vec![Vec::new(); listing.class_folders.len()];
-    for (index, file) in listing.train.iter().enumerate() {
-        of_class[file.label as usize].push(index);
-    }
+    let mut of_class = by_class(&listing.train, listing.class_folders.len());
     let mut held = vec![false; listing.train.len()];
     for class in &mut of_class {
         class.sort_by_cached_key(|&index| {
@@ -223,10 +231,7 @@ fn hold_back(listing: &mut Listing, places: &mut [Vec<usize>; 2], seed: u64) {
 
 /// At most `most` files, one of each class in turn, in their order.
 fn evenly(files: &[File], places: &[usize], classes: usize, most: usize) -> (Vec<File>, Vec<usize>) {
-    let mut of_class = vec![Vec::new(); classes];
-    for (index, file) in files.iter().enumerate() {
-        of_class[file.label as usize].push(index);
-    }
+    let of_class = by_class(files, classes);
     let longest = of_class.iter().map(Vec::len).max().unwrap_or(0);
     let turns = (0..longest).flat_map(|turn| of_class.iter().filter_map(move |class| class.get(turn)));
     let mut chosen: Vec<usize> = turns.copied().take(most).collect();
@@ -236,8 +241,7 @@ fn evenly(files: &[File], places: &[usize], classes: usize, most: usize) -> (Vec
 
 /// The labels of the held-out classes, in the order of the labels.
 fn held_out_classes(config: &DataConfig, listing: &Listing) -> Result<Vec<u32>> {
-    let refused =
-        |value: &str, rule: String| Error::Setting { key: "held_out_classes", value: value.into(), rule };
+    let refused = |value: &str, rule: String| Error::setting("held_out_classes", value, rule);
     let mut labels = Vec::new();
     for name in &config.held_out_classes {
         let names = listing.class_names.iter().zip(&listing.class_folders);

@@ -74,17 +74,7 @@ pub enum Error {
         /// What it must be.
         rule: String,
     },
-    /// A file operation failed.
-    #[error("cannot {action} {path}: {source}{}", faceoff_runs::remedy(source))]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// Writing a file failed.
+    /// Reading or writing a file failed.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
 }
@@ -93,7 +83,11 @@ impl Error {
     /// For `map_err`: the system's answer with what was tried on what.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Runs(faceoff_runs::Error::Io { action, path, source })
+    }
+
+    pub(crate) fn setting(key: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
+        Self::Setting { key, value: value.to_string(), rule: rule.into() }
     }
 
     pub(crate) fn folder(path: &Path, problem: impl ToString) -> Self {

@@ -2,72 +2,63 @@
 //!
 //! They are written once as PNG files in the layout of every other data set, and go through the same code from there.
 
-use crate::{Error, ImageSource, ProgressFn, Result};
+use crate::archive::unfinished_folder;
+use crate::{Error, ImageSource, Profile, ProgressFn, Result};
 use candle_core::{DType, Tensor};
 use candle_datasets::vision::{self, cifar, fashion_mnist, mnist};
-use faceoff_runs::{DatasetName, SplitName};
+use faceoff_runs::SplitName;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-const CIFAR10_CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-const FASHION_CLASSES: [&str; 10] =
-    ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
-const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+/// Loads a set from a folder with its original files, or from the hub.
+pub(crate) type Load = fn(Option<&Path>) -> candle_core::Result<vision::Dataset>;
 
-/// The folder of one of these sets, after making it if need be; `None` for any other set.
+pub(crate) fn cifar10(files: Option<&Path>) -> candle_core::Result<vision::Dataset> {
+    files.map_or_else(cifar::load, cifar::load_dir)
+}
+
+pub(crate) fn mnist(files: Option<&Path>) -> candle_core::Result<vision::Dataset> {
+    files.map_or_else(mnist::load, mnist::load_dir)
+}
+
+/// Its files have MNIST's format.
+pub(crate) fn fashion_mnist(files: Option<&Path>) -> candle_core::Result<vision::Dataset> {
+    files.map_or_else(fashion_mnist::load, mnist::load_dir)
+}
+
+/// The folder of one of these sets, after making it if need be.
 pub(crate) fn folder(
-    name: DatasetName,
+    profile: &Profile,
+    load: Load,
     source: &ImageSource,
     progress: ProgressFn,
-) -> Result<Option<PathBuf>> {
-    let classes = match name {
-        DatasetName::Cifar10 => CIFAR10_CLASSES,
-        DatasetName::Mnist => DIGITS,
-        DatasetName::FashionMnist => FASHION_CLASSES,
-        _ => return Ok(None),
-    };
+) -> Result<PathBuf> {
     // What comes from a folder is kept apart by that folder's path, so that two of them never mix.
     let folder = source.cache_dir.join(match &source.data_dir {
-        None => name.as_str().to_string(),
+        None => profile.name.to_string(),
         Some(files) => {
             let path = std::fs::canonicalize(files).map_err(Error::io("open", files))?;
-            format!(
-                "{}-{}",
-                name.as_str(),
-                &hex::encode(Sha256::digest(path.as_os_str().as_encoded_bytes()))[..16]
-            )
+            let digest = hex::encode(Sha256::digest(path.as_os_str().as_encoded_bytes()));
+            format!("{}-{}", profile.name, &digest[..16])
         }
     });
     if folder.exists() {
-        return Ok(Some(folder));
+        return Ok(folder);
     }
-    let loaded = match (name, &source.data_dir) {
-        (DatasetName::Cifar10, Some(files)) => cifar::load_dir(files),
-        (_, Some(files)) => mnist::load_dir(files),
-        (DatasetName::Cifar10, None) => cifar::load(),
-        (DatasetName::Mnist, None) => mnist::load(),
-        (_, None) => fashion_mnist::load(),
-    };
-    let failed = |error: candle_core::Error| Error::Setting {
-        key: "data.dataset",
-        value: name.as_str().into(),
-        rule: format!(
+    let failed = |error: candle_core::Error| {
+        let rule = format!(
             "it cannot be loaded ({error}); pass a folder with its original binary files with --data DIR"
-        ),
+        );
+        Error::setting("data.dataset", profile.name, rule)
     };
-    let dataset = loaded.map_err(failed)?;
-    std::fs::create_dir_all(&source.cache_dir).map_err(Error::io("create folder", &source.cache_dir))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(faceoff_runs::PARTIAL_PREFIX)
-        .tempdir_in(&source.cache_dir)
-        .map_err(Error::io("create a temporary folder in", &source.cache_dir))?;
-    write(&dataset, temporary.path(), classes, progress).map_err(|error| match error {
+    let dataset = load(source.data_dir.as_deref()).map_err(failed)?;
+    let temporary = unfinished_folder(&source.cache_dir)?;
+    write(&dataset, temporary.path(), profile.class_names, progress).map_err(|error| match error {
         Failure::Tensor(error) => failed(error),
         Failure::File(error) => error,
     })?;
     std::fs::rename(temporary.path(), &folder).map_err(Error::io("rename", temporary.path()))?;
-    Ok(Some(folder))
+    Ok(folder)
 }
 
 enum Failure {
@@ -84,7 +75,7 @@ impl From<candle_core::Error> for Failure {
 fn write(
     dataset: &vision::Dataset,
     folder: &Path,
-    classes: [&str; 10],
+    classes: &[&str],
     progress: ProgressFn,
 ) -> std::result::Result<(), Failure> {
     for (split, images, labels) in [
@@ -101,8 +92,9 @@ fn write(
             let (pixels, side) = rgb(&images.get(index)?)?;
             let class = classes.get(label as usize).ok_or_else(|| {
                 candle_core::Error::Msg(format!(
-                    "image {index} of {} has label {label}, of 10 classes",
-                    split.as_str()
+                    "image {index} of {} has label {label}, of {} classes",
+                    split.as_str(),
+                    classes.len()
                 ))
             })?;
             let path = folder.join(format!("{}/{class}/{index:06}.png", split.as_str()));

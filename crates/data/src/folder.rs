@@ -1,26 +1,9 @@
 //! A folder of images: which files, which classes, which labels, and whether they are those of the data set's own list.
 
-use crate::{Error, Result};
+use crate::{Error, Profile, Result};
 use faceoff_runs::SplitName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Imagewoof's list of all files, with noisy labels.
-pub(crate) const LIST: &str = "noisy_imagewoof.csv";
-
-/// Imagewoof's folders and the breeds they hold.
-const BREEDS: [(&str, &str); 10] = [
-    ("n02086240", "Shih-Tzu"),
-    ("n02087394", "Rhodesian ridgeback"),
-    ("n02088364", "beagle"),
-    ("n02089973", "English foxhound"),
-    ("n02093754", "Border terrier"),
-    ("n02096294", "Australian terrier"),
-    ("n02099601", "golden retriever"),
-    ("n02105641", "Old English sheepdog"),
-    ("n02111889", "Samoyed"),
-    ("n02115641", "dingo"),
-];
 
 /// One image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +39,7 @@ impl Listing {
 }
 
 /// Lists the images below `folder`, with training labels of `noise_percent` % noise.
-pub(crate) fn list(folder: &Path, noise_percent: u32) -> Result<Listing> {
+pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Result<Listing> {
     let mut files = BTreeMap::new();
     let mut classes = BTreeSet::new();
     for split in SplitName::ALL {
@@ -92,31 +75,23 @@ pub(crate) fn list(folder: &Path, noise_percent: u32) -> Result<Listing> {
     };
     let (mut train, val) = (of_split(SplitName::Train), of_split(SplitName::Val));
 
-    let list = folder.join(LIST);
-    if list.exists() {
-        let listed = read_list(&list, noise_percent)?;
-        compare(folder, &listed, train.iter().chain(&val))?;
+    if let Some(list) = profile.list.filter(|list| folder.join(list).exists()) {
+        let wrong = |problem: String| Error::FileList { path: folder.into(), list: list.into(), problem };
+        let listed = read_list(&folder.join(list), noise_percent)
+            .map_err(|problem| wrong(format!("the list cannot be read ({problem})")))?;
+        compare(&listed, train.iter().chain(&val)).map_err(wrong)?;
         for file in &mut train {
-            file.noisy_label = label(&listed[&file.id]).ok_or_else(|| Error::FileList {
-                path: folder.into(),
-                list: LIST.into(),
-                problem: format!("{} has the noisy label `{}`, which is no class", file.id, listed[&file.id]),
+            let noisy = &listed[&file.id];
+            file.noisy_label = label(noisy).ok_or_else(|| {
+                wrong(format!("{} has the noisy label `{noisy}`, which is no class", file.id))
             })?;
         }
     } else if noise_percent > 0 {
-        return Err(Error::Setting {
-            key: "data.label_noise_percent",
-            value: noise_percent.to_string(),
-            rule: format!(
-                "noisy labels come from {LIST}, which {} does not hold; set it to 0",
-                folder.display()
-            ),
-        });
+        let list = profile.list.unwrap_or("a list, which this data set has not");
+        let rule = format!("noisy labels come from {list}; {} holds none; set it to 0", folder.display());
+        return Err(Error::setting("data.label_noise_percent", noise_percent, rule));
     }
-    let name = |class: &String| {
-        BREEDS.iter().find(|(wnid, _)| wnid == class).map_or(class.clone(), |(_, breed)| breed.to_string())
-    };
-    let class_names = class_folders.iter().map(name).collect();
+    let class_names = class_folders.iter().map(|class| profile.class_name(class)).collect();
     Ok(Listing { class_folders, class_names, train, val })
 }
 
@@ -148,36 +123,27 @@ fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
     Ok(images)
 }
 
-/// Path to noisy label, as the list has them.
-fn read_list(path: &Path, noise_percent: u32) -> Result<BTreeMap<String, String>> {
-    let broken = |problem: String| Error::FileList {
-        path: path.parent().unwrap_or(path).into(),
-        list: LIST.into(),
-        problem: format!("the list cannot be read ({problem})"),
-    };
-    let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
-    let headers = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
+/// Path to noisy label, as the list has them; or why it cannot be read.
+fn read_list(path: &Path, noise_percent: u32) -> std::result::Result<BTreeMap<String, String>, String> {
+    let mut reader = csv::Reader::from_path(path).map_err(|error| error.to_string())?;
+    let headers = reader.headers().map_err(|error| error.to_string())?.clone();
     let column = |name: &str| {
-        headers
-            .iter()
-            .position(|header| header == name)
-            .ok_or_else(|| broken(format!("it has no column `{name}`")))
+        let place = headers.iter().position(|header| header == name);
+        place.ok_or_else(|| format!("it has no column `{name}`"))
     };
     let (id, label) = (column("path")?, column(&format!("noisy_labels_{noise_percent}"))?);
-    let mut listed = BTreeMap::new();
-    for row in reader.records() {
-        let row = row.map_err(|error| broken(error.to_string()))?;
-        listed.insert(row[id].to_string(), row[label].to_string());
-    }
-    Ok(listed)
+    let rows = reader.records().map(|row| {
+        let row = row.map_err(|error| error.to_string())?;
+        Ok((row[id].to_string(), row[label].to_string()))
+    });
+    rows.collect()
 }
 
-/// The files that are there against those that are listed; counts per class on any difference.
+/// The files that are there against those that are listed; on any difference what it is, with counts per class.
 fn compare<'a>(
-    folder: &Path,
     listed: &BTreeMap<String, String>,
     files: impl Iterator<Item = &'a File>,
-) -> Result<()> {
+) -> std::result::Result<(), String> {
     let found: BTreeSet<&str> = files.map(|file| file.id.as_str()).collect();
     let wanted: BTreeSet<&str> = listed.keys().map(String::as_str).collect();
     if found == wanted {
@@ -195,12 +161,11 @@ fn compare<'a>(
         .map(|(class, [found, wanted])| format!("{class}: {found} of {wanted}"))
         .collect();
     let example = found.symmetric_difference(&wanted).next().copied().unwrap_or_default();
-    let problem = format!(
+    Err(format!(
         "{} files where {} are listed{}{}, e.g. {example}",
         found.len(),
         wanted.len(),
         if counts.is_empty() { "" } else { "; per class " },
         counts.join(", ")
-    );
-    Err(Error::FileList { path: folder.into(), list: LIST.into(), problem })
+    ))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --data | --archive | cache folder | download      source, download, archive, synthetic
-//!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list
+//!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list (profile)
 //!    -> decoded once, memory-mapped                  cache, decode
 //!    -> cropped, resized, flipped on threads         augment, loader
 //!    -> Batch: (n, size, size, 3) u8
@@ -19,6 +19,7 @@ mod error;
 mod extra;
 mod folder;
 mod loader;
+mod profile;
 mod source;
 mod synthetic;
 
@@ -29,6 +30,7 @@ pub use decode::Rgb;
 pub use download::{Download, Patience};
 pub use error::Error;
 pub use loader::{Batch, Loader};
+pub use profile::{Origin, PROFILES, Profile, profile};
 pub use source::{ImageSource, fetch};
 
 /// The result type of this crate.

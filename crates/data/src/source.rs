@@ -1,8 +1,8 @@
 //! Where a data set is: in a given folder or archive, in the cache folder, or to be downloaded or made.
 
 use crate::archive::{extract, md5_of};
-use crate::{Download, Error, Patience, ProgressFn, Result, folder, synthetic};
-use faceoff_runs::{DataConfig, DatasetName, FolderLock};
+use crate::{Download, Error, Origin, Patience, Profile, ProgressFn, Result, folder, synthetic};
+use faceoff_runs::{DataConfig, FolderLock};
 use std::path::{Path, PathBuf};
 
 /// What the user says about the place of the images.
@@ -25,23 +25,11 @@ pub(crate) struct Located {
     pub(crate) archive_md5: Option<String>,
 }
 
-/// Imagewoof's archives: published by fast.ai, the md5 by Catalyst.
-fn download_of(dataset: DatasetName, mirror: Option<&str>) -> Option<Download> {
-    let md5 = match dataset {
-        DatasetName::Imagewoof160 => "3d200a7be99704a0d7509be2a9fbfe15",
-        DatasetName::Imagewoof320 => "0f46d997ec2264e97609196c95897a44",
-        _ => return None,
-    };
-    let folder = mirror.unwrap_or("https://s3.amazonaws.com/fast-ai-imageclas").trim_end_matches('/');
-    let url = format!("{folder}/{}.tgz", dataset.as_str());
-    Some(Download { url, md5: md5.into() })
-}
-
-/// Imagewoof in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder and
-/// the archive's md5.
-pub fn fetch(dataset: DatasetName, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
+/// A published data set in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder
+/// and the archive's md5.
+pub fn fetch(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
     let _lock = lock(source, progress)?;
-    fetch_locked(dataset, source, progress)
+    fetch_locked(profile, source, progress)
 }
 
 /// The sole right to change the cache folder: two benchmarks must not download or decode the same images at once.
@@ -52,8 +40,8 @@ pub(crate) fn lock(source: &ImageSource, progress: ProgressFn) -> Result<FolderL
 }
 
 /// Whether an extracted folder is the whole data set, as far as its own list tells.
-fn whole(folder: &Path) -> std::result::Result<(), String> {
-    match folder::list(folder, 0) {
+fn whole(folder: &Path, profile: &Profile) -> std::result::Result<(), String> {
+    match folder::list(folder, profile, 0) {
         Ok(_) => Ok(()),
         Err(Error::FileList { list, problem, .. }) => {
             Err(format!("it does not hold the files that its {list} lists: {problem}"))
@@ -63,94 +51,83 @@ fn whole(folder: &Path) -> std::result::Result<(), String> {
     }
 }
 
-fn fetch_locked(
-    dataset: DatasetName,
+fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
+    let (cache, name) = (&source.cache_dir, profile.name);
+    let Origin::Archive { url, md5 } = profile.origin else {
+        return Err(Error::setting(
+            "data.dataset",
+            name,
+            "it is not published as an archive; pass --data DIR",
+        ));
+    };
+    // An extracted archive carries its md5 in its name, so that two of one data set never mix.
+    let extracted = |archive: &Path, md5: &str| {
+        let folder = cache.join(format!("{name}-{md5}"));
+        if !folder.exists() {
+            extract(archive, &folder, &|folder| whole(folder, profile), progress)?;
+        }
+        Ok((folder, md5.to_string()))
+    };
+    if let Some(archive) = &source.archive {
+        return extracted(archive, &md5_of(archive)?);
+    }
+    if let Some(md5) = find_cached(cache, name, md5) {
+        return Ok((cache.join(format!("{name}-{md5}")), md5));
+    }
+    let archive = cache.join(format!("{name}.tgz"));
+    if !archive.exists() {
+        let file = url.rsplit('/').next().unwrap_or(url);
+        let url = source
+            .mirror
+            .as_ref()
+            .map_or(url.into(), |mirror| format!("{}/{file}", mirror.trim_end_matches('/')));
+        Download { url, md5: md5.into() }.run(&archive, Patience::default(), progress)?;
+    }
+    let found = extracted(&archive, md5)?;
+    std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
+    Ok(found)
+}
+
+/// The folder of the images of `config`, whose data set `profile` is.
+pub(crate) fn locate(
+    config: &DataConfig,
+    profile: &Profile,
     source: &ImageSource,
     progress: ProgressFn,
-) -> Result<(PathBuf, String)> {
-    let cache = &source.cache_dir;
-    if let Some(archive) = &source.archive {
-        let md5 = md5_of(archive)?;
-        let folder = cached(cache, dataset, &md5);
-        if !folder.exists() {
-            extract(archive, &folder, &whole, progress)?;
+) -> Result<Located> {
+    let setting = |rule: &str| Error::setting("data.dataset", profile.name, rule);
+    let folder = match (&profile.origin, &source.data_dir) {
+        (Origin::Made, _) => {
+            let missing =
+                || Error::setting("data.synthetic", "absent", "this data set needs a [data.synthetic] table");
+            synthetic::folder(config.synthetic.as_ref().ok_or_else(missing)?, &source.cache_dir, progress)?
         }
-        return Ok((folder, md5));
-    }
-    let download = download_of(dataset, source.mirror.as_deref()).ok_or_else(|| Error::Setting {
-        key: "data.dataset",
-        value: dataset.as_str().into(),
-        rule: "only Imagewoof can be downloaded; pass --data DIR or --archive FILE".into(),
-    })?;
-    if let Some(found) = find_cached(cache, dataset, &download.md5) {
-        return Ok(found);
-    }
-    let folder = cached(cache, dataset, &download.md5);
-    let archive = cache.join(format!("{}.tgz", dataset.as_str()));
-    if !archive.exists() {
-        download.run(&archive, Patience::default(), progress)?;
-    }
-    extract(&archive, &folder, &whole, progress)?;
-    std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
-    Ok((folder, download.md5))
-}
-
-/// An extracted archive carries its md5 in its name, so that two of one data set never mix.
-fn cached(cache: &Path, dataset: DatasetName, md5: &str) -> PathBuf {
-    cache.join(format!("{}-{md5}", dataset.as_str()))
-}
-
-pub(crate) fn locate(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Located> {
-    if config.dataset == DatasetName::Synthetic {
-        let synthetic = config.synthetic.as_ref().ok_or_else(|| Error::Setting {
-            key: "data.synthetic",
-            value: "absent".into(),
-            rule: "the synthetic set needs a [data.synthetic] table".into(),
-        })?;
-        return Ok(Located {
-            folder: synthetic::folder(synthetic, &source.cache_dir, progress)?,
-            archive_md5: None,
-        });
-    }
-    #[cfg(feature = "extra-datasets")]
-    if let Some(folder) = crate::extra::folder(config.dataset, source, progress)? {
-        return Ok(Located { folder, archive_md5: None });
-    }
-    #[cfg(not(feature = "extra-datasets"))]
-    if matches!(config.dataset, DatasetName::Cifar10 | DatasetName::Mnist | DatasetName::FashionMnist) {
-        return Err(Error::Setting {
-            key: "data.dataset",
-            value: config.dataset.as_str().into(),
-            rule: "this build has no candle-datasets; build it with --features extra-datasets".into(),
-        });
-    }
-    if let Some(folder) = &source.data_dir {
-        if !folder.is_dir() {
-            return Err(Error::folder(folder, "there is no such folder"));
+        #[cfg(feature = "extra-datasets")]
+        (Origin::CandleDatasets { load }, _) => crate::extra::folder(profile, *load, source, progress)?,
+        #[cfg(not(feature = "extra-datasets"))]
+        (Origin::CandleDatasets {}, _) => {
+            return Err(setting(
+                "this build has no candle-datasets; run: cargo run --release -p xtask --features extra-datasets -- benchmark",
+            ));
         }
-        return Ok(Located { folder: folder.clone(), archive_md5: None });
-    }
-    if config.dataset == DatasetName::Folder {
-        return Err(Error::Setting {
-            key: "data.dataset",
-            value: "folder".into(),
-            rule: "pass the folder with --data DIR".into(),
-        });
-    }
-    let (folder, md5) = fetch_locked(config.dataset, source, progress)?;
-    Ok(Located { folder, archive_md5: Some(md5) })
+        (_, Some(folder)) if folder.is_dir() => folder.clone(),
+        (_, Some(folder)) => return Err(Error::folder(folder, "there is no such folder")),
+        (Origin::Folder, None) => return Err(setting("pass the folder with --data DIR")),
+        (Origin::Archive { .. }, None) => {
+            let (folder, md5) = fetch_locked(profile, source, progress)?;
+            return Ok(Located { folder, archive_md5: Some(md5) });
+        }
+    };
+    Ok(Located { folder, archive_md5: None })
 }
 
-/// What the cache holds of a data set: the published archive, or else the first other one.
-fn find_cached(cache: &Path, dataset: DatasetName, published: &str) -> Option<(PathBuf, String)> {
-    let prefix = format!("{}-", dataset.as_str());
-    let mut found: Vec<String> = std::fs::read_dir(cache)
+/// The md5 of the archive of a data set that the cache holds: the published one, or else the first other one.
+fn find_cached(cache: &Path, name: &str, published: &str) -> Option<String> {
+    let prefix = format!("{name}-");
+    let found = std::fs::read_dir(cache)
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(&prefix).map(String::from))
-        .filter(|md5| md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .collect();
-    found.sort_by_key(|md5| (md5 != published, md5.clone()));
-    let md5 = found.into_iter().next()?;
-    Some((cached(cache, dataset, &md5), md5))
+        .filter(|md5| md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    found.min_by_key(|md5| (md5 != published, md5.clone()))
 }

@@ -3,7 +3,8 @@
 //! A class is an orientation and a width of stripes; both scatter from image to image so far that neighbours overlap,
 //! and colours, contrast, shading and noise say nothing about the class.
 
-use crate::folder::LIST;
+use crate::archive::unfinished_folder;
+use crate::profile::LIST;
 use crate::{Error, ProgressFn, Result};
 use faceoff_runs::{SplitName, SyntheticConfig};
 use image::codecs::jpeg::JpegEncoder;
@@ -26,11 +27,7 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, progress: ProgressF
     if folder.exists() {
         return Ok(folder);
     }
-    std::fs::create_dir_all(cache).map_err(Error::io("create folder", cache))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(faceoff_runs::PARTIAL_PREFIX)
-        .tempdir_in(cache)
-        .map_err(Error::io("create a temporary folder in", cache))?;
+    let temporary = unfinished_folder(cache)?;
     let mut list = String::from("path,");
     list.push_str(&NOISE_PERCENT.map(|percent| format!("noisy_labels_{percent}")).join(","));
     list.push_str(",is_valid\n");

@@ -5,9 +5,9 @@ use crate::session::Session;
 use crate::{Program, report, use_threads, with_causes};
 use anyhow::Result;
 use clap::Args;
-use faceoff_data::Dataset;
+use faceoff_data::{Dataset, profile};
 use faceoff_pipeline::{Error, run_work};
-use faceoff_runs::{Compute, DatasetName, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_runs::{Compute, Experiment, FolderLock, RunFolder, RunSpec};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
 use std::process::ExitCode;
 
@@ -15,8 +15,6 @@ use std::process::ExitCode;
 const DISK_MIB_PER_RUN: u64 = 75;
 /// The checkpoint of the run at hand, and its successor while that is written.
 const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
-/// Imagewoof at 160 px: its archive, its files, and its images decoded.
-const DISK_MIB_OF_IMAGES: u64 = 1_600;
 
 /// What to compare, and how.
 #[derive(Args)]
@@ -48,7 +46,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
             eprintln!("warning: {}", with_causes(&error.into()));
             experiment = experiment.on_synthetic();
             eprintln!(
-                "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about dogs",
+                "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about real images",
                 experiment.name
             );
             session.open_images(&experiment)?
@@ -76,13 +74,16 @@ fn dry_run(
     args: &BenchmarkArgs,
     session: &Session,
 ) -> Result<ExitCode> {
-    let (train_images, val_images) = match (experiment.data.dataset, &experiment.data.synthetic) {
-        (DatasetName::Imagewoof160 | DatasetName::Imagewoof320, _) => (9_025, 3_929),
-        (DatasetName::Synthetic, Some(synthetic)) => (synthetic.train_images, synthetic.val_images),
+    let profile = profile(&experiment.data.dataset)?;
+    let [train_images, val_images] = match (profile.images, &experiment.data.synthetic) {
+        (Some(images), _) => images,
+        (None, Some(synthetic)) if experiment.data.is_synthetic() => {
+            [synthetic.train_images, synthetic.val_images]
+        }
         _ => {
             let source = args.training.source.source(program);
             let images = Dataset::open(&experiment.data, &source, &|_, _, _| {})?;
-            (images.record().train_images, images.record().val_images)
+            [images.record().train_images, images.record().val_images]
         }
     };
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
@@ -114,11 +115,9 @@ fn dry_run(
     println!(
         "time        about {hours:.2} hours ({minutes:.0} minutes) at {per_second:.0} training images/s, the report not counted"
     );
-    let images = match experiment.data.dataset {
-        DatasetName::Imagewoof160 => format!(", {DISK_MIB_OF_IMAGES} MiB of images in data/"),
-        // Twice the side.
-        DatasetName::Imagewoof320 => format!(", {} MiB of images in data/", 4 * DISK_MIB_OF_IMAGES),
-        _ => String::new(),
+    let images = match profile.disk_mib {
+        0 => String::new(),
+        mib => format!(", {mib} MiB of images in data/"),
     };
     println!(
         "disk        about {} MiB of results{images}",

@@ -4,10 +4,10 @@ use crate::Program;
 use crate::options::SourceArgs;
 use crate::progress::Progress;
 use anyhow::{Result, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use faceoff_data::{broken_images, fetch};
+use faceoff_data::{PROFILES, broken_images, count_images, fetch, profile};
 use faceoff_pipeline::Event;
-use faceoff_runs::DatasetName;
 use std::process::ExitCode;
 
 /// What to do with the images.
@@ -23,7 +23,7 @@ pub enum DataCommand {
 #[derive(Args)]
 pub struct DataArgs {
     /// Which data set.
-    #[arg(default_value = "imagewoof2-160", value_parser = ["imagewoof2-160", "imagewoof2-320"])]
+    #[arg(default_value = "imagewoof2-160", value_parser = published())]
     dataset: String,
     #[command(flatten)]
     source: SourceArgs,
@@ -32,12 +32,13 @@ pub struct DataArgs {
 /// Fetches or verifies.
 pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> {
     let (DataCommand::Fetch(args) | DataCommand::Verify(args)) = command;
+    let profile = profile(&args.dataset)?;
     let progress = Progress::new();
     let on_images = |phase: &str, done, total| progress.on_event(Event::Images(phase, done, total));
     let folder = match &args.source.data {
         Some(folder) => folder.clone(),
         None => {
-            let fetched = fetch(dataset(args), &args.source.source(program), &on_images);
+            let fetched = fetch(profile, &args.source.source(program), &on_images);
             progress.on_event(Event::ImagesEnd);
             let (folder, md5) = fetched?;
             println!("{} (archive md5 {md5})", folder.display());
@@ -46,7 +47,7 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
     };
     // The list of files is checked by both; decoding takes longer and finds what the list does not say.
     if matches!(command, DataCommand::Verify(_)) {
-        let verified = broken_images(&folder, &on_images);
+        let verified = broken_images(&folder, profile, &on_images);
         progress.on_event(Event::ImagesEnd);
         let (broken, count) = verified?;
         for error in &broken {
@@ -57,16 +58,14 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
         }
         println!("{count} images in {} are whole", folder.display());
     } else {
-        let (train, val) = faceoff_data::count_images(&folder)?;
+        let (train, val) = count_images(&folder, profile)?;
         println!("{train} training and {val} validation images, as the data set's list has them");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn dataset(args: &DataArgs) -> DatasetName {
-    if args.dataset == DatasetName::Imagewoof320.as_str() {
-        DatasetName::Imagewoof320
-    } else {
-        DatasetName::Imagewoof160
-    }
+/// The data sets that can be fetched.
+fn published() -> PossibleValuesParser {
+    let archives = PROFILES.iter().filter(|profile| profile.is_archive());
+    archives.map(|profile| profile.name).collect::<Vec<_>>().into()
 }

@@ -1,7 +1,7 @@
 //! `experiment`: which experiments there are, and what one says.
 
 use crate::Program;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -10,7 +10,8 @@ use std::process::ExitCode;
 pub enum ExperimentCommand {
     /// Name the experiments in experiments/ and those built into the program.
     List,
-    /// Print an experiment as it is run: every value stands there, lists of settings are written out.
+    /// Print an experiment as it is run: every value stands there, lists of settings are written out, and what comes from an
+    /// experiment that it extends says so.
     Show {
         /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
         #[arg(default_value = "quick")]
@@ -27,8 +28,7 @@ pub(crate) fn run(program: &Program, command: &ExperimentCommand) -> Result<Exit
             }
         }
         ExperimentCommand::Show { experiment } => {
-            let experiment = program.experiment(experiment)?;
-            print!("{}", toml::to_string(&experiment).context("the experiment cannot be written as TOML")?);
+            print!("{}", program.experiment_file(experiment)?.show());
         }
     }
     Ok(ExitCode::SUCCESS)

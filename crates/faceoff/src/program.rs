@@ -1,7 +1,7 @@
 //! How the program was started: its name, its folders, and the experiments that it knows.
 
 use anyhow::{Context, Result};
-use faceoff_runs::{Error, Experiment};
+use faceoff_runs::{Error, Experiment, ExperimentFile};
 use std::path::{Path, PathBuf};
 
 /// Commit of the sources that this program was built from, `-dirty` where they were changed, or `unknown`.
@@ -44,17 +44,22 @@ impl Program {
     /// # Errors
     /// An unknown name, a file that cannot be read, an experiment that is not valid.
     pub fn experiment(&self, name_or_path: &str) -> Result<Experiment> {
+        Ok(self.experiment_file(name_or_path)?.experiment)
+    }
+
+    /// The same with the places that its values come from.
+    pub(crate) fn experiment_file(&self, name_or_path: &str) -> Result<ExperimentFile> {
         let path = Path::new(name_or_path);
-        let experiment = match self.origin(name_or_path) {
+        let mut file = match self.origin(name_or_path) {
             Some(Origin::File(path)) => {
                 eprintln!("experiment: {}", path.display());
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                Experiment::load(folder.unwrap_or(Path::new(".")), &name)?
+                ExperimentFile::load(folder.unwrap_or(Path::new(".")), &name, &BUILT_IN)?
             }
             Some(Origin::BuiltIn(text)) => {
                 eprintln!("experiment: {name_or_path}, as built into the program");
-                Experiment::parse(text, path)?
+                ExperimentFile::parse(text, path, &BUILT_IN)?
             }
             None => {
                 let known = self.experiment_names()?.join(", ");
@@ -62,10 +67,11 @@ impl Program {
                 return Err(Error::UnknownExperiment { name: name_or_path.into(), path, known }.into());
             }
         };
-        let name = experiment.name.clone();
+        let name = file.experiment.name.clone();
         let context = || format!("experiment `{name}`");
-        faceoff_kernels::architecture(&experiment.training.encoder).with_context(context)?;
-        faceoff_heads::resolve_experiment(experiment).with_context(context)
+        faceoff_kernels::architecture(&file.experiment.training.encoder).with_context(context)?;
+        file.experiment = faceoff_heads::resolve_experiment(file.experiment).with_context(context)?;
+        Ok(file)
     }
 
     /// Whether there is an experiment of that name.

@@ -4,7 +4,7 @@ use crate::options::TrainingArgs;
 use crate::results::{percent, plain_table};
 use crate::session::Session;
 use crate::{Program, use_threads};
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use clap::Args;
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::families::{classifier, neighbors};
@@ -84,7 +84,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     let scored = specs.iter().map(|spec| score(spec, &RunFolder::new(&folder, spec), &analysis));
     let scores = scored.collect::<Result<Vec<_>>>()?;
     let tuned = search.choose(name, &scores)?;
-    let text = text(&tuned, &program.command(&format!("tune {from}")), &tuning)?;
+    let text = text(&tuned, &program.command(&format!("tune {from}")), &tuning);
     if !std::fs::read_to_string(&file).is_ok_and(|written| written == text) {
         if file.exists() && !args.force {
             return Err(exists(&file));
@@ -121,15 +121,15 @@ fn score(spec: &RunSpec, run: &RunFolder, analysis: &AnalysisConfig) -> Result<S
 }
 
 /// The file of the tuned experiment.
-fn text(tuned: &Experiment, command: &str, tuning: &TuningConfig) -> Result<String> {
-    let text = toml::to_string(tuned).context("the tuned experiment cannot be written as TOML")?;
-    Ok(format!(
+fn text(tuned: &Experiment, command: &str, tuning: &TuningConfig) -> String {
+    let text = tuned.to_toml();
+    format!(
         "# Written by `{command}`: the best of {} trials of each head, the same budget for all. [[trials]] at the end has them.\n\
          # Every trial was trained on nine tenths of the training images and scored by KNN accuracy (k = {}) on the tenth held back\n\
          # (seed {}); no validation image was seen. Maps of scale and margin that are read on the validation images, as in\n\
          # scale-margin.toml, are exploratory: images that chose a setting cannot confirm it.\n{text}",
         tuning.trials, tuned.analysis.headline_neighbors, tuning.seed
-    ))
+    )
 }
 
 /// The chosen settings, on stdout.

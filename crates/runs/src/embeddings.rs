@@ -1,8 +1,8 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
-use crate::{Error, Result, write_atomically};
+use crate::{Error, Result, TensorFile, write_atomically, write_tensors};
 use ndarray::ArrayView2;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -124,7 +124,7 @@ impl Embeddings {
             writer.flush()
         })?;
         let n = self.len();
-        let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let predictions =
             self.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut tensors = vec![
@@ -137,16 +137,7 @@ impl Embeddings {
         if let Some(vectors) = &self.class_vectors {
             tensors.push(("class_vectors", Dtype::F32, vec![self.classes, self.dim], f32s(vectors)));
         }
-        let views = tensors
-            .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
-        let bytes = views
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .and_then(|views| safetensors::serialize(views, None));
-        let bytes = bytes.map_err(|error| {
-            Error::damaged(&tensors_path(folder, split), format!("it could not be put together: {error}"))
-        })?;
-        write_atomically(&tensors_path(folder, split), |file| file.write_all(&bytes))
+        write_tensors(&tensors_path(folder, split), &tensors, None)
     }
 
     /// Reads what `write` wrote, and checks that everything fits together.
@@ -162,55 +153,46 @@ impl Embeddings {
         }
 
         let path = tensors_path(folder, split);
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| Error::damaged(&path, error))?;
-        let read = |name: &str, dtype: Dtype| -> Result<(Vec<usize>, &[u8])> {
-            let tensor = tensors.tensor(name).map_err(|error| Error::damaged(&path, error))?;
-            if tensor.dtype() != dtype {
-                return Err(Error::damaged(
-                    &path,
-                    format!("`{name}` is {:?}, not {dtype:?}", tensor.dtype()),
-                ));
+        let damaged = |problem: String| Error::damaged(&path, problem);
+        let file = TensorFile::read(&path)?;
+        let tensors = file.tensors()?;
+        let read = |name: &str, dtype: Dtype| {
+            let tensor = tensors.tensor(name).map_err(|error| damaged(error.to_string()))?;
+            let found = tensor.dtype();
+            if found == dtype {
+                Ok(tensor)
+            } else {
+                Err(damaged(format!("`{name}` is {found:?}, not {dtype:?}")))
             }
-            Ok((tensor.shape().to_vec(), tensor.data()))
         };
-        let floats =
-            |name| read(name, Dtype::F32).map(|(shape, data)| (shape, values(data, f32::from_le_bytes)));
-        let (unit_shape, unit) = floats("embeddings")?;
-        let (scores_shape, scores) = floats("scores")?;
-        let (_, norms) = floats("norms")?;
-        let (_, scale) = floats("effective_scale")?;
-        let class_vectors = match tensors.names().contains(&"class_vectors") {
-            true => Some(floats("class_vectors")?.1),
-            false => None,
+        let floats = |name: &str| read(name, Dtype::F32).map(|tensor| values(&tensor, f32::from_le_bytes));
+        let columns = |name: &str| match *read(name, Dtype::F32)?.shape() {
+            [_, columns] => Ok(columns),
+            _ => Err(damaged(format!("`{name}` is no matrix"))),
         };
-        let (_, predictions) = read("predictions_labels_given", Dtype::U32)?;
-        let (&[_, dim], &[_, classes], &[effective_scale]) = (&unit_shape[..], &scores_shape[..], &scale[..])
-        else {
-            return Err(Error::damaged(
-                &path,
-                "`embeddings` and `scores` must be matrices, `effective_scale` one number",
-            ));
-        };
+        let class_vectors = tensors.names().contains(&"class_vectors");
         let embeddings = Self {
             ids,
             labels,
             labels_trained,
-            dim,
-            classes,
-            unit,
-            norms,
-            scores,
-            predictions_labels_given: values(predictions, u32::from_le_bytes),
-            effective_scale,
-            class_vectors,
+            dim: columns("embeddings")?,
+            classes: columns("scores")?,
+            unit: floats("embeddings")?,
+            norms: floats("norms")?,
+            scores: floats("scores")?,
+            predictions_labels_given: values(
+                &read("predictions_labels_given", Dtype::U32)?,
+                u32::from_le_bytes,
+            ),
+            effective_scale: match floats("effective_scale")?[..] {
+                [scale] => scale,
+                _ => return Err(damaged("`effective_scale` is not one number".into())),
+            },
+            class_vectors: class_vectors.then(|| floats("class_vectors")).transpose()?,
         };
         for (name, length, expected) in embeddings.lengths() {
             if length != expected {
-                return Err(Error::damaged(
-                    &path,
-                    format!("`{name}` has {length} values where {expected} belong"),
-                ));
+                return Err(damaged(format!("`{name}` has {length} values where {expected} belong")));
             }
         }
         Ok(embeddings)
@@ -230,6 +212,6 @@ fn tensors_path(folder: &Path, split: SplitName) -> std::path::PathBuf {
     folder.join(format!("embeddings-{}.safetensors", split.as_str()))
 }
 
-fn values<T>(bytes: &[u8], convert: fn([u8; 4]) -> T) -> Vec<T> {
-    bytes.chunks_exact(4).map(|chunk| convert([chunk[0], chunk[1], chunk[2], chunk[3]])).collect()
+fn values<T>(tensor: &TensorView<'_>, convert: fn([u8; 4]) -> T) -> Vec<T> {
+    tensor.data().as_chunks().0.iter().map(|&chunk| convert(chunk)).collect()
 }

@@ -22,7 +22,7 @@ pub enum Error {
     Parse {
         /// The file.
         path: PathBuf,
-        /// The parser's message, with line and column.
+        /// Line and what is wrong there.
         message: String,
     },
     /// A value breaks a rule of the experiment.
@@ -36,7 +36,7 @@ pub enum Error {
         rule: String,
     },
     /// No such experiment.
-    #[error("no experiment `{name}`: {path} does not exist; there are: {known}")]
+    #[error("no experiment `{name}`: {path} does not exist; there are: {known}{}", did_you_mean(name, known.split(", ")))]
     UnknownExperiment {
         /// The name asked for.
         name: String,
@@ -46,7 +46,7 @@ pub enum Error {
         known: String,
     },
     /// A head asked for is not part of the experiment.
-    #[error("no head `{name}` in experiment `{experiment}`; it has: {known}")]
+    #[error("no head `{name}` in experiment `{experiment}`; it has: {known}{}", did_you_mean(name, known.split(", ")))]
     UnknownHead {
         /// The name asked for.
         name: String,
@@ -102,6 +102,29 @@ pub fn remedy(answer: &std::io::Error) -> &'static str {
         }
         ErrorKind::NotFound => "; check the path",
         _ => "",
+    }
+}
+
+/// `; did you mean ...?` with the known name that is nearest to an unknown one, to stand behind a message; empty where none is
+/// near: where more than half of its letters would have to change.
+pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let unknown: Vec<char> = unknown.to_lowercase().chars().collect();
+    // Levenshtein's distance, one row of its table at a time.
+    let distance = |known: &str| {
+        let known: Vec<char> = known.to_lowercase().chars().collect();
+        let mut row: Vec<usize> = (0..=known.len()).collect();
+        for (i, a) in unknown.iter().enumerate() {
+            let above = std::mem::replace(&mut row, vec![i + 1]);
+            for (j, b) in known.iter().enumerate() {
+                row.push((above[j] + usize::from(a != b)).min(row[j] + 1).min(above[j + 1] + 1));
+            }
+        }
+        (row[known.len()], known.len())
+    };
+    let nearest = known.into_iter().map(|known| (distance(known), known)).min();
+    match nearest {
+        Some(((changes, letters), known)) if 2 * changes <= letters => format!("; did you mean `{known}`?"),
+        _ => String::new(),
     }
 }
 

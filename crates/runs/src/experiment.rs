@@ -1,8 +1,19 @@
 //! Experiment files: what is trained on what, how often, and how it is evaluated.
 //!
-//! Every number stands in the TOML; there are no defaults here. Unknown keys are errors.
+//! Every number that decides a result stands in the TOML; there are no defaults here. Unknown keys are errors.
+//!
+//! ```toml
+//! extends = "quick"               # everything else as in quick.toml, which may extend another file itself
+//! name = "mine"
+//! tuning = false                  # `false` leaves out a key or table that quick.toml has
+//! [training]
+//! seeds = "0..5"                  # as [0, 1, 2, 3, 4]; "1..=50" and "0..3, 7" likewise, wherever whole numbers are listed
+//! ```
+//!
+//! Tables are merged key by key; `[[heads]]`, `[[conditions]]` and every other list replace those of the extended file.
 
-use crate::{Error, HeadInit, HeadVariant, Result};
+use crate::layers::Layers;
+use crate::{Error, HeadInit, HeadVariant, Result, integers};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 use std::path::Path;
@@ -92,53 +103,15 @@ pub struct Condition {
     pub held_out_classes: Option<Vec<String>>,
 }
 
-/// The data sets that are known by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DatasetName {
-    /// Imagewoof, shortest side 160 px.
-    #[serde(rename = "imagewoof2-160")]
-    Imagewoof160,
-    /// Imagewoof, shortest side 320 px.
-    #[serde(rename = "imagewoof2-320")]
-    Imagewoof320,
-    /// Ten confusable classes of textured images, made on the fly.
-    #[serde(rename = "synthetic")]
-    Synthetic,
-    /// Any folder with `train/<class>/` and `val/<class>/`, given by `--data`.
-    #[serde(rename = "folder")]
-    Folder,
-    /// CIFAR-10 through candle-datasets.
-    #[serde(rename = "cifar10")]
-    Cifar10,
-    /// MNIST through candle-datasets.
-    #[serde(rename = "mnist")]
-    Mnist,
-    /// Fashion-MNIST through candle-datasets.
-    #[serde(rename = "fashion-mnist")]
-    FashionMnist,
-}
-
-impl DatasetName {
-    /// The name as written in experiment files and reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Imagewoof160 => "imagewoof2-160",
-            Self::Imagewoof320 => "imagewoof2-320",
-            Self::Synthetic => "synthetic",
-            Self::Folder => "folder",
-            Self::Cifar10 => "cifar10",
-            Self::Mnist => "mnist",
-            Self::FashionMnist => "fashion-mnist",
-        }
-    }
-}
+/// Name of the set that is made on the fly, as `[data.synthetic]` says.
+pub const SYNTHETIC: &str = "synthetic";
 
 /// `[data]`: the images and how they are cropped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Which data set.
-    pub dataset: DatasetName,
+    /// Name of the data set; which there are, the data sets' own crate knows.
+    pub dataset: String,
     /// Side of the square images that the encoder sees.
     pub image_size_px: usize,
     /// At most so many images a split, taken evenly from the classes; absent means all.
@@ -196,6 +169,7 @@ pub struct AugmentationConfig {
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
     /// One run a variant and seed.
+    #[serde(deserialize_with = "integers::deserialize")]
     pub seeds: Vec<u64>,
     /// Passes over the training split.
     pub epochs: usize,
@@ -273,8 +247,10 @@ pub struct AnalysisConfig {
     /// Which code computes.
     pub engine: Engine,
     /// Neighbourhood sizes of the KNN accuracy.
+    #[serde(deserialize_with = "integers::deserialize")]
     pub knn_neighbors: Vec<usize>,
     /// Numbers of components of the explained-variance curves.
+    #[serde(deserialize_with = "integers::deserialize")]
     pub pca_components: Vec<usize>,
     /// Effective number of neighbours of t-SNE.
     pub tsne_perplexity: f64,
@@ -314,27 +290,17 @@ pub struct Overrides {
 impl Experiment {
     /// Reads and validates `<folder>/<name>.toml`.
     pub fn load(folder: &Path, name: &str) -> Result<Self> {
-        let path = folder.join(format!("{name}.toml"));
-        if !is_plain_name(name) || !path.is_file() {
-            let names = Self::names(folder)?;
-            let known = if names.is_empty() { "none".into() } else { names.join(", ") };
-            return Err(Error::UnknownExperiment { name: name.into(), path, known });
-        }
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let experiment = Self::parse(&text, &path)?;
-        if experiment.name != name {
-            let rule = format!("it must be `{name}` like its file");
-            return Err(Error::value("name", &experiment.name, rule));
-        }
-        Ok(experiment)
+        Ok(ExperimentFile::load(folder, name, &[])?.experiment)
     }
 
-    /// Parses and validates an experiment; `path` is for messages.
+    /// Parses and validates the text of an experiment file; the files that it extends are looked for beside `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let experiment: Self = toml::from_str(text)
-            .map_err(|error| Error::Parse { path: path.to_path_buf(), message: error.to_string() })?;
-        experiment.validate()?;
-        Ok(experiment)
+        Ok(ExperimentFile::parse(text, path, &[])?.experiment)
+    }
+
+    /// The experiment as the text of an experiment file, with nothing left to resolve.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("an experiment is plain data, which TOML can hold")
     }
 
     /// The names of the experiments in a folder, sorted.
@@ -364,18 +330,11 @@ impl Experiment {
             }
             self.heads.retain(|head| wanted.iter().any(|name| matches(head, name)));
         }
-        if let Some(seeds) = &overrides.seeds {
-            self.training.seeds.clone_from(seeds);
-        }
-        if let Some(epochs) = overrides.epochs {
-            self.training.epochs = epochs;
-        }
-        if let Some(size) = overrides.image_size_px {
-            self.data.image_size_px = size;
-        }
-        if let Some(precision) = overrides.precision {
-            self.training.precision = precision;
-        }
+        let Self { training, data, .. } = &mut self;
+        training.seeds = overrides.seeds.clone().unwrap_or(std::mem::take(&mut training.seeds));
+        training.epochs = overrides.epochs.unwrap_or(training.epochs);
+        training.precision = overrides.precision.unwrap_or(training.precision);
+        data.image_size_px = overrides.image_size_px.unwrap_or(data.image_size_px);
         self.validate()?;
         Ok(self)
     }
@@ -383,57 +342,35 @@ impl Experiment {
     /// The experiment on the synthetic set instead, under its own name, so that results never mix.
     pub fn on_synthetic(mut self) -> Self {
         self.name.push_str("-synthetic");
-        self.data.dataset = DatasetName::Synthetic;
+        self.data.dataset = SYNTHETIC.into();
         self.data.synthetic_fallback = false;
         self
     }
 
     /// Checks every value against its range.
     pub fn validate(&self) -> Result<()> {
-        if !is_plain_name(&self.name) {
-            return Err(Error::value("name", &self.name, NAME_RULE));
-        }
+        require(is_plain_name(&self.name), "name", &self.name, NAME_RULE)?;
         self.data.validate()?;
         self.training.validate()?;
         self.analysis.validate()?;
         if let Some(tuning) = &self.tuning {
             tuning.validate()?;
         }
-        if self.heads.is_empty() {
-            return Err(Error::value("heads", "empty", "an experiment needs at least one [[heads]] block"));
-        }
+        let rule = "an experiment needs at least one [[heads]] block";
+        require(!self.heads.is_empty(), "heads", "empty", rule)?;
         for (index, variant) in self.heads.iter().enumerate() {
-            if !is_plain_name(&variant.name) {
-                return Err(Error::value("heads.name", &variant.name, NAME_RULE));
-            }
-            if self.heads[..index].iter().any(|other| other.name == variant.name) {
-                return Err(Error::value(
-                    "heads.name",
-                    &variant.name,
-                    "another head has the same name; give each [[heads]] block a `name` of its own",
-                ));
-            }
-            if let Some(rate) = variant.peak_learning_rate
-                && !(rate.is_finite() && rate > 0.0)
-            {
-                return Err(Error::value(
-                    format!("{}: peak_learning_rate", variant.name),
-                    rate,
-                    "it must be a finite number above 0",
-                ));
-            }
+            require(is_plain_name(&variant.name), "heads.name", &variant.name, NAME_RULE)?;
+            let alone = !self.heads[..index].iter().any(|other| other.name == variant.name);
+            let rule = "another head has the same name; give each [[heads]] block a `name` of its own";
+            require(alone, "heads.name", &variant.name, rule)?;
+            let rate = variant.peak_learning_rate.unwrap_or(1.0);
+            require(is_positive(rate), format!("{}: peak_learning_rate", variant.name), rate, POSITIVE)?;
         }
         for (index, condition) in self.conditions.iter().enumerate() {
-            if !is_plain_name(&condition.name) {
-                return Err(Error::value("conditions.name", &condition.name, NAME_RULE));
-            }
-            if self.conditions[..index].iter().any(|other| other.name == condition.name) {
-                return Err(Error::value(
-                    "conditions.name",
-                    &condition.name,
-                    "another condition has the same name",
-                ));
-            }
+            let Condition { name, .. } = condition;
+            require(is_plain_name(name), "conditions.name", name, NAME_RULE)?;
+            let alone = !self.conditions[..index].iter().any(|other| other.name == *name);
+            require(alone, "conditions.name", name, "another condition has the same name")?;
             self.data_under(Some(condition)).validate()?;
         }
         Ok(())
@@ -448,19 +385,76 @@ impl Experiment {
     /// `[data]` as `condition` changes it.
     pub(crate) fn data_under(&self, condition: Option<&Condition>) -> DataConfig {
         let mut data = self.data.clone();
-        if let Some(condition) = condition {
-            if let Some(noise) = condition.label_noise_percent {
-                data.label_noise_percent = noise;
-            }
-            if let Some(classes) = &condition.held_out_classes {
-                data.held_out_classes.clone_from(classes);
-            }
+        if let Some(Condition { label_noise_percent, held_out_classes, .. }) = condition {
+            data.label_noise_percent = label_noise_percent.unwrap_or(data.label_noise_percent);
+            data.held_out_classes = held_out_classes.clone().unwrap_or(data.held_out_classes);
         }
         data
     }
 }
 
+/// An experiment file, read: its experiment, and where each of its values comes from.
+pub struct ExperimentFile {
+    /// What it says.
+    pub experiment: Experiment,
+    layers: Layers,
+}
+
+impl ExperimentFile {
+    /// Reads and validates `<folder>/<name>.toml`. What it extends is looked for beside it, then among `built_in`, names and
+    /// texts of experiment files.
+    pub fn load(folder: &Path, name: &str, built_in: &[(&str, &str)]) -> Result<Self> {
+        let path = folder.join(format!("{name}.toml"));
+        if !is_plain_name(name) || !path.is_file() {
+            let known = Experiment::names(folder)?.join(", ");
+            return Err(Error::UnknownExperiment { name: name.into(), path, known });
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let file = Self::parse(&text, &path, built_in)?;
+        let found = &file.experiment.name;
+        require(found == name, "name", found, &format!("it must be `{name}` like its file"))
+            .map_err(|error| file.layers.located(error))?;
+        Ok(file)
+    }
+
+    /// The same for a text that is already there; `path` says where it belongs.
+    pub fn parse(text: &str, path: &Path, built_in: &[(&str, &str)]) -> Result<Self> {
+        let layers = Layers::read(text, path, built_in)?;
+        let experiment: Experiment = layers.deserialize()?;
+        experiment.validate().map_err(|error| layers.located(error))?;
+        Ok(Self { experiment, layers })
+    }
+
+    /// The experiment as TOML with nothing left to resolve. Where a value, or a list of tables as a whole, comes from a file
+    /// that this one extends, that file's name stands behind it.
+    pub fn show(&self) -> String {
+        let mut shown = String::new();
+        // The table at hand with a dot behind it; none within a list of tables.
+        let mut table = Some(String::new());
+        for line in self.experiment.to_toml().lines() {
+            let title = line.trim_matches(['[', ']']).to_string();
+            let key = if line.starts_with("[[") {
+                table = None;
+                Some(title)
+            } else if line.starts_with('[') {
+                table = Some(title + ".");
+                None
+            } else {
+                line.split_once(" = ").and_then(|(key, _)| Some(table.clone()? + key))
+            };
+            shown += line;
+            if let Some(file) = key.and_then(|key| self.layers.lower_file_of(&key)?.file_name()) {
+                shown += &format!("  # {}", file.display());
+            }
+            shown.push('\n');
+        }
+        shown
+    }
+}
+
 const NAME_RULE: &str = "it must be letters, digits, `.`, `_` and `-`, and start with a letter or digit";
+const POSITIVE: &str = "it must be a finite number above 0";
+const AT_LEAST_ONE: &str = "it must be at least 1";
 
 /// Names become folders, so they must not climb or hide.
 fn is_plain_name(name: &str) -> bool {
@@ -468,204 +462,143 @@ fn is_plain_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
+fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+/// Whether a range [low, high] is one, within [least, most].
+fn is_range([low, high]: [f64; 2], least: f64, most: f64) -> bool {
+    least <= low && low <= high && high <= most && high.is_finite()
+}
+
+/// Ok if the value of a key is valid, otherwise an error with the rule that it breaks.
+fn require(valid: bool, key: impl Into<String>, value: impl ToString, rule: &str) -> Result<()> {
+    if valid { Ok(()) } else { Err(Error::value(key, value, rule)) }
+}
+
+/// The first value that stands twice.
+fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
+    values.iter().enumerate().find(|(index, value)| values[..*index].contains(value)).map(|(_, value)| value)
+}
+
 impl DataConfig {
+    /// Whether the images are those that `[data.synthetic]` describes.
+    pub fn is_synthetic(&self) -> bool {
+        self.dataset == SYNTHETIC
+    }
+
     fn validate(&self) -> Result<()> {
-        let size = self.image_size_px;
-        if !(16..=1024).contains(&size) {
-            return Err(Error::value("data.image_size_px", size, "it must lie in 16 ..= 1024"));
-        }
-        if self.images_per_split == Some(0) {
-            return Err(Error::value(
-                "data.images_per_split",
-                0,
-                "it must be at least 1, or absent for all images",
-            ));
-        }
-        if ![0, 1, 5, 25, 50].contains(&self.label_noise_percent) {
-            return Err(Error::value(
-                "data.label_noise_percent",
-                self.label_noise_percent,
-                "the data set has columns for 0, 1, 5, 25 and 50 only",
-            ));
-        }
-        let held_out = &self.held_out_classes;
-        if let Some((_, twice)) =
-            held_out.iter().enumerate().find(|(index, name)| held_out[..*index].contains(name))
-        {
+        let (size, noise) = (self.image_size_px, self.label_noise_percent);
+        require(is_plain_name(&self.dataset), "data.dataset", &self.dataset, NAME_RULE)?;
+        require((16..=1024).contains(&size), "data.image_size_px", size, "it must lie in 16 ..= 1024")?;
+        let rule = "it must be at least 1, or absent for all images";
+        require(self.images_per_split != Some(0), "data.images_per_split", 0, rule)?;
+        let rule = "the data set has columns for 0, 1, 5, 25 and 50 only";
+        require([0, 1, 5, 25, 50].contains(&noise), "data.label_noise_percent", noise, rule)?;
+        if let Some(twice) = repeated(&self.held_out_classes) {
             return Err(Error::value("data.held_out_classes", twice, "each class may stand only once"));
         }
-        let needs_synthetic = self.dataset == DatasetName::Synthetic || self.synthetic_fallback;
-        match &self.synthetic {
-            None if needs_synthetic => {
-                return Err(Error::value(
-                    "data.synthetic",
-                    "absent",
-                    "the synthetic set needs a [data.synthetic] table",
-                ));
+        let needed = self.is_synthetic() || self.synthetic_fallback;
+        let rule = "the synthetic set needs a [data.synthetic] table";
+        require(self.synthetic.is_some() || !needed, "data.synthetic", "absent", rule)?;
+        if let Some(SyntheticConfig { train_images, val_images, image_px, .. }) = &self.synthetic {
+            for (key, images) in [("train_images", train_images), ("val_images", val_images)] {
+                let rule = "ten classes need at least 10 images";
+                require(*images >= 10, format!("data.synthetic.{key}"), images, rule)?;
             }
-            Some(synthetic) => synthetic.validate()?,
-            None => {}
+            let rule = "it must lie in 16 ..= 512";
+            require((16..=512).contains(image_px), "data.synthetic.image_px", image_px, rule)?;
         }
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } =
             self.augmentation;
-        let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
-        if !ordered(crop_scale) || crop_scale[1] > 1.0 {
-            return Err(Error::value(
-                "data.augmentation.crop_scale",
-                format!("{crop_scale:?}"),
-                "it must be [low, high] with 0 < low <= high <= 1",
-            ));
-        }
-        if !ordered(crop_aspect) {
-            return Err(Error::value(
-                "data.augmentation.crop_aspect",
-                format!("{crop_aspect:?}"),
-                "it must be [low, high] with 0 < low <= high",
-            ));
-        }
-        if !(0.0..=1.0).contains(&flip_probability) {
-            return Err(Error::value(
-                "data.augmentation.flip_probability",
-                flip_probability,
-                "it must lie in [0, 1]",
-            ));
-        }
-        if !(1.0..=4.0).contains(&eval_resize_factor) {
-            return Err(Error::value(
-                "data.augmentation.eval_resize_factor",
-                eval_resize_factor,
-                "it must lie in [1, 4]",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl SyntheticConfig {
-    fn validate(&self) -> Result<()> {
-        for (key, images) in [("train_images", self.train_images), ("val_images", self.val_images)] {
-            if images < 10 {
-                return Err(Error::value(
-                    format!("data.synthetic.{key}"),
-                    images,
-                    "ten classes need at least 10 images",
-                ));
-            }
-        }
-        if !(16..=512).contains(&self.image_px) {
-            return Err(Error::value("data.synthetic.image_px", self.image_px, "it must lie in 16 ..= 512"));
-        }
-        Ok(())
+        let check = |valid, key: &str, value: String, rule| {
+            require(valid, format!("data.augmentation.{key}"), value, rule)
+        };
+        let valid = is_range(crop_scale, f64::MIN_POSITIVE, 1.0);
+        let rule = "it must be [low, high] with 0 < low <= high <= 1";
+        check(valid, "crop_scale", format!("{crop_scale:?}"), rule)?;
+        let valid = is_range(crop_aspect, f64::MIN_POSITIVE, f64::MAX);
+        let rule = "it must be [low, high] with 0 < low <= high";
+        check(valid, "crop_aspect", format!("{crop_aspect:?}"), rule)?;
+        let valid = (0.0..=1.0).contains(&flip_probability);
+        check(valid, "flip_probability", flip_probability.to_string(), "it must lie in [0, 1]")?;
+        let valid = (1.0..=4.0).contains(&eval_resize_factor);
+        check(valid, "eval_resize_factor", eval_resize_factor.to_string(), "it must lie in [1, 4]")
     }
 }
 
 impl TrainingConfig {
     fn validate(&self) -> Result<()> {
-        if self.seeds.is_empty() {
-            return Err(Error::value("training.seeds", "empty", "at least one seed is needed"));
+        require(!self.seeds.is_empty(), "training.seeds", "empty", "at least one seed is needed")?;
+        if let Some(twice) = repeated(&self.seeds) {
+            return Err(Error::value("training.seeds", twice, "each seed may stand only once"));
         }
-        if let Some(twice) = self.seeds.iter().enumerate().find(|(i, seed)| self.seeds[..*i].contains(seed)) {
-            return Err(Error::value("training.seeds", twice.1, "each seed may stand only once"));
+        require(self.epochs > 0, "training.epochs", 0, AT_LEAST_ONE)?;
+        let rule = "batch norm needs at least 2 images";
+        require(self.batch_size >= 2, "training.batch_size", self.batch_size, rule)?;
+        require(is_plain_name(&self.encoder), "training.encoder", &self.encoder, NAME_RULE)?;
+        for (key, value) in [
+            ("peak_learning_rate", self.peak_learning_rate),
+            ("start_divisor", self.start_divisor),
+            ("end_divisor", self.end_divisor),
+            ("epsilon", self.epsilon),
+            ("warmup_fraction", self.warmup_fraction),
+        ] {
+            require(is_positive(value), format!("training.{key}"), value, POSITIVE)?;
         }
-        if self.epochs == 0 {
-            return Err(Error::value("training.epochs", 0, "it must be at least 1"));
+        for (key, value) in [
+            ("warmup_fraction", self.warmup_fraction),
+            ("beta1_high", self.beta1_high),
+            ("beta1_low", self.beta1_low),
+            ("beta2", self.beta2),
+            ("weight_decay", self.weight_decay),
+        ] {
+            require((0.0..1.0).contains(&value), format!("training.{key}"), value, "it must lie in [0, 1)")?;
         }
-        if self.batch_size < 2 {
-            return Err(Error::value(
-                "training.batch_size",
-                self.batch_size,
-                "batch norm needs at least 2 images",
-            ));
-        }
-        let positive = |key: &str, value: f64| {
-            let valid = value.is_finite() && value > 0.0;
-            if valid {
-                Ok(())
-            } else {
-                Err(Error::value(format!("training.{key}"), value, "it must be a finite number above 0"))
-            }
-        };
-        if !is_plain_name(&self.encoder) {
-            return Err(Error::value("training.encoder", &self.encoder, NAME_RULE));
-        }
-        positive("peak_learning_rate", self.peak_learning_rate)?;
-        positive("start_divisor", self.start_divisor)?;
-        positive("end_divisor", self.end_divisor)?;
-        positive("epsilon", self.epsilon)?;
-        let below_one = |key: &str, value: f64| {
-            if (0.0..1.0).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::value(format!("training.{key}"), value, "it must lie in [0, 1)"))
-            }
-        };
-        below_one("warmup_fraction", self.warmup_fraction)?;
-        positive("warmup_fraction", self.warmup_fraction)?;
-        below_one("beta1_high", self.beta1_high)?;
-        below_one("beta1_low", self.beta1_low)?;
-        below_one("beta2", self.beta2)?;
-        below_one("weight_decay", self.weight_decay)
+        Ok(())
     }
 }
 
 impl TuningConfig {
     fn validate(&self) -> Result<()> {
-        if self.trials == 0 {
-            return Err(Error::value("tuning.trials", 0, "it must be at least 1"));
-        }
-        let ordered = |key: &str, [low, high]: [f64; 2], least: f64, most: f64, rule: &str| {
-            let valid = low >= least && low <= high && high <= most && high.is_finite();
-            let value = format!("[{low}, {high}]");
-            if valid { Ok(()) } else { Err(Error::value(format!("tuning.{key}"), value, rule)) }
-        };
+        require(self.trials > 0, "tuning.trials", 0, AT_LEAST_ONE)?;
         let above_zero = "it must be [low, high] with 0 < low <= high";
-        let least = f64::MIN_POSITIVE;
-        ordered("peak_learning_rate", self.peak_learning_rate, least, f64::MAX, above_zero)?;
-        ordered("scale", self.scale, least, f64::MAX, above_zero)?;
         let radians = "it must be [low, high] with 0 <= low <= high <= pi/2";
-        ordered("margin_radians", self.margin_radians, 0.0, FRAC_PI_2, radians)?;
         let cosine = "it must be [low, high] with 0 <= low <= high <= 1";
-        ordered("margin_cosine", self.margin_cosine, 0.0, 1.0, cosine)
+        for (key, range, least, most, rule) in [
+            ("peak_learning_rate", self.peak_learning_rate, f64::MIN_POSITIVE, f64::MAX, above_zero),
+            ("scale", self.scale, f64::MIN_POSITIVE, f64::MAX, above_zero),
+            ("margin_radians", self.margin_radians, 0.0, FRAC_PI_2, radians),
+            ("margin_cosine", self.margin_cosine, 0.0, 1.0, cosine),
+        ] {
+            require(is_range(range, least, most), format!("tuning.{key}"), format!("{range:?}"), rule)?;
+        }
+        Ok(())
     }
 }
 
 impl AnalysisConfig {
     fn validate(&self) -> Result<()> {
-        let each_positive = |key: &str, values: &[usize]| {
-            if values.is_empty() || values.contains(&0) {
-                Err(Error::value(
-                    format!("analysis.{key}"),
-                    format!("{values:?}"),
-                    "it must list numbers of at least 1",
-                ))
-            } else {
-                Ok(())
-            }
-        };
-        each_positive("knn_neighbors", &self.knn_neighbors)?;
-        each_positive("pca_components", &self.pca_components)?;
-        each_positive("headline_components", &self.headline_components)?;
+        for (key, values) in [
+            ("knn_neighbors", &self.knn_neighbors[..]),
+            ("pca_components", &self.pca_components),
+            ("headline_components", &self.headline_components),
+        ] {
+            let valid = !values.is_empty() && !values.contains(&0);
+            let rule = "it must list numbers of at least 1";
+            require(valid, format!("analysis.{key}"), format!("{values:?}"), rule)?;
+        }
         for (key, value) in [
             ("headline_neighbors", self.headline_neighbors),
             ("bootstrap_resamples", self.bootstrap_resamples),
             ("calibration_bins", self.calibration_bins),
+            ("tsne_iterations", self.tsne_iterations),
         ] {
-            each_positive(key, &[value])?;
+            require(value > 0, format!("analysis.{key}"), value, AT_LEAST_ONE)?;
         }
-        if !(self.vote_temperature.is_finite() && self.vote_temperature > 0.0) {
-            let rule = "it must be a finite number above 0";
-            return Err(Error::value("analysis.vote_temperature", self.vote_temperature, rule));
-        }
-        if !(self.tsne_perplexity.is_finite() && self.tsne_perplexity >= 1.0) {
-            return Err(Error::value(
-                "analysis.tsne_perplexity",
-                self.tsne_perplexity,
-                "it must be at least 1",
-            ));
-        }
-        if self.tsne_iterations == 0 {
-            return Err(Error::value("analysis.tsne_iterations", 0, "it must be at least 1"));
-        }
-        Ok(())
+        let (perplexity, temperature) = (self.tsne_perplexity, self.vote_temperature);
+        let valid = perplexity.is_finite() && perplexity >= 1.0;
+        require(valid, "analysis.tsne_perplexity", perplexity, AT_LEAST_ONE)?;
+        require(is_positive(temperature), "analysis.vote_temperature", temperature, POSITIVE)
     }
 }

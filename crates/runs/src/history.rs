@@ -21,51 +21,23 @@ pub struct EpochRecord {
     pub effective_scale: f64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Row {
-    variant: String,
-    head: String,
-    seed: u64,
-    epoch: usize,
-    step: usize,
-    train_loss: f64,
-    train_accuracy: f64,
-    learning_rate: f64,
-    effective_scale: f64,
-}
+/// The fields of [`EpochRecord`] behind those that name the run.
+const COLUMNS: &str = "variant,head,seed,epoch,step,train_loss,train_accuracy,learning_rate,effective_scale";
 
-/// Writes the history of a run.
-pub fn write_history(path: &Path, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
+/// Writes the history of a run; each row names the run too.
+pub(crate) fn write_history(path: &Path, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
     write_atomically(path, |file| {
-        let mut writer = csv::Writer::from_writer(file);
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
+        writer.write_record(COLUMNS.split(','))?;
         for record in records {
-            let EpochRecord { epoch, step, train_loss, train_accuracy, learning_rate, effective_scale } =
-                *record;
-            writer.serialize(Row {
-                variant: spec.variant.name.clone(),
-                head: spec.variant.head.kind().into(),
-                seed: spec.seed,
-                epoch,
-                step,
-                train_loss,
-                train_accuracy,
-                learning_rate,
-                effective_scale,
-            })?;
+            writer.serialize((&spec.variant.name, spec.variant.head.kind(), spec.seed, record))?;
         }
         writer.flush()
     })
 }
 
 /// Reads the history of a run.
-pub fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
+pub(crate) fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
     let mut reader = csv::Reader::from_path(path).map_err(|error| Error::damaged(path, error))?;
-    reader
-        .deserialize::<Row>()
-        .map(|row| {
-            let Row { epoch, step, train_loss, train_accuracy, learning_rate, effective_scale, .. } =
-                row.map_err(|error| Error::damaged(path, error))?;
-            Ok(EpochRecord { epoch, step, train_loss, train_accuracy, learning_rate, effective_scale })
-        })
-        .collect()
+    reader.deserialize().map(|row| row.map_err(|error| Error::damaged(path, error))).collect()
 }

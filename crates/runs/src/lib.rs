@@ -19,20 +19,25 @@ mod experiment;
 mod files;
 mod head;
 mod history;
+mod integers;
+mod layers;
 mod manifest;
 mod run;
+mod tensors;
 
 pub use embeddings::{Embeddings, SplitName};
-pub use error::{Error, remedy};
+pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
-    AnalysisConfig, AugmentationConfig, Condition, DataConfig, DatasetName, Engine, Experiment, Overrides,
-    Precision, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
+    AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
+    Precision, SYNTHETIC, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, PARTIAL_PREFIX, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
-pub use history::{EpochRecord, read_history, write_history};
+pub use history::EpochRecord;
+pub use integers::parse_integers;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};
+pub use tensors::{Dtype, StoredTensor, TensorFile, write_tensors};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

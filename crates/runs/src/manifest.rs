@@ -71,8 +71,14 @@ pub struct Speed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecord {
-    /// The data set's name.
+    /// The data set's name in experiment files.
     pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// Whether the images are made up, so that results say nothing about real ones.
+    pub synthetic: bool,
+    /// What a reader of results has to know of the data set.
+    pub notes: Vec<String>,
     /// Changes whenever an image, its name or its label changes.
     pub fingerprint: String,
     /// md5 of the archive, where there was one.

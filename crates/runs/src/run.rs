@@ -2,8 +2,7 @@
 
 use crate::{
     DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, FileRecord, HeadVariant,
-    Manifest, PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, read_history, write_atomically,
-    write_history,
+    Manifest, PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, history, write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -99,7 +98,7 @@ impl RunSpec {
                 let mut data = experiment.data_under(condition);
                 // Where the images come from in need is no part of what is trained.
                 data.synthetic_fallback = false;
-                if data.dataset != crate::DatasetName::Synthetic {
+                if !data.is_synthetic() {
                     data.synthetic = None;
                 }
                 let mut training = TrainingConfig { seeds: vec![seed], ..experiment.training.clone() };
@@ -269,12 +268,12 @@ impl RunFolder {
 
     /// Writes the history.
     pub fn write_history(&self, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
-        write_history(&self.history_path(), spec, records)
+        history::write_history(&self.history_path(), spec, records)
     }
 
     /// Reads the history.
     pub fn history(&self) -> Result<Vec<EpochRecord>> {
-        read_history(&self.history_path())
+        history::read_history(&self.history_path())
     }
 
     /// Writes the embeddings of a split.

@@ -1,42 +1,31 @@
-//! Named tensors on disk: safetensors files, written whole or not at all.
+//! The named tensors of an encoder, a head or a checkpoint, on disk.
 
 use crate::{Error, Result};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::State;
-use faceoff_runs::write_atomically;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use faceoff_runs::{Dtype, TensorFile, write_tensors};
 use std::path::Path;
-
-/// The one metadata key of a file: with two, safetensors would write them in random order.
-const METADATA_KEY: &str = "faceoff";
 
 /// Writes `state`, with `metadata` where given.
 pub fn save(path: &Path, state: &State, metadata: Option<String>) -> Result<()> {
-    let stored = state.iter().map(|(_, tensor)| values(tensor)).collect::<Result<Vec<_>>>()?;
-    let tensors = state.iter().zip(&stored).map(|((name, tensor), (dtype, bytes))| {
-        let view = TensorView::new(*dtype, tensor.dims().to_vec(), bytes);
-        Ok((name, view.map_err(|error| unusable(path, error))?))
+    let stored = state.iter().map(|(name, tensor)| {
+        let (dtype, bytes) = values(tensor)?;
+        Ok((name.as_str(), dtype, tensor.dims().to_vec(), bytes))
     });
-    let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    let metadata = metadata.map(|text| HashMap::from([(METADATA_KEY.to_string(), text)]));
-    let bytes = safetensors::serialize(tensors, metadata).map_err(|error| unusable(path, error))?;
-    Ok(write_atomically(path, |file| file.write_all(&bytes))?)
+    Ok(write_tensors(path, &stored.collect::<Result<Vec<_>>>()?, metadata)?)
 }
 
 /// Reads a file: its tensors on the CPU, sorted by name, and its metadata.
 pub fn load(path: &Path) -> Result<(State, Option<String>)> {
-    let bytes = std::fs::read(path).map_err(|error| unusable(path, error))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unusable(path, error))?;
-    let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY).cloned());
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| unusable(path, error))?;
+    let file = TensorFile::read(path)?;
+    let tensors = file.tensors()?;
     let mut state = tensors
         .iter()
         .map(|(name, view)| Ok((name.to_string(), view.load(&Device::Cpu)?)))
         .collect::<Result<State>>()?;
     state.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok((state, metadata))
+    Ok((state, file.metadata()?))
 }
 
 pub(crate) fn unusable(path: &Path, problem: impl ToString) -> Error {

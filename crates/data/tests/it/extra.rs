@@ -2,7 +2,7 @@
 
 use crate::{quiet, source, synthetic};
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_runs::{DataConfig, DatasetName, SplitName};
+use faceoff_runs::{DataConfig, SplitName};
 use std::path::Path;
 
 /// `count` images whose pixels all equal ten times their label, in MNIST's format.
@@ -24,7 +24,7 @@ fn mnist_comes_from_its_own_files() {
     let files = tempfile::tempdir().unwrap();
     write_mnist(files.path(), "train", 40, |index| index % 10);
     write_mnist(files.path(), "t10k", 20, |index| index % 10);
-    let config = DataConfig { dataset: DatasetName::Mnist, ..synthetic() };
+    let config = DataConfig { dataset: "mnist".into(), ..synthetic() };
     let source = ImageSource { data_dir: Some(files.path().to_path_buf()), ..source(cache.path()) };
     let images = Dataset::open(&config, &source, &quiet).unwrap();
     assert_eq!((images.train_len(), images.record().val_images, images.classes()), (40, 20, 10));

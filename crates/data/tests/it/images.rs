@@ -1,8 +1,8 @@
 //! Data sets, open: files, labels, batches, the cache of decoded images, and what is wrong with broken ones.
 
 use crate::{quiet, source, synthetic};
-use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images};
-use faceoff_runs::{DataConfig, DatasetName, SplitName};
+use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images, profile};
+use faceoff_runs::{DataConfig, SplitName};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn folder_in(cache: &Path) -> PathBuf {
 /// The synthetic set as a user's own folder.
 fn as_folder(cache: &Path) -> (DataConfig, ImageSource) {
     Dataset::open(&synthetic(), &source(cache), &quiet).unwrap();
-    let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
+    let config = DataConfig { dataset: "folder".into(), ..synthetic() };
     (config, ImageSource { data_dir: Some(folder_in(cache)), ..source(cache) })
 }
 
@@ -188,7 +188,7 @@ fn broken_images_are_named() {
     assert!(matches!(&error, Error::Image { path, .. } if *path == cut), "{error}");
     let empty = folder.join("val/stripes-0/000010.JPEG");
     std::fs::write(&empty, b"").unwrap();
-    let (broken, count) = broken_images(&folder, &quiet).unwrap();
+    let (broken, count) = broken_images(&folder, profile("folder").unwrap(), &quiet).unwrap();
     assert_eq!(count, 100);
     let messages: Vec<String> = broken.iter().map(ToString::to_string).collect();
     assert_eq!(messages.len(), 2);
@@ -228,7 +228,7 @@ fn grey_and_png_images_become_rgb() {
             std::fs::write(path.join("notes.txt"), "no image").unwrap();
         }
     }
-    let config = DataConfig { dataset: DatasetName::Folder, ..synthetic() };
+    let config = DataConfig { dataset: "folder".into(), ..synthetic() };
     let source = ImageSource { data_dir: Some(folder.clone()), ..source(cache.path()) };
     let images = Dataset::open(&config, &source, &quiet).unwrap();
     assert_eq!(images.record().classes, ["cat", "dog"]);

@@ -5,10 +5,11 @@ mod download;
 #[cfg(feature = "extra-datasets")]
 mod extra;
 mod images;
+mod profiles;
 mod views;
 
 use faceoff_data::ImageSource;
-use faceoff_runs::{AugmentationConfig, DataConfig, DatasetName, SyntheticConfig};
+use faceoff_runs::{AugmentationConfig, DataConfig, SYNTHETIC, SyntheticConfig};
 use std::path::Path;
 
 fn quiet(_: &str, _: u64, _: u64) {}
@@ -25,7 +26,7 @@ fn augmentation() -> AugmentationConfig {
 /// 60 + 40 synthetic images.
 fn synthetic() -> DataConfig {
     DataConfig {
-        dataset: DatasetName::Synthetic,
+        dataset: SYNTHETIC.into(),
         image_size_px: 32,
         images_per_split: None,
         label_noise_percent: 0,

@@ -101,7 +101,7 @@ fn a_diverging_head_does_not_stop_the_others() {
     // Normalised heads survive absurd rates; the plain linear layer does not.
     let experiment = experiment(folder.path(), "absurd", |text| {
         let heads = text.find("[[heads]]").unwrap();
-        text[..heads].replace("peak_learning_rate = 3e-3", "peak_learning_rate = 1e36")
+        text[..heads].replace("peak_learning_rate = 0.003", "peak_learning_rate = 1e36")
             + "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"ArcMarginProduct\"\n"
     });
     let output = benchmark(&experiment, &out).output().unwrap();

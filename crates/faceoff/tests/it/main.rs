@@ -7,6 +7,7 @@ mod folders;
 mod interruptions;
 mod tune;
 
+use faceoff_runs::Experiment;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -60,8 +61,8 @@ fn stderr(output: &Output) -> String {
 
 /// The smoke experiment under another name, changed by `change`, as a file in `folder`.
 fn experiment(folder: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
-    let smoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments/smoke.toml");
-    let text = std::fs::read_to_string(smoke).unwrap();
+    let experiments = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments"));
+    let text = Experiment::load(experiments, "smoke").unwrap().to_toml();
     let text = change(text.replace("name = \"smoke\"", &format!("name = \"{name}\"")));
     let path = folder.join(format!("{name}.toml"));
     std::fs::write(&path, text).unwrap();

@@ -19,7 +19,7 @@ use crate::plots::thousands;
 use askama::Template;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::families::classifier::LABELS_GIVEN;
-use faceoff_runs::{DatasetName, Experiment, Manifest};
+use faceoff_runs::{Experiment, Manifest};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -87,11 +87,10 @@ pub(crate) fn page(
     figures: &[pictures::Section],
     tables: &[&str],
 ) -> Result<String> {
-    let (synthetic, of_data) = data_facts(manifest);
     let one_seed = |variant| outcome.selection.of_variant(variant).count() == 1;
     let notes = Notes {
         notes: &outcome.notes,
-        of_data: &of_data,
+        of_data: &manifest.data.notes,
         lone_seed: (0..outcome.selection.variants.len()).any(one_seed),
         labels_given: outcome.summaries.iter().any(|row| row.metric == LABELS_GIVEN.id()),
         trained: true,
@@ -114,7 +113,7 @@ pub(crate) fn page(
         name: &experiment.name,
         kicker: &manifest.data.name,
         lead: &experiment.description,
-        synthetic,
+        synthetic: manifest.data.synthetic,
         facts: facts(manifest, outcome),
         sections,
         version: &manifest.version,
@@ -122,21 +121,6 @@ pub(crate) fn page(
         tables,
     };
     Ok(page.render()?)
-}
-
-/// Whether the images are made up, and what has to be said of the data set.
-fn data_facts(manifest: &Manifest) -> (bool, Vec<String>) {
-    let notes: &[&str] = match manifest.spec.data.dataset {
-        DatasetName::Imagewoof160 | DatasetName::Imagewoof320 => &[
-            "Three pairs of files of Imagewoof are byte-identical under two different labels, two of them across the split. The official split is kept, so \
-             no accuracy can reach 100 %.",
-            "English foxhound is small (580 training and 224 validation images of 9,025 and 3,929): macro accuracy, in which every class counts alike, \
-             stands beside accuracy.",
-        ],
-        _ => &[],
-    };
-    let synthetic = manifest.spec.data.dataset == DatasetName::Synthetic;
-    (synthetic, notes.iter().map(ToString::to_string).collect())
 }
 
 fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {

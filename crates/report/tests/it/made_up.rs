@@ -28,6 +28,12 @@ impl MadeUp {
     pub(crate) fn data(&self, name: &str) -> DataRecord {
         DataRecord {
             name: name.into(),
+            title: name.into(),
+            synthetic: name == "synthetic",
+            notes: (name != "synthetic")
+                .then(|| "Two <files> are byte-identical.".into())
+                .into_iter()
+                .collect(),
             fingerprint: "f1".into(),
             archive_md5: None,
             classes: self.classes.clone(),
@@ -43,7 +49,7 @@ impl MadeUp {
             if !spec.data.held_out_classes.is_empty() {
                 of_run.classes.clone_from(&spec.data.held_out_classes);
             }
-            of_run.write_run(folder, &spec, &of_run.data(experiment.data.dataset.as_str()));
+            of_run.write_run(folder, &spec, &of_run.data(&experiment.data.dataset));
         }
     }
 

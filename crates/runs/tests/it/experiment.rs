@@ -1,6 +1,8 @@
 //! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
 
-use faceoff_runs::{Compute, Error, Experiment, HeadConfig, Overrides, Precision, RunSpec};
+use faceoff_runs::{
+    Compute, Error, Experiment, ExperimentFile, HeadConfig, Overrides, Precision, RunSpec, parse_integers,
+};
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -16,7 +18,7 @@ pub(crate) fn compute() -> Compute {
 }
 
 fn smoke_text() -> String {
-    std::fs::read_to_string(folder().join("smoke.toml")).unwrap()
+    smoke().to_toml()
 }
 
 /// The message that `smoke.toml` gives after replacing `from` by `to`.
@@ -47,7 +49,7 @@ fn writing_and_reading_toml_changes_nothing() {
 #[test]
 fn lists_of_a_head_multiply() {
     let text = smoke_text().replacen(
-        "scale = 64.0\nmargin_cosine = 0.35",
+        "margin_cosine = 0.35\nscale = 64.0",
         "scale = [16, 64.5]\nmargin_cosine = [0.0, 0.35]",
         1,
     );
@@ -93,7 +95,11 @@ fn the_budget_of_tuning_is_checked() {
 
 #[test]
 fn unknown_keys_are_named() {
-    assert!(message("epochs = ", "epoch = 3\nepochs = ").contains("unknown field `epoch`"));
+    let text = message("epochs = ", "epoch = 3\nepochs = ");
+    assert!(text.contains("unknown field `epoch`") && text.ends_with("; did you mean `epochs`?"), "{text}");
+    assert!(text.starts_with("smoke.toml: line ") && text.contains(", `epoch = 3`: "), "{text}");
+    assert!(!message("epochs = ", "qqqqqqqq = 3\nepochs = ").contains("did you mean"));
+    assert!(message("engine = \"fast\"", "engine = \"fats\"").contains("did you mean `fast`?"));
 }
 
 #[test]
@@ -108,13 +114,14 @@ fn values_out_of_range_are_explained() {
         ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0 < low <= high <= 1"),
         ("flip_probability = 0.5", "flip_probability = 1.5", "it must lie in [0, 1]"),
         ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
-        ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is [0]"),
+        ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is 0"),
         ("vote_temperature = 0.07", "vote_temperature = 0.0", "finite number above 0"),
         ("precision = \"f32\"", "precision = \"f16\"", "expected `f32` or `tf32`"),
         ("name = \"smoke\"", "name = \"../smoke\"", "it must be letters, digits"),
     ] {
         let text = message(from, to);
         assert!(text.contains(expected), "{to}: {text}");
+        assert!(text.starts_with("smoke.toml: line ") && text.contains(to), "{to}: {text}");
     }
 }
 
@@ -123,6 +130,7 @@ fn unknown_experiments_list_the_known_ones() {
     let error = Experiment::load(&folder(), "quik").unwrap_err();
     assert!(matches!(error, Error::UnknownExperiment { .. }));
     assert!(error.to_string().contains("imagewoof, label-noise, quick"), "{error}");
+    assert!(error.to_string().ends_with("did you mean `quick`?"), "{error}");
     assert!(Experiment::load(&folder(), "../experiments/quick").is_err());
 }
 
@@ -145,6 +153,84 @@ fn overrides_choose_heads_by_name_or_kind() {
     let wrong = Overrides { heads: Some(vec!["ArcFaces".into()]), ..Overrides::default() };
     let text = smoke().with_overrides(&wrong).unwrap_err().to_string();
     assert!(text.contains("no head `ArcFaces`") && text.contains("SubCenterArcFace"), "{text}");
+}
+
+/// Writes `<name>.toml` into `folder`, with its name in it.
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(format!("{name}.toml")), format!("name = \"{name}\"\n{text}")).unwrap();
+}
+
+#[test]
+fn experiments_extend_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |name: &str| Experiment::load(folder.path(), name);
+    write(folder.path(), "base", smoke_text().split_once('\n').unwrap().1);
+    let middle = "extends = \"base\"\n[training]\nepochs = 7\nseeds = \"0..3\"\n[[heads]]\nkind = \"Classification\"\n";
+    write(folder.path(), "middle", middle);
+    let top =
+        "extends = \"middle\"\ntuning = false\n[training]\nepochs = 9\n[data]\nimages_per_split = false\n";
+    write(folder.path(), "top", top);
+    let mut expected = Experiment { name: "top".into(), tuning: None, ..smoke() };
+    expected.heads.truncate(1);
+    expected.data.images_per_split = None;
+    (expected.training.epochs, expected.training.seeds) = (9, vec![0, 1, 2]);
+    assert_eq!(load("top").unwrap(), expected);
+
+    // What is shown reads as the same experiment, and says which file a value is from.
+    let shown = ExperimentFile::load(folder.path(), "top", &[]).unwrap().show();
+    assert_eq!(Experiment::parse(&shown, Path::new("top.toml")).unwrap(), expected);
+    for line in [
+        "epochs = 9\n",
+        "seeds = [0, 1, 2]  # middle.toml\n",
+        "batch_size = 16  # base.toml\n",
+        "[[heads]]  # middle.toml\n",
+    ] {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+
+    // Faults are said of the file that has them.
+    let refused = |name: &str| load(name).unwrap_err().to_string();
+    write(folder.path(), "middle", &middle.replace("epochs = 7", "epochs = 0\nbatch_sice = 3"));
+    let text = refused("top");
+    assert!(
+        text.contains("middle.toml: line 5, `batch_sice = 3`") && text.contains("did you mean `batch_size`?"),
+        "{text}"
+    );
+    write(folder.path(), "middle", &middle.replace("seeds = \"0..3\"", "batch_size = 1"));
+    let text = refused("top");
+    assert!(text.contains("middle.toml: line 5, `batch_size = 1`: `training.batch_size` is 1"), "{text}");
+    write(folder.path(), "middle", "extends = \"top\"\n");
+    assert!(refused("top").contains("`extends` leads in a circle"), "{}", refused("top"));
+    write(folder.path(), "middle", "extends = 3\n");
+    assert!(refused("top").contains("middle.toml: line 2, `extends = 3`"), "{}", refused("top"));
+    write(folder.path(), "top", "extends = \"basis\"\n");
+    assert!(
+        refused("top").contains("top.toml: line 2") && refused("top").contains("basis.toml"),
+        "{}",
+        refused("top")
+    );
+
+    // What is built into a program stands in for a missing file.
+    let text = "name = \"mine\"\nextends = \"built\"\n";
+    let built_in = [("built", smoke_text())];
+    let built_in = built_in.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let file = ExperimentFile::parse(text, Path::new("mine.toml"), &built_in).unwrap();
+    assert_eq!(file.experiment, Experiment { name: "mine".into(), ..smoke() });
+}
+
+#[test]
+fn lists_of_whole_numbers_may_be_ranges() {
+    assert_eq!(parse_integers("0..3, 7").unwrap(), [0, 1, 2, 7]);
+    assert_eq!(parse_integers("1..=3").unwrap(), [1, 2, 3]);
+    for wrong in ["", "3..3", "5..=4", "0..18446744073709551615", "-1", "a..b", "1,"] {
+        let text = parse_integers(wrong).unwrap_err().to_string();
+        assert!(text.contains(&format!("is {wrong}, but ")), "{text}");
+    }
+    let text = smoke_text().replace("knn_neighbors = [1, 5, 20]", "knn_neighbors = \"1..=50\"");
+    let analysis = Experiment::parse(&text, Path::new("smoke.toml")).unwrap().analysis;
+    assert_eq!(analysis.knn_neighbors, (1..=50).collect::<Vec<_>>());
+    assert!(message("seeds = [0]", "seeds = \"4..0\"").contains("at least one number"));
+    assert!(message("seeds = [0]", "seeds = 4").contains("a list of whole numbers, or a range"));
 }
 
 /// Every head under every condition, with the condition in the run's name and its data, and in nothing else.

@@ -11,6 +11,9 @@ use proptest::prelude::*;
 fn data() -> DataRecord {
     DataRecord {
         name: "synthetic".into(),
+        title: "Made up".into(),
+        synthetic: true,
+        notes: Vec::new(),
         fingerprint: "abc".into(),
         archive_md5: None,
         classes: vec!["one".into(), "two".into()],
@@ -28,17 +31,20 @@ fn manifest(spec: &RunSpec) -> Manifest {
         data: data(),
         version: "0.1.0".into(),
         commit: "unknown".into(),
-        machine: Machine {
-            cpu: "test".into(),
-            processors: 2,
-            memory_mib: 1,
-            system: "test".into(),
-            threads: 2,
-        },
+        machine: Machine { cpu: "x".into(), processors: 2, memory_mib: 1, system: "y".into(), threads: 2 },
         speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
         seconds: [("train".into(), 1.5)].into(),
         files: Default::default(),
     }
+}
+
+/// A run that has begun.
+fn begun() -> (tempfile::TempDir, RunSpec, RunFolder) {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+    let folder = RunFolder::new(root.path(), &spec);
+    folder.begin(&spec).unwrap();
+    (root, spec, folder)
 }
 
 /// In what the run in `folder` differs from `spec` and `data`.
@@ -113,13 +119,10 @@ fn another_configuration_or_other_data_is_never_taken_for_this_run() {
 /// A training goes on only on the device and kernels that it was begun on; its result is one everywhere. Precisions never mix.
 #[test]
 fn other_kernels_may_not_go_on_with_a_run_but_use_it() {
-    let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+    let (_root, spec, folder) = begun();
     let elsewhere = RunSpec { compute: Compute { kernels: "avx512".into(), ..compute() }, ..spec.clone() };
     let mut coarse = elsewhere.clone();
     coarse.training.precision = Precision::Tf32;
-    let folder = RunFolder::new(root.path(), &spec);
-    folder.begin(&spec).unwrap();
     let kernels = "compute.kernels: \"avx512\", not \"avx2\"";
     let precision = "training.precision: \"tf32\", not \"f32\"";
     assert_eq!(differences(&folder, &elsewhere, &data()), kernels);
@@ -132,10 +135,7 @@ fn other_kernels_may_not_go_on_with_a_run_but_use_it() {
 
 #[test]
 fn failures_are_remembered() {
-    let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
-    let folder = RunFolder::new(root.path(), &spec);
-    folder.begin(&spec).unwrap();
+    let (_root, spec, folder) = begun();
     let failure = Failure {
         spec_hash: spec.hash(),
         head: "ArcFace".into(),
@@ -168,10 +168,7 @@ fn only_what_is_trained_enters_the_hash() {
 
 #[test]
 fn damaged_files_are_named_with_the_remedy() {
-    let root = tempfile::tempdir().unwrap();
-    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
-    let folder = RunFolder::new(root.path(), &spec);
-    folder.begin(&spec).unwrap();
+    let (_root, spec, folder) = begun();
     folder.write_embeddings(SplitName::Val, &embeddings(5, 3, 2)).unwrap();
     let path = folder.path().join("embeddings-val.safetensors");
     let bytes = std::fs::read(&path).unwrap();
