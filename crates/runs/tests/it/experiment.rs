@@ -42,8 +42,7 @@ fn committed_experiments_load() {
 #[test]
 fn writing_and_reading_toml_changes_nothing() {
     let experiment = smoke();
-    let text = toml::to_string(&experiment).unwrap();
-    assert_eq!(Experiment::parse(&text, Path::new("smoke.toml")).unwrap(), experiment);
+    assert_eq!(Experiment::parse(&experiment.to_toml(), Path::new("smoke.toml")).unwrap(), experiment);
 }
 
 #[test]
