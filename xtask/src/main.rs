@@ -24,6 +24,8 @@ enum Command {
     /// How fast the parts are on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Write docs/metrics.md, the reference of all metrics, from their rows.
+    Reference,
 }
 
 fn run() -> Result<ExitCode> {
@@ -33,6 +35,13 @@ fn run() -> Result<ExitCode> {
     match command {
         Command::Product(command) => command.run(&program),
         Command::Bench(command) => bench::run(&program, &command),
+        Command::Reference => {
+            let text = faceoff_evaluation::Registry::standard().reference();
+            let path = program.path("docs/metrics.md");
+            faceoff_runs::write_atomically(&path, |file| file.write_all(text.as_bytes()))?;
+            println!("{}", path.display());
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

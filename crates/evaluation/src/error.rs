@@ -24,6 +24,26 @@ pub enum Error {
     /// A run's files could not be read.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
+    /// A file could not be read.
+    #[error("cannot {action} {path}: {source}{}", faceoff_runs::remedy(source))]
+    Io {
+        /// The attempted action, an infinitive.
+        action: &'static str,
+        /// What it was attempted on.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// What was measured of a run without embeddings cannot be used.
+    #[error(
+        "{problem}, and the embeddings of {run} are not there to measure it again; copy the run once more"
+    )]
+    Measured {
+        /// The run's folder name.
+        run: String,
+        /// The file and what is wrong with it.
+        problem: String,
+    },
     /// Two runs of one configuration saw different images.
     #[error(
         "runs {first} and {second} do not hold the same {split} images in the same order, although their data fingerprints agree; \
@@ -44,6 +64,12 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong, the rule and the remedy.
         problem: String,
+    },
+    /// The measured values could not be put into a table.
+    #[error("the table of values could not be made: {source}")]
+    Table {
+        /// What the table library says.
+        source: polars::error::PolarsError,
     },
     /// No family has such a metric.
     #[error("no metric `{name}`; there are: {known}")]

@@ -55,7 +55,12 @@ impl External {
     }
 
     /// Measures the queries, against the index if there is one and else each against all others.
-    pub fn evaluate(&self, settings: &AnalysisConfig, registry: &Registry, say: &dyn Fn(&str)) -> Evaluation {
+    pub fn evaluate(
+        &self,
+        settings: &AnalysisConfig,
+        registry: &Registry,
+        say: &dyn Fn(&str),
+    ) -> Result<Evaluation> {
         let Self { name, queries, index } = self;
         let classes = class_names(index.iter().flat_map(|index| &index.names).chain(&queries.names));
         let labels = |names: &[String]| -> Vec<u32> {

@@ -3,8 +3,8 @@
 //! ```text
 //! <folder>/runs/<variant>-seed<k>/     whole runs                        runs
 //!     -> which of them count                                             selection
-//!     -> numbers and shapes of each run                                  families, measured, registry
-//!     -> numbers over seeds                                              summaries
+//!     -> numbers and shapes of each run, measured once                   families, registry, measured, store
+//!     -> a table of all values, and numbers over seeds                   tables
 //!     -> variants that stand side by side                                groups
 //!     -> heads against heads, the article's statements                   comparisons, statements
 //!     -> Evaluation, which a report shows
@@ -21,21 +21,24 @@ pub mod measured;
 mod registry;
 pub mod selection;
 pub mod statements;
-pub mod summaries;
+mod store;
+pub mod tables;
 
 pub use error::{Error, Result};
 pub use external::{External, LabelledFiles};
 pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit};
 
 use comparisons::Comparisons;
-use faceoff_runs::{AnalysisConfig, Experiment, Trial};
+use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
 use families::{neighbors, variance};
 use groups::Group;
-use measured::{Measured, Splits, ValImages};
+use measured::Measured;
 use ndarray::Array2;
+use polars::prelude::DataFrame;
 use selection::Selection;
 use std::path::Path;
-use summaries::MetricSummary;
+use store::Store;
+use tables::MetricSummary;
 
 /// All that a report shows.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Evaluation {
     pub selection: Selection,
     /// By variant, then seed.
     pub measured: Vec<Measured>,
+    /// One row a value, with what its run is a run of.
+    pub values: DataFrame,
     /// Over seeds.
     pub summaries: Vec<MetricSummary>,
     /// The variants that stand side by side.
@@ -76,37 +81,77 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let settings = &experiment.analysis;
     let selection = selection::select(folder, experiment)?;
+    let of = format!("of {}", selection.runs.len());
+    let mut stores: Vec<Store<'_>> = Vec::new();
     let mut measured: Vec<Measured> = Vec::new();
-    let mut images: Vec<Option<ValImages>> = vec![None; selection.variants.len()];
     for (index, run) in selection.runs.iter().enumerate() {
-        say(&format!("measuring {} ({} of {})", run.name, index + 1, selection.runs.len()));
-        let splits = Splits::read(&run.folder)?;
-        let of_run = splits.val_images();
-        if *images[run.variant].get_or_insert_with(|| of_run.clone()) != of_run {
-            let first = selection.of_variant(run.variant).next().expect("this run at least");
+        let mut store = Store::open(run, registry, settings)?;
+        let twin = measured.iter().position(|other| other.variant == run.variant);
+        if let Some(first) = twin.filter(|&first| stores[first].images() != store.images()) {
             return Err(Error::ImagesDiffer {
-                first: first.name.clone(),
+                first: selection.runs[first].name.clone(),
                 second: run.name.clone(),
                 split: "val",
             });
         }
-        let found = measured::measure_run(run, &splits, registry, settings);
+        let found = store.findings(&|| say(&format!("measuring {} ({} {of})", run.name, index + 1)))?;
         let (name, variant, seed) = (run.name.clone(), run.variant, run.seed());
         measured.push(Measured { run: name, variant, seed, found, maps: None });
+        stores.push(store);
     }
     let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
     let shown: Vec<usize> = groups.iter().flat_map(|group| group.variants.iter().copied()).collect();
     for (index, &variant) in shown.iter().enumerate() {
-        let first = selection.runs.iter().zip(&mut measured).find(|(run, _)| run.variant == variant);
-        let (run, measured) = first.expect("a variant has runs");
-        say(&format!("mapping {} ({} of {})", run.name, index + 1, shown.len()));
-        measured.maps = Some(measured::lay_out_run(run, settings)?);
+        let first = measured.iter().position(|run| run.variant == variant).expect("a variant has runs");
+        let name = &selection.runs[first].name;
+        let say = || say(&format!("mapping {name} ({} of {})", index + 1, shown.len()));
+        measured[first].maps = stores[first].maps(&say)?;
     }
+    let without = stores.iter().zip(&selection.runs).filter(|(store, _)| !store.measurable());
+    let without: Vec<&str> = without.map(|(_, run)| run.name.as_str()).collect();
+    let unmapped = shown.iter().filter_map(|variant| measured.iter().find(|run| run.variant == *variant));
+    let unmapped: Vec<&str> = unmapped.filter(|run| run.maps.is_none()).map(|run| run.run.as_str()).collect();
+    let mut notes = Vec::new();
+    if !without.is_empty() {
+        notes.push(format!("Without embeddings, so as they were measured before: {}.", without.join(", ")));
+    }
+    if !unmapped.is_empty() {
+        notes.push(format!(
+            "No maps, since neither their coordinates nor embeddings are there: {}.",
+            unmapped.join(", ")
+        ));
+    }
+    drop(stores);
     let headline = headline(&measured, registry, settings);
     let compared: Vec<MetricId> = compared(&headline).collect();
     let comparisons = comparisons::compare(&selection, &measured, &groups, &compared, settings);
-    let evaluation = Evaluation::new(selection, measured, groups, comparisons, headline, settings);
-    Ok(Evaluation { trials: experiment.trials.clone(), ..evaluation })
+    let mut evaluation = Evaluation::new(selection, measured, groups, comparisons, headline, settings)?;
+    evaluation.trials.clone_from(&experiment.trials);
+    evaluation.notes.extend(notes);
+    Ok(evaluation)
+}
+
+/// Writes the small part of the whole runs below `folder` into `<to>/runs`: what a report without photographs needs. What was not
+/// measured yet is measured first; with `maps`, coordinates that were laid out go too. The number of runs and their bytes.
+///
+/// # Errors
+/// As [`evaluate`]; files that cannot be written.
+pub fn export(
+    folder: &Path,
+    experiment: &Experiment,
+    registry: &Registry,
+    to: &Path,
+    maps: bool,
+    say: &dyn Fn(&str),
+) -> Result<(usize, u64)> {
+    let selection = selection::select(folder, experiment)?;
+    let mut bytes = 0;
+    for run in &selection.runs {
+        let mut store = Store::open(run, registry, &experiment.analysis)?;
+        store.findings(&|| say(&format!("measuring {}", run.name)))?;
+        bytes += store.export(&RunFolder::new(to, &run.manifest.spec), maps)?;
+    }
+    Ok((selection.runs.len(), bytes))
 }
 
 /// The metrics that stand out and were measured on some run.
@@ -131,12 +176,14 @@ impl Evaluation {
         comparisons: Comparisons,
         headline: Vec<(MetricId, Headline)>,
         settings: &AnalysisConfig,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut notes = selection.notes.clone();
         notes.extend(measured.iter().flat_map(Measured::notes));
         notes.extend(comparisons.notes.iter().cloned());
-        Self {
-            summaries: summaries::summarise(&measured, selection.variants.len()),
+        let (values, summaries) = tables::tables(&selection, &measured)?;
+        Ok(Self {
+            values,
+            summaries,
             neighbors: neighbors::sizes(settings),
             components: variance::counts(settings),
             settings: settings.clone(),
@@ -147,7 +194,7 @@ impl Evaluation {
             comparisons,
             headline,
             notes,
-        }
+        })
     }
 
     /// The metrics that heads are compared by.

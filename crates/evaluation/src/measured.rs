@@ -1,6 +1,6 @@
 //! What is measured on one run.
 
-use crate::registry::{MetricId, Registry};
+use crate::registry::{Family, MetricId, Registry};
 use crate::selection::Run;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
@@ -112,6 +112,20 @@ impl Findings {
         self.intervals.iter().find(|(id, _)| *id == metric).map(|&(_, interval)| interval)
     }
 
+    /// What another family found, behind this.
+    pub(crate) fn append(&mut self, other: Self) {
+        let Shapes { confusion, variance_ratios, verification, centers, reliability } = other.shapes;
+        self.values.extend(other.values);
+        self.intervals.extend(other.intervals);
+        self.notes.extend(other.notes);
+        let shapes = &mut self.shapes;
+        shapes.confusion.extend(confusion);
+        shapes.variance_ratios.extend(variance_ratios);
+        shapes.verification = shapes.verification.take().or(verification);
+        shapes.centers = shapes.centers.take().or(centers);
+        shapes.reliability.extend(reliability);
+    }
+
     /// Measures one thing, or notes why it is not defined.
     fn part(&mut self, what: &str, measure: impl FnOnce(&mut Self) -> Result<()>) {
         if let Err(error) = measure(self) {
@@ -187,8 +201,30 @@ impl Splits {
         Ok(Self { train: run.embeddings(SplitName::Train)?, val: run.embeddings(SplitName::Val)? })
     }
 
-    pub(crate) fn val_images(&self) -> ValImages {
+    fn val_images(&self) -> ValImages {
         ValImages { ids: self.val.ids.clone(), labels: self.val.labels.clone() }
+    }
+
+    /// Changes whenever a validation image, its label or their order does.
+    pub(crate) fn images_digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (id, label) in self.val.ids.iter().zip(&self.val.labels) {
+            hasher.update(format!("{id}\n{label}\n").as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Maps of the validation images.
+    pub(crate) fn lay_out(&self, settings: &AnalysisConfig) -> Maps {
+        lay_out(self.val.unit(), self.val_images(), settings)
+    }
+
+    /// What families measure of a run.
+    pub(crate) fn subject_of<'a>(&'a self, run: &Run, settings: &'a AnalysisConfig) -> Subject<'a> {
+        let classes = run.manifest.data.classes.len();
+        // The scores say nothing of classes that training never saw.
+        let classifies = self.val.classes == classes && run.manifest.spec.data.held_out_classes.is_empty();
+        self.subject(classes, classifies, run.seed(), settings)
     }
 
     /// What families measure. `classifies` says whether the scores are about the evaluated classes.
@@ -251,27 +287,21 @@ impl<'a> Points<'a> {
     }
 }
 
-/// Measures one run.
+/// Measures every family of the registry.
 ///
-/// What is not defined for a run is left out, and the notes say why; the rest does not suffer.
-pub(crate) fn measure_run(
-    run: &Run,
-    splits: &Splits,
-    registry: &Registry,
-    settings: &AnalysisConfig,
-) -> Findings {
-    let classes = run.manifest.data.classes.len();
-    // The scores say nothing of classes that training never saw.
-    let classifies = splits.val.classes == classes && run.manifest.spec.data.held_out_classes.is_empty();
-    measure(&splits.subject(classes, classifies, run.seed(), settings), registry)
+/// What is not defined is left out, and the notes say why; the rest does not suffer.
+pub fn measure(subject: &Subject<'_>, registry: &Registry) -> Findings {
+    let mut all = Findings::default();
+    for family in registry.families() {
+        all.append(measure_family(subject, family));
+    }
+    all
 }
 
-/// Measures every family of the registry.
-pub fn measure(subject: &Subject<'_>, registry: &Registry) -> Findings {
+/// Measures one family.
+pub(crate) fn measure_family(subject: &Subject<'_>, family: &Family) -> Findings {
     let mut found = Findings::default();
-    for family in registry.families() {
-        found.part(family.name, |found| (family.measure)(subject, found));
-    }
+    found.part(family.name, |found| (family.measure)(subject, found));
     found
 }
 
@@ -312,11 +342,4 @@ pub(crate) fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &A
     });
     maps.notes = found.notes;
     maps
-}
-
-/// The same for the validation images of a run.
-pub(crate) fn lay_out_run(run: &Run, settings: &AnalysisConfig) -> faceoff_runs::Result<Maps> {
-    let val = run.folder.embeddings(SplitName::Val)?;
-    let images = ValImages { ids: val.ids.clone(), labels: val.labels.clone() };
-    Ok(lay_out(Points::of(&val).unit, images, settings))
 }

@@ -11,6 +11,7 @@ mod program;
 mod progress;
 mod report;
 mod results;
+mod runs;
 mod session;
 mod tune;
 
@@ -45,6 +46,9 @@ pub enum Command {
     /// Fetch or verify the images.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Finished runs, beside their report.
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
     /// List the heads with formula, parameters and paper.
     Heads(heads::HeadsArgs),
     /// List the experiments, or show one as it is run.
@@ -62,6 +66,7 @@ impl Command {
             Self::Benchmark(args) => benchmark::run(program, args),
             Self::Report(args) => report::run(program, args),
             Self::Tune(args) => tune::run(program, args),
+            Self::Runs(command) => runs::run(program, command),
             Self::Data(command) => data::run(program, command),
             Self::Heads(args) => heads::run(program, args),
             Self::Experiment(command) => experiment::run(program, command),

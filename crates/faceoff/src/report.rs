@@ -40,15 +40,22 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         let queries = LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() };
         return external(program, args, &queries);
     }
+    let (experiment, folder) = find(program, &args.experiment, &args.out)?;
+    let _lock = FolderLock::take(&folder)?;
+    write(&folder, &experiment)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The experiment of a name, and its report folder, which exists.
+pub(crate) fn find(program: &Program, name: &str, out: &OutArgs) -> Result<(Experiment, PathBuf)> {
     // The fallback of an experiment has a report folder of its own, but no file.
-    let name = &args.experiment;
     let experiment = match name.strip_suffix("-synthetic") {
         Some(base) if !program.has_experiment(name) => program.experiment(base)?.on_synthetic(),
         _ => program.experiment(name)?,
     };
-    let folder = args.out.report_folder(program, &experiment.name);
+    let folder = out.report_folder(program, &experiment.name);
     if !folder.is_dir() {
-        let fallback = args.out.report_folder(program, &format!("{}-synthetic", experiment.name));
+        let fallback = out.report_folder(program, &format!("{}-synthetic", experiment.name));
         let hint = if fallback.is_dir() {
             let command = program.command(&format!("report {name}-synthetic"));
             format!(", or report those on synthetic images: {command}")
@@ -58,9 +65,7 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         let command = program.command(&format!("benchmark {name}"));
         bail!("{} does not exist; make runs with: {command}{hint}", folder.display());
     }
-    let _lock = FolderLock::take(&folder)?;
-    write(&folder, &experiment)?;
-    Ok(ExitCode::SUCCESS)
+    Ok((experiment, folder))
 }
 
 /// The report of external embeddings, in a folder named after their file.

@@ -90,7 +90,7 @@ pub fn write_embeddings_report(
     say(&format!("reading {}", queries.embeddings.display()));
     let external = External::read(name, queries, index)?;
     let _lock = FolderLock::take(folder)?;
-    let evaluation = external.evaluate(analysis, registry, say);
+    let evaluation = external.evaluate(analysis, registry, say)?;
     let page = |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, sections, tables);
     write(folder, &evaluation, page, say)
 }
@@ -109,7 +109,7 @@ fn write(
         files.push((format!("plots/{}", picture.file), picture.svg.clone().into_bytes()));
     }
     // The page comes last: what it shows is there by then.
-    let page = page(&sections, &csv_names(&files))?;
+    let page = page(&sections, &table_names(&files))?;
     files.push(("index.html".into(), page.into_bytes()));
     write_files(folder, &files, say)?;
     let shown = evaluation.headline.iter().filter(|(_, rank)| *rank <= Headline::Shown);
@@ -129,8 +129,8 @@ fn write(
 }
 
 /// The names of the tables.
-fn csv_names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
-    files.iter().map(|file| file.0.as_str()).filter(|name| name.ends_with(".csv")).collect()
+fn table_names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
+    files.iter().map(|file| file.0.as_str()).filter(|name| !name.ends_with(".svg")).collect()
 }
 
 /// Writes the files in their order, each of them whole or not at all, and removes those of an earlier report.

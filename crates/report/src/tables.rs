@@ -2,407 +2,384 @@
 
 use crate::error::{Error, Result};
 use crate::pictures::{grid_variants, noise_variants, pca_maps, tsne_maps};
-use faceoff_analysis::statistics;
 use faceoff_evaluation::Evaluation;
-use faceoff_evaluation::comparisons::{Judged, Pair, Ranks};
-use faceoff_evaluation::measured::{Measured, ValImages};
-use faceoff_evaluation::selection::{Origin, Selection};
-use faceoff_evaluation::statements::{Evidence, Judgement, Part};
-use faceoff_evaluation::summaries::MetricSummary;
-use faceoff_runs::Trial;
-use ndarray::Array2;
-use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
-
-/// The tables with their names. External embeddings have no seeds, so there are no tables over them.
-pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
-    let Evaluation { selection, measured, summaries, comparisons: compared, .. } = evaluation;
-    let file = |name: &str, bytes: Result<Vec<u8>>| bytes.map(|bytes| (name.to_string(), bytes));
-    let mut files = vec![
-        file("metrics.csv", metrics(selection, measured))?,
-        file("explained_variance.csv", explained_variance(selection, measured, &evaluation.components))?,
-        file("bootstrap.csv", bootstrap(selection, measured))?,
-        file("pca.csv", map(selection, "pca.csv", &["pc1", "pc2", "pc3"], &pca_maps(evaluation)))?,
-        file("tsne.csv", map(selection, "tsne.csv", &["x", "y"], &tsne_maps(evaluation)))?,
-    ];
-    if let Origin::External { .. } = selection.origin {
-        return Ok(files);
-    }
-    files.extend([
-        file("summary.csv", summary(selection, summaries))?,
-        file("comparisons.csv", comparisons(selection, &compared.pairs))?,
-        file("ranks.csv", ranks(selection, &compared.ranks))?,
-        file("statements.csv", statements(selection, &compared.judgements))?,
-        file("history.csv", history(selection))?,
-    ]);
-    let noisy = noise_variants(evaluation);
-    if !noisy.is_empty() {
-        files.push(file("label_noise.csv", label_noise(evaluation, &noisy))?);
-    }
-    let grid = grid_variants(evaluation);
-    if !grid.is_empty() {
-        files.push(file("scale_margin.csv", scale_margin(evaluation, &grid))?);
-    }
-    if !evaluation.trials.is_empty() {
-        files.push(file("trials.csv", trials(&evaluation.trials))?);
-    }
-    for (index, variant) in selection.variants.iter().enumerate() {
-        if let Some(counts) = evaluation.confusion(index) {
-            let name = format!("confusion/{}.csv", variant.name);
-            let bytes = confusion(selection, &name, index, &counts)?;
-            files.push((name, bytes));
-        }
-    }
-    Ok(files)
-}
-
-/// A table that grows row by row; every one starts with the columns `variant` and `head`.
-struct Table<'a> {
-    file: &'a str,
-    selection: &'a Selection,
-    variant: Vec<String>,
-    head: Vec<String>,
-}
-
-impl<'a> Table<'a> {
-    fn new(file: &'a str, selection: &'a Selection) -> Self {
-        Self { file, selection, variant: Vec::new(), head: Vec::new() }
-    }
-
-    fn row(&mut self, variant: usize) {
-        let variant = &self.selection.variants[variant];
-        self.variant.push(variant.name.clone());
-        self.head.push(variant.head.clone());
-    }
-
-    /// The bytes of the file, with `columns` after the first two. `decimals` rounds fractions; all digits without.
-    fn csv(self, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<u8>> {
-        let mut all = vec![column("variant", self.variant), column("head", self.head)];
-        all.extend(columns);
-        csv(self.file, all, decimals)
-    }
-}
-
-fn csv(file: &str, columns: Vec<Column>, decimals: Option<usize>) -> Result<Vec<u8>> {
-    let failed = |source| Error::Table { table: file.to_string(), source };
-    let mut frame = DataFrame::new_infer_height(columns).map_err(failed)?;
-    let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes)
-        .with_float_precision(decimals)
-        .n_threads(1)
-        .finish(&mut frame)
-        .map_err(failed)?;
-    Ok(bytes)
-}
-
-fn column<T, Kind: ?Sized>(name: &str, values: T) -> Column
-where
-    Series: NamedFrom<T, Kind>,
-{
-    <Series as NamedFrom<T, Kind>>::new(name.into(), values).into()
-}
+use faceoff_evaluation::comparisons::Pair;
+use faceoff_evaluation::selection::{Origin, Selection, Variant};
+use faceoff_evaluation::tables::{Columns, MetricSummary};
+use polars::prelude::{CsvWriter, DataFrame, PolarsResult, SerWriter};
 
 /// Coordinates need no more digits; shorter files.
 const COORDINATE_DECIMALS: usize = 5;
 
-/// `metrics.csv`: variant, head, seed, metric, value.
-fn metrics(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
-    let mut table = Table::new("metrics.csv", selection);
-    let (mut seeds, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for run in measured {
-        for (metric, value) in &run.found.values {
-            table.row(run.variant);
-            seeds.push(run.seed);
-            names.push(metric.to_string());
-            values.push(*value);
+/// The tables with their names. External embeddings have no seeds, so there are no tables over them.
+pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut tables = Tables { selection: &evaluation.selection, files: Vec::new() };
+    tables.values(evaluation)?;
+    tables.explained_variance(evaluation)?;
+    tables.bootstrap(evaluation)?;
+    tables.maps(evaluation)?;
+    if let Origin::External { .. } = evaluation.selection.origin {
+        return Ok(tables.files);
+    }
+    tables.summary(evaluation)?;
+    tables.comparisons(evaluation)?;
+    tables.ranks(evaluation)?;
+    tables.statements(evaluation)?;
+    tables.history()?;
+    tables.settings(evaluation)?;
+    tables.trials(evaluation)?;
+    tables.confusion(evaluation)?;
+    Ok(tables.files)
+}
+
+/// The files made so far.
+struct Tables<'a> {
+    selection: &'a Selection,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Tables<'_> {
+    /// One more CSV file: `variant`, `head` and the columns that `rest` adds. `decimals` rounds fractions; all digits without.
+    fn add<R>(
+        &mut self,
+        file: &str,
+        rows: &[R],
+        variant: impl Fn(&R) -> usize,
+        decimals: Option<usize>,
+        rest: impl FnOnce(Columns<'_, R>) -> Columns<'_, R>,
+    ) -> Result<()> {
+        let of = |row: &R| -> &Variant { &self.selection.variants[variant(row)] };
+        let columns = Columns::of(rows)
+            .with("variant", |row| of(row).name.clone())
+            .with("head", |row| of(row).head.clone());
+        let bytes = rest(columns).frame().and_then(|mut frame| csv(&mut frame, decimals));
+        self.file(file, bytes)
+    }
+
+    fn file(&mut self, file: &str, bytes: PolarsResult<Vec<u8>>) -> Result<()> {
+        let bytes = bytes.map_err(|source| Error::Table { table: file.into(), source })?;
+        self.files.push((file.into(), bytes));
+        Ok(())
+    }
+
+    /// `metrics.csv`: variant, head, seed, metric, value.
+    fn values(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let columns = ["variant", "head", "seed", "metric", "value"];
+        let bytes = evaluation.values.select(columns).and_then(|mut frame| csv(&mut frame, None));
+        self.file("metrics.csv", bytes)
+    }
+
+    /// `summary.csv`: variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
+    fn summary(&mut self, evaluation: &Evaluation) -> Result<()> {
+        self.add(
+            "summary.csv",
+            &evaluation.summaries,
+            |row| row.variant,
+            None,
+            |columns| {
+                over_seeds(columns, |row| row)
+                    .with("ci95_low", |row| Some(row.summary.interval?.low))
+                    .with("ci95_high", |row| Some(row.summary.interval?.high))
+            },
+        )
+    }
+
+    /// `bootstrap.csv`: variant, head, seed, metric, value, ci95_low, ci95_high; intervals over the images of one run.
+    fn bootstrap(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let mut rows = Vec::new();
+        for run in &evaluation.measured {
+            rows.extend(run.found.intervals.iter().map(|interval| (run, interval)));
         }
+        self.add(
+            "bootstrap.csv",
+            &rows,
+            |(run, _)| run.variant,
+            None,
+            |columns| {
+                columns
+                    .with("seed", |(run, _)| run.seed)
+                    .with("metric", |(_, (metric, _))| metric.to_string())
+                    .with("value", |(run, (metric, _))| run.value(*metric).unwrap_or(f64::NAN))
+                    .with("ci95_low", |(_, (_, interval))| interval.low)
+                    .with("ci95_high", |(_, (_, interval))| interval.high)
+            },
+        )
     }
-    table.csv(vec![column("seed", seeds), column("metric", names), column("value", values)], None)
-}
 
-/// `summary.csv`: variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
-fn summary(selection: &Selection, summaries: &[MetricSummary]) -> Result<Vec<u8>> {
-    let mut table = Table::new("summary.csv", selection);
-    summaries.iter().for_each(|row| table.row(row.variant));
-    let interval = |end: fn(&statistics::Interval) -> f64| -> Vec<Option<f64>> {
-        summaries.iter().map(|row| row.summary.interval.as_ref().map(end)).collect()
-    };
-    let columns = vec![
-        column("metric", summaries.iter().map(|row| row.metric.to_string()).collect::<Vec<_>>()),
-        column("n", summaries.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
-        column("mean", summaries.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
-        column("sd", summaries.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
-        column("ci95_low", interval(|interval| interval.low)),
-        column("ci95_high", interval(|interval| interval.high)),
-    ];
-    table.csv(columns, None)
-}
-
-/// `bootstrap.csv`: variant, head, seed, metric, value, ci95_low, ci95_high; intervals over the images of one run.
-fn bootstrap(selection: &Selection, measured: &[Measured]) -> Result<Vec<u8>> {
-    let mut table = Table::new("bootstrap.csv", selection);
-    let (mut seeds, mut names) = (Vec::new(), Vec::new());
-    let mut numbers: [Vec<f64>; 3] = Default::default();
-    for run in measured {
-        for &(metric, interval) in &run.found.intervals {
-            table.row(run.variant);
-            seeds.push(run.seed);
-            names.push(metric.to_string());
-            let row = [run.value(metric).unwrap_or(f64::NAN), interval.low, interval.high];
-            numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+    /// `label_noise.csv` and `scale_margin.csv`, where there are such variants: their settings beside the summary of the metrics
+    /// that heads are compared by.
+    fn settings(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let variants = &evaluation.selection.variants;
+        let rows = |variants: &[usize]| -> Vec<&MetricSummary> {
+            let compared = |row: &&MetricSummary| evaluation.compared().any(|metric| metric == row.metric);
+            let summaries = evaluation.summaries.iter();
+            summaries.filter(|row| variants.contains(&row.variant)).filter(compared).collect()
+        };
+        let noisy = rows(&noise_variants(evaluation));
+        if !noisy.is_empty() {
+            self.add(
+                "label_noise.csv",
+                &noisy,
+                |row| row.variant,
+                None,
+                |columns| {
+                    let noise = |row: &&MetricSummary| variants[row.variant].noise_percent;
+                    over_seeds(columns.with("noise_percent", noise), |row| row)
+                },
+            )?;
         }
+        let grid = rows(&grid_variants(evaluation));
+        if !grid.is_empty() {
+            self.add(
+                "scale_margin.csv",
+                &grid,
+                |row| row.variant,
+                None,
+                |columns| {
+                    let head = |row: &&MetricSummary| variants[row.variant].config.as_ref();
+                    let columns = columns
+                        .with("scale", |row| head(row)?.scale())
+                        .with("margin", |row| Some(head(row)?.margin()?.value()))
+                        .with("margin_unit", |row| Some(head(row)?.margin()?.unit()));
+                    over_seeds(columns, |row| row)
+                },
+            )?;
+        }
+        Ok(())
     }
-    let [values, low, high] = numbers;
-    let columns = vec![
-        column("seed", seeds),
-        column("metric", names),
-        column("value", values),
-        column("ci95_low", low),
-        column("ci95_high", high),
-    ];
-    table.csv(columns, None)
-}
 
-/// `label_noise.csv` and `scale_margin.csv`: `settings` of each variant beside the summary of its accuracies.
-fn accuracies_by_setting(
-    evaluation: &Evaluation,
-    file: &str,
-    variants: &[usize],
-    settings: impl FnOnce(&[usize]) -> Vec<Column>,
-) -> Result<Vec<u8>> {
-    let mut table = Table::new(file, &evaluation.selection);
-    let compared = |row: &&MetricSummary| evaluation.compared().any(|metric| metric == row.metric);
-    let rows: Vec<&MetricSummary> =
-        evaluation.summaries.iter().filter(|row| variants.contains(&row.variant)).filter(compared).collect();
-    rows.iter().for_each(|row| table.row(row.variant));
-    let of_rows: Vec<usize> = rows.iter().map(|row| row.variant).collect();
-    let mut columns = settings(&of_rows);
-    columns.extend([
-        column("metric", rows.iter().map(|row| row.metric.to_string()).collect::<Vec<_>>()),
-        column("n", rows.iter().map(|row| row.summary.n as u64).collect::<Vec<_>>()),
-        column("mean", rows.iter().map(|row| row.summary.mean).collect::<Vec<_>>()),
-        column("sd", rows.iter().map(|row| row.summary.sd).collect::<Vec<_>>()),
-    ]);
-    table.csv(columns, None)
-}
-
-/// `label_noise.csv`: the share of wrong labels and the accuracies of every variant.
-fn label_noise(evaluation: &Evaluation, variants: &[usize]) -> Result<Vec<u8>> {
-    accuracies_by_setting(evaluation, "label_noise.csv", variants, |rows| {
-        let noise = |&variant: &usize| u64::from(evaluation.selection.variants[variant].noise_percent);
-        vec![column("noise_percent", rows.iter().map(noise).collect::<Vec<_>>())]
-    })
-}
-
-/// `scale_margin.csv`: scale, margin and accuracies of every variant that has both.
-fn scale_margin(evaluation: &Evaluation, variants: &[usize]) -> Result<Vec<u8>> {
-    accuracies_by_setting(evaluation, "scale_margin.csv", variants, |rows| {
-        let config = |variant: usize| evaluation.selection.variants[variant].config.as_ref();
-        let margin = |variant: usize| config(variant).and_then(|head| head.margin());
-        vec![
-            column(
-                "scale",
-                rows.iter().map(|&v| config(v).and_then(|head| head.scale())).collect::<Vec<_>>(),
-            ),
-            column("margin", rows.iter().map(|&v| Some(margin(v)?.value())).collect::<Vec<_>>()),
-            column("margin_unit", rows.iter().map(|&v| Some(margin(v)?.unit())).collect::<Vec<_>>()),
-        ]
-    })
-}
-
-/// `trials.csv`: what tuning tried. No runs of this report, so no column of kinds.
-fn trials(trials: &[Trial]) -> Result<Vec<u8>> {
-    let numbers = |value: fn(&Trial) -> Option<f64>| trials.iter().map(value).collect::<Vec<_>>();
-    let columns = vec![
-        column("variant", trials.iter().map(|trial| trial.head.clone()).collect::<Vec<_>>()),
-        column("peak_learning_rate", numbers(|trial| Some(trial.peak_learning_rate))),
-        column("scale", numbers(|trial| trial.scale)),
-        column("margin", numbers(|trial| trial.margin)),
-        column("knn_accuracy", numbers(|trial| trial.knn_accuracy)),
-        column("dnn_accuracy", numbers(|trial| trial.dnn_accuracy)),
-        column("chosen", trials.iter().map(|trial| trial.chosen).collect::<Vec<_>>()),
-    ];
-    csv("trials.csv", columns, None)
-}
-
-/// `confusion/<variant>.csv`: variant, head, true, predicted, count; all seeds together.
-fn confusion(selection: &Selection, file: &str, variant: usize, counts: &Array2<u64>) -> Result<Vec<u8>> {
-    let classes = &selection.variants[variant].classes;
-    let mut table = Table::new(file, selection);
-    let (mut truths, mut predictions, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for ((truth, predicted), &count) in counts.indexed_iter() {
-        table.row(variant);
-        truths.push(classes[truth].clone());
-        predictions.push(classes[predicted].clone());
-        values.push(count);
+    /// `trials.csv`: what tuning tried. No runs of this report, so no column of kinds.
+    fn trials(&mut self, evaluation: &Evaluation) -> Result<()> {
+        if evaluation.trials.is_empty() {
+            return Ok(());
+        }
+        let frame = Columns::of(&evaluation.trials)
+            .with("variant", |trial| trial.head.clone())
+            .with("peak_learning_rate", |trial| trial.peak_learning_rate)
+            .with("scale", |trial| trial.scale)
+            .with("margin", |trial| trial.margin)
+            .with("knn_accuracy", |trial| trial.knn_accuracy)
+            .with("dnn_accuracy", |trial| trial.dnn_accuracy)
+            .with("chosen", |trial| trial.chosen)
+            .frame();
+        self.file("trials.csv", frame.and_then(|mut frame| csv(&mut frame, None)))
     }
-    table.csv(vec![column("true", truths), column("predicted", predictions), column("count", values)], None)
-}
 
-/// `explained_variance.csv`: variant, head, seed, components_kept, component, ratio, cumulative; ratios of the total variance.
-fn explained_variance(selection: &Selection, measured: &[Measured], kept: &[usize]) -> Result<Vec<u8>> {
-    let mut table = Table::new("explained_variance.csv", selection);
-    let (mut seeds, mut counts, mut components) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut ratios, mut sums) = (Vec::new(), Vec::new());
-    for run in measured {
-        for &count in kept {
-            let mut sum = 0.0;
-            for (index, &ratio) in run.found.shapes.variance_ratios.iter().take(count).enumerate() {
-                sum += ratio;
-                table.row(run.variant);
-                seeds.push(run.seed);
-                counts.push(count as u64);
-                components.push(index as u64 + 1);
-                ratios.push(ratio);
-                sums.push(sum);
+    /// `confusion/<variant>.csv`: variant, head, true, predicted, count; all seeds together.
+    fn confusion(&mut self, evaluation: &Evaluation) -> Result<()> {
+        for (index, Variant { name, classes, .. }) in evaluation.selection.variants.iter().enumerate() {
+            let Some(counts) = evaluation.confusion(index) else { continue };
+            let rows: Vec<_> = counts.indexed_iter().collect();
+            self.add(
+                &format!("confusion/{name}.csv"),
+                &rows,
+                |_| index,
+                None,
+                |columns| {
+                    columns
+                        .with("true", |((truth, _), _)| classes[*truth].clone())
+                        .with("predicted", |((_, predicted), _)| classes[*predicted].clone())
+                        .with("count", |(_, count)| **count)
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// `explained_variance.csv`: variant, head, seed, components_kept, component, ratio, cumulative; ratios of the total variance.
+    fn explained_variance(&mut self, evaluation: &Evaluation) -> Result<()> {
+        struct Row {
+            variant: usize,
+            seed: u64,
+            kept: usize,
+            component: usize,
+            ratio: f64,
+            cumulative: f64,
+        }
+        let mut rows = Vec::new();
+        for run in &evaluation.measured {
+            for &kept in &evaluation.components {
+                let mut cumulative = 0.0;
+                for (index, &ratio) in run.found.shapes.variance_ratios.iter().take(kept).enumerate() {
+                    cumulative += ratio;
+                    let (variant, seed, component) = (run.variant, run.seed, index + 1);
+                    rows.push(Row { variant, seed, kept, component, ratio, cumulative });
+                }
             }
         }
+        self.add(
+            "explained_variance.csv",
+            &rows,
+            |row| row.variant,
+            None,
+            |columns| {
+                columns
+                    .with("seed", |row| row.seed)
+                    .with("components_kept", |row| row.kept as u64)
+                    .with("component", |row| row.component as u64)
+                    .with("ratio", |row| row.ratio)
+                    .with("cumulative", |row| row.cumulative)
+            },
+        )
     }
-    let columns = vec![
-        column("seed", seeds),
-        column("components_kept", counts),
-        column("component", components),
-        column("ratio", ratios),
-        column("cumulative", sums),
-    ];
-    table.csv(columns, None)
-}
 
-/// `history.csv`: the histories of all runs below each other.
-fn history(selection: &Selection) -> Result<Vec<u8>> {
-    let mut table = Table::new("history.csv", selection);
-    let (mut seeds, mut epochs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-    let mut numbers: [Vec<f64>; 4] = Default::default();
-    for run in &selection.runs {
-        for record in &run.history {
-            table.row(run.variant);
-            seeds.push(run.seed());
-            epochs.push(record.epoch as u64);
-            steps.push(record.step as u64);
-            let row =
-                [record.train_loss, record.train_accuracy, record.learning_rate, record.effective_scale];
-            numbers.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+    /// `history.csv`: the histories of all runs below each other.
+    fn history(&mut self) -> Result<()> {
+        let mut rows = Vec::new();
+        for run in &self.selection.runs {
+            rows.extend(run.history.iter().map(|record| (run, record)));
         }
+        self.add(
+            "history.csv",
+            &rows,
+            |(run, _)| run.variant,
+            None,
+            |columns| {
+                columns
+                    .with("seed", |(run, _)| run.seed())
+                    .with("epoch", |(_, record)| record.epoch as u64)
+                    .with("step", |(_, record)| record.step as u64)
+                    .with("train_loss", |(_, record)| record.train_loss)
+                    .with("train_accuracy", |(_, record)| record.train_accuracy)
+                    .with("learning_rate", |(_, record)| record.learning_rate)
+                    .with("effective_scale", |(_, record)| record.effective_scale)
+            },
+        )
     }
-    let [losses, accuracies, rates, scales] = numbers;
-    let columns = vec![
-        column("seed", seeds),
-        column("epoch", epochs),
-        column("step", steps),
-        column("train_loss", losses),
-        column("train_accuracy", accuracies),
-        column("learning_rate", rates),
-        column("effective_scale", scales),
-    ];
-    table.csv(columns, None)
-}
 
-/// `tsne.csv` (x, y) and `pca.csv` (pc1, pc2, pc3): one row a validation image of each variant's first seed.
-fn map(
-    selection: &Selection,
-    file: &str,
-    axes: &[&str],
-    maps: &[(&Measured, &ValImages, Vec<[f64; 3]>)],
-) -> Result<Vec<u8>> {
-    let mut table = Table::new(file, selection);
-    let (mut seeds, mut ids, mut labels, mut names) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut coordinates = vec![Vec::new(); axes.len()];
-    for (run, images, points) in maps {
-        for ((id, &label), point) in images.ids.iter().zip(&images.labels).zip(points) {
-            table.row(run.variant);
-            seeds.push(run.seed);
-            ids.push(id.clone());
-            labels.push(label);
-            names.push(selection.variants[run.variant].classes[label as usize].clone());
-            coordinates.iter_mut().zip(point).for_each(|(axis, &value)| axis.push(value));
+    /// `pca.csv` (pc1, pc2, pc3) and `tsne.csv` (x, y): one row a validation image of each variant's first seed.
+    fn maps(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let maps = [
+            ("pca.csv", &["pc1", "pc2", "pc3"][..], pca_maps(evaluation)),
+            ("tsne.csv", &["x", "y"], tsne_maps(evaluation)),
+        ];
+        for (file, axes, maps) in &maps {
+            let mut rows = Vec::new();
+            for (run, images, points) in maps {
+                let images = images.ids.iter().zip(&images.labels).zip(points);
+                rows.extend(images.map(|((id, label), point)| (run, id, label, point)));
+            }
+            let variants = &evaluation.selection.variants;
+            self.add(
+                file,
+                &rows,
+                |(run, ..)| run.variant,
+                Some(COORDINATE_DECIMALS),
+                |columns| {
+                    let columns = columns
+                        .with("seed", |(run, ..)| run.seed)
+                        .with("id", |(_, id, ..)| id.to_string())
+                        .with("label", |(_, _, label, _)| **label)
+                        .with("class", |(run, _, label, _)| {
+                            variants[run.variant].classes[**label as usize].clone()
+                        });
+                    let axes = axes.iter().enumerate();
+                    axes.fold(columns, |columns, (axis, name)| columns.with(name, |(.., point)| point[axis]))
+                },
+            )?;
         }
+        Ok(())
     }
-    let mut columns =
-        vec![column("seed", seeds), column("id", ids), column("label", labels), column("class", names)];
-    columns.extend(axes.iter().zip(coordinates).map(|(axis, values)| column(axis, values)));
-    table.csv(columns, Some(COORDINATE_DECIMALS))
-}
 
-/// `comparisons.csv`: paired differences over seeds, variant minus other.
-fn comparisons(selection: &Selection, pairs: &[Pair]) -> Result<Vec<u8>> {
-    let mut table = Table::new("comparisons.csv", selection);
-    pairs.iter().for_each(|pair| table.row(pair.a));
-    let other = |pair: &Pair| &selection.variants[pair.b];
-    let numbers = |value: fn(&Pair) -> Option<f64>| pairs.iter().map(value).collect::<Vec<_>>();
-    let columns = vec![
-        column("other_variant", pairs.iter().map(|pair| other(pair).name.clone()).collect::<Vec<_>>()),
-        column("other_head", pairs.iter().map(|pair| other(pair).head.clone()).collect::<Vec<_>>()),
-        column("metric", pairs.iter().map(|pair| pair.metric.to_string()).collect::<Vec<_>>()),
-        column("n", pairs.iter().map(|pair| pair.paired.difference.n as u64).collect::<Vec<_>>()),
-        column("mean_difference", numbers(|pair| Some(pair.paired.difference.mean))),
-        column("sd", numbers(|pair| pair.paired.difference.sd)),
-        column("ci95_low", numbers(|pair| Some(pair.paired.difference.interval?.low))),
-        column("ci95_high", numbers(|pair| Some(pair.paired.difference.interval?.high))),
-        column("p", numbers(|pair| pair.paired.p)),
-        column("p_holm", numbers(|pair| pair.p_holm)),
-        column("cohens_d", numbers(|pair| pair.paired.cohens_d)),
-        column("seeds_needed", pairs.iter().map(|pair| pair.seeds_needed).collect::<Vec<_>>()),
-    ];
-    table.csv(columns, None)
-}
+    /// `comparisons.csv`: paired differences over seeds, variant minus other.
+    fn comparisons(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let other = |pair: &Pair| &evaluation.selection.variants[pair.b];
+        self.add(
+            "comparisons.csv",
+            &evaluation.comparisons.pairs,
+            |pair| pair.a,
+            None,
+            |columns| {
+                columns
+                    .with("other_variant", |pair| other(pair).name.clone())
+                    .with("other_head", |pair| other(pair).head.clone())
+                    .with("metric", |pair| pair.metric.to_string())
+                    .with("n", |pair| pair.paired.difference.n as u64)
+                    .with("mean_difference", |pair| pair.paired.difference.mean)
+                    .with("sd", |pair| pair.paired.difference.sd)
+                    .with("ci95_low", |pair| Some(pair.paired.difference.interval?.low))
+                    .with("ci95_high", |pair| Some(pair.paired.difference.interval?.high))
+                    .with("p", |pair| pair.paired.p)
+                    .with("p_holm", |pair| pair.p_holm)
+                    .with("cohens_d", |pair| pair.paired.cohens_d)
+                    .with("seeds_needed", |pair| pair.seeds_needed)
+            },
+        )
+    }
 
-/// `ranks.csv`: mean ranks over the seeds that all variants have.
-fn ranks(selection: &Selection, all: &[Ranks]) -> Result<Vec<u8>> {
-    let mut table = Table::new("ranks.csv", selection);
-    let (mut metrics, mut seeds, mut ranks, mut critical) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for one in all {
-        for (&variant, &rank) in one.variants.iter().zip(&one.test.average_ranks) {
-            table.row(variant);
-            metrics.push(one.metric.to_string());
-            seeds.push(one.seeds as u64);
-            ranks.push(rank);
-            critical.push(one.test.critical_difference);
+    /// `ranks.csv`: mean ranks over the seeds that all variants have.
+    fn ranks(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let mut rows = Vec::new();
+        for ranks in &evaluation.comparisons.ranks {
+            let of = ranks.variants.iter().zip(&ranks.test.average_ranks);
+            rows.extend(of.map(|(&variant, &rank)| (ranks, variant, rank)));
         }
+        self.add(
+            "ranks.csv",
+            &rows,
+            |&(_, variant, _)| variant,
+            None,
+            |columns| {
+                columns
+                    .with("metric", |(ranks, ..)| ranks.metric.to_string())
+                    .with("seeds", |(ranks, ..)| ranks.seeds as u64)
+                    .with("average_rank", |&(.., rank)| rank)
+                    .with("critical_difference", |(ranks, ..)| ranks.test.critical_difference)
+            },
+        )
     }
-    let columns = vec![
-        column("metric", metrics),
-        column("seeds", seeds),
-        column("average_rank", ranks),
-        column("critical_difference", critical),
-    ];
-    table.csv(columns, None)
-}
 
-/// `statements.csv`: every comparison behind the verdicts on the article's statements, variant minus other.
-fn statements(selection: &Selection, all: &[Judged]) -> Result<Vec<u8>> {
-    let mut table = Table::new("statements.csv", selection);
-    let mut rows: Vec<(&Judged, &Judgement, &Part, &Evidence)> = Vec::new();
-    for judged in all {
-        for judgement in &judged.judgements {
-            for part in &judgement.parts {
-                rows.extend(part.evidence.iter().map(|evidence| (judged, judgement, part, evidence)));
+    /// `statements.csv`: every comparison behind the verdicts on the article's statements, variant minus other.
+    fn statements(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let mut rows = Vec::new();
+        for judged in &evaluation.comparisons.judgements {
+            for judgement in &judged.judgements {
+                for part in &judgement.parts {
+                    rows.extend(part.evidence.iter().map(|evidence| (judged, judgement, part, evidence)));
+                }
             }
         }
+        let variants = &evaluation.selection.variants;
+        let index = |name: &str| variants.iter().position(|variant| variant.name == name);
+        let index = |name: &str| index(name).expect("evidence names variants of the report");
+        self.add(
+            "statements.csv",
+            &rows,
+            |(.., evidence)| index(&evidence.a),
+            None,
+            |columns| {
+                columns
+                    .with("other_variant", |(.., evidence)| evidence.b.clone())
+                    .with("statement", |(_, judgement, ..)| judgement.statement.number as u64)
+                    .with("statement_verdict", |(_, judgement, ..)| judgement.verdict.to_string())
+                    .with("condition", |(judged, ..)| judged.condition.clone())
+                    .with("scale", |(_, _, part, _)| part.scale)
+                    .with("scale_verdict", |(_, _, part, _)| part.verdict.to_string())
+                    .with("measure", |(.., evidence)| evidence.measure.clone())
+                    .with("n", |(.., evidence)| evidence.paired.difference.n as u64)
+                    .with("mean_difference", |(.., evidence)| evidence.paired.difference.mean)
+                    .with("ci95_low", |(.., evidence)| Some(evidence.paired.difference.interval?.low))
+                    .with("ci95_high", |(.., evidence)| Some(evidence.paired.difference.interval?.high))
+                    .with("p_holds", |(.., evidence)| evidence.p_holds)
+                    .with("p_contradicts", |(.., evidence)| evidence.p_contradicts)
+                    .with("verdict", |(.., evidence)| evidence.verdict.to_string())
+                    .with("seeds_needed", |(.., evidence)| evidence.seeds_needed)
+            },
+        )
     }
-    let index = |name: &str| selection.variants.iter().position(|variant| variant.name == name);
-    for (.., evidence) in &rows {
-        table.row(index(&evidence.a).expect("evidence names variants of the report"));
-    }
-    let texts = |text: fn(&(&Judged, &Judgement, &Part, &Evidence)) -> String| {
-        rows.iter().map(text).collect::<Vec<_>>()
-    };
-    let numbers =
-        |value: fn(&Evidence) -> Option<f64>| rows.iter().map(|row| value(row.3)).collect::<Vec<_>>();
-    let columns = vec![
-        column("other_variant", texts(|row| row.3.b.clone())),
-        column("statement", rows.iter().map(|row| row.1.statement.number as u64).collect::<Vec<_>>()),
-        column("statement_verdict", texts(|row| row.1.verdict.to_string())),
-        column("condition", texts(|row| row.0.condition.clone())),
-        column("scale", rows.iter().map(|row| row.2.scale).collect::<Vec<_>>()),
-        column("scale_verdict", texts(|row| row.2.verdict.to_string())),
-        column("measure", texts(|row| row.3.measure.clone())),
-        column("n", rows.iter().map(|row| row.3.paired.difference.n as u64).collect::<Vec<_>>()),
-        column("mean_difference", numbers(|row| Some(row.paired.difference.mean))),
-        column("ci95_low", numbers(|row| Some(row.paired.difference.interval?.low))),
-        column("ci95_high", numbers(|row| Some(row.paired.difference.interval?.high))),
-        column("p_holds", numbers(|row| row.p_holds)),
-        column("p_contradicts", numbers(|row| row.p_contradicts)),
-        column("verdict", texts(|row| row.3.verdict.to_string())),
-        column("seeds_needed", rows.iter().map(|row| row.3.seeds_needed).collect::<Vec<_>>()),
-    ];
-    table.csv(columns, None)
+}
+
+/// metric, n, mean, sd.
+fn over_seeds<'a, R>(columns: Columns<'a, R>, of: impl Fn(&R) -> &MetricSummary) -> Columns<'a, R> {
+    columns
+        .with("metric", |row| of(row).metric.to_string())
+        .with("n", |row| of(row).summary.n as u64)
+        .with("mean", |row| of(row).summary.mean)
+        .with("sd", |row| of(row).summary.sd)
+}
+
+fn csv(frame: &mut DataFrame, decimals: Option<usize>) -> PolarsResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes).with_float_precision(decimals).n_threads(1).finish(frame)?;
+    Ok(bytes)
 }

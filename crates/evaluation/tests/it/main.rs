@@ -1,3 +1,4 @@
 //! Tests of what is measured and what is said of it.
 
+mod registry;
 mod statements;

@@ -1,7 +1,7 @@
 //! The headline table, and how far the accuracies scatter.
 
 use askama::Template;
-use faceoff_evaluation::summaries::MetricSummary;
+use faceoff_evaluation::tables::MetricSummary;
 use faceoff_evaluation::{Direction, Evaluation, Headline, MetricId, Unit};
 
 /// With more variants than this, the table of the scatter is folded.

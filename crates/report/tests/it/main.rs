@@ -3,6 +3,7 @@
 mod choice;
 mod external;
 mod made_up;
+mod measured;
 mod pages;
 mod protocols;
 mod tables;

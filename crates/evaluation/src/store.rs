@@ -1,0 +1,389 @@
+//! `measured.json` and `maps.csv` in a run's folder: what was measured once, so that it need not be measured again.
+//!
+//! A family's findings are used as long as they come from these embeddings (checksum), these settings (hash) and this version
+//! of the family; maps likewise. Where the embeddings are not there, as in an exported run, what fits settings and versions is used
+//! and the rest is named. Nothing that does not fit is used in silence.
+
+use crate::error::{Error, Result};
+use crate::measured::{Findings, Maps, Shapes, Splits, measure_family};
+use crate::registry::{Family, Registry};
+use crate::selection::Run;
+use faceoff_analysis::statistics::Interval;
+use faceoff_runs::{AnalysisConfig, FileRecord, RunFolder, SplitName, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Version of the two files.
+const SCHEMA: u32 = 1;
+/// Version of the maps' coordinates: rises whenever they may change.
+const MAPS_VERSION: u32 = 1;
+
+/// Decimals of the coordinates in an exported run.
+const EXPORTED_DECIMALS: i32 = 3;
+
+/// `measured.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    schema: u32,
+    /// BLAKE3 of the embeddings and image tables of both splits.
+    embeddings: String,
+    /// BLAKE3 of the analysis settings.
+    settings: String,
+    /// BLAKE3 of the validation images' ids and labels.
+    images: String,
+    /// By name of the family.
+    families: BTreeMap<String, FamilyRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maps: Option<MapsRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FamilyRecord {
+    version: u32,
+    /// Values that JSON cannot hold, infinity and NaN, as text.
+    values: Vec<(String, Value)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    intervals: Vec<(String, f64, f64)>,
+    #[serde(default)]
+    shapes: Shapes,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Finite(f64),
+    Other(String),
+}
+
+/// What stands beside the coordinates of `maps.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MapsRecord {
+    version: u32,
+    /// BLAKE3 of `maps.csv`.
+    file: String,
+    pca_ratios: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+/// A row of `maps.csv`; coordinates that were not laid out are empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MapRow {
+    id: String,
+    label: u32,
+    pc1: Option<f64>,
+    pc2: Option<f64>,
+    pc3: Option<f64>,
+    tsne1: Option<f64>,
+    tsne2: Option<f64>,
+}
+
+/// The store of one run. Findings and maps are taken from it, or measured and put into it.
+pub(crate) struct Store<'a> {
+    run: &'a Run,
+    registry: &'a Registry,
+    settings: &'a AnalysisConfig,
+    record: Record,
+    /// Whether the embeddings are there.
+    measurable: bool,
+    splits: Option<Splits>,
+    notes: Vec<String>,
+}
+
+impl<'a> Store<'a> {
+    /// Reads `measured.json` and drops of it what does not fit the embeddings or the settings.
+    ///
+    /// # Errors
+    /// Neither embeddings nor anything measured; files that cannot be read.
+    pub(crate) fn open(run: &'a Run, registry: &'a Registry, settings: &'a AnalysisConfig) -> Result<Self> {
+        let embeddings = checksum(&run.folder)?;
+        let settings_hash = digest(&serde_json::to_vec(settings).expect("plain data is always valid JSON"));
+        let mut notes = Vec::new();
+        let found = match read(&run.folder) {
+            Err(problem) if embeddings.is_some() => {
+                notes.push(format!("{problem}; it was made again."));
+                None
+            }
+            other => other.map_err(|problem| Error::Measured { run: run.name.clone(), problem })?,
+        };
+        let mut splits = None;
+        let mut record = match found {
+            Some(record) if embeddings.as_ref().is_none_or(|embeddings| *embeddings == record.embeddings) => {
+                record
+            }
+            other => {
+                if other.is_some() {
+                    notes.push(
+                        "what was measured before does not fit the embeddings; it was measured again.".into(),
+                    );
+                }
+                // Without embeddings there is nothing to go on with: reading them says what is missing.
+                let read = Splits::read(&run.folder)?;
+                let images = read.images_digest();
+                splits = Some(read);
+                Record {
+                    schema: SCHEMA,
+                    embeddings: embeddings.clone().unwrap_or_default(),
+                    settings: settings_hash.clone(),
+                    images,
+                    families: BTreeMap::new(),
+                    maps: None,
+                }
+            }
+        };
+        if record.settings != settings_hash {
+            if embeddings.is_none() {
+                notes.push(
+                    "it was measured with other analysis settings than the experiment has now, and its embeddings are not there to measure it again."
+                        .into(),
+                );
+            }
+            record.settings = settings_hash;
+            record.families.clear();
+            record.maps = None;
+        }
+        Ok(Self { run, registry, settings, record, measurable: embeddings.is_some(), splits, notes })
+    }
+
+    /// Changes whenever a validation image, its label or their order does.
+    pub(crate) fn images(&self) -> &str {
+        &self.record.images
+    }
+
+    /// Whether the embeddings are there.
+    pub(crate) fn measurable(&self) -> bool {
+        self.measurable
+    }
+
+    /// What every family found; `say` is called once if anything has to be measured.
+    pub(crate) fn findings(&mut self, say: &dyn Fn()) -> Result<Findings> {
+        let mut all = Findings { notes: std::mem::take(&mut self.notes), ..Findings::default() };
+        let mut measured = false;
+        for family in self.registry.families() {
+            let known = self.record.families.get(family.name).filter(|known| known.version == family.version);
+            let found = match known.and_then(|known| known.findings(self.registry)) {
+                Some(found) => found,
+                None if self.measurable => {
+                    if !std::mem::replace(&mut measured, true) {
+                        say();
+                    }
+                    let (run, settings) = (self.run, self.settings);
+                    let found = measure_family(&self.splits()?.subject_of(run, settings), family);
+                    self.record.families.insert(family.name.into(), FamilyRecord::of(family, &found));
+                    found
+                }
+                None => {
+                    let version = family.version;
+                    all.notes.push(format!(
+                        "no {}: it was not measured by version {version} of its code, and the embeddings are not there.",
+                        family.name
+                    ));
+                    continue;
+                }
+            };
+            all.append(found);
+        }
+        // Embeddings are large, and there are many runs.
+        self.splits = None;
+        if measured {
+            self.write()?;
+        }
+        Ok(all)
+    }
+
+    /// The maps of the validation images; `say` is called if they have to be laid out.
+    pub(crate) fn maps(&mut self, say: &dyn Fn()) -> Result<Option<Maps>> {
+        if let Some(known) = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION)
+            && let Some(maps) = known.maps(&maps_path(&self.run.folder))?
+        {
+            return Ok(Some(maps));
+        }
+        if !self.measurable {
+            return Ok(None);
+        }
+        say();
+        let settings = self.settings;
+        let maps = self.splits()?.lay_out(settings);
+        // The coordinates go first: a record that does not fit them is never used.
+        self.record.maps = Some(write_maps(&self.run.folder, &maps, None)?);
+        self.write()?;
+        Ok(Some(maps))
+    }
+
+    fn splits(&mut self) -> Result<&Splits> {
+        if self.splits.is_none() {
+            self.splits = Some(Splits::read(&self.run.folder)?);
+        }
+        Ok(self.splits.as_ref().expect("just read"))
+    }
+
+    fn write(&self) -> Result<()> {
+        write_record(&self.run.folder, &self.record)
+    }
+
+    /// Writes the small part of the run into `folder`: specification, manifest, history and what was measured, with coordinates
+    /// of [`EXPORTED_DECIMALS`] if `with_maps`. The number of bytes.
+    pub(crate) fn export(&self, folder: &RunFolder, with_maps: bool) -> Result<u64> {
+        let mut record = Record { maps: None, ..self.record.clone() };
+        if let Some(known) = self.record.maps.as_ref().filter(|_| with_maps)
+            && let Some(maps) = known.maps(&maps_path(&self.run.folder))?
+        {
+            record.maps = Some(write_maps(folder, &maps, Some(EXPORTED_DECIMALS))?);
+        }
+        write_record(folder, &record)?;
+        let mut bytes = 0;
+        // The manifest comes last: it says that the run is whole.
+        for name in ["spec.json", "history.csv", "manifest.json"] {
+            let path = self.run.folder.path().join(name);
+            if let Some(content) = read_if_there(&path)? {
+                write_atomically(&folder.path().join(name), |file| file.write_all(&content))?;
+                bytes += content.len() as u64;
+            }
+        }
+        for path in [record_path(folder), maps_path(folder)].into_iter().filter(|path| path.exists()) {
+            bytes += FileRecord::of(&path)?.bytes;
+        }
+        Ok(bytes)
+    }
+}
+
+impl FamilyRecord {
+    fn of(family: &Family, found: &Findings) -> Self {
+        let value = |value: f64| match value.is_finite() {
+            true => Value::Finite(value),
+            false => Value::Other(value.to_string()),
+        };
+        let intervals = found.intervals.iter();
+        Self {
+            version: family.version,
+            values: found.values.iter().map(|&(metric, of)| (metric.to_string(), value(of))).collect(),
+            intervals: intervals.map(|&(metric, of)| (metric.to_string(), of.low, of.high)).collect(),
+            shapes: found.shapes.clone(),
+            notes: found.notes.clone(),
+        }
+    }
+
+    /// `None` if it names a metric that the registry does not know, or holds what is no number.
+    fn findings(&self, registry: &Registry) -> Option<Findings> {
+        let mut found =
+            Findings { shapes: self.shapes.clone(), notes: self.notes.clone(), ..Findings::default() };
+        for (name, value) in &self.values {
+            let value = match value {
+                Value::Finite(value) => *value,
+                Value::Other(text) => text.parse().ok()?,
+            };
+            found.add(registry.parse(name).ok()?, value);
+        }
+        for &(ref name, low, high) in &self.intervals {
+            found.intervals.push((registry.parse(name).ok()?, Interval { low, high }));
+        }
+        Some(found)
+    }
+}
+
+impl MapsRecord {
+    /// `None` if the file is missing, or not the one that was written with this record.
+    fn maps(&self, path: &Path) -> Result<Option<Maps>> {
+        let Some(bytes) = read_if_there(path)?.filter(|bytes| digest(bytes) == self.file) else {
+            return Ok(None);
+        };
+        let mut maps =
+            Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
+        let (mut pca, mut tsne) = (Vec::new(), Vec::new());
+        for row in csv::Reader::from_reader(&bytes[..]).deserialize::<MapRow>() {
+            let Ok(row) = row else { return Ok(None) };
+            maps.images.ids.push(row.id);
+            maps.images.labels.push(row.label);
+            pca.extend(row.pc1.zip(row.pc2).zip(row.pc3).map(|((x, y), z)| [x, y, z]));
+            tsne.extend(row.tsne1.zip(row.tsne2).map(|(x, y)| [x, y]));
+        }
+        let images = maps.images.ids.len();
+        maps.pca = (pca.len() == images).then_some(pca);
+        maps.tsne = (tsne.len() == images).then_some(tsne);
+        Ok(Some(maps))
+    }
+}
+
+/// Writes `maps.csv`, all digits unless `decimals` says how many.
+fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<MapsRecord> {
+    let factor = decimals.map(|decimals| 10_f64.powi(decimals));
+    let number = |value: f64| factor.map_or(value, |factor| (value * factor).round() / factor);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for (image, (id, &label)) in maps.images.ids.iter().zip(&maps.images.labels).enumerate() {
+        let [pc1, pc2, pc3] = match &maps.pca {
+            Some(pca) => pca[image].map(|value| Some(number(value))),
+            None => [None; 3],
+        };
+        let [tsne1, tsne2] = match &maps.tsne {
+            Some(tsne) => tsne[image].map(|value| Some(number(value))),
+            None => [None; 2],
+        };
+        let row = MapRow { id: id.clone(), label, pc1, pc2, pc3, tsne1, tsne2 };
+        writer.serialize(row).expect("a row of plain data is written to memory");
+    }
+    let bytes = writer.into_inner().expect("memory takes everything");
+    write_atomically(&maps_path(folder), |file| file.write_all(&bytes))?;
+    let (pca_ratios, notes) = (maps.pca_ratios.clone(), maps.notes.clone());
+    Ok(MapsRecord { version: MAPS_VERSION, file: digest(&bytes), pca_ratios, notes })
+}
+
+/// Compact: a tenth shorter than with line ends.
+fn write_record(folder: &RunFolder, record: &Record) -> Result<()> {
+    let bytes = serde_json::to_vec(record).expect("plain data is always valid JSON");
+    Ok(write_atomically(&record_path(folder), |file| file.write_all(&bytes))?)
+}
+
+/// The record of a run, `None` without one; or what is wrong with the file.
+fn read(folder: &RunFolder) -> std::result::Result<Option<Record>, String> {
+    let path = record_path(folder);
+    let broken = |problem: String| format!("{} cannot be used ({problem})", path.display());
+    let Some(bytes) = read_if_there(&path).map_err(|error| broken(error.to_string()))? else {
+        return Ok(None);
+    };
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
+    match record.schema {
+        SCHEMA => Ok(Some(record)),
+        other => Err(broken(format!("its schema is {other}, not {SCHEMA}"))),
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { action: "read", path: path.to_path_buf(), source }),
+    }
+}
+
+/// BLAKE3 over the embeddings and image tables of both splits; `None` where one of them is missing.
+fn checksum(folder: &RunFolder) -> Result<Option<String>> {
+    let mut all = String::new();
+    for split in SplitName::ALL.map(SplitName::as_str) {
+        for name in [format!("images-{split}.csv"), format!("embeddings-{split}.safetensors")] {
+            let path = folder.path().join(name);
+            if !path.exists() {
+                return Ok(None);
+            }
+            all += &FileRecord::of(&path)?.blake3;
+        }
+    }
+    Ok(Some(digest(all.as_bytes())))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+fn record_path(folder: &RunFolder) -> PathBuf {
+    folder.path().join("measured.json")
+}
+
+fn maps_path(folder: &RunFolder) -> PathBuf {
+    folder.path().join("maps.csv")
+}

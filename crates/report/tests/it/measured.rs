@@ -1,0 +1,164 @@
+//! A run is measured once, and reports are made of what was measured; a metric comes with one file.
+
+use crate::pages::files;
+use crate::{experiment, made_up};
+use faceoff_evaluation::families::{neighbors, probe};
+use faceoff_evaluation::{Direction, Family, Headline, Metric, Registry, Unit, export};
+use faceoff_report::{ReportSummary, write_report};
+use faceoff_runs::{Experiment, RunFolder, RunSpec, SplitName};
+use std::path::Path;
+use std::sync::Mutex;
+
+/// The report and what had to be measured or mapped for it.
+fn report(folder: &Path, experiment: &Experiment, registry: &Registry) -> (ReportSummary, Vec<String>) {
+    let said = Mutex::new(Vec::new());
+    let say = |line: &str| {
+        if line.starts_with("measuring") || line.starts_with("mapping") {
+            said.lock().unwrap().push(line.split(" (").next().unwrap().to_string());
+        }
+    };
+    let summary = write_report(folder, experiment, registry, &say).unwrap();
+    (summary, said.into_inner().unwrap())
+}
+
+fn measured(experiment: &Experiment) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    made_up().write(folder.path(), experiment);
+    let (_, said) = report(folder.path(), experiment, &Registry::standard());
+    assert_eq!(said.len(), 2 * experiment.training.seeds.len() + 2, "{said:?}");
+    folder
+}
+
+#[test]
+fn a_second_report_measures_nothing_and_is_the_same() {
+    let experiment = experiment(&[0, 1]);
+    let made = measured(&experiment);
+    let first = files(made.path());
+    let (_, said) = report(made.path(), &experiment, &Registry::standard());
+    assert!(said.is_empty(), "{said:?}");
+    assert!(files(made.path()) == first);
+}
+
+#[test]
+fn what_is_stale_or_damaged_is_measured_again_and_nothing_else() {
+    let experiment = experiment(&[0]);
+    let made = measured(&experiment);
+    let first = files(made.path());
+    let spec = &RunSpec::of(&experiment, &made_up::compute())[0];
+    let run = RunFolder::new(made.path(), spec);
+    let again = |change: &dyn Fn()| {
+        change();
+        let (summary, said) = report(made.path(), &experiment, &Registry::standard());
+        (summary.notes.join("\n"), said)
+    };
+    let both = ["measuring Classification-seed0", "mapping Classification-seed0"];
+    let file = |name: &str| run.path().join(name);
+
+    let text = std::fs::read_to_string(file("measured.json")).unwrap();
+    let (notes, said) = again(&|| std::fs::write(file("measured.json"), &text[..text.len() / 2]).unwrap());
+    assert_eq!(said, both);
+    assert!(notes.contains("measured.json cannot be used"), "{notes}");
+    let (_, said) = again(&|| std::fs::write(file("maps.csv"), "id,label\n").unwrap());
+    assert_eq!(said, both[1..]);
+    assert!(files(made.path()) == first);
+
+    // Another version of one family: that alone.
+    let newer = Family { version: probe::FAMILY.version + 1, ..probe::FAMILY };
+    let (_, said) = report(made.path(), &experiment, &Registry::of(&[neighbors::FAMILY, newer]));
+    assert_eq!(said.len(), 2, "{said:?}");
+    let (_, said) = report(made.path(), &experiment, &Registry::of(&[neighbors::FAMILY, newer]));
+    assert!(said.is_empty(), "{said:?}");
+
+    let mut other = run.embeddings(SplitName::Val).unwrap();
+    other.unit.swap(0, 1);
+    let (notes, said) = again(&|| run.write_embeddings(SplitName::Val, &other).unwrap());
+    assert_eq!(said[0], both[0]);
+    assert!(notes.contains("Classification-seed0: what was measured before does not fit"), "{notes}");
+
+    let mut settings = experiment.clone();
+    settings.analysis.knn_neighbors = vec![1, 3, 7];
+    let (_, said) = report(made.path(), &settings, &Registry::standard());
+    assert_eq!(said.len(), 4);
+}
+
+#[test]
+fn exported_runs_have_the_same_tables() {
+    let experiment = experiment(&[0, 1, 2]);
+    let made = measured(&experiment);
+    let first = files(made.path());
+    for maps in [false, true] {
+        let small = tempfile::tempdir().unwrap();
+        let say = |line: &str| panic!("{line}");
+        let (runs, bytes) =
+            export(made.path(), &experiment, &Registry::standard(), small.path(), maps, &say).unwrap();
+        assert!(runs == 6 && bytes < 6 * 40_000, "{bytes}");
+        let (summary, said) = report(small.path(), &experiment, &Registry::standard());
+        assert!(said.is_empty(), "{said:?}");
+        let notes = summary.notes.join("\n");
+        assert!(notes.contains("Without embeddings, so as they were measured before: "), "{notes}");
+        assert_eq!(notes.contains("No maps"), !maps, "{notes}");
+        let second = files(small.path());
+        for (name, bytes) in
+            first.iter().filter(|(name, _)| !["index.html", "pca.csv", "tsne.csv"].contains(&name.as_str()))
+        {
+            let map = name.starts_with("plots/pca") || name.starts_with("plots/tsne");
+            if !map {
+                assert!(second.get(name) == Some(bytes), "{name}");
+            }
+            assert_eq!(second.contains_key(name), maps || !map, "{name}");
+        }
+        let lines = |name: &str| String::from_utf8_lossy(&second[name]).lines().count();
+        assert_eq!(lines("tsne.csv"), if maps { 1 + 2 * 80 } else { 1 });
+
+        // What another version would have to measure is named and left out; the rest is whole.
+        let newer = Family { version: probe::FAMILY.version + 1, ..probe::FAMILY };
+        let (summary, _) = report(small.path(), &experiment, &Registry::of(&[neighbors::FAMILY, newer]));
+        assert!(
+            summary
+                .notes
+                .iter()
+                .any(|note| note.contains("no linear probe: it was not measured by version 2"))
+        );
+        assert!(summary.rows.iter().all(|row| row.means[0].is_some()));
+    }
+}
+
+static LAST_CLASS: Metric = Metric {
+    id: "images_of_the_last_class",
+    title: "Images of the last class",
+    group: "Made up",
+    unit: Unit::Count,
+    direction: Direction::Neither,
+    sentence: "How many validation images show the last class.",
+    source: "this test",
+};
+
+const MADE_UP: Family = Family {
+    name: "the last class",
+    version: 1,
+    metrics: &[&LAST_CLASS],
+    headline: |_| vec![(LAST_CLASS.id(), Headline::Result)],
+    measure: |subject, found| {
+        let last = subject.queries.labels.iter().filter(|&&label| label as usize + 1 == subject.classes);
+        found.add(LAST_CLASS.id(), last.count() as f64);
+        Ok(())
+    },
+};
+
+#[test]
+fn a_metric_comes_with_one_file() {
+    let experiment = experiment(&[0]);
+    let made = measured(&experiment);
+    let registry = Registry::standard().with(MADE_UP);
+    report(made.path(), &experiment, &registry);
+    let text = |name: &str| std::fs::read_to_string(made.path().join(name)).unwrap();
+    assert!(text("metrics.csv").contains("cosface-s64,CosFace,0,images_of_the_last_class,8.0\n"));
+    assert!(text("summary.csv").contains("cosface-s64,CosFace,images_of_the_last_class,1,8.0,,,\n"));
+    let page = text("index.html");
+    assert!(page.contains("Images of the last class") && page.contains(LAST_CLASS.sentence));
+    assert!(page.matches("8.0</td>").count() >= 4, "among results and all numbers");
+    assert!(
+        registry.reference().contains("| `images_of_the_last_class` | Images of the last class | count |")
+    );
+    assert_eq!(registry.parse("images_of_the_last_class").unwrap(), LAST_CLASS.id());
+}
