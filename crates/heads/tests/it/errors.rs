@@ -89,7 +89,7 @@ fn the_heads_of_experiments_are_resolved() {
     for name in Experiment::names(&folder).unwrap() {
         resolve_experiment(Experiment::load(&folder, &name).unwrap()).unwrap();
     }
-    let text = std::fs::read_to_string(folder.join("smoke.toml")).unwrap();
+    let text = Experiment::load(&folder, "smoke").unwrap().to_toml();
     let parsed = |from: &str, to: &str| {
         assert!(text.contains(from), "{from} is not in smoke.toml");
         resolve_experiment(Experiment::parse(&text.replace(from, to), Path::new("smoke.toml")).unwrap())
@@ -100,7 +100,7 @@ fn the_heads_of_experiments_are_resolved() {
     }
     // However a scale is written, it is one scale and one training.
     assert_eq!(parsed("scale = 64.0", "scale = 64").unwrap(), smoke);
-    let written = toml::to_string(&smoke).unwrap();
+    let written = smoke.to_toml();
     assert!(written.contains("margin_radians = 0.5\nscale = 64.0\nsub_centers = 3\n"), "{written}");
     let message = parsed("sub_centers = 3", "sub_centers = 0").unwrap_err().to_string();
     let expected = "`SubCenterArcFace: sub_centers` is 0, but";
