@@ -1,6 +1,7 @@
 //! Developers' commands, and Faceoff's own commands on the folders of the workspace, whichever subfolder one stands in.
 
 mod bench;
+mod reference;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -24,8 +25,8 @@ enum Command {
     /// How fast the parts are on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Write docs/metrics.md, the reference of all metrics, from their rows.
-    Reference,
+    /// Write docs/heads.md and docs/metrics.md from the tables in the code.
+    Reference(reference::ReferenceArgs),
 }
 
 fn run() -> Result<ExitCode> {
@@ -35,13 +36,7 @@ fn run() -> Result<ExitCode> {
     match command {
         Command::Product(command) => command.run(&program),
         Command::Bench(command) => bench::run(&program, &command),
-        Command::Reference => {
-            let text = faceoff_evaluation::Registry::standard().reference();
-            let path = program.path("docs/metrics.md");
-            faceoff_runs::write_atomically(&path, |file| file.write_all(text.as_bytes()))?;
-            println!("{}", path.display());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Reference(args) => reference::run(&program, &args),
     }
 }
 
