@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// There is nothing to report.
     #[error(
-        "{folder} holds no whole run to report{left_out}; make runs with: cargo xtask benchmark {experiment}"
+        "{folder} holds no whole run to report{left_out}; make runs with the command `benchmark {experiment}`"
     )]
     NoWholeRuns {
         /// Where runs were looked for.

@@ -250,7 +250,7 @@ impl Found {
         }
         if !self.unfinished.is_empty() {
             notes.push(format!(
-                "{} unfinished and left out; `cargo xtask benchmark {}` goes on with what the experiment lists.",
+                "{} unfinished and left out; the command `benchmark {}` goes on with what the experiment lists.",
                 listed(self.unfinished.iter().map(String::as_str)),
                 experiment.name
             ));

@@ -42,7 +42,7 @@ pub struct Experiment {
     /// Every head is trained under each of these; absent means once, on the images as `[data]` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// How the heads' settings were found: written by `cargo xtask tune`, shown in the report, used for nothing else.
+    /// How the heads' settings were found: written by the command `tune`, shown in the report, used for nothing else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<Trial>,
 }

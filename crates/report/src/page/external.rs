@@ -50,7 +50,7 @@ pub(crate) fn external(
         facts,
         sections,
         version: env!("CARGO_PKG_VERSION"),
-        command: "cargo xtask report --embeddings".into(),
+        command: "report --embeddings".into(),
         tables,
     };
     Ok(page.render()?)

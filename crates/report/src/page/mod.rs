@@ -117,7 +117,7 @@ pub(crate) fn page(
         facts: facts(manifest, outcome),
         sections,
         version: &manifest.version,
-        command: format!("cargo xtask report {}", experiment.name),
+        command: format!("report {}", experiment.name),
         tables,
     };
     Ok(page.render()?)

@@ -35,7 +35,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         "Scale against margin",
         "Scale and margin",
         "Accuracy of every combination of scale s and margin m, means over seeds; the highest of a map is framed. Each map has shades of its own, from its lowest to its \
-         highest value. The maps are read on the validation images, so a choice made from them is exploratory: cargo xtask tune chooses on a part of the training images. \
+         highest value. The maps are read on the validation images, so a choice made from them is exploratory: the command tune chooses on a part of the training images. \
          Everywhere else in this report a head stands with its combination of the highest KNN accuracy.",
     );
     let variants = &outcome.selection.variants;

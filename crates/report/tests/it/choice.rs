@@ -11,7 +11,7 @@ fn nothing_to_report_is_an_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let error = report(folder.path(), &experiment(&[0])).unwrap_err();
     assert!(matches!(error, Error::Evaluation(NoWholeRuns { .. })));
-    assert!(error.to_string().ends_with("make runs with: cargo xtask benchmark made-up"), "{error}");
+    assert!(error.to_string().ends_with("make runs with the command `benchmark made-up`"), "{error}");
 
     let spec = &RunSpec::of(&experiment(&[0]), &made_up::compute())[0];
     RunFolder::new(folder.path(), spec).begin(spec).unwrap();
