@@ -107,7 +107,7 @@ pub(crate) fn locate(
         #[cfg(not(feature = "extra-datasets"))]
         (Origin::CandleDatasets {}, _) => {
             return Err(setting(
-                "this build has no candle-datasets; run: cargo run --release -p xtask --features extra-datasets -- benchmark",
+                "this build has no candle-datasets; build it with --features extra-datasets",
             ));
         }
         (_, Some(folder)) if folder.is_dir() => folder.clone(),

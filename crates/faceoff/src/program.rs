@@ -108,12 +108,11 @@ impl Program {
 
     /// How a user gets a program with `feature` built in, and gives it a command.
     pub(crate) fn command_with_feature(&self, feature: &str, words: &str) -> String {
-        match (self.name, feature) {
-            ("faceoff", _) => {
+        match self.name {
+            "faceoff" => {
                 format!("cargo install --path crates/faceoff --features {feature} && faceoff {words}")
             }
-            (_, "cuda" | "metal") => format!("{}-{feature} {words}", self.name),
-            _ => format!("cargo run --release -p xtask --features {feature} -- {words}"),
+            name => format!("{name}-{feature} {words}"),
         }
     }
 }
