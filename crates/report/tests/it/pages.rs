@@ -149,7 +149,7 @@ fn the_page_stands_alone_and_shows_every_picture() {
         "Made up <by> \"tests\" & nothing else.",
         "A <small> CPU & more",
         "One seed has no interval",
-        "Two &lt;files&gt; are byte-identical.",
+        "Two <files> are byte-identical.",
         "Labels given",
         "0123abcd",
         "120 train, 80 validation",
