@@ -157,6 +157,7 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
     let mut notes = found.notes_of_others(&key);
     notes.extend(found.notes_of_runs(&runs, experiment));
     notes.extend(found.note_of_missing(&runs, &wanted, folder));
+    notes.extend(note_of_machines(&runs));
     Ok(Selection { origin, variants, runs, failed: found.failed, notes })
 }
 
@@ -284,6 +285,18 @@ impl Found {
             )
         })
     }
+}
+
+/// Devices and kernels agree to rounding only, so that a mix is named.
+fn note_of_machines(runs: &[Run]) -> Option<String> {
+    let mut by_compute: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for run in runs {
+        by_compute.entry(run.manifest.spec.compute.to_string()).or_default().push(&run.name);
+    }
+    let each = by_compute.iter().map(|(compute, names)| format!("{compute}: {}", names.join(", ")));
+    let each = each.collect::<Vec<_>>().join("; ");
+    (by_compute.len() > 1)
+        .then(|| format!("Not all runs were computed alike; they agree to rounding: {each}."))
 }
 
 /// The variants that have runs, in the experiment's order, to which the runs' indices are set; the runs are sorted.

@@ -4,7 +4,7 @@ use crate::pages::assert_page_is_whole;
 use crate::{experiment, made_up, report};
 use faceoff_evaluation::Error::NoWholeRuns;
 use faceoff_report::Error;
-use faceoff_runs::{Failure, Overrides, RunFolder, RunSpec};
+use faceoff_runs::{Compute, Failure, Overrides, RunFolder, RunSpec};
 
 #[test]
 fn nothing_to_report_is_an_error_with_a_remedy() {
@@ -117,10 +117,17 @@ fn runs_of_different_settings_or_images_are_never_mixed() {
 #[test]
 fn other_seeds_are_used_and_said() {
     let folder = tempfile::tempdir().unwrap();
-    made_up().write(folder.path(), &experiment(&[0, 7]));
+    made_up().write(folder.path(), &experiment(&[0]));
+    let other = Compute { device: "cuda".into(), ..made_up::compute() };
+    for spec in RunSpec::of(&experiment(&[7]), &other) {
+        made_up().write_run(folder.path(), &spec, &made_up().data("imagewoof2-160"));
+    }
     let summary = report(folder.path(), &experiment(&[0])).unwrap();
     assert!(summary.rows.iter().all(|row| row.seeds == 2));
     let note = "Classification-seed7 and cosface-s64-seed7 are used, although the experiment does not list the seed.";
+    assert!(summary.notes.iter().any(|found| found == note), "{:?}", summary.notes);
+    let note = "Not all runs were computed alike; they agree to rounding: cpu (avx2): Classification-seed0, cosface-s64-seed0; \
+                cuda (avx2): Classification-seed7, cosface-s64-seed7.";
     assert!(summary.notes.iter().any(|found| found == note), "{:?}", summary.notes);
 }
 
