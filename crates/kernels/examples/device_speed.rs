@@ -99,21 +99,17 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// Weights that are as good as any for timing.
 fn start() -> candle_core::Result<State> {
-    let values = |role, shape: &[usize]| -> Vec<f32> {
-        let count = shape.iter().product();
-        match role {
+    let tensor = |TensorPlan { name, shape, role }| {
+        let tensor = match role {
             Role::Kernels => {
-                let root = (count as f32).sqrt();
-                (0..count).map(|i| (i as f32 * 0.7).sin() * 30.0 / root).collect()
+                let deviation = (2.0 / (shape[0] * shape[2] * shape[3]) as f32).sqrt();
+                Tensor::randn(0.0, deviation, shape, &Device::Cpu)?
             }
-            Role::NormWeight | Role::RunningVariance => vec![1.0; count],
-            Role::NormBias | Role::RunningMean | Role::Batches => vec![0.0; count],
-        }
-    };
-    let tensor = |plan: TensorPlan| {
-        let tensor = Tensor::from_vec(values(plan.role, &plan.shape), plan.shape, &Device::Cpu)?;
-        let tensor = if plan.role == Role::Batches { tensor.to_dtype(DType::I64)? } else { tensor };
-        Ok((plan.name, tensor))
+            Role::NormWeight | Role::RunningVariance => Tensor::ones(shape, DType::F32, &Device::Cpu)?,
+            Role::NormBias | Role::RunningMean => Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
+            Role::Batches => Tensor::new(0i64, &Device::Cpu)?,
+        };
+        Ok((name, tensor))
     };
     RESNET18.tensors().into_iter().map(tensor).collect()
 }

@@ -52,18 +52,12 @@ pub enum Error {
         /// Device and kernels.
         arithmetic: String,
     },
-    /// A batch is too small for a batch norm.
+    /// A batch is too small for the batch norm of this name.
     #[error("batch norm `{0}` sees one value a channel and has no variance; train on more or larger images")]
-    NoVariance(
-        /// The batch norm's name.
-        String,
-    ),
+    NoVariance(String),
     /// A batch is too large for a GPU's 32-bit indices.
     #[error("{0} numbers in one map are more than 2^32 - 1; train on smaller batches")]
-    MapTooLarge(
-        /// Numbers of the map.
-        usize,
-    ),
+    MapTooLarge(usize),
     /// The toolkit at hand cannot compile the CUDA kernels for this GPU.
     #[error(
         "the CUDA kernels do not compile for compute capability {capability}: {problem}; use a CUDA toolkit that supports this GPU, or the kernels `candle`"
@@ -83,11 +77,8 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// A tape or gradients of another encoder; a mistake of the calling program.
-    #[error("{0} of another encoder: give back what this encoder returned")]
-    Foreign(
-        /// `a tape` or `gradients`.
-        &'static str,
-    ),
+    #[error("the tape or the gradients are of another encoder; give back what this encoder returned")]
+    Foreign,
     /// A failure inside Candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -58,6 +58,7 @@ mod arithmetic;
 mod cuda;
 mod error;
 mod fast;
+mod flat;
 mod portable;
 pub mod resnet;
 mod seam;
@@ -66,10 +67,9 @@ mod state;
 pub use adamw::{AdamW, AdamWStep};
 pub use arithmetic::{Arithmetic, Precision};
 use candle_core::DType;
-#[cfg(feature = "cuda")]
-pub use cuda::CudaEncoder;
 pub use error::Error;
-pub use fast::{FastEncoder, InstructionSet, Operator, matrix_products, operators};
+pub use fast::{InstructionSet, Operator, matrix_products, operators};
+use flat::FlatEncoder;
 pub use portable::PortableEncoder;
 pub use resnet::{Architecture, architecture};
 pub use seam::{Encoder, Gradients, ImageBatch, State, Tape};
@@ -87,11 +87,12 @@ pub fn encoder(
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
         if arithmetic.kernels() == arithmetic::Kernels::Cuda {
-            return Ok(Box::new(CudaEncoder::new(architecture, state, device, arithmetic.precision())?));
+            let gpu = cuda::Gpu::new(device, arithmetic.precision())?;
+            return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
         }
     }
     Ok(match arithmetic.instructions() {
-        Some(set) => Box::new(FastEncoder::new(architecture, state, set)?),
+        Some(set) => Box::new(FlatEncoder::new(architecture, state, fast::Cpu::new(set))?),
         None => Box::new(PortableEncoder::new(architecture, state, arithmetic.device(), DType::F32)?),
     })
 }

@@ -7,7 +7,7 @@
 
 use crate::adamw::{AdamW, AdamWStep};
 use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
-use crate::seam::{Owner, check_gradient};
+use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::checked;
 use crate::{Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
 use candle_core::{DType, Device, Tensor, Var};
@@ -147,22 +147,23 @@ impl Encoder for PortableEncoder {
             x = relu(&(branch + shortcut)?)?;
         }
         let embeddings = x.mean((2, 3))?;
-        Ok((embeddings.detach(), Tape::new(self.owner, embeddings)))
+        Ok((embeddings.detach(), Tape(Owned::new(self.owner, embeddings))))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
         // The embeddings with their autograd graph.
-        let embeddings: Tensor = tape.into_content(self.owner)?;
+        let embeddings: Tensor = tape.0.open(self.owner)?;
         check_gradient(grad, [embeddings.dim(0)?, self.dim])?;
         let store = (&embeddings * grad)?.sum_all()?.backward()?;
         let gradient = |(_, var): &(String, Var)| {
             store.get(var).cloned().expect("the embeddings depend on every parameter")
         };
-        Ok(Gradients::new(self.owner, self.parameters.iter().map(gradient).collect::<Vec<Tensor>>()))
+        let gradients: Vec<Tensor> = self.parameters.iter().map(gradient).collect();
+        Ok(Gradients(Owned::new(self.owner, gradients)))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        self.optimizer.step_all(gradients.content::<Vec<Tensor>>(self.owner)?, step)
+        self.optimizer.step_all(gradients.0.view::<Vec<Tensor>>(self.owner)?, step)
     }
 
     fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
@@ -207,7 +208,7 @@ impl Encoder for PortableEncoder {
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
         let names = self.parameters.iter().map(|(name, _)| name.clone());
-        let tensors = gradients.content::<Vec<Tensor>>(self.owner)?.iter();
+        let tensors = gradients.0.view::<Vec<Tensor>>(self.owner)?.iter();
         let tensors = tensors.map(|tensor| tensor.to_device(&Device::Cpu));
         names.zip(tensors).map(|(name, tensor)| Ok((name, tensor?))).collect()
     }

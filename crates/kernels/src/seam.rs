@@ -54,50 +54,36 @@ impl Owner {
     }
 }
 
-/// What `backward` needs from `forward_train`; known to the encoder that made it alone.
-pub struct Tape {
+/// What belongs to one encoder and is known to it alone.
+pub(crate) struct Owned {
     owner: Owner,
     content: Box<dyn Any + Send>,
 }
 
-impl Tape {
+impl Owned {
     pub(crate) fn new(owner: Owner, content: impl Any + Send) -> Self {
         Self { owner, content: Box::new(content) }
     }
 
-    /// The content, where the tape is `owner`'s.
-    pub(crate) fn into_content<T: Any>(self, owner: Owner) -> Result<T> {
+    /// The content, where it is `owner`'s.
+    pub(crate) fn view<T: Any>(&self, owner: Owner) -> Result<&T> {
+        self.content.downcast_ref().filter(|_| self.owner == owner).ok_or(Error::Foreign)
+    }
+
+    /// As [`Owned::view`], given away.
+    pub(crate) fn open<T: Any>(self, owner: Owner) -> Result<T> {
         match self.content.downcast() {
             Ok(content) if self.owner == owner => Ok(*content),
-            _ => Err(Error::Foreign("a tape")),
+            _ => Err(Error::Foreign),
         }
     }
 }
 
-/// Gradients of all parameters, known to the encoder that made them alone; see [`Encoder::named_gradients`].
-pub struct Gradients {
-    owner: Owner,
-    content: Box<dyn Any + Send>,
-}
+/// What `backward` needs from `forward_train`.
+pub struct Tape(pub(crate) Owned);
 
-impl Gradients {
-    pub(crate) fn new(owner: Owner, content: impl Any + Send) -> Self {
-        Self { owner, content: Box::new(content) }
-    }
-
-    /// The content, where the gradients are `owner`'s.
-    pub(crate) fn content<T: Any>(&self, owner: Owner) -> Result<&T> {
-        self.content.downcast_ref().filter(|_| self.owner == owner).ok_or(Error::Foreign("gradients"))
-    }
-
-    /// As [`Gradients::content`], given away.
-    pub(crate) fn into_content<T: Any>(self, owner: Owner) -> Result<T> {
-        match self.content.downcast() {
-            Ok(content) if self.owner == owner => Ok(*content),
-            _ => Err(Error::Foreign("gradients")),
-        }
-    }
-}
+/// Gradients of all parameters, in the encoder's own layout; see [`Encoder::named_gradients`].
+pub struct Gradients(pub(crate) Owned);
 
 /// That the loss's gradient has the shape of the embeddings, `(batch, dim)`.
 pub(crate) fn check_gradient(gradient: &Tensor, expected: [usize; 2]) -> Result<()> {

@@ -1,27 +1,34 @@
-//! The device: its kernels, its memory and its matrix products. All that is unsafe in this folder stands here.
+//! The device: its memory and its matrix products. All that is unsafe in this folder stands here and in `kernels.rs`.
 //!
 //! Everything runs in the order of one stream, so a buffer given back can be handed out again at once.
 
-use crate::resnet::ConvBatchNorm;
+use super::kernels::Kernels;
 use crate::{Error, Precision, Result};
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys,
-};
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A place in the device's memory; 0 is nowhere.
 pub(super) type Address = u64;
 
 /// Numbers on the device.
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     slice: CudaSlice<f32>,
     /// Where it begins.
+    address: Address,
+}
+
+/// Numbers within a buffer, which lives at least as long.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
     pub(super) address: Address,
+    pub(super) len: usize,
+    buffer: PhantomData<&'a Buffer>,
 }
 
 impl Buffer {
@@ -30,9 +37,16 @@ impl Buffer {
         Self { slice, address }
     }
 
-    /// The place of element `index`.
-    pub(super) fn at(&self, index: usize) -> Address {
-        self.address + (index * size_of::<f32>()) as Address
+    /// All of it.
+    pub(super) fn view(&self) -> View<'_> {
+        View { address: self.address, len: self.slice.len(), buffer: PhantomData }
+    }
+
+    /// A part.
+    pub(super) fn part(&self, range: &Range<usize>) -> View<'_> {
+        assert!(range.start <= range.end && range.end <= self.slice.len());
+        let address = self.address + (range.start * size_of::<f32>()) as Address;
+        View { address, len: range.len(), buffer: PhantomData }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,150 +56,25 @@ impl Buffer {
 
 /// Bytes on the device: pixels, and the places of maxima.
 pub(super) struct Bytes {
-    _slice: CudaSlice<u8>,
+    slice: CudaSlice<u8>,
     pub(super) address: Address,
 }
 
 impl Bytes {
     fn new(slice: CudaSlice<u8>) -> Self {
         let address = slice.device_ptr(slice.stream()).0;
-        Self { _slice: slice, address }
-    }
-}
-
-/// A convolution's or a pooling's windows, as the kernels read them.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub(super) height: i32,
-    pub(super) width: i32,
-    pub(super) channels: i32,
-    pub(super) kernel: i32,
-    pub(super) stride: i32,
-    pub(super) padding: i32,
-    pub(super) out_height: i32,
-    pub(super) out_width: i32,
-}
-
-/// Mean and deviation of the pixels' channels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Color {
-    pub(super) mean: [f32; 3],
-    pub(super) deviation: [f32; 3],
-}
-
-/// The factors of an AdamW step.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    pub(super) keep: f32,
-    pub(super) beta1: f32,
-    pub(super) one_minus_beta1: f32,
-    pub(super) beta2: f32,
-    pub(super) one_minus_beta2: f32,
-    pub(super) rate: f32,
-    pub(super) root_correction: f32,
-    pub(super) epsilon: f32,
-}
-
-// SAFETY: plain numbers, laid out as the structs of the same names in kernels.cu.
-#[allow(unsafe_code)]
-unsafe impl DeviceRepr for Window {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl DeviceRepr for Color {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl DeviceRepr for Step {}
-
-impl Window {
-    /// The windows of `plan`'s convolution over maps of `height` by `width`.
-    pub(super) fn of(plan: &ConvBatchNorm, height: usize, width: usize) -> Self {
-        Self::new(plan.in_channels, plan.kernel, plan.stride, plan.padding, height, width)
+        Self { slice, address }
     }
 
-    /// The windows of the max-pooling, 3x3 with stride 2 and padding 1.
-    pub(super) fn of_pooling(channels: usize, height: usize, width: usize) -> Self {
-        Self::new(channels, 3, 2, 1, height, width)
-    }
-
-    fn new(
-        channels: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        height: usize,
-        width: usize,
-    ) -> Self {
-        let out = |length: usize| ((length + 2 * padding - kernel) / stride + 1) as i32;
-        Self {
-            height: height as i32,
-            width: width as i32,
-            channels: channels as i32,
-            kernel: kernel as i32,
-            stride: stride as i32,
-            padding: padding as i32,
-            out_height: out(height),
-            out_width: out(width),
-        }
-    }
-}
-
-/// Declares the kernels of kernels.cu and how they are found.
-macro_rules! kernels {
-    ($($name:ident),*) => {
-        /// The kernels, loaded.
-        pub(super) struct Kernels { $(pub(super) $name: CudaFunction),* }
-
-        impl Kernels {
-            fn load(device: &CudaDevice) -> Result<Self> {
-                let source = compile(device)?;
-                let function = |name: &str| -> Result<CudaFunction> {
-                    let found = device.get_or_load_custom_func(name, "faceoff", &source)?;
-                    Ok(found.into_cuda_function())
-                };
-                Ok(Self { $($name: function(stringify!($name))?),* })
-            }
-        }
-    };
-}
-
-kernels!(
-    columns,
-    stem_columns,
-    columns_backward,
-    statistics,
-    batch_norm,
-    running_norm,
-    transform,
-    norm_backward_sums,
-    norm_gradients,
-    norm_backward,
-    max_pool,
-    max_pool_backward,
-    average_pool,
-    average_pool_backward,
-    adamw
-);
-
-/// kernels.cu as PTX for the device at hand.
-fn compile(device: &CudaDevice) -> Result<String> {
-    let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
-    let architecture = format!("--gpu-architecture=compute_{major}{minor}");
-    let options = CompileOptions { options: vec![architecture], ..CompileOptions::default() };
-    match compile_ptx_with_opts(include_str!("kernels.cu"), options) {
-        Ok(ptx) => Ok(ptx.to_src()),
-        Err(error) => {
-            Err(Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() })
-        }
+    pub(super) fn len(&self) -> usize {
+        self.slice.len()
     }
 }
 
 /// The device with all that the encoder needs of it.
-pub(super) struct Gpu {
+pub(crate) struct Gpu {
     pub(super) device: CudaDevice,
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
     precision: Precision,
     /// What [`Gpu::tensor`] hangs its operator on.
     anchor: Tensor,
@@ -193,84 +82,19 @@ pub(super) struct Gpu {
     free: RefCell<HashMap<usize, Vec<Buffer>>>,
 }
 
-/// The extent of a launch.
-pub(super) struct Grid(LaunchConfig);
-
-impl Grid {
-    /// A thread an element; the kernels stride over what is more than a grid holds.
-    pub(super) fn each(elements: u32) -> Self {
-        const THREADS: u32 = 256;
-        Self(LaunchConfig {
-            grid_dim: (elements.div_ceil(THREADS).clamp(1, 1 << 20), 1, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: 0,
-        })
-    }
-
-    /// 32 channels by 8 rows a block.
-    pub(super) fn sums(channels: usize, parts: u32) -> Self {
-        Self(LaunchConfig {
-            grid_dim: (channels as u32 / 32, parts, 1),
-            block_dim: (32, 8, 1),
-            shared_mem_bytes: 0,
-        })
-    }
-}
-
-/// Launches a kernel with its arguments, whose types must be those of kernels.cu.
-macro_rules! launch {
-    ($gpu:expr, $name:ident, $grid:expr, $($argument:expr),* $(,)?) => {{
-        let arguments: &[&dyn $crate::cuda::gpu::Argument] = &[$(&$argument),*];
-        $gpu.launch(|kernels| &kernels.$name, $grid, arguments)
-    }};
-}
-pub(super) use launch;
-
-/// What a kernel takes.
-pub(super) trait Argument {
-    fn push<'a>(&'a self, builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>);
-}
-
-impl<T: DeviceRepr> Argument for T {
-    fn push<'a>(&'a self, builder: &mut candle_core::cuda_backend::cudarc::driver::LaunchArgs<'a>) {
-        builder.arg(self);
-    }
-}
-
 impl Gpu {
-    pub(super) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
+    pub(crate) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
         let anchor = Tensor::zeros(1, DType::F32, &Device::Cuda(device.clone()))?;
         let kernels = Kernels::load(device)?;
         Ok(Self { device: device.clone(), kernels, precision, anchor, free: RefCell::default() })
     }
 
-    #[allow(unsafe_code)]
-    pub(super) fn launch(
-        &self,
-        kernel: impl Fn(&Kernels) -> &CudaFunction,
-        grid: Grid,
-        arguments: &[&dyn Argument],
-    ) -> Result<()> {
-        let stream = self.device.cuda_stream();
-        let mut builder = stream.launch_builder(kernel(&self.kernels));
-        for argument in arguments {
-            argument.push(&mut builder);
-        }
-        // SAFETY: this folder passes every kernel the arguments that kernels.cu declares, with addresses of live
-        // buffers of the lengths that the kernel walks over.
-        unsafe { builder.launch(grid.0) }.w()?;
-        Ok(())
-    }
-
-    /// A buffer of `len` numbers, which are whatever they are.
-    #[allow(unsafe_code)]
+    /// A buffer of `len` numbers: zeros, or whatever its last user left.
     pub(super) fn take(&self, len: usize) -> Result<Buffer> {
-        if let Some(buffer) = self.free.borrow_mut().get_mut(&len).and_then(Vec::pop) {
-            return Ok(buffer);
+        match self.free.borrow_mut().get_mut(&len).and_then(Vec::pop) {
+            Some(buffer) => Ok(buffer),
+            None => Ok(Buffer::new(self.device.alloc_zeros(len)?)),
         }
-        // SAFETY: whoever takes a buffer writes all of it before anything reads it.
-        let slice = unsafe { self.device.alloc(len) }?;
-        Ok(Buffer::new(slice))
     }
 
     /// Takes buffers back, to hand them out again.
@@ -281,30 +105,20 @@ impl Gpu {
         }
     }
 
-    /// Bytes, which are whatever they are.
-    #[allow(unsafe_code)]
+    /// Bytes, all 0.
     pub(super) fn bytes(&self, len: usize) -> Result<Bytes> {
-        // SAFETY: as in `take`.
-        Ok(Bytes::new(unsafe { self.device.alloc(len) }?))
+        Ok(Bytes::new(self.device.alloc_zeros(len)?))
     }
 
     pub(super) fn upload_bytes(&self, bytes: &[u8]) -> Result<Bytes> {
         Ok(Bytes::new(self.device.clone_htod(bytes)?))
     }
 
-    pub(super) fn upload(&self, values: &[f32]) -> Result<Buffer> {
+    pub(super) fn upload_numbers(&self, values: &[f32]) -> Result<Buffer> {
         Ok(Buffer::new(self.device.clone_htod(values)?))
     }
 
-    pub(super) fn overwrite(&self, buffer: &mut Buffer, values: &[f32]) -> Result<()> {
-        Ok(self.device.memcpy_htod(values, &mut buffer.slice)?)
-    }
-
-    pub(super) fn zeros(&self, len: usize) -> Result<Buffer> {
-        Ok(Buffer::new(self.device.alloc_zeros(len)?))
-    }
-
-    pub(super) fn download(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+    pub(super) fn download_numbers(&self, buffer: &Buffer) -> Result<Vec<f32>> {
         Ok(self.device.clone_dtoh(&buffer.slice)?)
     }
 
@@ -315,11 +129,11 @@ impl Gpu {
         Ok(self.anchor.apply_op1_no_bwd(&wrapped)?)
     }
 
-    /// Runs `work` with the place of a tensor's numbers, as contiguous f32 on the device.
+    /// Runs `work` with a tensor's numbers, as contiguous f32 on the device.
     pub(super) fn with_tensor<T>(
         &self,
         tensor: &Tensor,
-        work: impl FnOnce(Address) -> Result<T>,
+        work: impl FnOnce(View<'_>) -> Result<T>,
     ) -> Result<T> {
         let tensor = tensor.to_dtype(DType::F32)?.to_device(self.anchor.device())?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
@@ -328,43 +142,51 @@ impl Gpu {
         };
         let slice = storage.as_cuda_slice::<f32>()?;
         let start = (layout.start_offset() * size_of::<f32>()) as Address;
-        work(slice.device_ptr(slice.stream()).0 + start)
+        let address = slice.device_ptr(slice.stream()).0 + start;
+        work(View { address, len: tensor.elem_count(), buffer: PhantomData })
     }
 
     /// `c = op(a) op(b)` for matrices that lie column by column: `c` is `m` by `n`, `k` is summed over. A row-major
     /// matrix is its own transpose in this reading.
+    ///
+    /// # Panics
+    /// Where a matrix is not that large.
     #[allow(unsafe_code)]
-    pub(super) fn matmul(&self, product: Product) -> Result<()> {
-        let Product { a, transpose_a, b, transpose_b, c, m, n, k } = product;
-        let operation = |transpose| match transpose {
-            true => blas::cublasOperation_t::CUBLAS_OP_T,
-            false => blas::cublasOperation_t::CUBLAS_OP_N,
-        };
-        let (lda, ldb) = (if transpose_a { k } else { m }, if transpose_b { n } else { k });
+    pub(super) fn matmul(
+        &self,
+        a: Factor<'_>,
+        b: Factor<'_>,
+        c: View<'_>,
+        [m, n, k]: [usize; 3],
+    ) -> Result<()> {
+        assert!((a.view.len, b.view.len, c.len) == (m * k, k * n, m * n));
+        assert!([m, n, k].iter().all(|&side| i32::try_from(side).is_ok()));
+        let lda = if a.operation == TRANSPOSED { k } else { m };
+        let ldb = if b.operation == TRANSPOSED { n } else { k };
         let (one, zero) = (1f32, 0f32);
         let compute = match self.precision {
             Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
         let f32_type = blas::cudaDataType_t::CUDA_R_32F;
-        // SAFETY: the addresses are those of live buffers that hold `m * k`, `k * n` and `m * n` numbers.
+        // SAFETY: the views are of live buffers and hold `m * k`, `k * n` and `m * n` numbers, as was checked.
         unsafe {
             gemm_ex(
                 *self.device.cublas_handle().handle(),
-                operation(transpose_a),
-                operation(transpose_b),
+                a.operation,
+                b.operation,
                 m as i32,
                 n as i32,
                 k as i32,
                 (&raw const one).cast(),
-                a as *const _,
+                a.view.address as *const _,
                 f32_type,
                 lda as i32,
-                b as *const _,
+                b.view.address as *const _,
                 f32_type,
                 ldb as i32,
                 (&raw const zero).cast(),
-                c as *mut _,
+                c.address as *mut _,
                 f32_type,
                 m as i32,
                 compute,
@@ -376,16 +198,25 @@ impl Gpu {
     }
 }
 
-/// A matrix product, see [`Gpu::matmul`].
-pub(super) struct Product {
-    pub(super) a: Address,
-    pub(super) transpose_a: bool,
-    pub(super) b: Address,
-    pub(super) transpose_b: bool,
-    pub(super) c: Address,
-    pub(super) m: usize,
-    pub(super) n: usize,
-    pub(super) k: usize,
+/// A factor of [`Gpu::matmul`].
+#[derive(Clone, Copy)]
+pub(super) struct Factor<'a> {
+    view: View<'a>,
+    operation: blas::cublasOperation_t,
+}
+
+const TRANSPOSED: blas::cublasOperation_t = blas::cublasOperation_t::CUBLAS_OP_T;
+
+impl<'a> View<'a> {
+    /// As a factor of [`Gpu::matmul`].
+    pub(super) fn factor(self) -> Factor<'a> {
+        Factor { view: self, operation: blas::cublasOperation_t::CUBLAS_OP_N }
+    }
+
+    /// As a factor that is transposed.
+    pub(super) fn transposed(self) -> Factor<'a> {
+        Factor { view: self, operation: TRANSPOSED }
+    }
 }
 
 /// Number of elements as the kernels count them.

@@ -8,21 +8,16 @@
 //! | convolution's gradients | columns (made again: they are nine times the map), two products, columns back |
 //! | stem | normalisation of the pixels in its columns; batch norm and ReLU in the max-pooling |
 
-use super::gpu::{Address, Buffer, Bytes, Color, Gpu, Grid, Product, Window, count, launch};
-use crate::resnet::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm, DEVIATION, MEAN};
+use super::gpu::{Buffer, Bytes, Gpu, View};
+use super::kernels::Window;
+use crate::flat::{Layer, Network};
+use crate::resnet::{BasicBlock, ConvBatchNorm};
 use crate::{Error, ImageBatch, Result};
 
-/// A convolution and its batch norm; the places count numbers in the buffers of all parameters and of all statistics.
-pub(super) struct Layer {
-    pub(super) plan: ConvBatchNorm,
-    /// Length of a row of columns and of weights: the window's values, filled to a multiple of four.
-    pub(super) row: usize,
-    pub(super) weights: usize,
-    /// The batch norm's weight; its bias follows.
-    pub(super) norm: usize,
-    /// The running mean; the variance follows.
-    pub(super) running: usize,
-    pub(super) batches: i64,
+/// Length of a row of columns and of weights: the window's values, filled to a multiple of four, over which products run
+/// faster.
+pub(super) fn row(plan: &ConvBatchNorm) -> usize {
+    (plan.in_channels * plan.kernel * plan.kernel).next_multiple_of(4)
 }
 
 /// Extent of a map.
@@ -36,6 +31,11 @@ struct Map {
 impl Map {
     fn rows(self) -> usize {
         self.images * self.height * self.width
+    }
+
+    /// That of the windows' outputs.
+    fn behind(self, w: Window) -> Self {
+        Self { images: self.images, height: w.out_height as usize, width: w.out_width as usize }
     }
 }
 
@@ -61,7 +61,7 @@ struct BlockTape {
 }
 
 /// What the backward pass needs.
-pub(super) struct NetworkTape {
+pub(crate) struct NetworkTape {
     pixels: Bytes,
     map: Map,
     stem: Trained,
@@ -77,65 +77,19 @@ impl NetworkTape {
     }
 }
 
-/// All layers in torchvision's order, and the values on the device.
-pub(super) struct Network {
-    pub(super) gpu: Gpu,
-    pub(super) layers: Vec<Layer>,
-    pub(super) blocks: Vec<BasicBlock>,
-    /// Width of an embedding.
-    pub(super) dim: usize,
-    pub(super) parameters: Buffer,
-    pub(super) running: Buffer,
-}
+impl Network<Gpu> {
+    fn windows(&self, layer: usize, map: Map) -> Window {
+        Window::of(&self.layers[layer].plan, map.height, map.width)
+    }
 
-/// A map's rows are summed in at most so many parts.
-const MOST_PARTS: usize = 256;
-/// Rows of a part: enough that a block is worth its launch.
-const LEAST_ROWS: usize = 64;
-
-/// Parts that `rows` rows are cut into, and the rows of one: a function of their number alone.
-fn parts(rows: usize) -> (usize, usize) {
-    let rows_per_part = rows.div_ceil(MOST_PARTS).max(LEAST_ROWS);
-    (rows.div_ceil(rows_per_part), rows_per_part)
-}
-
-impl Network {
     /// The columns of a layer's input, and the extent of its output.
     fn columns(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Buffer, Map)> {
-        let Layer { plan, row, .. } = &self.layers[layer];
-        let window = Window::of(plan, map.height, map.width);
-        let out =
-            Map { images: map.images, height: window.out_height as usize, width: window.out_width as usize };
-        let columns = self.gpu.take(out.rows() * row)?;
+        let (w, row) = (self.windows(layer, map), row(&self.layers[layer].plan));
+        let out = map.behind(w);
+        let columns = self.machine.take(out.rows() * row)?;
         match input {
-            Input::Pixels(pixels) => {
-                let total = count(columns.len())?;
-                let color = Color { mean: MEAN, deviation: DEVIATION };
-                let row = *row as u32;
-                launch!(
-                    self.gpu,
-                    stem_columns,
-                    Grid::each(total),
-                    pixels.address,
-                    columns.address,
-                    window,
-                    color,
-                    row,
-                    total
-                )?;
-            }
-            Input::Values(values) => {
-                let total = count(columns.len() / 4)?;
-                launch!(
-                    self.gpu,
-                    columns,
-                    Grid::each(total),
-                    values.address,
-                    columns.address,
-                    window,
-                    total
-                )?;
-            }
+            Input::Pixels(pixels) => self.machine.stem_columns(pixels, columns.view(), w, row)?,
+            Input::Values(values) => self.machine.columns(values.view(), columns.view(), w)?,
         }
         Ok((columns, out))
     }
@@ -143,58 +97,33 @@ impl Network {
     /// A layer's convolution, `(rows, out_channels)`.
     fn convolve(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Buffer, Map)> {
         let (columns, out) = self.columns(layer, input, map)?;
-        let Layer { plan, row, weights, .. } = &self.layers[layer];
-        let z = self.gpu.take(out.rows() * plan.out_channels)?;
-        self.gpu.matmul(Product {
-            a: self.parameters.at(*weights),
-            transpose_a: true,
-            b: columns.address,
-            transpose_b: false,
-            c: z.address,
-            m: plan.out_channels,
-            n: out.rows(),
-            k: *row,
-        })?;
-        self.gpu.give([columns]);
+        let Layer { plan, weights, .. } = &self.layers[layer];
+        let z = self.machine.take(out.rows() * plan.out_channels)?;
+        let sides = [plan.out_channels, out.rows(), row(plan)];
+        let weights = self.parameters.part(weights).transposed();
+        self.machine.matmul(weights, columns.view().factor(), z.view(), sides)?;
+        self.machine.give([columns]);
         Ok((z, out))
     }
 
-    /// Places of a layer's batch-norm weight and bias, running mean and variance.
-    fn norm_places(&self, layer: usize) -> [Address; 4] {
-        let Layer { plan, norm, running, .. } = &self.layers[layer];
-        let channels = plan.out_channels;
-        [
-            self.parameters.at(*norm),
-            self.parameters.at(norm + channels),
-            self.running.at(*running),
-            self.running.at(running + channels),
-        ]
+    /// A layer's batch-norm weight and bias, running mean and variance.
+    fn norm_views(&self, layer: usize) -> [View<'_>; 4] {
+        let Layer { norm: [weight, bias], running: [mean, variance], .. } = &self.layers[layer];
+        let (parameters, running) = (&self.parameters, &self.running);
+        [parameters.part(weight), parameters.part(bias), running.part(mean), running.part(variance)]
     }
 
-    /// Convolution, and the statistics of its output, which move the running ones.
+    /// Convolution, and the batch's statistics, which move the running ones.
     fn train_layer(&mut self, layer: usize, input: Input<'_>, map: Map) -> Result<(Trained, Map)> {
         let (z, out) = self.convolve(layer, input, map)?;
-        let rows = out.rows();
         let channels = self.layers[layer].plan.out_channels;
-        if rows < 2 {
+        if out.rows() < 2 {
             return Err(Error::NoVariance(self.layers[layer].plan.norm.clone()));
         }
-        let (part_count, rows_per_part) = parts(rows);
-        let sums = self.gpu.take(2 * part_count * channels)?;
-        let norm = self.gpu.take(4 * channels)?;
-        let (rows, part_count, wide) = (count(rows)?, part_count as u32, channels as u32);
-        let rows_per_part = rows_per_part as u32;
-        let grid = Grid::sums(channels, part_count);
-        launch!(self.gpu, statistics, grid, z.address, sums.address, rows, wide, rows_per_part)?;
-        let [weight, bias, running_mean, running_var] = self.norm_places(layer);
-        let (epsilon, momentum) = (BATCH_NORM_EPSILON as f32, BATCH_NORM_MOMENTUM as f32);
-        let grid = Grid::sums(channels, 1);
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, batch_norm, grid, z.address, sums.address, part_count, weight, bias, running_mean, running_var,
-            norm.address, rows, wide, epsilon, momentum,
-        )?;
-        self.gpu.give([sums]);
+        let norm = self.machine.take(4 * channels)?;
+        let sums = self.machine.statistics(z.view(), channels)?;
+        self.machine.batch_norm(z.view(), &sums, self.norm_views(layer), norm.view())?;
+        self.machine.give([sums.buffer]);
         self.layers[layer].batches += 1;
         Ok((Trained { z, norm }, out))
     }
@@ -202,83 +131,57 @@ impl Network {
     /// Convolution, and the running statistics as a normalisation.
     fn infer_layer(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Trained, Map)> {
         let (z, out) = self.convolve(layer, input, map)?;
-        let channels = self.layers[layer].plan.out_channels;
-        let norm = self.gpu.take(4 * channels)?;
-        let [weight, bias, running_mean, running_var] = self.norm_places(layer);
-        let (wide, epsilon) = (channels as u32, BATCH_NORM_EPSILON as f32);
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, running_norm, Grid::each(wide), weight, bias, running_mean, running_var, norm.address, wide, epsilon,
-        )?;
+        let norm = self.machine.take(4 * self.layers[layer].plan.out_channels)?;
+        self.machine.running_norm(self.norm_views(layer), norm.view())?;
         Ok((Trained { z, norm }, out))
     }
 
     /// Batch norm, the shortcut, ReLU; a shortcut with statistics is normalised by them.
-    fn transform(
-        &self,
-        layer: usize,
-        trained: &Trained,
-        shortcut: Option<(&Buffer, Option<&Buffer>)>,
-    ) -> Result<Buffer> {
-        let out = self.gpu.take(trained.z.len())?;
-        let channels = self.layers[layer].plan.out_channels as u32;
-        let total = count(out.len() / 4)?;
-        let (other, other_norm) = match shortcut {
-            Some((values, norm)) => (values.address, norm.map_or(0, |norm| norm.address)),
-            None => (0, 0),
-        };
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, transform, Grid::each(total), trained.z.address, trained.norm.address, other, other_norm,
-            out.address, channels, total,
-        )?;
+    fn transform(&self, trained: &Trained, shortcut: Option<(&Buffer, Option<&Buffer>)>) -> Result<Buffer> {
+        let out = self.machine.take(trained.z.len())?;
+        let shortcut = shortcut.map(|(values, norm)| (values.view(), norm.map(Buffer::view)));
+        self.machine.transform(trained.z.view(), trained.norm.view(), shortcut, out.view())?;
         Ok(out)
+    }
+
+    /// The windows of the max-pooling behind the stem's map.
+    fn pooling(&self, map: Map) -> Window {
+        Window::of_pooling(self.layers[0].plan.out_channels, map.height, map.width)
     }
 
     /// The stem's batch norm and ReLU, and the max-pooling.
     fn pool(&self, stem: &Trained, map: Map, places: Option<&Bytes>) -> Result<(Buffer, Map)> {
-        let channels = self.layers[0].plan.out_channels;
-        let window = Window::of_pooling(channels, map.height, map.width);
-        let out =
-            Map { images: map.images, height: window.out_height as usize, width: window.out_width as usize };
-        let pooled = self.gpu.take(out.rows() * channels)?;
-        let total = count(pooled.len())?;
-        let places = places.map_or(0, |places| places.address);
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, max_pool, Grid::each(total), stem.z.address, stem.norm.address, pooled.address, places, window, total,
-        )?;
+        let w = self.pooling(map);
+        let out = map.behind(w);
+        let pooled = self.machine.take(out.rows() * self.layers[0].plan.out_channels)?;
+        self.machine.max_pool((stem.z.view(), stem.norm.view()), pooled.view(), places, w)?;
         Ok((pooled, out))
     }
 
     fn average(&self, last: &Buffer, map: Map) -> Result<Buffer> {
-        let embeddings = self.gpu.take(map.images * self.dim)?;
-        let total = count(embeddings.len())?;
-        let (pixels, channels) = ((map.height * map.width) as u32, self.dim as u32);
-        #[rustfmt::skip]
-        launch!(self.gpu, average_pool, Grid::each(total), last.address, embeddings.address, pixels, channels, total)?;
+        let embeddings = self.machine.take(map.images * self.dim)?;
+        self.machine.average_pool(last.view(), embeddings.view(), self.dim)?;
         Ok(embeddings)
     }
 
     fn upload(&self, images: &ImageBatch) -> Result<(Bytes, Map)> {
         let map = Map { images: images.count(), height: images.size_px(), width: images.size_px() };
-        Ok((self.gpu.upload_bytes(images.pixels())?, map))
+        Ok((self.machine.upload_bytes(images.pixels())?, map))
     }
 
     /// Embeddings with the batch's statistics, which move the running ones.
     pub(super) fn forward_train(&mut self, images: &ImageBatch) -> Result<(Buffer, NetworkTape)> {
         let (pixels, map) = self.upload(images)?;
         let (stem, wide) = self.train_layer(0, Input::Pixels(&pixels), map)?;
-        let places = self.gpu.bytes(
-            wide.images * wide.height.div_ceil(2) * wide.width.div_ceil(2) * self.layers[0].plan.out_channels,
-        )?;
+        let pooled_len = wide.behind(self.pooling(wide)).rows() * self.layers[0].plan.out_channels;
+        let places = self.machine.bytes(pooled_len)?;
         let (pooled, mut at) = self.pool(&stem, wide, Some(&places))?;
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for index in 0..self.blocks.len() {
             let BasicBlock { first, second, downsample } = self.blocks[index];
             let x = blocks.last().map_or(&pooled, |block| &block.out);
             let (one, next) = self.train_layer(first, Input::Values(x), at)?;
-            let inner = self.transform(first, &one, None)?;
+            let inner = self.transform(&one, None)?;
             let (two, _) = self.train_layer(second, Input::Values(&inner), next)?;
             let projection = match downsample {
                 Some(layer) => Some(self.train_layer(layer, Input::Values(x), at)?.0),
@@ -288,7 +191,7 @@ impl Network {
                 Some(trained) => (&trained.z, Some(&trained.norm)),
                 None => (x, None),
             };
-            let out = self.transform(second, &two, Some(shortcut))?;
+            let out = self.transform(&two, Some(shortcut))?;
             blocks.push(BlockTape { first: one, inner, second: two, downsample: projection, out });
             at = next;
         }
@@ -301,71 +204,47 @@ impl Network {
         let (pixels, map) = self.upload(images)?;
         let (stem, wide) = self.infer_layer(0, Input::Pixels(&pixels), map)?;
         let (mut x, mut at) = self.pool(&stem, wide, None)?;
-        self.gpu.give([stem.z, stem.norm]);
+        self.machine.give([stem.z, stem.norm]);
         for BasicBlock { first, second, downsample } in &self.blocks {
             let (one, next) = self.infer_layer(*first, Input::Values(&x), at)?;
-            let inner = self.transform(*first, &one, None)?;
+            let inner = self.transform(&one, None)?;
             let (two, _) = self.infer_layer(*second, Input::Values(&inner), next)?;
             let out = match downsample {
                 Some(layer) => {
                     let (other, _) = self.infer_layer(*layer, Input::Values(&x), at)?;
-                    let out = self.transform(*second, &two, Some((&other.z, Some(&other.norm))))?;
-                    self.gpu.give([other.z, other.norm]);
+                    let out = self.transform(&two, Some((&other.z, Some(&other.norm))))?;
+                    self.machine.give([other.z, other.norm]);
                     out
                 }
-                None => self.transform(*second, &two, Some((&x, None)))?,
+                None => self.transform(&two, Some((&x, None)))?,
             };
-            self.gpu.give([one.z, one.norm, two.z, two.norm, inner, x]);
+            self.machine.give([one.z, one.norm, two.z, two.norm, inner, x]);
             (x, at) = (out, next);
         }
         let embeddings = self.average(&x, at)?;
-        self.gpu.give([x]);
+        self.machine.give([x]);
         Ok(embeddings)
     }
 
-    /// The gradient at a layer's convolution, from that at its output; the batch norm's go to `gradients`. `out` is the
-    /// ReLU's output behind the layer, `masked` gets the gradient behind that ReLU.
+    /// The gradient at a layer's convolution, from that at its output; the batch norm's go to `gradients`. Of `around`, the
+    /// first is the ReLU's output behind the layer, and the second gets the gradient behind that ReLU.
     fn norm_backward(
         &self,
         layer: usize,
         trained: &Trained,
         grad: &Buffer,
-        out: Option<&Buffer>,
-        masked: Option<&Buffer>,
+        around: [Option<&Buffer>; 2],
         gradients: &Buffer,
     ) -> Result<Buffer> {
-        let Layer { plan, norm, .. } = &self.layers[layer];
-        let channels = plan.out_channels;
-        let rows = trained.z.len() / channels;
-        let (part_count, rows_per_part) = parts(rows);
-        let sums = self.gpu.take(2 * part_count * channels)?;
-        let out = out.map_or(0, |out| out.address);
-        let masked = masked.map_or(0, |masked| masked.address);
-        let (wide, part_count) = (channels as u32, part_count as u32);
-        let (rows_u32, rows_per_part) = (count(rows)?, rows_per_part as u32);
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, norm_backward_sums, Grid::sums(channels, part_count), grad.address, out, trained.z.address,
-            trained.norm.address, sums.address, rows_u32, wide, rows_per_part,
-        )?;
-        let (weight, bias) = (gradients.at(*norm), gradients.at(norm + channels));
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, norm_gradients, Grid::sums(channels, 1), sums.address, part_count, weight, bias, wide,
-        )?;
-        let result = self.gpu.take(trained.z.len())?;
-        let total = count(result.len() / 4)?;
-        let one_over_rows = 1.0 / rows as f32;
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, norm_backward, Grid::each(total), grad.address, out, trained.z.address, trained.norm.address, weight,
-            bias, masked, result.address, one_over_rows, wide, total,
-        )?;
-        self.gpu.give([sums]);
+        let result = self.machine.take(trained.z.len())?;
+        let own = self.layers[layer].norm.each_ref().map(|range| gradients.part(range));
+        let (around, trained) =
+            (around.map(|map| map.map(Buffer::view)), (trained.z.view(), trained.norm.view()));
+        self.machine.norm_backward(grad.view(), trained, around, own, result.view())?;
         Ok(result)
     }
 
-    /// The gradient of a convolution's weights, into `gradients`.
+    /// The gradient of a convolution's weights, into `gradients`; returns the columns of its input.
     fn weights_backward(
         &self,
         layer: usize,
@@ -375,17 +254,10 @@ impl Network {
         gradients: &Buffer,
     ) -> Result<Buffer> {
         let (columns, out) = self.columns(layer, input, map)?;
-        let Layer { plan, row, weights, .. } = &self.layers[layer];
-        self.gpu.matmul(Product {
-            a: columns.address,
-            transpose_a: false,
-            b: grad.address,
-            transpose_b: true,
-            c: gradients.at(*weights),
-            m: *row,
-            n: plan.out_channels,
-            k: out.rows(),
-        })?;
+        let Layer { plan, weights, .. } = &self.layers[layer];
+        let sides = [row(plan), plan.out_channels, out.rows()];
+        let grad = grad.view().transposed();
+        self.machine.matmul(columns.view().factor(), grad, gradients.part(weights), sides)?;
         Ok(columns)
     }
 
@@ -393,110 +265,77 @@ impl Network {
     fn convolve_backward(
         &self,
         layer: usize,
-        input: &Buffer,
-        map: Map,
+        (input, map): (&Buffer, Map),
         grad: &Buffer,
         base: Option<&Buffer>,
         gradients: &Buffer,
     ) -> Result<Buffer> {
         // The columns have served their purpose, and their gradient takes their place.
         let columns = self.weights_backward(layer, Input::Values(input), map, grad, gradients)?;
-        let Layer { plan, row, weights, .. } = &self.layers[layer];
-        self.gpu.matmul(Product {
-            a: self.parameters.at(*weights),
-            transpose_a: false,
-            b: grad.address,
-            transpose_b: false,
-            c: columns.address,
-            m: *row,
-            n: columns.len() / row,
-            k: plan.out_channels,
-        })?;
-        let result = self.gpu.take(input.len())?;
-        let total = count(result.len() / 4)?;
-        let window = Window::of(plan, map.height, map.width);
-        let base = base.map_or(0, |base| base.address);
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, columns_backward, Grid::each(total), columns.address, base, result.address, window, total,
-        )?;
-        self.gpu.give([columns]);
+        let Layer { plan, weights, .. } = &self.layers[layer];
+        let sides = [row(plan), columns.len() / row(plan), plan.out_channels];
+        let weights = self.parameters.part(weights).factor();
+        self.machine.matmul(weights, grad.view().factor(), columns.view(), sides)?;
+        let result = self.machine.take(input.len())?;
+        let (base, w) = (base.map(Buffer::view), self.windows(layer, map));
+        self.machine.columns_backward(columns.view(), base, result.view(), w)?;
+        self.machine.give([columns]);
         Ok(result)
     }
 
     /// Gradients of all parameters, laid out as they are, given the gradient at the embeddings.
-    pub(super) fn backward(&self, tape: NetworkTape, at_embeddings: Address) -> Result<Buffer> {
+    pub(super) fn backward(&self, tape: NetworkTape, at_embeddings: View<'_>) -> Result<Buffer> {
         let NetworkTape { pixels, map, stem, pooled, places, blocks } = tape;
         // Between the layers nothing is left to chance: places that no gradient reaches (the fill of the stem's rows)
         // are written by the product over columns of 0.
-        let gradients = self.gpu.take(self.parameters.len())?;
-        let wide = Window::of(&self.layers[0].plan, map.height, map.width);
-        let wide =
-            Map { images: map.images, height: wide.out_height as usize, width: wide.out_width as usize };
-        let halved = |map: Map| Map { height: map.height.div_ceil(2), width: map.width.div_ceil(2), ..map };
-        let mut inputs = vec![halved(wide)];
+        let gradients = self.machine.take(self.parameters.len())?;
+        let wide = map.behind(self.windows(0, map));
+        let mut inputs = vec![wide.behind(self.pooling(wide))];
         for block in &self.blocks {
             let at = *inputs.last().expect("it begins with one");
-            inputs.push(if self.layers[block.first].plan.stride == 2 { halved(at) } else { at });
+            inputs.push(at.behind(self.windows(block.first, at)));
         }
 
         let last = &blocks.last().expect("an encoder has blocks").out;
-        let mut grad = self.gpu.take(last.len())?;
-        let at = inputs[self.blocks.len()];
-        let (spread, total) = ((at.height * at.width) as u32, count(grad.len())?);
-        let channels = self.dim as u32;
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, average_pool_backward, Grid::each(total), at_embeddings, grad.address, spread, channels, total,
-        )?;
+        let mut grad = self.machine.take(last.len())?;
+        self.machine.average_pool_backward(at_embeddings, grad.view(), self.dim)?;
 
         let mut blocks = blocks;
         while let Some(block) = blocks.pop() {
             let BasicBlock { first, second, downsample } = self.blocks[blocks.len()];
             let (at, next) = (inputs[blocks.len()], inputs[blocks.len() + 1]);
             let x = blocks.last().map_or(&pooled, |block| &block.out);
-            let masked = self.gpu.take(grad.len())?;
-            let second_grad = self.norm_backward(
-                second,
-                &block.second,
-                &grad,
-                Some(&block.out),
-                Some(&masked),
-                &gradients,
-            )?;
-            let inner_grad =
-                self.convolve_backward(second, &block.inner, next, &second_grad, None, &gradients)?;
-            let first_grad =
-                self.norm_backward(first, &block.first, &inner_grad, Some(&block.inner), None, &gradients)?;
+            let masked = self.machine.take(grad.len())?;
+            let around = [Some(&block.out), Some(&masked)];
+            let second_grad = self.norm_backward(second, &block.second, &grad, around, &gradients)?;
+            let inner = (&block.inner, next);
+            let inner_grad = self.convolve_backward(second, inner, &second_grad, None, &gradients)?;
+            let around = [Some(&block.inner), None];
+            let first_grad = self.norm_backward(first, &block.first, &inner_grad, around, &gradients)?;
             let shortcut_grad = match (downsample, &block.downsample) {
                 (Some(layer), Some(trained)) => {
-                    let projected = self.norm_backward(layer, trained, &masked, None, None, &gradients)?;
-                    let shortcut = self.convolve_backward(layer, x, at, &projected, None, &gradients)?;
-                    self.gpu.give([projected, masked]);
+                    let projected = self.norm_backward(layer, trained, &masked, [None; 2], &gradients)?;
+                    let shortcut = self.convolve_backward(layer, (x, at), &projected, None, &gradients)?;
+                    self.machine.give([projected, masked]);
                     shortcut
                 }
                 _ => masked,
             };
-            let below =
-                self.convolve_backward(first, x, at, &first_grad, Some(&shortcut_grad), &gradients)?;
-            self.gpu.give([grad, second_grad, inner_grad, first_grad, shortcut_grad]);
+            let base = Some(&shortcut_grad);
+            let below = self.convolve_backward(first, (x, at), &first_grad, base, &gradients)?;
+            self.machine.give([grad, second_grad, inner_grad, first_grad, shortcut_grad]);
             let BlockTape { first, inner, second, downsample, out } = block;
-            self.gpu.give([first.z, first.norm, inner, second.z, second.norm, out]);
-            self.gpu.give(downsample.into_iter().flat_map(|trained| [trained.z, trained.norm]));
+            self.machine.give([first.z, first.norm, inner, second.z, second.norm, out]);
+            self.machine.give(downsample.into_iter().flat_map(|trained| [trained.z, trained.norm]));
             grad = below;
         }
 
-        let window = Window::of_pooling(self.layers[0].plan.out_channels, wide.height, wide.width);
-        let stem_grad = self.gpu.take(stem.z.len())?;
-        let total = count(stem_grad.len())?;
-        #[rustfmt::skip]
-        launch!(
-            self.gpu, max_pool_backward, Grid::each(total), grad.address, pooled.address, places.address,
-            stem_grad.address, window, total,
-        )?;
-        let z_grad = self.norm_backward(0, &stem, &stem_grad, None, None, &gradients)?;
+        let stem_grad = self.machine.take(stem.z.len())?;
+        let w = self.pooling(wide);
+        self.machine.max_pool_backward(grad.view(), pooled.view(), &places, stem_grad.view(), w)?;
+        let z_grad = self.norm_backward(0, &stem, &stem_grad, [None; 2], &gradients)?;
         let columns = self.weights_backward(0, Input::Pixels(&pixels), map, &z_grad, &gradients)?;
-        self.gpu.give([grad, stem_grad, z_grad, columns, stem.z, stem.norm, pooled]);
+        self.machine.give([grad, stem_grad, z_grad, columns, stem.z, stem.norm, pooled]);
         Ok(gradients)
     }
 }

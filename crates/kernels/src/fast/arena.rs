@@ -1,7 +1,6 @@
-//! Memory that is kept between steps, and writing it from several tasks.
+//! Memory that is kept between steps.
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 use std::sync::Mutex;
 
 /// Buffers that are taken for a step and given back, so that no step returns memory to the system.
@@ -50,39 +49,6 @@ pub(crate) fn with_scratch<T>(len: usize, task: impl FnOnce(&mut [f32]) -> T) ->
     })
 }
 
-/// A slice that several tasks write at places of their own.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
-    len: usize,
-    slice: PhantomData<&'a mut [f32]>,
-}
-
-#[allow(unsafe_code)] // the tasks' parts interleave (tiles of an image, columns of a matrix): no safe split exists
-// SAFETY: a `Shared` is a mutable slice whose parts are handed out under the contract of its methods.
-unsafe impl Send for Shared<'_> {}
-#[allow(unsafe_code)] // as above
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
-    }
-
-    /// The numbers from `start` on.
-    ///
-    /// # Safety
-    /// Nothing else may use this part while the result lives. (That it lies inside is checked.)
-    #[inline(always)]
-    #[allow(unsafe_code, clippy::mut_from_ref)] // as above
-    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [f32] {
-        assert!(start + len <= self.len, "{start} + {len} of {}", self.len);
-        // SAFETY: inside the slice, and the caller vouches that no other task uses it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,15 +64,5 @@ mod tests {
         assert_ne!(other.as_ptr(), address, "a buffer more than twice as large is kept for others");
         let again = arena.take(80);
         assert_eq!((again.as_ptr(), again.len()), (address, 80));
-    }
-
-    #[test]
-    #[should_panic(expected = "3 + 2 of 4")]
-    #[allow(unsafe_code)] // the check under test
-    fn a_part_outside_is_refused() {
-        let mut data = [0.0; 4];
-        let shared = Shared::new(&mut data);
-        // SAFETY: nothing else uses the slice.
-        unsafe { shared.part(3, 2) };
     }
 }

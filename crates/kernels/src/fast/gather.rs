@@ -1,18 +1,22 @@
 //! Convolutions as matrix products over gathered patches (im2col), for every kernel, stride and map.
 //!
-//! The forward pass and the gradient of the input are the same operation, [`Gather`]: rows of patches times panels,
+//! The forward pass and the gradient of the input are the same operation, [`Product`]: rows of patches times panels,
 //! scattered to a regular grid of the target. Patches of one strip of pixels live in a thread's scratch memory, never in
 //! whole.
 
-use super::arena::{Arena, with_scratch};
-use super::conv::{Convolution, Input, Map};
-use super::gemm::{Strided, apart, multiply_panel, panel_width};
+use super::algorithm::{Algorithm, Problem};
+use super::arena::with_scratch;
+use super::gemm::{Strided, Update, apart, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::read::Source;
-use super::simd::vectorize;
+use super::shape::{Convolution, Map};
+use super::simd::vectorized;
 use super::write::Target;
 use pulp::Simd;
 use rayon::prelude::*;
+
+/// See the module.
+pub(crate) struct Gather;
 
 /// Consecutive taps of one row of the kernel.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +30,7 @@ struct Run {
 ///
 /// Row `(image, y, x)` of the product gathers the source's pixels `(step * y + row, step * x + column)` of every tap and
 /// goes to the target's pixel `(target_step * y + phase.0, target_step * x + phase.1)`.
-struct Gather {
+struct Product {
     source: Map,
     channels: usize,
     step: usize,
@@ -37,7 +41,7 @@ struct Gather {
     phase: (usize, usize),
 }
 
-impl Gather {
+impl Product {
     fn depth(&self) -> usize {
         self.runs.iter().map(|run| run.taps).sum::<usize>() * self.channels
     }
@@ -116,35 +120,22 @@ impl Gather {
                 let mut sums = ChannelSums::zero(out_channels);
                 with_scratch(strip * (stride + width), |scratch| {
                     let (patches, tile) = scratch.split_at_mut(strip * stride);
-                    vectorize(
-                        simd,
-                        #[inline(always)]
-                        || {
-                            self.fill(first, rows, source, patches);
-                            for panel in 0..out_channels.div_ceil(width) {
-                                let weights = &weights[panel * depth * width..][..depth * width];
-                                let a = Strided::new(patches.as_ptr(), stride, 1);
-                                let c = tile.as_mut_ptr();
-                                #[allow(unsafe_code)] // calls the micro-kernel
-                                // SAFETY: the scratch holds `strip` rows of `stride` and of `width` numbers, a panel
-                                // `depth` rows of `width`.
-                                unsafe {
-                                    let b = (weights.as_ptr(), width);
-                                    multiply_panel(simd, rows, depth, a, b, (c, width), false);
-                                }
-                                let columns = width.min(out_channels - panel * width);
-                                let at = |row: usize| {
-                                    self.target_pixel(first + row) * out_channels + panel * width
-                                };
-                                let tile = &tile[..rows * width];
-                                #[allow(unsafe_code)] // strips and panels interleave in the target
-                                // SAFETY: every row has its own pixel of the target, every panel its own channels.
-                                unsafe {
-                                    target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
-                                }
+                    vectorized!(simd, {
+                        self.fill(first, rows, source, patches);
+                        for panel in 0..out_channels.div_ceil(width) {
+                            let b = (&weights[panel * depth * width..][..depth * width], width);
+                            let (a, tile) = (Strided::new(patches, stride, 1), &mut tile[..rows * width]);
+                            multiply_panel(simd, (rows, depth), a, b, tile, Update::Set);
+                            let columns = width.min(out_channels - panel * width);
+                            let at =
+                                |row: usize| self.target_pixel(first + row) * out_channels + panel * width;
+                            #[allow(unsafe_code)] // strips and panels interleave in the target
+                            // SAFETY: every row has its own pixel of the target, every panel its own channels.
+                            unsafe {
+                                target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                             }
-                        },
-                    );
+                        }
+                    });
                 });
                 sums
             })
@@ -153,54 +144,49 @@ impl Gather {
     }
 }
 
-impl Convolution {
-    fn forward_gather(&self, map: Map) -> Gather {
-        let padding = self.padding as isize;
-        let run = |row: usize| Run { row: row as isize - padding, column: -padding, taps: self.kernel };
-        let target = self.output(map);
-        Gather {
+impl Product {
+    /// The patches of a convolution's input.
+    fn of_input(conv: &Convolution, map: Map) -> Self {
+        let padding = conv.padding as isize;
+        let run = |row: usize| Run { row: row as isize - padding, column: -padding, taps: conv.kernel };
+        let target = conv.output(map);
+        Self {
             source: map,
-            channels: self.in_channels,
-            step: self.stride,
-            runs: (0..self.kernel).map(run).collect(),
+            channels: conv.in_channels,
+            step: conv.stride,
+            runs: (0..conv.kernel).map(run).collect(),
             grid: target,
             target,
             target_step: 1,
             phase: (0, 0),
         }
     }
+}
 
-    pub(crate) fn gather_forward<S: Simd>(
-        &self,
-        simd: S,
-        input: Input<'_>,
-        weights: &[f32],
-        target: &Target<'_>,
-    ) -> ChannelSums {
-        self.forward_gather(input.map).multiply(simd, input.source, weights, self.out_channels, target)
+impl<S: Simd> Algorithm<S> for Gather {
+    fn name(&self) -> &'static str {
+        "im2col"
+    }
+
+    fn forward(&self, problem: &Problem<'_, S>, x: Source<'_>, target: &Target<'_>) -> ChannelSums {
+        let &Problem { simd, conv, weights, input, .. } = problem;
+        Product::of_input(&conv, input).multiply(simd, x, weights, conv.out_channels, target)
     }
 
     /// Pixels of the input whose coordinates agree modulo the stride meet the same taps, so that each of these classes
     /// is one product: patches of `dy` times the transposed weights of those taps.
-    pub(crate) fn gather_input_gradient<S: Simd>(
-        &self,
-        simd: S,
-        map: Map,
-        dy: Source<'_>,
-        weights: &[f32],
-        target: &Target<'_>,
-        arena: &Arena,
-    ) -> ChannelSums {
-        let (output, stride) = (self.output(map), self.stride);
+    fn input_gradient(&self, problem: &Problem<'_, S>, dy: Source<'_>, target: &Target<'_>) -> ChannelSums {
+        let &Problem { simd, conv, weights, input: map, arena } = problem;
+        let Convolution { kernel, stride, padding, .. } = conv;
         // Taps of a row or column that a class meets, by rising place in `dy`, and the first place.
         let meets = |phase: usize| -> (isize, Vec<usize>) {
-            let taps: Vec<usize> = (0..self.kernel)
+            let taps: Vec<usize> = (0..kernel)
                 .rev()
-                .filter(|tap| (phase + self.padding + stride - tap % stride).is_multiple_of(stride))
+                .filter(|tap| (phase + padding + stride - tap % stride).is_multiple_of(stride))
                 .collect();
             let first = taps
                 .first()
-                .map_or(0, |&tap| (phase as isize + self.padding as isize - tap as isize) / stride as isize);
+                .map_or(0, |&tap| (phase as isize + padding as isize - tap as isize) / stride as isize);
             (first, taps)
         };
         let mut sums = Vec::new();
@@ -212,19 +198,17 @@ impl Convolution {
                 width: side(map.width, phase.1),
             };
             let ((first_row, rows), (first_column, columns)) = (meets(phase.0), meets(phase.1));
-            let taps: Vec<usize> = rows
-                .iter()
-                .flat_map(|row| columns.iter().map(move |column| row * self.kernel + column))
-                .collect();
+            let taps: Vec<usize> =
+                rows.iter().flat_map(|row| columns.iter().map(move |column| row * kernel + column)).collect();
             let run = |index: usize| Run {
                 row: first_row + index as isize,
                 column: first_column,
                 taps: columns.len(),
             };
             // A class that meets no tap is a product of no depth: zeros.
-            let gather = Gather {
-                source: output,
-                channels: self.out_channels,
+            let product = Product {
+                source: problem.output(),
+                channels: conv.out_channels,
                 step: 1,
                 runs: (0..rows.len()).map(run).collect(),
                 grid,
@@ -232,73 +216,48 @@ impl Convolution {
                 target_step: stride,
                 phase,
             };
-            let mut transposed = arena.take(self.transposed_len::<S>(taps.len()));
-            self.transpose(simd, weights, &taps, &mut transposed);
-            sums.push(gather.multiply(simd, dy, &transposed, self.in_channels, target));
+            let mut transposed = arena.take(conv.transposed_len::<S>(taps.len()));
+            conv.transpose(simd, weights, &taps, &mut transposed);
+            sums.push(product.multiply(simd, dy, &transposed, conv.in_channels, target));
             arena.give(transposed);
         }
-        ChannelSums::total(self.in_channels, &sums)
+        ChannelSums::total(conv.in_channels, &sums)
     }
 
-    pub(crate) fn gather_weight_gradient<S: Simd>(
-        &self,
-        simd: S,
-        input: Input<'_>,
-        dy: Source<'_>,
-        gradient: &mut [f32],
-        arena: &Arena,
-    ) {
+    fn weight_gradient(&self, problem: &Problem<'_, S>, x: Source<'_>, dy: Source<'_>, gradient: &mut [f32]) {
         /// Partial sums, of a fixed number for any number of threads.
         const PARTS: usize = 8;
-        let gather = self.forward_gather(input.map);
+        let &Problem { simd, conv, input, arena, .. } = problem;
+        let product = Product::of_input(&conv, input);
         let (width, depth, stride, strip) =
-            (panel_width::<S>(), gather.depth(), gather.stride(), gather.strip_rows());
-        let (len, outs) = (gradient.len(), self.out_channels);
+            (panel_width::<S>(), product.depth(), product.stride(), product.strip_rows());
+        let (len, outs) = (gradient.len(), conv.out_channels);
         let padded = len / depth;
-        let strips = gather.rows().div_ceil(strip);
+        let strips = product.rows().div_ceil(strip);
         let parts = PARTS.min(strips);
         let mut partial = arena.take(parts * len);
         partial.par_chunks_mut(len).enumerate().for_each(|(part, partial)| {
             let strips = strips * part / parts..strips * (part + 1) / parts;
             for index in strips.clone() {
                 let first = index * strip;
-                let rows = strip.min(gather.rows() - first);
+                let rows = strip.min(product.rows() - first);
                 with_scratch(strip * (stride + padded), |scratch| {
                     let (patches, rows_of_dy) = scratch.split_at_mut(strip * stride);
-                    vectorize(
-                        simd,
-                        #[inline(always)]
-                        || {
-                            gather.fill(first, rows, input.source, patches);
-                            // Columns of the last panel that no channel fills stay 0.
-                            for (index, padded_row) in
-                                rows_of_dy.chunks_exact_mut(padded).take(rows).enumerate()
-                            {
-                                let (channels, rest) = padded_row.split_at_mut(outs);
-                                dy.copy((first + index) * outs, outs, channels);
-                                rest.fill(0.0);
-                            }
-                            for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
-                                let a = Strided::new(patches.as_ptr(), 1, stride);
-                                let b = rows_of_dy[panel * width..].as_ptr();
-                                #[allow(unsafe_code)] // calls the micro-kernel
-                                // SAFETY: the scratch holds `strip` rows of `stride` and of `padded` numbers, a panel
-                                // `depth` rows of `width`.
-                                unsafe {
-                                    let c = (partial.as_mut_ptr(), width);
-                                    multiply_panel(
-                                        simd,
-                                        depth,
-                                        rows,
-                                        a,
-                                        (b, padded),
-                                        c,
-                                        index > strips.start,
-                                    );
-                                }
-                            }
-                        },
-                    );
+                    vectorized!(simd, {
+                        product.fill(first, rows, x, patches);
+                        // Columns of the last panel that no channel fills stay 0.
+                        for (index, row) in rows_of_dy.chunks_exact_mut(padded).take(rows).enumerate() {
+                            let (channels, rest) = row.split_at_mut(outs);
+                            dy.copy((first + index) * outs, outs, channels);
+                            rest.fill(0.0);
+                        }
+                        let update = if index > strips.start { Update::Add } else { Update::Set };
+                        for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
+                            let a = Strided::new(patches, 1, stride);
+                            let b = (&rows_of_dy[panel * width..], padded);
+                            multiply_panel(simd, (depth, rows), a, b, partial, update);
+                        }
+                    });
                 });
             }
         });
@@ -312,19 +271,15 @@ pub(crate) fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
     const PIECE: usize = 1 << 14;
     let len = sum.len();
     sum.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {
-        vectorize(
-            simd,
-            #[inline(always)]
-            || {
-                for (part, parts) in parts.chunks_exact(len).enumerate() {
-                    let from = &parts[index * PIECE..][..sum.len()];
-                    if part == 0 {
-                        sum.copy_from_slice(from);
-                    } else {
-                        sum.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
-                    }
+        vectorized!(simd, {
+            for (part, parts) in parts.chunks_exact(len).enumerate() {
+                let from = &parts[index * PIECE..][..sum.len()];
+                if part == 0 {
+                    sum.copy_from_slice(from);
+                } else {
+                    sum.iter_mut().zip(from).for_each(|(sum, from)| *sum += from);
                 }
-            },
-        );
+            }
+        });
     });
 }

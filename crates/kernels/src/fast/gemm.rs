@@ -17,17 +17,31 @@ const fn depth_block<S: Simd>() -> usize {
 /// On 16 registers, three rows lie at distances that an address holds by itself; with six, every turn computes addresses,
 /// which costs a tenth where two threads share a core. Rows side by side need none, and the more of them are read at a
 /// time, the fewer cache lines are.
-const fn tile_shape<S: Simd>(rows_side_by_side: bool) -> (usize, usize) {
-    match (S::REGISTER_COUNT >= 32, rows_side_by_side) {
+const fn tile_shape<S: Simd>(neighbours: Neighbours) -> (usize, usize) {
+    match (S::REGISTER_COUNT >= 32, neighbours) {
         (true, _) => (12, 2),
-        (false, true) => (6, 2),
-        (false, false) => (3, 4),
+        (false, Neighbours::Rows) => (6, 2),
+        (false, Neighbours::Others) => (3, 4),
+    }
+}
+
+/// What lies side by side in a left-hand side.
+#[derive(Clone, Copy)]
+enum Neighbours {
+    Rows,
+    Others,
+}
+
+impl Neighbours {
+    #[inline(always)]
+    fn of(a: &Strided<'_>) -> Self {
+        if a.row == 1 { Self::Rows } else { Self::Others }
     }
 }
 
 /// Columns of a panel of packed weights: those of the widest tile.
 pub(crate) const fn panel_width<S: Simd>() -> usize {
-    tile_shape::<S>(false).1 * S::F32_LANES
+    tile_shape::<S>(Neighbours::Others).1 * S::F32_LANES
 }
 
 /// Numbers from one row of `len` numbers to the next, or from one plane to the next: whole cache lines, an odd number of
@@ -36,57 +50,77 @@ pub(crate) fn apart(len: usize) -> usize {
     (len.div_ceil(16) | 1) * 16
 }
 
-/// Where a matrix lies: element `(i, j)` of segment `s` is at `start + s * segment + i * row + j * column`. The segments'
-/// columns follow each other: with several, the matrix's depth is their number times the depth of one.
+/// Whether results take the place of what stands there or are added to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Update {
+    Set,
+    Add,
+}
+
+/// Where a matrix lies in `values`: element `(i, j)` of segment `s` is at `s * segment + i * row + j * column`. The
+/// segments' columns follow each other: with several, the matrix's depth is their number times the depth of one.
 #[derive(Clone, Copy)]
-pub(crate) struct Strided {
-    pub(crate) start: *const f32,
+pub(crate) struct Strided<'a> {
+    pub(crate) values: &'a [f32],
     pub(crate) row: usize,
     pub(crate) column: usize,
     pub(crate) segment: usize,
     pub(crate) segments: usize,
 }
 
-impl Strided {
+impl<'a> Strided<'a> {
     /// A matrix of one segment.
-    pub(crate) fn new(start: *const f32, row: usize, column: usize) -> Self {
-        Self { start, row, column, segment: 0, segments: 1 }
+    #[inline(always)]
+    pub(crate) fn new(values: &'a [f32], row: usize, column: usize) -> Self {
+        Self { values, row, column, segment: 0, segments: 1 }
     }
 }
 
-/// `c = a b`, or `c += a b` when `accumulate`, for one panel: `a` is `(rows, depth)` or several segments of that, `b` is
-/// `(depth, panel)` with rows `b_row` apart, one after the other for all segments, `c` is `(rows, panel)` with rows
-/// `c_row` apart.
-///
-/// # Safety
-/// `a` must be readable, `b` too, and `c` writable and of its own, in the extents above.
+/// One past the last number of `rows` rows of `len` numbers, `stride` apart; too large rather than wrong where that
+/// overflows.
 #[inline(always)]
-#[allow(unsafe_code)] // the innermost loop of everything: no bounds checks
-pub(crate) unsafe fn multiply_panel<S: Simd>(
+fn extent(rows: usize, stride: usize, len: usize) -> usize {
+    if rows == 0 { 0 } else { (rows - 1).saturating_mul(stride).saturating_add(len) }
+}
+
+/// `c = a b`, or `c += a b`, for one panel: `a` is `(rows, depth)` or several segments of that, `b` is `(depth, panel)`
+/// with rows `b_row` apart, one after the other for all segments, `c` is `(rows, panel)`.
+///
+/// # Panics
+/// Where a matrix is not that large.
+#[inline(always)]
+pub(crate) fn multiply_panel<S: Simd>(
     simd: S,
-    rows: usize,
-    depth: usize,
-    a: Strided,
-    (b, b_row): (*const f32, usize),
-    (c, c_row): (*mut f32, usize),
-    accumulate: bool,
+    (rows, depth): (usize, usize),
+    a: Strided<'_>,
+    (b, b_row): (&[f32], usize),
+    c: &mut [f32],
+    update: Update,
 ) {
-    let (tallest, vectors) = tile_shape::<S>(a.row == 1);
+    let width = panel_width::<S>();
+    if depth > 0 {
+        let of_segment = extent(rows, a.row, extent(depth, a.column, 1));
+        assert!(extent(a.segments, a.segment, of_segment) <= a.values.len());
+        assert!(extent(a.segments.saturating_mul(depth), b_row, width) <= b.len());
+    }
+    assert!(extent(rows, width, width) <= c.len());
+    let (tallest, vectors) = tile_shape::<S>(Neighbours::of(&a));
     // Tiles of nearly equal height: a tile of one or two rows would wait for its own sums.
     let tiles = rows.div_ceil(tallest);
     let mut done = 0;
     while done < depth || (depth == 0 && done == 0) {
         let block = if a.segments == 1 { depth_block::<S>().min(depth - done) } else { depth };
-        let accumulate = accumulate || done > 0;
-        for column in (0..panel_width::<S>()).step_by(vectors * S::F32_LANES) {
+        let update = if done > 0 { Update::Add } else { update };
+        for column in (0..width).step_by(vectors * S::F32_LANES) {
             for tile in 0..tiles {
                 let (first, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
-                // SAFETY: the caller's contract, for a part of the rows, of the depth and of the columns.
+                #[allow(unsafe_code)] // the innermost loop of everything: no bounds checks
+                // SAFETY: parts of the rows, of the depth and of the columns, which were checked above.
                 unsafe {
-                    let a = Strided { start: a.start.add(first * a.row + done * a.column), ..a };
-                    let b = (b.add(done * b_row + column), b_row);
-                    let c = (c.add(first * c_row + column), c_row);
-                    tile_of_rows(simd, (end - first, vectors), block, a, b, c, accumulate);
+                    let start = a.values.as_ptr().wrapping_add(first * a.row + done * a.column);
+                    let b = (b.as_ptr().wrapping_add(done * b_row + column), b_row);
+                    let c = c.as_mut_ptr().add(first * width + column);
+                    tile_of_rows(simd, (end - first, vectors), (start, block), &a, b, c, update);
                 }
             }
         }
@@ -97,24 +131,26 @@ pub(crate) unsafe fn multiply_panel<S: Simd>(
     }
 }
 
+/// One tile from `start` on, a place in `a`.
+///
 /// # Safety
-/// As [`multiply_panel`].
+/// The tile must lie within `a`, the rows of `b` and of `c`, which are `b_row` and a panel apart.
 #[inline(always)]
 #[allow(unsafe_code)] // see `multiply_panel`
 unsafe fn tile_of_rows<S: Simd>(
     simd: S,
     (rows, vectors): (usize, usize),
-    depth: usize,
-    a: Strided,
+    a_block: (*const f32, usize),
+    a: &Strided<'_>,
     b: (*const f32, usize),
-    c: (*mut f32, usize),
-    accumulate: bool,
+    c: *mut f32,
+    update: Update,
 ) {
     macro_rules! of_height {
         ($vectors:literal: $($height:literal)*) => {
             match rows {
                 // SAFETY: the caller's contract.
-                $($height => unsafe { tile::<S, $vectors, $height>(simd, depth, a, b, c, accumulate) },)*
+                $($height => unsafe { tile::<S, $vectors, $height>(simd, a_block, a, b, c, update) },)*
                 _ => unreachable!("a tile has 1 to 12 rows"),
             }
         };
@@ -127,22 +163,22 @@ unsafe fn tile_of_rows<S: Simd>(
 }
 
 /// # Safety
-/// As [`multiply_panel`].
+/// As [`tile_of_rows`].
 #[inline(always)]
 #[allow(unsafe_code)] // see `multiply_panel`
 unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
     simd: S,
-    depth: usize,
-    a: Strided,
+    (start, depth): (*const f32, usize),
+    a: &Strided<'_>,
     (b, b_row): (*const f32, usize),
-    (c, c_row): (*mut f32, usize),
-    accumulate: bool,
+    c: *mut f32,
+    update: Update,
 ) {
     let zero = simd.splat_f32s(0.0);
     let mut sums = [[zero; VECTORS]; ROWS];
     let mut b_at = b;
     for segment in 0..a.segments {
-        let mut a_at = a.start.wrapping_add(segment * a.segment);
+        let mut a_at = start.wrapping_add(segment * a.segment);
         for _ in 0..depth {
             // SAFETY: the caller's contract; the pointers move one column of `a` and one row of `b` a turn, and are
             // moved with `wrapping_add` because they end behind the matrices.
@@ -182,8 +218,8 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         for (vector, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's contract.
             unsafe {
-                let at = c.add(row * c_row + vector * S::F32_LANES);
-                store(simd, at, if accumulate { simd.add_f32s(load(simd, at), sum) } else { sum });
+                let at = c.add(row * panel_width::<S>() + vector * S::F32_LANES);
+                store(simd, at, if update == Update::Add { simd.add_f32s(load(simd, at), sum) } else { sum });
             }
         }
     }
@@ -196,41 +232,25 @@ pub(crate) fn panels<S: Simd>(columns: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{InstructionSet, vectorize, with_instructions};
+    use super::super::simd::{InstructionSet, vectorized, with_instructions};
     use super::*;
 
     #[test]
-    #[allow(unsafe_code)] // calls the kernel under test
     fn equals_the_definition() {
         for set in InstructionSet::available() {
             with_instructions!(set, simd => check(simd));
         }
-        #[allow(unsafe_code)] // calls the kernel under test
         fn check<S: Simd>(simd: S) {
             let width = panel_width::<S>();
             for (rows, depth) in [(1, 1), (5, 0), (6, 3), (7, 256), (13, 300), (25, 17)] {
-                for transposed in [false, true] {
+                for (row, column) in [(depth, 1), (1, rows)] {
                     let a: Vec<f32> = (0..rows * depth).map(|i| (i as f32 * 0.7).sin()).collect();
                     let b: Vec<f32> = (0..depth * width).map(|i| (i as f32 * 1.3).cos()).collect();
                     let mut c = vec![1.0; rows * width];
-                    let (row, column) = if transposed { (1, rows) } else { (depth, 1) };
-                    let strided = Strided::new(a.as_ptr(), row, column);
-                    // SAFETY: the vectors have the extents that the contract asks for.
-                    vectorize(
-                        simd,
-                        #[inline(always)]
-                        || unsafe {
-                            multiply_panel(
-                                simd,
-                                rows,
-                                depth,
-                                strided,
-                                (b.as_ptr(), width),
-                                (c.as_mut_ptr(), width),
-                                true,
-                            )
-                        },
-                    );
+                    let strided = Strided::new(&a, row, column);
+                    vectorized!(simd, {
+                        multiply_panel(simd, (rows, depth), strided, (&b, width), &mut c, Update::Add);
+                    });
                     for i in 0..rows {
                         for j in 0..width {
                             let product = |p: usize| f64::from(a[i * row + p * column] * b[p * width + j]);
@@ -240,6 +260,22 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Of each matrix, one number too few.
+    #[test]
+    fn matrices_that_are_too_small_are_refused() {
+        let width = panel_width::<pulp::Scalar128b>();
+        let product = |a: usize, b: usize, c: usize| {
+            let (a, b, mut c) = (vec![0.0; a], vec![0.0; b], vec![0.0; c]);
+            let strided = Strided { values: &a, row: 1, column: 4, segment: 20, segments: 2 };
+            multiply_panel(pulp::Scalar128b, (3, 5), strided, (&b, width), &mut c, Update::Set);
+        };
+        let (a, b, c) = (20 + 4 * 4 + 3, 10 * width, 3 * width);
+        product(a, b, c);
+        for (a, b, c) in [(a - 1, b, c), (a, b - 1, c), (a, b, c - 1)] {
+            assert!(std::panic::catch_unwind(|| product(a, b, c)).is_err());
         }
     }
 }

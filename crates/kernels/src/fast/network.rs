@@ -1,45 +1,22 @@
 //! The network: forward and backward of a training step, and inference, over the operators of this folder.
 
-use super::arena::Arena;
-use super::conv::{Convolution, Input, Map};
+use super::Cpu;
+use super::algorithm::Problem;
+use super::conv;
+use super::gemm::Update;
 use super::norm::{
-    Affine, Backward, ChannelSums, Normalization, Shortcut, finish_block, inference_affine, mask_and_sum,
-    product_sum,
+    Affine, Backward, ChannelSums, Mask, Normalization, Shortcut, finish_block, inference_affine,
+    mask_and_sum, product_sum,
 };
 use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward, pooled};
 use super::read::Source;
+use super::shape::{Convolution, Map};
 use super::stem::Padded;
-use super::write::{Mask, Target, Then};
-use crate::resnet::{BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
+use super::write::{Target, Then};
+use crate::flat::Network;
+use crate::resnet::BATCH_NORM_MOMENTUM;
 use crate::{Error, ImageBatch, Result};
 use pulp::Simd;
-use std::ops::Range;
-
-/// A convolution and its batch norm; the trained tensors lie in the flat buffer of all parameters.
-pub(crate) struct Layer {
-    pub(crate) plan: ConvBatchNorm,
-    pub(crate) conv: Convolution,
-    /// The convolution's weights, in panels.
-    pub(crate) weights: Range<usize>,
-    /// The batch norm's weight.
-    pub(crate) weight: Range<usize>,
-    /// The batch norm's bias.
-    pub(crate) bias: Range<usize>,
-    pub(crate) running_mean: Vec<f32>,
-    pub(crate) running_var: Vec<f32>,
-    pub(crate) batches: i64,
-}
-
-/// All layers in torchvision's order, the values of all parameters, and memory.
-pub(crate) struct Network {
-    pub(crate) layers: Vec<Layer>,
-    blocks: Vec<BasicBlock>,
-    /// Width of an embedding.
-    pub(crate) dim: usize,
-    pub(crate) parameters: Vec<f32>,
-    pub(crate) arena: Arena,
-    bytes: Arena<u8>,
-}
 
 /// A layer's outcome in training: the convolution's output and the batch's statistics.
 struct Trained {
@@ -86,19 +63,18 @@ impl NetworkTape {
     }
 }
 
-impl Network {
-    /// Over `layers`, in torchvision's order, whose tensors lie in `parameters`.
-    pub(crate) fn new(layers: Vec<Layer>, blocks: Vec<BasicBlock>, dim: usize, parameters: Vec<f32>) -> Self {
-        Self { layers, blocks, dim, parameters, arena: Arena::default(), bytes: Arena::default() }
+impl Network<Cpu> {
+    fn conv(&self, layer: usize) -> Convolution {
+        Convolution::from(&self.layers[layer].plan)
     }
 
     fn weights(&self, layer: usize) -> &[f32] {
         &self.parameters[self.layers[layer].weights.clone()]
     }
 
-    fn affine_parameters(&self, layer: usize) -> (&[f32], &[f32]) {
-        let layer = &self.layers[layer];
-        (&self.parameters[layer.weight.clone()], &self.parameters[layer.bias.clone()])
+    /// Weight and bias of a layer's batch norm.
+    fn norm(&self, layer: usize) -> [&[f32]; 2] {
+        self.layers[layer].norm.each_ref().map(|range| &self.parameters[range.clone()])
     }
 
     fn input_map(images: &ImageBatch) -> Map {
@@ -108,7 +84,7 @@ impl Network {
     /// Every batch norm needs at least two values a channel.
     fn check_batch(&self, map: Map) -> Result<()> {
         let outputs = self.blocks.iter().map(|block| block.first).zip(self.maps(map).into_iter().skip(1));
-        let outputs = std::iter::once((0, self.layers[0].conv.output(map))).chain(outputs);
+        let outputs = std::iter::once((0, self.conv(0).output(map))).chain(outputs);
         match outputs.into_iter().find(|(_, map)| map.pixels() < 2) {
             Some((layer, _)) => Err(Error::NoVariance(self.layers[layer].plan.norm.clone())),
             None => Ok(()),
@@ -117,35 +93,63 @@ impl Network {
 
     /// The extents of the first block's input and of every block's output, for images of extent `map`.
     fn maps(&self, map: Map) -> Vec<Map> {
-        let mut maps = vec![pooled(self.layers[0].conv.output(map))];
+        let mut maps = vec![pooled(self.conv(0).output(map))];
         for block in &self.blocks {
-            maps.push(self.layers[block.first].conv.output(*maps.last().expect("it begins with one")));
+            maps.push(self.conv(block.first).output(*maps.last().expect("it begins with one")));
         }
         maps
     }
 
-    fn train_layer<S: Simd>(&self, simd: S, layer: usize, input: Input<'_>) -> Trained {
-        let conv = &self.layers[layer].conv;
-        let rows = conv.output(input.map).pixels();
-        let mut z = self.arena.take(rows * conv.out_channels);
-        let target = Target::new(&mut z, false, Then::Squares);
-        let sums = conv.forward(simd, input, self.weights(layer), &target, &self.arena);
-        self.trained(layer, z, &sums, rows)
+    /// A layer over maps of extent `input`.
+    fn problem<S: Simd>(&self, simd: S, layer: usize, input: Map) -> Problem<'_, S> {
+        let (conv, weights) = (self.conv(layer), self.weights(layer));
+        Problem { simd, conv, weights, input, arena: &self.machine.arena }
     }
 
-    fn trained(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums, rows: usize) -> Trained {
-        let (weight, bias) = self.affine_parameters(layer);
+    /// A layer's convolution, and the sums that `then` asks for.
+    fn convolve<S: Simd>(
+        &self,
+        simd: S,
+        layer: usize,
+        (map, source): (Map, Source<'_>),
+        then: Then<'_>,
+    ) -> (Vec<f32>, ChannelSums) {
+        let problem = self.problem(simd, layer, map);
+        let mut z = self.machine.arena.take(problem.output().pixels() * problem.conv.out_channels);
+        let target = Target::new(&mut z, Update::Set, then);
+        let sums = conv::forward(&problem, source, &target);
+        (z, sums)
+    }
+
+    fn train_layer<S: Simd>(&self, simd: S, layer: usize, input: (Map, Source<'_>)) -> Trained {
+        let (z, sums) = self.convolve(simd, layer, input, Then::Squares);
+        self.trained(layer, z, &sums)
+    }
+
+    fn trained(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums) -> Trained {
+        let [weight, bias] = self.norm(layer);
+        let rows = z.len() / weight.len();
         Trained { z, norm: Normalization::new(sums, rows, weight, bias) }
     }
 
-    fn padded<S: Simd>(&self, simd: S, images: &ImageBatch) -> Padded {
-        Padded::new(simd, images, self.layers[0].conv.padding, &self.arena)
+    /// The stem's convolution of normalised images, and the sums that `then` asks for.
+    fn convolve_stem<S: Simd>(
+        &self,
+        simd: S,
+        images: &ImageBatch,
+        then: Then<'_>,
+    ) -> (Padded, Vec<f32>, ChannelSums) {
+        let conv = &self.conv(0);
+        let images = Padded::new(simd, images, conv.padding, &self.machine.arena);
+        let mut z = self.machine.arena.take(conv.output(images.map()).pixels() * conv.out_channels);
+        let sums = images.convolve(simd, conv, self.weights(0), &Target::new(&mut z, Update::Set, then));
+        (images, z, sums)
     }
 
     fn max_pool<S: Simd>(&self, simd: S, map: Map, z: &[f32], affine: &Affine) -> MaxPooled {
         let len = pooled(map).pixels() * affine.scale.len();
-        let (out, picked) = (self.arena.take(len), self.arena.take(len));
-        let mut pooled = MaxPooled { out, z: picked, places: self.bytes.take(len) };
+        let (out, picked) = (self.machine.arena.take(len), self.machine.arena.take(len));
+        let mut pooled = MaxPooled { out, z: picked, places: self.machine.bytes.take(len) };
         pooled.fill(simd, map, z, affine);
         pooled
     }
@@ -158,28 +162,26 @@ impl Network {
     ) -> Result<(Vec<f32>, NetworkTape)> {
         let map = Self::input_map(images);
         self.check_batch(map)?;
-        let (values, wide) = (self.padded(simd, images), self.layers[0].conv.output(map));
-        let mut z = self.arena.take(wide.pixels() * self.layers[0].conv.out_channels);
-        let target = Target::new(&mut z, false, Then::Squares);
-        let sums = self.layers[0].conv.stem_forward(simd, &values, self.weights(0), &target);
-        let stem = self.trained(0, z, &sums, wide.pixels());
+        let wide = self.conv(0).output(map);
+        let (values, z, sums) = self.convolve_stem(simd, images, Then::Squares);
+        let stem = self.trained(0, z, &sums);
         let first = self.max_pool(simd, wide, &stem.z, &stem.norm.affine);
         let mut at = pooled(wide);
 
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for &block in &self.blocks {
             let x = blocks.last().map_or(&first.out, |block| &block.out);
-            let input = Input { map: at, source: Source::Plain(x) };
+            let input = (at, Source::Plain(x));
             let one = self.train_layer(simd, block.first, input);
-            let next = self.layers[block.first].conv.output(at);
-            let inner = Input { map: next, source: Source::Relu(&one.z, &one.norm.affine) };
+            let next = self.conv(block.first).output(at);
+            let inner = (next, Source::Relu(&one.z, &one.norm.affine));
             let two = self.train_layer(simd, block.second, inner);
             let downsample = block.downsample.map(|layer| self.train_layer(simd, layer, input));
             let shortcut = match &downsample {
                 Some(trained) => Shortcut::Projection(&trained.z, &trained.norm.affine),
                 None => Shortcut::Identity(x),
             };
-            let mut out = self.arena.take(two.z.len());
+            let mut out = self.machine.arena.take(two.z.len());
             finish_block(simd, &two.z, &two.norm.affine, shortcut, &mut out);
             blocks.push(BlockTape { first: one, second: two, downsample, out });
             at = next;
@@ -205,10 +207,11 @@ impl Network {
         let moved = |old: f32, new: f64| {
             (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32
         };
-        for (running, &mean) in layer.running_mean.iter_mut().zip(&norm.mean) {
+        let [mean, variance] = layer.running.clone();
+        for (running, &mean) in self.running[mean].iter_mut().zip(&norm.mean) {
             *running = moved(*running, f64::from(mean));
         }
-        for (running, &variance) in layer.running_var.iter_mut().zip(&norm.variance) {
+        for (running, &variance) in self.running[variance].iter_mut().zip(&norm.variance) {
             *running = moved(*running, variance * unbiased);
         }
         layer.batches += 1;
@@ -216,12 +219,12 @@ impl Network {
 
     /// The gradients of all parameters, laid out as the parameters, from that of the embeddings.
     pub(crate) fn backward<S: Simd>(&self, simd: S, tape: NetworkTape, grad: &[f32]) -> Vec<f32> {
-        let mut gradients = self.arena.take(self.parameters.len());
+        let mut gradients = self.machine.arena.take(self.parameters.len());
         let map = tape.images.map();
-        let wide = self.layers[0].conv.output(map);
+        let wide = self.conv(0).output(map);
         let maps = self.maps(map);
         let last = maps[self.blocks.len()];
-        let mut g = self.arena.take(last.pixels() * self.dim);
+        let mut g = self.machine.arena.take(last.pixels() * self.dim);
         average_pool_backward(last, self.dim, grad, &mut g);
 
         let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
@@ -234,25 +237,18 @@ impl Network {
                 Some(before) => Before::Block(before),
                 None => Before::Pool(&first, &stem),
             };
-            (g, sums) = self.backward_block(
-                simd,
-                self.blocks[index],
-                maps[index],
-                before,
-                tape,
-                (g, sums),
-                &mut gradients,
-            );
+            (g, sums) =
+                self.backward_block(simd, index, maps[index], (before, tape), (g, sums), &mut gradients);
         }
 
-        let way = self.norm_backward(0, &stem.norm, &sums, &mut gradients);
-        let dz = PooledGradient { map: wide, g: &g, places: &first.places, z: &stem.z, way: &way };
-        let Layer { conv, weights, .. } = &self.layers[0];
-        conv.stem_weight_gradient(simd, &images, &dz, &mut gradients[weights.clone()], &self.arena);
+        let backward = &self.norm_backward(0, &stem.norm, &sums, &mut gradients);
+        let dz = PooledGradient { map: wide, g: &g, places: &first.places, z: &stem.z, backward };
+        let arena = &self.machine.arena;
+        images.weight_gradient(simd, &self.conv(0), &dz, self.weights_of(0, &mut gradients), arena);
         for buffer in [images.values, stem.z, first.out, first.z, g] {
-            self.arena.give(buffer);
+            self.machine.arena.give(buffer);
         }
-        self.bytes.give(first.places);
+        self.machine.bytes.give(first.places);
         gradients
     }
 
@@ -261,51 +257,50 @@ impl Network {
     fn backward_block<S: Simd>(
         &self,
         simd: S,
-        block: BasicBlock,
+        block: usize,
         map: Map,
-        before: Before<'_>,
-        tape: BlockTape,
+        (before, tape): (Before<'_>, BlockTape),
         (mut g, sums): (Vec<f32>, ChannelSums),
         gradients: &mut [f32],
     ) -> (Vec<f32>, ChannelSums) {
+        let block = self.blocks[block];
         let BlockTape { first, second, downsample, out } = tape;
-        let (conv1, conv2) = (&self.layers[block.first].conv, &self.layers[block.second].conv);
-        let next = conv1.output(map);
+        let problem1 = self.problem(simd, block.first, map);
+        let problem2 = self.problem(simd, block.second, problem1.output());
         let (x, z_before, mean_before) = before.parts();
-        let then = Then::Mask { mask: Mask::Output(x), z: z_before, mean: mean_before };
-        let input = Input { map, source: Source::Plain(x) };
 
-        let way2 = self.norm_backward(block.second, &second.norm, &sums, gradients);
-        let dz2 = Source::Gradient(&g, &second.z, &way2);
-        let inner = Input { map: next, source: Source::Relu(&first.z, &first.norm.affine) };
-        self.weight_gradient(simd, block.second, inner, dz2, gradients);
-        let mut g1 = self.arena.take(first.z.len());
+        let backward2 = self.norm_backward(block.second, &second.norm, &sums, gradients);
+        let dz2 = Source::Gradient(&g, &second.z, &backward2);
+        let inner = Source::Relu(&first.z, &first.norm.affine);
+        conv::weight_gradient(&problem2, inner, dz2, self.weights_of(block.second, gradients));
+        let mut g1 = self.machine.arena.take(first.z.len());
         let mask = Mask::Normalized(&first.norm.affine);
-        let behind = Then::Mask { mask, z: &first.z, mean: &first.norm.mean };
-        let target = Target::new(&mut g1, false, behind);
-        let sums1 = conv2.input_gradient(simd, next, dz2, self.weights(block.second), &target, &self.arena);
+        let then = Then::Mask { mask, z: &first.z, mean: &first.norm.mean };
+        let target = Target::new(&mut g1, Update::Set, then);
+        let sums1 = conv::input_gradient(&problem2, dz2, &target);
 
-        let way1 = self.norm_backward(block.first, &first.norm, &sums1, gradients);
-        let dz1 = Source::Gradient(&g1, &first.z, &way1);
-        self.weight_gradient(simd, block.first, input, dz1, gradients);
+        let backward1 = self.norm_backward(block.first, &first.norm, &sums1, gradients);
+        let dz1 = Source::Gradient(&g1, &first.z, &backward1);
+        conv::weight_gradient(&problem1, Source::Plain(x), dz1, self.weights_of(block.first, gradients));
         if let (Some(layer), Some(projection)) = (block.downsample, downsample) {
             let second = product_sum(simd, &g, &projection.z, &projection.norm.mean);
             let sums = ChannelSums { first: sums.first, second };
-            let way = self.norm_backward(layer, &projection.norm, &sums, gradients);
-            let dz = Source::Gradient(&g, &projection.z, &way);
-            self.weight_gradient(simd, layer, input, dz, gradients);
-            let mut dx = self.arena.take(x.len());
-            let conv = &self.layers[layer].conv;
-            let target = Target::new(&mut dx, false, Then::Nothing);
-            conv.input_gradient(simd, map, dz, self.weights(layer), &target, &self.arena);
-            self.arena.give(std::mem::replace(&mut g, dx));
-            self.arena.give(projection.z);
+            let backward = self.norm_backward(layer, &projection.norm, &sums, gradients);
+            let dz = Source::Gradient(&g, &projection.z, &backward);
+            let problem = self.problem(simd, layer, map);
+            conv::weight_gradient(&problem, Source::Plain(x), dz, self.weights_of(layer, gradients));
+            let mut dx = self.machine.arena.take(x.len());
+            let target = Target::new(&mut dx, Update::Set, Then::Nothing);
+            conv::input_gradient(&problem, dz, &target);
+            self.machine.arena.give(std::mem::replace(&mut g, dx));
+            self.machine.arena.give(projection.z);
         }
         // What the shortcut brought stands in `g`.
-        let target = Target::new(&mut g, true, then);
-        let sums = conv1.input_gradient(simd, map, dz1, self.weights(block.first), &target, &self.arena);
+        let then = Then::Mask { mask: Mask::Output(x), z: z_before, mean: mean_before };
+        let target = Target::new(&mut g, Update::Add, then);
+        let sums = conv::input_gradient(&problem1, dz1, &target);
         for buffer in [g1, first.z, second.z, out] {
-            self.arena.give(buffer);
+            self.machine.arena.give(buffer);
         }
         (g, sums)
     }
@@ -317,74 +312,61 @@ impl Network {
         sums: &ChannelSums,
         gradients: &mut [f32],
     ) -> Backward {
-        let (weight, _) = self.affine_parameters(layer);
-        let Layer { weight: weights, bias, .. } = &self.layers[layer];
-        // The bias lies right behind the weight.
-        let (weight_gradient, bias_gradient) =
-            gradients[weights.start..bias.end].split_at_mut(bias.start - weights.start);
-        norm.backward(sums, weight, weight_gradient, bias_gradient)
+        let [weight, _] = self.norm(layer);
+        let [of_weight, of_bias] = &self.layers[layer].norm;
+        let (of_weight, of_bias) =
+            gradients[of_weight.start..of_bias.end].split_at_mut(of_bias.start - of_weight.start);
+        norm.backward(sums, weight, of_weight, of_bias)
     }
 
-    fn weight_gradient<S: Simd>(
-        &self,
-        simd: S,
-        layer: usize,
-        input: Input<'_>,
-        dy: Source<'_>,
-        gradients: &mut [f32],
-    ) {
-        let layer = &self.layers[layer];
-        layer.conv.weight_gradient(simd, input, dy, &mut gradients[layer.weights.clone()], &self.arena);
+    /// The part of `gradients` that belongs to a layer's convolution.
+    fn weights_of<'a>(&self, layer: usize, gradients: &'a mut [f32]) -> &'a mut [f32] {
+        &mut gradients[self.layers[layer].weights.clone()]
     }
 
     /// Embeddings `(images, dim)` with the running statistics.
     pub(crate) fn forward<S: Simd>(&self, simd: S, images: &ImageBatch) -> Vec<f32> {
-        let map = Self::input_map(images);
-        let (values, wide) = (self.padded(simd, images), self.layers[0].conv.output(map));
-        let mut z = self.arena.take(wide.pixels() * self.layers[0].conv.out_channels);
-        let target = Target::new(&mut z, false, Then::Nothing);
-        self.layers[0].conv.stem_forward(simd, &values, self.weights(0), &target);
+        let wide = self.conv(0).output(Self::input_map(images));
+        let (values, z, _) = self.convolve_stem(simd, images, Then::Nothing);
         let pool = self.max_pool(simd, wide, &z, &self.running_affine(0));
-        self.bytes.give(pool.places);
+        self.machine.bytes.give(pool.places);
         for buffer in [values.values, z, pool.z] {
-            self.arena.give(buffer);
+            self.machine.arena.give(buffer);
         }
         let (mut x, mut at) = (pool.out, pooled(wide));
 
         for block in &self.blocks {
-            let input = Input { map: at, source: Source::Plain(&x) };
+            let input = (at, Source::Plain(&x));
             let (z1, affine1) = self.infer_layer(simd, block.first, input);
-            let next = self.layers[block.first].conv.output(at);
-            let inner = Input { map: next, source: Source::Relu(&z1, &affine1) };
+            let next = self.conv(block.first).output(at);
+            let inner = (next, Source::Relu(&z1, &affine1));
             let (z2, affine2) = self.infer_layer(simd, block.second, inner);
             let projection = block.downsample.map(|layer| self.infer_layer(simd, layer, input));
             let shortcut = match &projection {
                 Some((z, affine)) => Shortcut::Projection(z, affine),
                 None => Shortcut::Identity(&x),
             };
-            let mut out = self.arena.take(z2.len());
+            let mut out = self.machine.arena.take(z2.len());
             finish_block(simd, &z2, &affine2, shortcut, &mut out);
             for buffer in [z1, z2, x].into_iter().chain(projection.map(|(z, _)| z)) {
-                self.arena.give(buffer);
+                self.machine.arena.give(buffer);
             }
             (x, at) = (out, next);
         }
         let embeddings = average_pool(simd, at, self.dim, &x);
-        self.arena.give(x);
+        self.machine.arena.give(x);
         embeddings
     }
 
-    fn infer_layer<S: Simd>(&self, simd: S, layer: usize, input: Input<'_>) -> (Vec<f32>, Affine) {
-        let conv = &self.layers[layer].conv;
-        let mut z = self.arena.take(conv.output(input.map).pixels() * conv.out_channels);
-        let target = Target::new(&mut z, false, Then::Nothing);
-        conv.forward(simd, input, self.weights(layer), &target, &self.arena);
+    fn infer_layer<S: Simd>(&self, simd: S, layer: usize, input: (Map, Source<'_>)) -> (Vec<f32>, Affine) {
+        let (z, _) = self.convolve(simd, layer, input, Then::Nothing);
         (z, self.running_affine(layer))
     }
 
     fn running_affine(&self, layer: usize) -> Affine {
-        let Layer { running_mean, running_var, .. } = &self.layers[layer];
-        let (weight, bias) = self.affine_parameters(layer);
-        inference_affine(running_mean, running_var, weight, bias)
+        let [mean, variance] =
+            self.layers[layer].running.each_ref().map(|range| &self.running[range.clone()]);
+        let [weight, bias] = self.norm(layer);
+        inference_affine(mean, variance, weight, bias)
     }
 }

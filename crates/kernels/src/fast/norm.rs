@@ -5,8 +5,7 @@
 //! sums over the batch. Sums run in f32 over some dozen rows at most and in f64 from there on, always over the same
 //! pieces in the same order.
 
-use super::simd::vectorize;
-use super::write::Mask;
+use super::simd::vectorized;
 use crate::resnet::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use rayon::prelude::*;
@@ -41,6 +40,15 @@ pub(crate) struct Backward {
     pub(crate) k3: Vec<f32>,
 }
 
+/// Where a gradient passes a ReLU.
+#[derive(Clone, Copy)]
+pub(crate) enum Mask<'a> {
+    /// Where this output of the ReLU is positive.
+    Output(&'a [f32]),
+    /// Where `z * scale + shift` is positive, `z` being the map of the sums.
+    Normalized(&'a Affine),
+}
+
 /// Two sums a channel over all rows: of `x` and `x^2` forward, of `g` and `g (z - mean)` backward.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChannelSums {
@@ -57,12 +65,8 @@ impl ChannelSums {
     pub(crate) fn total(channels: usize, parts: &[Self]) -> Self {
         let mut total = Self::zero(channels);
         for part in parts {
-            for (sum, value) in total.first.iter_mut().zip(&part.first) {
-                *sum += value;
-            }
-            for (sum, value) in total.second.iter_mut().zip(&part.second) {
-                *sum += value;
-            }
+            total.first.iter_mut().zip(&part.first).for_each(|(sum, value)| *sum += value);
+            total.second.iter_mut().zip(&part.second).for_each(|(sum, value)| *sum += value);
         }
         total
     }
@@ -70,11 +74,10 @@ impl ChannelSums {
     /// Adds a block's sums in f32 over the channels from `channel` on.
     #[inline(always)]
     pub(crate) fn add_block(&mut self, channel: usize, first: &[f32], second: &[f32]) {
-        for (sum, &value) in self.first[channel..].iter_mut().zip(first) {
-            *sum += f64::from(value);
-        }
-        for (sum, &value) in self.second[channel..].iter_mut().zip(second) {
-            *sum += f64::from(value);
+        for (sums, values) in [(&mut self.first, first), (&mut self.second, second)] {
+            for (sum, &value) in sums[channel..].iter_mut().zip(values) {
+                *sum += f64::from(value);
+            }
         }
     }
 }
@@ -103,7 +106,7 @@ impl Normalization {
         Self { affine, mean, variance, inverse_deviation, rows }
     }
 
-    /// The gradients of weight and bias from the sums of `g` and `g (z - mean)`, and the way from `g` to the gradient
+    /// The gradients of weight and bias from the sums of `g` and `g (z - mean)`, and what turns `g` into the gradient
     /// of `z`.
     pub(crate) fn backward(
         &self,
@@ -171,34 +174,28 @@ pub(crate) fn finish_block<S: Simd>(
     out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
         let start = index * piece;
         let z = &z[start..][..out.len()];
-        vectorize(
-            simd,
-            #[inline(always)]
-            || {
-                for (row, (out, z)) in
-                    out.chunks_exact_mut(channels).zip(z.chunks_exact(channels)).enumerate()
-                {
-                    let at = start + row * channels;
-                    let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-                    match shortcut {
-                        Shortcut::Identity(x) => {
-                            let x = &x[at..][..channels];
-                            for c in 0..channels {
-                                out[c] = relu(z[c] * scale[c] + shift[c] + x[c]);
-                            }
+        vectorized!(simd, {
+            for (row, (out, z)) in out.chunks_exact_mut(channels).zip(z.chunks_exact(channels)).enumerate() {
+                let at = start + row * channels;
+                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                match shortcut {
+                    Shortcut::Identity(x) => {
+                        let x = &x[at..][..channels];
+                        for c in 0..channels {
+                            out[c] = relu(z[c] * scale[c] + shift[c] + x[c]);
                         }
-                        Shortcut::Projection(x, projection) => {
-                            let x = &x[at..][..channels];
-                            let (scale_x, shift_x) =
-                                (&projection.scale[..channels], &projection.shift[..channels]);
-                            for c in 0..channels {
-                                out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
-                            }
+                    }
+                    Shortcut::Projection(x, projection) => {
+                        let x = &x[at..][..channels];
+                        let (scale_x, shift_x) =
+                            (&projection.scale[..channels], &projection.shift[..channels]);
+                        for c in 0..channels {
+                            out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
                         }
                     }
                 }
-            },
-        );
+            }
+        });
     });
 }
 
@@ -217,44 +214,39 @@ pub(crate) fn mask_and_sum<S: Simd>(
         .enumerate()
         .map(|(index, g)| {
             let start = index * piece;
-            vectorize(
-                simd,
-                #[inline(always)]
-                || {
-                    let mut sums = ChannelSums::zero(channels);
-                    let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
-                    for (block, g) in g.chunks_mut(BLOCK_ROWS * channels).enumerate() {
-                        first.fill(0.0);
-                        second.fill(0.0);
-                        let (first, second) = (&mut first[..channels], &mut second[..channels]);
-                        for (row, g) in g.chunks_exact_mut(channels).enumerate() {
-                            let at = start + (block * BLOCK_ROWS + row) * channels;
-                            let (z, mean) = (&z[at..][..channels], &mean[..channels]);
-                            match mask {
-                                Mask::Output(out) => {
-                                    let out = &out[at..][..channels];
-                                    for c in 0..channels {
-                                        g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
-                                    }
-                                }
-                                Mask::Normalized(affine) => {
-                                    let (scale, shift) =
-                                        (&affine.scale[..channels], &affine.shift[..channels]);
-                                    for c in 0..channels {
-                                        g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
-                                    }
+            vectorized!(simd, {
+                let mut sums = ChannelSums::zero(channels);
+                let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
+                for (block, g) in g.chunks_mut(BLOCK_ROWS * channels).enumerate() {
+                    first.fill(0.0);
+                    second.fill(0.0);
+                    let (first, second) = (&mut first[..channels], &mut second[..channels]);
+                    for (row, g) in g.chunks_exact_mut(channels).enumerate() {
+                        let at = start + (block * BLOCK_ROWS + row) * channels;
+                        let (z, mean) = (&z[at..][..channels], &mean[..channels]);
+                        match mask {
+                            Mask::Output(out) => {
+                                let out = &out[at..][..channels];
+                                for c in 0..channels {
+                                    g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
                                 }
                             }
-                            for c in 0..channels {
-                                first[c] += g[c];
-                                second[c] += g[c] * (z[c] - mean[c]);
+                            Mask::Normalized(affine) => {
+                                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                                for c in 0..channels {
+                                    g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
+                                }
                             }
                         }
-                        sums.add_block(0, first, second);
+                        for c in 0..channels {
+                            first[c] += g[c];
+                            second[c] += g[c] * (z[c] - mean[c]);
+                        }
                     }
-                    sums
-                },
-            )
+                    sums.add_block(0, first, second);
+                }
+                sums
+            })
         })
         .collect();
     ChannelSums::total(channels, &parts)
@@ -268,25 +260,21 @@ pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) 
         .par_chunks(piece)
         .zip(z.par_chunks(piece))
         .map(|(g, z)| {
-            vectorize(
-                simd,
-                #[inline(always)]
-                || {
-                    let mut sums = ChannelSums::zero(channels);
-                    let mut second = vec![0.0; channels];
-                    let block = BLOCK_ROWS * channels;
-                    for (g, z) in g.chunks(block).zip(z.chunks(block)) {
-                        second.fill(0.0);
-                        for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
-                            for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
-                                *sum += g * (z - mean);
-                            }
+            vectorized!(simd, {
+                let mut sums = ChannelSums::zero(channels);
+                let mut second = vec![0.0; channels];
+                let block = BLOCK_ROWS * channels;
+                for (g, z) in g.chunks(block).zip(z.chunks(block)) {
+                    second.fill(0.0);
+                    for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
+                        for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
+                            *sum += g * (z - mean);
                         }
-                        sums.add_block(0, &[], &second);
                     }
-                    sums
-                },
-            )
+                    sums.add_block(0, &[], &second);
+                }
+                sums
+            })
         })
         .collect();
     ChannelSums::total(channels, &parts).second

@@ -1,14 +1,16 @@
 //! The operators one by one, on made-up numbers in the network's own shapes, for benches.
 
+use super::algorithm::Problem;
 use super::arena::Arena;
-use super::conv::{Convolution, Input, Map, Method};
-use super::gemm::{Strided, multiply_panel, panel_width};
-use super::norm::{Affine, Backward, Shortcut, finish_block};
+use super::conv;
+use super::gemm::{Strided, Update, multiply_panel, panel_width};
+use super::norm::{Affine, Backward, Mask, Shortcut, finish_block};
 use super::pool::{MaxPooled, PooledGradient, pooled};
 use super::read::Source;
-use super::simd::{InstructionSet, vectorize, with_instructions};
+use super::shape::{Convolution, Map};
+use super::simd::{InstructionSet, vectorized, with_instructions};
 use super::stem::Padded;
-use super::write::{Mask, Target, Then};
+use super::write::{Target, Then};
 use crate::ImageBatch;
 use crate::resnet::Architecture;
 use pulp::Simd;
@@ -62,13 +64,9 @@ pub fn matrix_products(instructions: InstructionSet) -> Operator {
         let run = move || (0..threads).into_par_iter().for_each(|_| {
             let mut c = vec![0.0; rows * width];
             for _ in 0..CALLS {
-                vectorize(simd, #[inline(always)] || {
-                    #[allow(unsafe_code)] // calls the micro-kernel
-                    // SAFETY: the vectors have the extents that the contract asks for.
-                    unsafe {
-                        let a = Strided::new(a.as_ptr(), depth, 1);
-                        multiply_panel(simd, rows, depth, a, (b.as_ptr(), width), (c.as_mut_ptr(), width), false);
-                    }
+                vectorized!(simd, {
+                    let a = Strided::new(&a, depth, 1);
+                    multiply_panel(simd, (rows, depth), a, (&b, width), &mut c, Update::Set);
                 });
                 std::hint::black_box(&mut c);
             }
@@ -131,25 +129,35 @@ struct Surroundings {
     mean: Vec<f32>,
     g: Vec<f32>,
     z: Vec<f32>,
-    way: Backward,
+    backward: Backward,
     weights: Vec<f32>,
     arena: Arena,
 }
 
 impl Surroundings {
-    fn input(&self) -> Input<'_> {
-        Input { map: self.map, source: Source::Relu(&self.x, &self.affine) }
+    fn problem<S>(&self, simd: S) -> Problem<'_, S> {
+        let (weights, input, arena) = (&self.weights[..], self.map, &self.arena);
+        Problem { simd, conv: self.conv, weights, input, arena }
+    }
+
+    fn x(&self) -> Source<'_> {
+        Source::Relu(&self.x, &self.affine)
     }
 
     fn dz(&self) -> Source<'_> {
-        Source::Gradient(&self.g, &self.z, &self.way)
+        Source::Gradient(&self.g, &self.z, &self.backward)
     }
+}
+
+/// Like any batch norm's backward pass.
+fn backward(channels: usize) -> Backward {
+    Backward { k1: vec![0.9; channels], k2: vec![0.1; channels], k3: vec![0.01; channels] }
 }
 
 fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: Map) -> Vec<Operator> {
     let output = conv.output(map);
     let (ins, outs) = (conv.in_channels, conv.out_channels);
-    let mut weights = vec![0.0; conv.packed_len::<S>()];
+    let mut weights = vec![0.0; conv.packed_len(simd)];
     conv.pack(simd, &numbers(outs * ins * conv.taps()), &mut weights);
     let all = Arc::new(Surroundings {
         conv,
@@ -159,15 +167,11 @@ fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: M
         mean: vec![0.01; ins],
         g: numbers(output.pixels() * outs),
         z: numbers(output.pixels() * outs),
-        way: Backward { k1: vec![0.9; outs], k2: vec![0.1; outs], k3: vec![0.01; outs] },
+        backward: backward(outs),
         weights,
         arena: Arena::default(),
     });
-    let method = match conv.method::<S>(map) {
-        Method::Winograd => "Winograd",
-        Method::Positions => "positions",
-        Method::Gather => "im2col",
-    };
+    let algorithm = conv::algorithm(&all.problem(simd)).name();
     let flop = 2.0 * (output.pixels() * outs * conv.taps() * ins) as f64;
     let (x_bytes, z_bytes) = (4.0 * all.x.len() as f64, 4.0 * all.z.len() as f64);
     let w_bytes = 4.0 * all.weights.len() as f64;
@@ -178,23 +182,23 @@ fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: M
             conv.kernel, conv.kernel, conv.stride, map.height, map.width
         ),
         layers: 1,
-        pass: format!("{pass}, {method}"),
+        pass: format!("{pass}, {algorithm}"),
         flop,
         bytes,
         run,
     };
     let (a, mut y) = (all.clone(), vec![0.0; all.z.len()]);
     let forward = move || {
-        let target = Target::new(&mut y, false, Then::Squares);
-        a.conv.forward(simd, a.input(), &a.weights, &target, &a.arena);
+        let target = Target::new(&mut y, Update::Set, Then::Squares);
+        conv::forward(&a.problem(simd), a.x(), &target);
     };
     let (a, mut gradient) = (all.clone(), vec![0.0; all.weights.len()]);
-    let weight_gradient = move || a.conv.weight_gradient(simd, a.input(), a.dz(), &mut gradient, &a.arena);
+    let weight_gradient = move || conv::weight_gradient(&a.problem(simd), a.x(), a.dz(), &mut gradient);
     let (a, mut dx) = (all.clone(), vec![0.0; all.x.len()]);
     let input_gradient = move || {
         let then = Then::Mask { mask: Mask::Normalized(&a.affine), z: &a.x, mean: &a.mean };
-        let target = Target::new(&mut dx, false, then);
-        a.conv.input_gradient(simd, a.map, a.dz(), &a.weights, &target, &a.arena);
+        let target = Target::new(&mut dx, Update::Set, then);
+        conv::input_gradient(&a.problem(simd), a.dz(), &target);
     };
     vec![
         operator("forward", x_bytes + w_bytes + z_bytes, Box::new(forward)),
@@ -215,7 +219,7 @@ fn stem_operators<S: Simd>(
     let affine = || Affine { scale: vec![0.9; channels], shift: vec![0.1; channels] };
     let small = pooled(wide);
     let (wide_len, len) = (wide.pixels() * channels, small.pixels() * channels);
-    let mut weights = vec![0.0; conv.packed_len::<S>()];
+    let mut weights = vec![0.0; conv.packed_len(simd)];
     conv.pack(simd, &numbers(channels * 3 * conv.taps()), &mut weights);
     let padded = Arc::new(Padded::new(simd, &images, conv.padding, &Arena::default()));
     let image_len = padded.values.len();
@@ -236,18 +240,18 @@ fn stem_operators<S: Simd>(
     let normalize = move || arena.give(Padded::new(simd, &images, conv.padding, &arena).values);
     let (from, mut z) = (padded.clone(), vec![0.0; wide_len]);
     let forward = move || {
-        conv.stem_forward(simd, &from, &weights, &Target::new(&mut z, false, Then::Squares));
+        from.convolve(simd, &conv, &weights, &Target::new(&mut z, Update::Set, Then::Squares));
     };
     let pool = || MaxPooled { out: vec![0.0; len], z: vec![0.0; len], places: vec![0; len] };
     let (z, around, mut out) = (numbers(wide_len), affine(), pool());
     let max_pool = move || out.fill(simd, wide, &z, &around);
     let (z, mut from_pool, g) = (numbers(wide_len), pool(), numbers(len));
     from_pool.fill(simd, wide, &z, &affine());
-    let way = Backward { k1: vec![0.9; channels], k2: vec![0.1; channels], k3: vec![0.01; channels] };
-    let (arena, mut gradient) = (Arena::default(), vec![0.0; conv.packed_len::<S>()]);
+    let backward = backward(channels);
+    let (arena, mut gradient) = (Arena::default(), vec![0.0; conv.packed_len(simd)]);
     let weight_gradient = move || {
-        let dz = PooledGradient { map: wide, g: &g, places: &from_pool.places, z: &z, way: &way };
-        conv.stem_weight_gradient(simd, &padded, &dz, &mut gradient, &arena);
+        let dz = PooledGradient { map: wide, g: &g, places: &from_pool.places, z: &z, backward: &backward };
+        padded.weight_gradient(simd, &conv, &dz, &mut gradient, &arena);
     };
     let (z, x, around, mut out) = (numbers(len), numbers(len), affine(), vec![0.0; len]);
     let end = move || finish_block(simd, &z, &around, Shortcut::Identity(&x), &mut out);

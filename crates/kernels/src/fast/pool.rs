@@ -1,8 +1,8 @@
 //! Pooling in NHWC: max-pooling 3x3 with stride 2 and padding 1 behind the stem, and the average at the end.
 
-use super::conv::Map;
 use super::norm::{Affine, Backward};
-use super::simd::{multiply_add, store, vector, vectorize};
+use super::shape::Map;
+use super::simd::{multiply_add, set_vector, vector, vectorized};
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -35,52 +35,37 @@ impl MaxPooled {
         let line = to.width * channels;
         assert_eq!(z.len(), map.pixels() * channels);
         let rows = self.out.par_chunks_mut(line).zip(self.z.par_chunks_mut(line));
-        rows.zip(self.places.par_chunks_mut(line)).enumerate().for_each(
-            |(index, ((out, picked), places))| {
-                let (image, y) = (index / to.height, index % to.height);
-                vectorize(
-                    simd,
-                    #[inline(always)]
-                    || {
-                        let vectors = channels / S::F32_LANES * S::F32_LANES;
-                        for x in 0..to.width {
-                            let pixel = x * channels..(x + 1) * channels;
-                            let (out, picked) = (&mut out[pixel.clone()], &mut picked[pixel.clone()]);
-                            let places = &mut places[pixel];
-                            for c in (0..vectors).step_by(S::F32_LANES) {
-                                let at = |y: usize, x: usize| {
-                                    ((image * map.height + y) * map.width + x) * channels + c
-                                };
-                                largest(simd, (map, y, x), z, at, affine, c, out, picked, places);
-                            }
-                            for c in vectors..channels {
-                                let at = |y: usize, x: usize| {
-                                    ((image * map.height + y) * map.width + x) * channels + c
-                                };
-                                largest(pulp::Scalar, (map, y, x), z, at, affine, c, out, picked, places);
-                            }
-                        }
-                    },
-                );
-            },
-        );
+        let rows = rows.zip(self.places.par_chunks_mut(line));
+        rows.enumerate().for_each(|(index, ((out, picked), places))| {
+            let (image, y) = (index / to.height, index % to.height);
+            vectorized!(simd, {
+                let vectors = channels / S::F32_LANES * S::F32_LANES;
+                for x in 0..to.width {
+                    let pixel = x * channels..(x + 1) * channels;
+                    let mut to = (&mut out[pixel.clone()], &mut picked[pixel.clone()], &mut places[pixel]);
+                    for c in (0..vectors).step_by(S::F32_LANES) {
+                        largest(simd, map, (image, y, x), z, affine, c, &mut to);
+                    }
+                    for c in vectors..channels {
+                        largest(pulp::Scalar, map, (image, y, x), z, affine, c, &mut to);
+                    }
+                }
+            });
+        });
     }
 }
 
-/// One vector of channels of one output, `(y, x)`.
+/// One vector of channels, from `c` on, of the output `(image, y, x)`: the maximum, its `z`, and its place.
 #[inline(always)]
 fn largest<S: Simd>(
     simd: S,
-    (map, y, x): (Map, usize, usize),
+    map: Map,
+    (image, y, x): (usize, usize, usize),
     z: &[f32],
-    at: impl Fn(usize, usize) -> usize,
     affine: &Affine,
     c: usize,
-    out: &mut [f32],
-    picked: &mut [f32],
-    places: &mut [u8],
+    (out, picked, places): &mut (&mut [f32], &mut [f32], &mut [u8]),
 ) {
-    let lanes = S::F32_LANES;
     let (scale, shift) = (vector(simd, &affine.scale, c), vector(simd, &affine.shift, c));
     let mut best = simd.splat_f32s(0.0);
     let mut best_z = best;
@@ -88,7 +73,8 @@ fn largest<S: Simd>(
     let (rows, columns) = (window(y, map.height), window(x, map.width));
     for row in rows.0..rows.1 {
         for column in columns.0..columns.1 {
-            let here = vector(simd, z, at(row, column));
+            let at = ((image * map.height + row) * map.width + column) * affine.scale.len() + c;
+            let here = vector(simd, z, at);
             let value = multiply_add(simd, here, scale, shift);
             // NaN is not less than or equal to anything, so it is taken, and found later.
             let stays = simd.less_than_or_equal_f32s(value, best);
@@ -98,15 +84,10 @@ fn largest<S: Simd>(
             place = simd.select_u32s(stays, place, number);
         }
     }
-    let (out, picked) = (&mut out[c..][..lanes], &mut picked[c..][..lanes]);
-    #[allow(unsafe_code)] // stores two vectors
-    // SAFETY: the slices are one vector long.
-    unsafe {
-        store(simd, out.as_mut_ptr(), best);
-        store(simd, picked.as_mut_ptr(), best_z);
-    }
+    set_vector(simd, &mut out[c..], best);
+    set_vector(simd, &mut picked[c..], best_z);
     let numbers: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&place));
-    for (place, &number) in places[c..][..lanes].iter_mut().zip(numbers) {
+    for (place, &number) in places[c..].iter_mut().zip(numbers) {
         *place = number as u8;
     }
 }
@@ -120,16 +101,16 @@ pub(crate) struct PooledGradient<'a> {
     pub(crate) g: &'a [f32],
     pub(crate) places: &'a [u8],
     pub(crate) z: &'a [f32],
-    pub(crate) way: &'a Backward,
+    pub(crate) backward: &'a Backward,
 }
 
 impl PooledGradient<'_> {
     /// Writes row `y` of `image` to `to`, pixels `stride` numbers apart, zeros behind their channels.
     #[inline(always)]
     pub(crate) fn row(&self, image: usize, y: usize, stride: usize, to: &mut [f32]) {
-        let Self { map, g, places, z, way } = self;
-        let channels = way.k1.len();
-        let (k1, k2, k3) = (&way.k1[..channels], &way.k2[..channels], &way.k3[..channels]);
+        let Self { map, g, places, z, backward } = self;
+        let channels = backward.k1.len();
+        let (k1, k2, k3) = (&backward.k1[..channels], &backward.k2[..channels], &backward.k3[..channels]);
         let small = pooled(*map);
         // Windows that cover a row or column: the one it is in the middle of or begins, and the one it ends.
         let covering = |at: usize, len: usize| at / 2..(at / 2 + 1 + at % 2).min(len);
@@ -160,20 +141,16 @@ pub(crate) fn average_pool<S: Simd>(simd: S, map: Map, channels: usize, x: &[f32
     let pixels = map.height * map.width;
     let mut means = vec![0.0; map.images * channels];
     means.par_chunks_mut(channels).zip(x.par_chunks(pixels * channels)).for_each(|(means, x)| {
-        vectorize(
-            simd,
-            #[inline(always)]
-            || {
-                for x in x.chunks_exact(channels) {
-                    for (mean, x) in means.iter_mut().zip(x) {
-                        *mean += x;
-                    }
+        vectorized!(simd, {
+            for x in x.chunks_exact(channels) {
+                for (mean, x) in means.iter_mut().zip(x) {
+                    *mean += x;
                 }
-                for mean in means.iter_mut() {
-                    *mean /= pixels as f32;
-                }
-            },
-        );
+            }
+            for mean in means.iter_mut() {
+                *mean /= pixels as f32;
+            }
+        });
     });
     means
 }

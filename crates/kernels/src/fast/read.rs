@@ -1,7 +1,7 @@
 //! What convolutions read: maps, with the batch norms around them applied on the way.
 
-use super::conv::Map;
 use super::norm::{Affine, Backward, relu};
+use super::shape::Map;
 use super::simd::{load, multiply_add, relu_vector, vector};
 use pulp::Simd;
 
@@ -25,9 +25,12 @@ impl<'a> Source<'a> {
             Self::Relu(z, affine) => {
                 assert_eq!((z.len(), affine.scale.len(), affine.shift.len()), (len, channels, channels));
             }
-            Self::Gradient(g, z, way) => {
+            Self::Gradient(g, z, backward) => {
                 assert_eq!((g.len(), z.len()), (len, len));
-                assert_eq!((way.k1.len(), way.k2.len(), way.k3.len()), (channels, channels, channels));
+                assert_eq!(
+                    (backward.k1.len(), backward.k2.len(), backward.k3.len()),
+                    (channels, channels, channels)
+                );
             }
         }
     }
@@ -47,8 +50,9 @@ impl<'a> Source<'a> {
                     }
                 }
             }
-            Self::Gradient(g, z, way) => {
-                let (k1, k2, k3) = (&way.k1[..channels], &way.k2[..channels], &way.k3[..channels]);
+            Self::Gradient(g, z, backward) => {
+                let (k1, k2, k3) =
+                    (&backward.k1[..channels], &backward.k2[..channels], &backward.k3[..channels]);
                 let (g, z) = (part(g).chunks_exact(channels), part(z).chunks_exact(channels));
                 for ((to, g), z) in to.chunks_exact_mut(channels).zip(g).zip(z) {
                     for c in 0..channels {
@@ -60,7 +64,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Reads a [`Source`] one vector at a time.
+/// The parts of a [`Source`], read one vector at a time.
 pub(crate) trait Reader<S: Simd>: Copy + Sync {
     /// What belongs to the channels of a vector, the same for all pixels.
     type Constants: Copy;
@@ -76,18 +80,8 @@ pub(crate) trait Reader<S: Simd>: Copy + Sync {
     unsafe fn read(self, simd: S, at: usize, constants: Self::Constants) -> S::f32s;
 }
 
-/// See [`Source::Plain`].
-#[derive(Clone, Copy)]
-pub(crate) struct PlainReader<'a>(pub(crate) &'a [f32]);
-/// See [`Source::Relu`].
-#[derive(Clone, Copy)]
-pub(crate) struct ReluReader<'a>(pub(crate) &'a [f32], pub(crate) &'a Affine);
-/// See [`Source::Gradient`].
-#[derive(Clone, Copy)]
-pub(crate) struct GradientReader<'a>(pub(crate) &'a [f32], pub(crate) &'a [f32], pub(crate) &'a Backward);
-
 #[allow(unsafe_code)] // implements an unsafe method
-impl<S: Simd> Reader<S> for PlainReader<'_> {
+impl<S: Simd> Reader<S> for &[f32] {
     type Constants = ();
 
     #[inline(always)]
@@ -96,12 +90,12 @@ impl<S: Simd> Reader<S> for PlainReader<'_> {
     #[inline(always)]
     unsafe fn read(self, simd: S, at: usize, (): ()) -> S::f32s {
         // SAFETY: the caller's contract.
-        unsafe { load(simd, self.0.as_ptr().add(at)) }
+        unsafe { load(simd, self.as_ptr().add(at)) }
     }
 }
 
 #[allow(unsafe_code)] // implements an unsafe method
-impl<S: Simd> Reader<S> for ReluReader<'_> {
+impl<S: Simd> Reader<S> for (&[f32], &Affine) {
     type Constants = [S::f32s; 2];
 
     #[inline(always)]
@@ -118,7 +112,7 @@ impl<S: Simd> Reader<S> for ReluReader<'_> {
 }
 
 #[allow(unsafe_code)] // implements an unsafe method
-impl<S: Simd> Reader<S> for GradientReader<'_> {
+impl<S: Simd> Reader<S> for (&[f32], &[f32], &Backward) {
     type Constants = [S::f32s; 3];
 
     #[inline(always)]
@@ -138,16 +132,13 @@ impl<S: Simd> Reader<S> for GradientReader<'_> {
 macro_rules! with_reader {
     ($source:expr, $reader:ident => $body:expr) => {
         match $source {
-            $crate::fast::read::Source::Plain(x) => {
-                let $reader = $crate::fast::read::PlainReader(x);
-                $body
-            }
+            $crate::fast::read::Source::Plain($reader) => $body,
             $crate::fast::read::Source::Relu(z, affine) => {
-                let $reader = $crate::fast::read::ReluReader(z, affine);
+                let $reader = (z, affine);
                 $body
             }
-            $crate::fast::read::Source::Gradient(g, z, way) => {
-                let $reader = $crate::fast::read::GradientReader(g, z, way);
+            $crate::fast::read::Source::Gradient(g, z, backward) => {
+                let $reader = (g, z, backward);
                 $body
             }
         }

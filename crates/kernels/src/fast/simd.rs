@@ -36,30 +36,21 @@ impl InstructionSet {
         Self::ALL.into_iter().filter(|set| set.is_available()).collect()
     }
 
-    #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => pulp::x86::V4::try_new().is_some(),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => pulp::x86::V3::try_new().is_some(),
-            Self::Neon => false,
-            Self::Portable => true,
-        }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    fn is_available(self) -> bool {
-        match self {
+            #[cfg(target_arch = "aarch64")]
             Self::Neon => pulp::aarch64::Neon::try_new().is_some(),
-            Self::Portable => true,
-            Self::Avx512 | Self::Avx2 => false,
+            _ => self == Self::Portable,
         }
-    }
-
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    fn is_available(self) -> bool {
-        self == Self::Portable
     }
 }
+
+/// Why a token of instructions can be had.
+pub(crate) const AVAILABLE: &str = "the machine has the instructions that were asked for";
 
 /// Runs `$body` with `$simd` bound to the token of the instruction set `$set`.
 macro_rules! with_instructions {
@@ -67,20 +58,17 @@ macro_rules! with_instructions {
         match $set {
             #[cfg(target_arch = "x86_64")]
             $crate::fast::simd::InstructionSet::Avx512 => {
-                let $simd =
-                    pulp::x86::V4::try_new().expect("the machine has the instructions that were asked for");
+                let $simd = pulp::x86::V4::try_new().expect($crate::fast::simd::AVAILABLE);
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             $crate::fast::simd::InstructionSet::Avx2 => {
-                let $simd =
-                    pulp::x86::V3::try_new().expect("the machine has the instructions that were asked for");
+                let $simd = pulp::x86::V3::try_new().expect($crate::fast::simd::AVAILABLE);
                 $body
             }
             #[cfg(target_arch = "aarch64")]
             $crate::fast::simd::InstructionSet::Neon => {
-                let $simd = pulp::aarch64::Neon::try_new()
-                    .expect("the machine has the instructions that were asked for");
+                let $simd = pulp::aarch64::Neon::try_new().expect($crate::fast::simd::AVAILABLE);
                 $body
             }
             _ => {
@@ -92,8 +80,21 @@ macro_rules! with_instructions {
 }
 pub(crate) use with_instructions;
 
-/// Runs `kernel` compiled for the instructions of `simd`. Mark the closure `#[inline(always)]`: what is not inlined is
-/// compiled for the baseline instructions, and a single such call between vectors costs more than the work around it.
+/// Runs `$body` compiled for the instructions of `$simd`. What is not inlined into it is compiled for the baseline
+/// instructions, and a single such call between vectors costs more than the work around it: so the closure is marked, and
+/// every function that it calls should be.
+macro_rules! vectorized {
+    ($simd:expr, $body:expr) => {
+        $crate::fast::simd::vectorize(
+            $simd,
+            #[inline(always)]
+            || $body,
+        )
+    };
+}
+pub(crate) use vectorized;
+
+/// See [`vectorized`].
 #[inline(always)]
 pub(crate) fn vectorize<S: Simd, R>(simd: S, kernel: impl FnMut() -> R) -> R {
     /// `pulp` takes closures as `FnOnce`, whose shim around an `Fn` closure is not inlined.
@@ -128,6 +129,17 @@ pub(crate) fn vector<S: Simd>(simd: S, values: &[f32], at: usize) -> S::f32s {
     // SAFETY: the slice is one vector long.
     unsafe {
         load(simd, values.as_ptr())
+    }
+}
+
+/// `to`, which is one vector long, becomes `value`.
+#[inline(always)]
+pub(crate) fn set_vector<S: Simd>(simd: S, to: &mut [f32], value: S::f32s) {
+    let to = &mut to[..S::F32_LANES];
+    #[allow(unsafe_code)] // stores one vector
+    // SAFETY: the slice is one vector long.
+    unsafe {
+        store(simd, to.as_mut_ptr(), value);
     }
 }
 

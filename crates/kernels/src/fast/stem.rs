@@ -5,13 +5,13 @@
 //! that belongs to one row of the kernel is contiguous, and the next pixel's lies a fixed distance further: the matrix
 //! product reads patches where they are, one *segment* for each row of the kernel.
 
-use super::arena::{Arena, Shared, with_scratch};
-use super::conv::{Convolution, Map};
+use super::arena::{Arena, with_scratch};
 use super::gather::sum_parts;
-use super::gemm::{Strided, multiply_panel, panel_width};
+use super::gemm::{Strided, Update, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::pool::PooledGradient;
-use super::simd::vectorize;
+use super::shape::{Convolution, Map};
+use super::simd::vectorized;
 use super::write::Target;
 use crate::ImageBatch;
 use crate::resnet::{DEVIATION, MEAN};
@@ -50,18 +50,14 @@ impl Padded {
             left.fill(0.0);
             right.fill(0.0);
             let pixels = &images.pixels()[(image * size + y) * size * CHANNELS..][..size * CHANNELS];
-            vectorize(
-                simd,
-                #[inline(always)]
-                || {
-                    let pixels = pixels.chunks_exact(CHANNELS);
-                    for (value, pixel) in inside.chunks_exact_mut(CHANNELS).zip(pixels) {
-                        for channel in 0..CHANNELS {
-                            value[channel] = f32::from(pixel[channel]) * scale[channel] + shift[channel];
-                        }
+            vectorized!(simd, {
+                let pixels = pixels.chunks_exact(CHANNELS);
+                for (value, pixel) in inside.chunks_exact_mut(CHANNELS).zip(pixels) {
+                    for channel in 0..CHANNELS {
+                        value[channel] = f32::from(pixel[channel]) * scale[channel] + shift[channel];
                     }
-                },
-            );
+                }
+            });
         });
         Self { values, map, padding }
     }
@@ -80,21 +76,19 @@ impl Padded {
     fn window(&self, image: usize, y: usize) -> &[f32] {
         &self.values[(image * (self.map.height + 2 * self.padding) + y) * self.row()..]
     }
-}
 
-impl Convolution {
-    /// The convolution of `images` into `target`, and the target's sums.
-    pub(crate) fn stem_forward<S: Simd>(
+    /// Their convolution into `target`, and the target's sums.
+    pub(crate) fn convolve<S: Simd>(
         &self,
         simd: S,
-        images: &Padded,
+        conv: &Convolution,
         weights: &[f32],
         target: &Target<'_>,
     ) -> ChannelSums {
-        assert_eq!((self.in_channels, self.padding), (CHANNELS, images.padding));
-        let output = self.output(images.map);
-        let (width, outs, segment) = (panel_width::<S>(), self.out_channels, self.kernel * CHANNELS);
-        let depth = self.kernel * segment;
+        assert_eq!((conv.in_channels, conv.padding), (CHANNELS, self.padding));
+        let output = conv.output(self.map);
+        let (width, outs, segment) = (panel_width::<S>(), conv.out_channels, conv.kernel * CHANNELS);
+        let depth = conv.kernel * segment;
         let rows = output.images * output.height;
         let strip = (STRIP_PIXELS / output.width).max(1);
         let parts: Vec<ChannelSums> = (0..rows.div_ceil(strip))
@@ -103,36 +97,26 @@ impl Convolution {
                 let mut sums = ChannelSums::zero(outs);
                 with_scratch(output.width * width, |tile| {
                     for row in index * strip..rows.min((index + 1) * strip) {
-                        let window = images.window(row / output.height, row % output.height * self.stride);
-                        vectorize(
-                            simd,
-                            #[inline(always)]
-                            || {
-                                for panel in 0..outs.div_ceil(width) {
-                                    let a = Strided {
-                                        start: window.as_ptr(),
-                                        row: self.stride * CHANNELS,
-                                        column: 1,
-                                        segment: images.row(),
-                                        segments: self.kernel,
-                                    };
-                                    let b = weights[panel * depth * width..][..depth * width].as_ptr();
-                                    #[allow(unsafe_code)] // calls the micro-kernel
-                                    // SAFETY: the border holds what windows reach over, a panel `depth` rows.
-                                    unsafe {
-                                        let c = (tile.as_mut_ptr(), width);
-                                        multiply_panel(simd, output.width, segment, a, (b, width), c, false);
-                                    }
-                                    let columns = width.min(outs - panel * width);
-                                    let at = |x: usize| (row * output.width + x) * outs + panel * width;
-                                    #[allow(unsafe_code)] // panels interleave in the target
-                                    // SAFETY: every row and every panel has its own numbers.
-                                    unsafe {
-                                        target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
-                                    }
+                        let a = Strided {
+                            values: self.window(row / output.height, row % output.height * conv.stride),
+                            row: conv.stride * CHANNELS,
+                            column: 1,
+                            segment: self.row(),
+                            segments: conv.kernel,
+                        };
+                        vectorized!(simd, {
+                            for panel in 0..outs.div_ceil(width) {
+                                let b = (&weights[panel * depth * width..][..depth * width], width);
+                                multiply_panel(simd, (output.width, segment), a, b, tile, Update::Set);
+                                let columns = width.min(outs - panel * width);
+                                let at = |x: usize| (row * output.width + x) * outs + panel * width;
+                                #[allow(unsafe_code)] // panels interleave in the target
+                                // SAFETY: every row and every panel has its own numbers.
+                                unsafe {
+                                    target.put_rows(simd, tile, panel * width, columns, at, &mut sums);
                                 }
-                            },
-                        );
+                            }
+                        });
                     }
                 });
                 sums
@@ -142,70 +126,53 @@ impl Convolution {
     }
 
     /// The gradient of the weights, in panels.
-    pub(crate) fn stem_weight_gradient<S: Simd>(
+    pub(crate) fn weight_gradient<S: Simd>(
         &self,
         simd: S,
-        images: &Padded,
+        conv: &Convolution,
         dy: &PooledGradient<'_>,
         gradient: &mut [f32],
         arena: &Arena,
     ) {
         /// Partial sums, of a fixed number for any number of threads.
         const PARTS: usize = 8;
-        let output = self.output(images.map);
-        let (width, outs, segment) = (panel_width::<S>(), self.out_channels, self.kernel * CHANNELS);
-        let (len, depth) = (gradient.len(), self.kernel * segment);
+        let output = conv.output(self.map);
+        let (width, segment) = (panel_width::<S>(), conv.kernel * CHANNELS);
+        let (len, depth) = (gradient.len(), conv.kernel * segment);
         let padded = len / depth;
         let strip = (STRIP_PIXELS / output.width).clamp(1, output.height);
         let strips_of_image = output.height.div_ceil(strip);
         let strips = output.images * strips_of_image;
         let parts = PARTS.min(strips);
         let mut partial = arena.take(parts * len);
-        let shared = Shared::new(&mut partial);
-        (0..parts).into_par_iter().for_each(|part| {
-            #[allow(unsafe_code)] // hands out one part
-            // SAFETY: every task has a part of its own.
-            let partial = unsafe { shared.part(part * len, len) };
+        partial.par_chunks_mut(len).enumerate().for_each(|(part, partial)| {
             let own = strips * part / parts..strips * (part + 1) / parts;
             for index in own.clone() {
                 let (image, y) = (index / strips_of_image, index % strips_of_image * strip);
                 let rows = strip.min(output.height - y);
+                let update = if index > own.start { Update::Add } else { Update::Set };
                 with_scratch(rows * output.width * padded, |dz| {
-                    vectorize(
-                        simd,
-                        #[inline(always)]
-                        || {
-                            for (row, dz) in dz.chunks_exact_mut(output.width * padded).enumerate() {
-                                dy.row(image, y + row, padded, dz);
-                            }
-                            for panel in 0..padded / width {
-                                for kernel_row in 0..self.kernel {
-                                    let start = images.window(image, y * self.stride + kernel_row).as_ptr();
-                                    let a = Strided {
-                                        start,
-                                        row: 1,
-                                        column: self.stride * CHANNELS,
-                                        segment: self.stride * images.row(),
-                                        segments: rows,
-                                    };
-                                    let at = (panel * depth + kernel_row * segment) * width;
-                                    let to = partial[at..][..segment * width].as_mut_ptr();
-                                    #[allow(unsafe_code)] // calls the micro-kernel
-                                    // SAFETY: the border holds what windows reach over; `dz` has a row of `padded`
-                                    // numbers for every pixel of the strip.
-                                    unsafe {
-                                        let b = (dz.as_ptr().add(panel * width), padded);
-                                        let add = index > own.start;
-                                        multiply_panel(simd, segment, output.width, a, b, (to, width), add);
-                                    }
-                                }
-                            }
-                        },
-                    );
+                    vectorized!(simd, {
+                        for (row, dz) in dz.chunks_exact_mut(output.width * padded).enumerate() {
+                            dy.row(image, y + row, padded, dz);
+                        }
+                        // A panel's segments of `(segment, width)`, one for each row of the kernel.
+                        for (index, sum) in partial.chunks_exact_mut(segment * width).enumerate() {
+                            let (panel, kernel_row) = (index / conv.kernel, index % conv.kernel);
+                            let a = Strided {
+                                values: self.window(image, y * conv.stride + kernel_row),
+                                row: 1,
+                                column: conv.stride * CHANNELS,
+                                segment: conv.stride * self.row(),
+                                segments: rows,
+                            };
+                            let b = (&dz[panel * width..], padded);
+                            multiply_panel(simd, (segment, output.width), a, b, sum, update);
+                        }
+                    });
                 });
             }
         });
-        debug_assert!(outs <= padded);
         sum_parts(simd, &partial, gradient);
         arena.give(partial);
     }

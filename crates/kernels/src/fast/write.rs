@@ -1,18 +1,23 @@
 //! What convolutions write: a map, with what comes next done to each number while it is at hand.
 
-use super::arena::Shared;
-use super::gemm::panel_width;
-use super::norm::{Affine, ChannelSums};
-use super::simd::{lanes_of, multiply_add, store, vector};
+use super::gemm::{Update, panel_width};
+use super::norm::{ChannelSums, Mask};
+use super::simd::{lanes_of, multiply_add, set_vector, vector};
 use pulp::{Scalar, Simd};
+use std::marker::PhantomData;
 
-/// A map in NHWC that a convolution fills.
+/// A map in NHWC that the tasks of a convolution fill, each at places of its own.
 pub(crate) struct Target<'a> {
-    pub(crate) y: Shared<'a>,
-    /// Whether results are added to what stands there.
-    pub(crate) add: bool,
-    pub(crate) then: Then<'a>,
+    start: *mut f32,
+    len: usize,
+    map: PhantomData<&'a mut [f32]>,
+    update: Update,
+    then: Then<'a>,
 }
+
+#[allow(unsafe_code)] // the tasks' parts interleave (tiles of an image, columns of a matrix): no safe split exists
+// SAFETY: a target is a mutable slice, written under the contract of `Target::put` alone.
+unsafe impl Sync for Target<'_> {}
 
 /// What happens to a number before it is stored.
 #[derive(Clone, Copy)]
@@ -26,19 +31,9 @@ pub(crate) enum Then<'a> {
     Mask { mask: Mask<'a>, z: &'a [f32], mean: &'a [f32] },
 }
 
-/// Where a gradient passes a ReLU.
-#[derive(Clone, Copy)]
-pub(crate) enum Mask<'a> {
-    /// Where this output of the ReLU is positive.
-    Output(&'a [f32]),
-    /// Where `z * scale + shift` is positive, `z` being the map of the sums.
-    Normalized(&'a Affine),
-}
-
 impl<'a> Target<'a> {
-    /// Stores into `y`, or adds to it.
-    pub(crate) fn new(y: &'a mut [f32], add: bool, then: Then<'a>) -> Self {
-        Self { y: Shared::new(y), add, then }
+    pub(crate) fn new(map: &'a mut [f32], update: Update, then: Then<'a>) -> Self {
+        Self { start: map.as_mut_ptr(), len: map.len(), map: PhantomData, update, then }
     }
 
     /// Whether [`Target::put`] sums.
@@ -51,7 +46,7 @@ impl<'a> Target<'a> {
     /// these channels.
     ///
     /// # Safety
-    /// Nothing else may use these numbers of the target.
+    /// Nothing else may use these numbers of the target. (That they lie inside is checked.)
     #[inline(always)]
     #[allow(unsafe_code)] // tiles and panels of several tasks interleave in the target
     pub(crate) unsafe fn put<S: Simd>(
@@ -62,9 +57,14 @@ impl<'a> Target<'a> {
         value: S::f32s,
         [ones, twos]: &mut [S::f32s; 2],
     ) {
-        // SAFETY: the caller's contract.
-        let y = unsafe { self.y.part(at, S::F32_LANES) };
-        let value = if self.add { simd.add_f32s(value, vector(simd, y, 0)) } else { value };
+        let (lanes, len) = (S::F32_LANES, self.len);
+        assert!(lanes <= len && at <= len - lanes, "{lanes} numbers from {at} on of {len}");
+        // SAFETY: inside the slice, and the caller vouches that no other task uses it.
+        let y = unsafe { std::slice::from_raw_parts_mut(self.start.add(at), lanes) };
+        let value = match self.update {
+            Update::Set => value,
+            Update::Add => simd.add_f32s(value, vector(simd, y, 0)),
+        };
         let value = match self.then {
             Then::Nothing => value,
             Then::Squares => {
@@ -83,14 +83,13 @@ impl<'a> Target<'a> {
                     }
                 };
                 let value = simd.select_f32s(simd.greater_than_f32s(open, zero), value, zero);
-                let centred = simd.sub_f32s(z, vector(simd, mean, channel));
+                let centered = simd.sub_f32s(z, vector(simd, mean, channel));
                 *ones = simd.add_f32s(*ones, value);
-                *twos = multiply_add(simd, value, centred, *twos);
+                *twos = multiply_add(simd, value, centered, *twos);
                 value
             }
         };
-        // SAFETY: the slice is one vector long.
-        unsafe { store(simd, y.as_mut_ptr(), value) };
+        set_vector(simd, y, value);
     }
 
     /// Takes rows of a panel, `tile`, of which the first `columns` numbers belong to the channels from `channel` on. Row
@@ -133,5 +132,20 @@ impl<'a> Target<'a> {
                 sums.add_block(channel + offset, &own[..1], &own[1..]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "1 numbers from 4 on of 4")]
+    #[allow(unsafe_code)] // the check under test
+    fn a_place_outside_is_refused() {
+        let mut map = [0.0; 4];
+        let target = Target::new(&mut map, Update::Set, Then::Nothing);
+        // SAFETY: nothing else uses the slice.
+        unsafe { target.put(Scalar, 4, 0, 1.0, &mut [0.0; 2]) };
     }
 }

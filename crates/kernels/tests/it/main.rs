@@ -1,7 +1,5 @@
 //! Tests of the encoder's arithmetic.
 
-#[cfg(feature = "cuda")]
-mod cuda;
 mod fast;
 mod portable;
 
