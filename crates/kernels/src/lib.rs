@@ -1,9 +1,10 @@
 //! The encoder's arithmetic: a ResNet forward and backward.
 //!
 //! Everything outside this crate sees the encoder through one seam, the trait [`Encoder`]. What is computed is a value, an
-//! [`Architecture`]; what computes it is another, an [`Arithmetic`]. Three implementations read them: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the oracle of the tests),
-//! [`FastEncoder`], written by hand for CPUs, and one with own CUDA kernels (feature `cuda`, folder `cuda/`), which
-//! follows the same plan. The head and the loss run under Candle's autograd outside.
+//! [`Architecture`]; what computes it is another, an [`Arithmetic`]; nothing is read from the environment. Three
+//! implementations follow the description: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the
+//! oracle of the tests), one written by hand for CPUs (folder `fast/`), and one with own CUDA kernels (feature `cuda`,
+//! folder `cuda/`). The head and the loss run under Candle's autograd outside.
 //!
 //! # The plan of a fast step
 //!
@@ -36,7 +37,8 @@
 //! | file of `fast/` | what |
 //! |---|---|
 //! | `network` | the step: which operator on which map |
-//! | `conv` | shapes, the layout of weights, the choice of a method |
+//! | `shape` | extents of maps, shapes of convolutions, the layout of weights |
+//! | `algorithm`, `conv` | what an algorithm for convolutions computes; the choice of one |
 //! | `winograd` | 3x3 with stride 1: F(4x4, 3x3) |
 //! | `positions` | maps of a few pixels: a product for each pixel and tap |
 //! | `gather` | everything else: patches of a strip (im2col) |
@@ -47,6 +49,8 @@
 //! | `simd` | instruction sets: AVX-512, AVX2 with FMA, NEON, and what the compiler makes of four lanes |
 //! | `arena` | buffers that are kept between steps |
 //! | `operators` | the operators one by one, for benches |
+//!
+//! `flat` holds what the encoders for CPUs and CUDA share: one buffer of all parameters and its way in and out.
 //!
 //! The algorithms are written once, over [`pulp`]'s vectors. Work is cut into pieces whose number depends on shapes alone
 //! and reduced in a fixed order: the number of threads changes no bit of the result. (Another instruction set does: its
