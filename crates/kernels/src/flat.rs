@@ -31,8 +31,6 @@ pub(crate) trait Machine: Sized + Send {
     fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, Self::Tape)>;
     /// Embeddings with the running statistics.
     fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor>;
-    /// Images of the batch.
-    fn count(tape: &Self::Tape) -> usize;
     /// Gradients of all parameters, laid out as they are, from that of the embeddings.
     fn backward(network: &Network<Self>, tape: Self::Tape, grad: &Tensor) -> Result<Self::Buffer>;
     /// One step over all parameters and their moments.
@@ -161,12 +159,12 @@ pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
 impl<M: Machine> Encoder for FlatEncoder<M> {
     fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
         let (embeddings, tape) = M::forward_train(&mut self.network, images)?;
-        Ok((embeddings, Tape(Owned::new(self.owner, tape))))
+        Ok((embeddings, Tape(Owned::new(self.owner, (images.count(), tape)))))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        let tape: M::Tape = tape.0.open(self.owner)?;
-        check_gradient(grad, [M::count(&tape), self.network.dim])?;
+        let (images, tape): (usize, M::Tape) = tape.0.open(self.owner)?;
+        check_gradient(grad, [images, self.network.dim])?;
         Ok(Gradients(Owned::new(self.owner, M::backward(&self.network, tape, grad)?)))
     }
 

@@ -97,6 +97,14 @@ pub struct ConvBatchNorm {
     pub padding: usize,
 }
 
+impl ConvBatchNorm {
+    /// Padded by half the kernel; `names` are those of the convolution and of the batch norm.
+    fn new([conv, norm]: [String; 2], channels: [usize; 2], kernel: usize, stride: usize) -> Self {
+        let [in_channels, out_channels] = channels;
+        Self { conv, norm, in_channels, out_channels, kernel, stride, padding: kernel / 2 }
+    }
+}
+
 /// A basic block: two 3x3 convolutions, of which the first carries the block's stride, and a shortcut, which is a 1x1
 /// convolution where the shape changes. Layers are places in [`Plan::layers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,40 +170,25 @@ impl Architecture {
     /// Its layers and blocks.
     pub fn plan(&self) -> Plan {
         let Stem { channels, kernel, stride } = self.stem;
-        let mut layers = vec![ConvBatchNorm {
-            conv: "conv1".into(),
-            norm: "bn1".into(),
-            in_channels: 3,
-            out_channels: channels,
-            kernel,
-            stride,
-            padding: kernel / 2,
-        }];
+        let mut layers =
+            vec![ConvBatchNorm::new(["conv1".into(), "bn1".into()], [3, channels], kernel, stride)];
         let mut blocks = Vec::new();
-        let mut in_channels = channels;
+        let mut ins = channels;
         for (stage, &Stage { blocks: count, channels, stride }) in self.stages.iter().enumerate() {
             for index in 0..count {
                 let stride = if index == 0 { stride } else { 1 };
-                let mut layer = |conv: &str, norm: &str, in_channels, kernel, stride| {
-                    let name = format!("layer{}.{index}", stage + 1);
-                    layers.push(ConvBatchNorm {
-                        conv: format!("{name}.{conv}"),
-                        norm: format!("{name}.{norm}"),
-                        in_channels,
-                        out_channels: channels,
-                        kernel,
-                        stride,
-                        padding: kernel / 2,
-                    });
+                let mut layer = |names: [&str; 2], ins, kernel, stride| {
+                    let names = names.map(|name| format!("layer{}.{index}.{name}", stage + 1));
+                    layers.push(ConvBatchNorm::new(names, [ins, channels], kernel, stride));
                     layers.len() - 1
                 };
                 blocks.push(BasicBlock {
-                    first: layer("conv1", "bn1", in_channels, 3, stride),
-                    second: layer("conv2", "bn2", channels, 3, 1),
-                    downsample: (stride != 1 || in_channels != channels)
-                        .then(|| layer("downsample.0", "downsample.1", in_channels, 1, stride)),
+                    first: layer(["conv1", "bn1"], ins, 3, stride),
+                    second: layer(["conv2", "bn2"], channels, 3, 1),
+                    downsample: (stride != 1 || ins != channels)
+                        .then(|| layer(["downsample.0", "downsample.1"], ins, 1, stride)),
                 });
-                in_channels = channels;
+                ins = channels;
             }
         }
         Plan { layers, blocks }

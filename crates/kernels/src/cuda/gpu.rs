@@ -18,7 +18,7 @@ pub(super) type Address = u64;
 
 /// Numbers on the device.
 pub(crate) struct Buffer {
-    slice: CudaSlice<f32>,
+    pub(super) slice: CudaSlice<f32>,
     /// Where it begins.
     address: Address,
 }
@@ -32,7 +32,7 @@ pub(super) struct View<'a> {
 }
 
 impl Buffer {
-    fn new(slice: CudaSlice<f32>) -> Self {
+    pub(super) fn new(slice: CudaSlice<f32>) -> Self {
         let address = slice.device_ptr(slice.stream()).0;
         Self { slice, address }
     }
@@ -112,14 +112,6 @@ impl Gpu {
 
     pub(super) fn upload_bytes(&self, bytes: &[u8]) -> Result<Bytes> {
         Ok(Bytes::new(self.device.clone_htod(bytes)?))
-    }
-
-    pub(super) fn upload_numbers(&self, values: &[f32]) -> Result<Buffer> {
-        Ok(Buffer::new(self.device.clone_htod(values)?))
-    }
-
-    pub(super) fn download_numbers(&self, buffer: &Buffer) -> Result<Vec<f32>> {
-        Ok(self.device.clone_dtoh(&buffer.slice)?)
     }
 
     /// A tensor that owns `buffer`.

@@ -49,11 +49,11 @@ impl Machine for Gpu {
     }
 
     fn upload(&self, values: Vec<f32>) -> Result<Buffer> {
-        self.upload_numbers(&values)
+        Ok(Buffer::new(self.device.clone_htod(&values)?))
     }
 
     fn download(&self, buffer: &Buffer) -> Result<Vec<f32>> {
-        self.download_numbers(buffer)
+        Ok(self.device.clone_dtoh(&buffer.slice)?)
     }
 
     fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
@@ -63,10 +63,6 @@ impl Machine for Gpu {
 
     fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
         network.machine.tensor(network.forward(images)?, (images.count(), network.dim))
-    }
-
-    fn count(tape: &NetworkTape) -> usize {
-        tape.count()
     }
 
     fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Buffer> {

@@ -70,13 +70,6 @@ pub(crate) struct NetworkTape {
     blocks: Vec<BlockTape>,
 }
 
-impl NetworkTape {
-    /// Images of the batch.
-    pub(super) fn count(&self) -> usize {
-        self.map.images
-    }
-}
-
 impl Network<Gpu> {
     fn windows(&self, layer: usize, map: Map) -> Window {
         Window::of(&self.layers[layer].plan, map.height, map.width)

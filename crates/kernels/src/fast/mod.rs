@@ -86,10 +86,6 @@ impl Machine for Cpu {
         network.tensor(with_instructions!(instructions, simd => network.forward(simd, images)))
     }
 
-    fn count(tape: &NetworkTape) -> usize {
-        tape.count()
-    }
-
     fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Vec<f32>> {
         let (instructions, grad) = (network.machine.instructions, numbers(grad)?);
         Ok(with_instructions!(instructions, simd => network.backward(simd, tape, &grad)))

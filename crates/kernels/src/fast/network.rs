@@ -56,13 +56,6 @@ pub(crate) struct NetworkTape {
     blocks: Vec<BlockTape>,
 }
 
-impl NetworkTape {
-    /// Images of the batch.
-    pub(crate) fn count(&self) -> usize {
-        self.images.map().images
-    }
-}
-
 impl Network<Cpu> {
     fn conv(&self, layer: usize) -> Convolution {
         Convolution::from(&self.layers[layer].plan)

@@ -74,10 +74,11 @@ impl ChannelSums {
     /// Adds a block's sums in f32 over the channels from `channel` on.
     #[inline(always)]
     pub(crate) fn add_block(&mut self, channel: usize, first: &[f32], second: &[f32]) {
-        for (sums, values) in [(&mut self.first, first), (&mut self.second, second)] {
-            for (sum, &value) in sums[channel..].iter_mut().zip(values) {
-                *sum += f64::from(value);
-            }
+        for (sum, &value) in self.first[channel..].iter_mut().zip(first) {
+            *sum += f64::from(value);
+        }
+        for (sum, &value) in self.second[channel..].iter_mut().zip(second) {
+            *sum += f64::from(value);
         }
     }
 }

@@ -93,7 +93,7 @@ impl<S: Simd> Algorithm<S> for Winograd {
                     let (v, mut d) = (Planes::<PLACES>::new(v, v_len), PlanesMut::new(d, d_len));
                     let update = if index > 0 { Update::Add } else { Update::Set };
                     for (panel, partial) in panels.clone().zip(partial.chunks_exact_mut(panel_len)) {
-                        chunk.transform_gradients(simd, dy, (outs, panel), &mut d);
+                        chunk.transform_gradients(simd, dy, (outs, panel), d.reborrow());
                         let mut sums = PlanesMut::<PLACES>::new(partial, ins * width);
                         let d = d.as_planes();
                         vectorized!(simd, {
@@ -148,7 +148,7 @@ fn transformed<S: Simd>(simd: S, kernels: &Kernels<'_>, arena: &Arena) -> Vec<f3
         with_scratch(kernels.scratch::<S>(), |scratch| {
             vectorized!(simd, {
                 let kernels = Planes::new(kernels.panel(simd, panel, scratch), tap_len);
-                transform_kernels(simd, kernels, 0..ins, &mut PlanesMut::new(ready, apart(tap_len)));
+                transform_kernels(simd, kernels, 0..ins, PlanesMut::new(ready, apart(tap_len)));
             });
         });
     });
@@ -188,8 +188,7 @@ fn convolve_chunk<S: Simd>(
                     let channels = first..ins.min(first + depth);
                     let u = match (ready, taps) {
                         (None, Some(taps)) => {
-                            let u = &mut PlanesMut::new(own, u_len);
-                            transform_kernels(simd, taps, channels.clone(), u);
+                            transform_kernels(simd, taps, channels.clone(), PlanesMut::new(own, u_len));
                             Planes::<PLACES>::new(own, u_len)
                         }
                         (ready, _) => Planes::new(&ready.unwrap_or(own)[panel * PLACES * u_len..], u_len),
@@ -240,7 +239,7 @@ fn restore_gradient<'a, S: Simd>(
                             }
                         }
                     }
-                    restore_kernels(simd, u.as_planes(), channels.clone(), &mut gradient);
+                    restore_kernels(simd, u.as_planes(), channels.clone(), gradient.reborrow());
                 });
             }
         });

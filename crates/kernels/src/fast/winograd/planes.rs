@@ -56,6 +56,13 @@ impl<'a, const N: usize> PlanesMut<'a, N> {
         Self { values: &mut values[..N * len], len }
     }
 
+    /// The same planes for a shorter time. A view that a function owns stays in registers; through a reference it would be
+    /// read again, and checked again, after every store.
+    #[inline(always)]
+    pub(super) fn reborrow(&mut self) -> PlanesMut<'_, N> {
+        PlanesMut { values: self.values, len: self.len }
+    }
+
     #[inline(always)]
     pub(super) fn as_planes(&self) -> Planes<'_, N> {
         Planes { values: self.values, len: self.len }

@@ -69,7 +69,7 @@ impl Chunk {
         assert!(channels.is_multiple_of(S::F32_LANES));
         with_reader!(source, reader => vectorized!(simd, {
             for tile in 0..self.count {
-                self.transform_input(simd, reader, tile, channels, &mut v);
+                self.transform_input(simd, reader, tile, channels, v.reborrow());
             }
         }));
     }
@@ -81,7 +81,7 @@ impl Chunk {
         reader: R,
         tile: usize,
         channels: usize,
-        v: &mut PlanesMut<'_, PLACES>,
+        mut v: PlanesMut<'_, PLACES>,
     ) {
         let (image, y0, x0) = self.tiles.origin(self.first + tile);
         let Map { height, width, .. } = self.tiles.map;
@@ -128,13 +128,13 @@ impl Chunk {
         simd: S,
         source: Source<'_>,
         (channels, panel): (usize, usize),
-        d: &mut PlanesMut<'_, PLACES>,
+        mut d: PlanesMut<'_, PLACES>,
     ) {
         source.check(self.tiles.map, channels);
         assert!(channels.is_multiple_of(panel_width::<S>()) && panel * panel_width::<S>() < channels);
         with_reader!(source, reader => vectorized!(simd, {
             for tile in 0..self.count {
-                self.transform_gradient(simd, reader, tile, (channels, panel), d);
+                self.transform_gradient(simd, reader, tile, (channels, panel), d.reborrow());
             }
         }));
     }
@@ -146,7 +146,7 @@ impl Chunk {
         reader: R,
         tile: usize,
         (channels, panel): (usize, usize),
-        d: &mut PlanesMut<'_, PLACES>,
+        mut d: PlanesMut<'_, PLACES>,
     ) {
         let (image, y0, x0) = self.tiles.origin(self.first + tile);
         let Map { height, width, .. } = self.tiles.map;
@@ -248,7 +248,7 @@ pub(super) fn transform_kernels<S: Simd>(
     simd: S,
     kernels: Planes<'_, TAPS>,
     channels: Range<usize>,
-    u: &mut PlanesMut<'_, PLACES>,
+    mut u: PlanesMut<'_, PLACES>,
 ) {
     let (from, to) = (channels.start * panel_width::<S>(), channels.end * panel_width::<S>());
     for at in (from..to).step_by(S::F32_LANES) {
@@ -279,7 +279,7 @@ pub(super) fn restore_kernels<S: Simd>(
     simd: S,
     u: Planes<'_, PLACES>,
     channels: Range<usize>,
-    gradient: &mut PlanesMut<'_, TAPS>,
+    mut gradient: PlanesMut<'_, TAPS>,
 ) {
     let (from, to) = (channels.start * panel_width::<S>(), channels.end * panel_width::<S>());
     for at in (from..to).step_by(S::F32_LANES) {
