@@ -1,8 +1,8 @@
 //! Accuracies of the variants side by side, with 95 % intervals.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, line, percent_tick,
-    picture, px,
+    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, line,
+    percent_tick, picture, px, rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -58,21 +58,7 @@ pub(crate) fn bars(
             .margin_left(px(names_px))
             .x_label_area_size(px(44.0))
             .build_cartesian_2d(0.0..x_max, 0.0..plot_height)?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .y_labels(0)
-            .x_labels(6)
-            .x_max_light_lines(1)
-            .light_line_style(line(GRID, 0.0))
-            .bold_line_style(line(GRID, 1.0))
-            .axis_style(line(MUTED, 1.0))
-            .label_style(Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center).style())
-            .axis_desc_style(Text::new(TEXT_PX, INK, HPos::Center, VPos::Center).style())
-            .x_label_formatter(&percent_tick)
-            .x_desc(measure)
-            .set_all_tick_mark_size(px(4.0))
-            .draw()?;
+        draw_axes(&mut chart, &Axis::new(measure, 0.0..x_max, 6, percent_tick), None)?;
 
         for (index, row) in rows.iter().enumerate() {
             let group_top = index as f64 * group_px + GAP_PX / 2.0;
@@ -99,12 +85,8 @@ pub(crate) fn bars(
 
 fn draw_bar(canvas: &Canvas<'_>, bar: &Bar, series: usize, x_max: f64, left: f64, y: f64) -> Drawn {
     let x = |value: f64| left + PLOT_WIDTH_PX * (value / x_max).clamp(0.0, 1.0);
-    let rect = |from: f64, y0: f64, to: f64, y1: f64| [(px(from), px(y0)), (px(to), px(y1))];
-    canvas.draw(&Rectangle::new(
-        rect(left, y + 1.0, x(bar.mean), y + BAR_PX - 1.0),
-        fill_of(series).filled(),
-    ))?;
     let middle = y + BAR_PX / 2.0;
+    rectangle(canvas, (left, y + 1.0), (x(bar.mean) - left, BAR_PX - 2.0), fill_of(series).filled())?;
     for &seed in bar.seeds.iter().filter(|_| bar.seeds.len() > 1) {
         canvas.draw(&Circle::new((px(x(seed)), px(middle)), px(1.6), INK.mix(0.55).filled()))?;
     }
@@ -112,12 +94,9 @@ fn draw_bar(canvas: &Canvas<'_>, bar: &Bar, series: usize, x_max: f64, left: f64
     if let Some((low, high)) = bar.interval {
         let (low, high) = (x(low), x(high));
         end = end.max(high);
-        for path in [
-            vec![(px(low), px(middle)), (px(high), px(middle))],
-            vec![(px(low), px(middle - 3.5)), (px(low), px(middle + 3.5))],
-            vec![(px(high), px(middle - 3.5)), (px(high), px(middle + 3.5))],
-        ] {
-            canvas.draw(&PathElement::new(path, line(INK, 1.3)))?;
+        stroke(canvas, &[(low, middle), (high, middle)], None, line(INK, 1.3))?;
+        for end in [low, high] {
+            stroke(canvas, &[(end, middle - 3.5), (end, middle + 3.5)], None, line(INK, 1.3))?;
         }
     }
     Text::new(SMALL_PX, INK, HPos::Left, VPos::Center).draw(
@@ -136,8 +115,7 @@ fn legend(canvas: &Canvas<'_>, series: &[&str], left: f64) -> Drawn {
     let text = Text::new(HEAD_PX - 1.0, INK, HPos::Left, VPos::Center);
     let mut x = left;
     for (index, name) in series.iter().enumerate() {
-        canvas
-            .draw(&Rectangle::new([(px(x), px(16.0)), (px(x + 14.0), px(28.0))], fill_of(index).filled()))?;
+        rectangle(canvas, (x, 16.0), (14.0, 12.0), fill_of(index).filled())?;
         text.draw(canvas, name, (x + 20.0, 22.0))?;
         x += 20.0 + text.width(name) + 24.0;
     }

@@ -2,8 +2,8 @@
 
 use super::svg::UNITS_PER_PX;
 use super::{
-    Axis, Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, grid, line,
-    mark, picture, px,
+    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, grid,
+    line, mark, picture, px, stroke,
 };
 use crate::error::Result;
 use plotters::coord::ranged1d::{BoldPoints, Ranged};
@@ -129,24 +129,7 @@ fn draw_chart(area: &Canvas<'_>, frame: &Frame<'_>, curves: &[Curve]) -> Drawn {
         .x_label_area_size(px(40.0))
         .y_label_area_size(px(widest + 30.0))
         .build_cartesian_2d(frame.x.range.clone(), frame.y.range.clone())?;
-    // A light grid, ticks outside, descriptions in full words.
-    chart
-        .configure_mesh()
-        .x_labels(frame.x.ticks)
-        .y_labels(frame.y.ticks)
-        .x_max_light_lines(1)
-        .y_max_light_lines(1)
-        .light_line_style(line(GRID, 0.0))
-        .bold_line_style(line(GRID, 1.0))
-        .axis_style(line(MUTED, 1.0))
-        .label_style(Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center).style())
-        .axis_desc_style(Text::new(TEXT_PX, INK, HPos::Center, VPos::Center).style())
-        .x_label_formatter(&frame.x.format)
-        .y_label_formatter(&frame.y.format)
-        .x_desc(frame.x.what)
-        .y_desc(frame.y.what)
-        .set_all_tick_mark_size(px(4.0))
-        .draw()?;
+    draw_axes(&mut chart, &frame.x, Some(&frame.y))?;
     let screen = area.use_screen_coord();
     let place = |point: &(f64, f64)| {
         let (x, y) = chart.plotting_area().map_coordinate(point);
@@ -174,22 +157,6 @@ fn draw_chart(area: &Canvas<'_>, frame: &Frame<'_>, curves: &[Curve]) -> Drawn {
 fn sample(canvas: &Canvas<'_>, style: usize, (from, to): (f64, f64), y: f64) -> Drawn {
     stroke(canvas, &[(from, y), (to, y)], dash(style), line(line_color(style), 2.2))?;
     mark(canvas, style, MARK_PX, ((from + to) / 2.0, y), line_color(style).filled())
-}
-
-fn stroke(canvas: &Canvas<'_>, points: &[(f64, f64)], dash: Option<(f64, f64)>, style: ShapeStyle) -> Drawn {
-    let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
-    match dash {
-        None => canvas.draw(&PathElement::new(points, style))?,
-        Some((on, off)) => {
-            canvas.draw(&plotters::element::DashedPathElement::new(
-                points.iter().copied(),
-                px(on),
-                px(off),
-                style,
-            ))?;
-        }
-    }
-    Ok(())
 }
 
 /// The palette, with its light colours darkened: a line is thinner than a dot.

@@ -1,7 +1,8 @@
 //! Matrices as heat maps with the numbers in the cells.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, px,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture,
+    rectangle,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -97,16 +98,14 @@ fn cells(canvas: &Canvas<'_>, matrix: &Matrix, side: (f64, f64), cell: f64, (x, 
     for (index, (&shade, text)) in matrix.shades.iter().zip(&matrix.texts).enumerate() {
         let (left, top) = corner(index);
         let fill = shade_color(shade);
-        canvas
-            .draw(&Rectangle::new([(px(left), px(top)), (px(left + cell), px(top + cell))], fill.filled()))?;
+        rectangle(canvas, (left, top), (cell, cell), fill.filled())?;
         let ink = if luminance(fill) > 0.3 { INK } else { WHITE };
         let style = Text::new(SMALL_PX, ink, HPos::Center, VPos::Center);
         style.draw(canvas, text, (left + cell / 2.0, top + cell / 2.0))?;
     }
-    canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + side.0), px(y + side.1))], line(GRID, 1.0)))?;
+    rectangle(canvas, (x, y), side, line(GRID, 1.0))?;
     if let Some((left, top)) = matrix.best.map(corner) {
-        let inner = [(px(left + 1.5), px(top + 1.5)), (px(left + cell - 1.5), px(top + cell - 1.5))];
-        canvas.draw(&Rectangle::new(inner, line(FRAME, 3.0)))?;
+        rectangle(canvas, (left + 1.5, top + 1.5), (cell - 3.0, cell - 3.0), line(FRAME, 3.0))?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ pub(crate) mod svg;
 
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform, register_font};
@@ -61,6 +63,7 @@ pub(crate) struct Picture {
 }
 
 pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
+pub(crate) type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Pixels in backend units.
@@ -169,6 +172,32 @@ impl Text {
     }
 }
 
+/// Straight lines from point to point, in strokes and gaps of the lengths of `dash` if there are any.
+pub(crate) fn stroke(
+    canvas: &Canvas<'_>,
+    points: &[(f64, f64)],
+    dash: Option<(f64, f64)>,
+    style: ShapeStyle,
+) -> Drawn {
+    let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
+    Ok(match dash {
+        None => canvas.draw(&PathElement::new(points, style))?,
+        Some((on, off)) => {
+            canvas.draw(&DashedPathElement::new(points.into_iter(), px(on), px(off), style))?
+        }
+    })
+}
+
+/// A rectangle with its upper left corner at `(x, y)`.
+pub(crate) fn rectangle(
+    canvas: &Canvas<'_>,
+    (x, y): (f64, f64),
+    (width, height): (f64, f64),
+    style: impl Into<ShapeStyle>,
+) -> Drawn {
+    Ok(canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + width), px(y + height))], style))?)
+}
+
 /// A small filled shape at a place. Neighbouring kinds differ in shape, and so do those that have one colour of the palette.
 pub(crate) fn mark(
     canvas: &Canvas<'_>,
@@ -219,6 +248,27 @@ impl<'a> Axis<'a> {
     pub(crate) fn new(what: &'a str, range: Range<f64>, ticks: usize, format: fn(&f64) -> String) -> Self {
         Self { what, range, ticks: ticks.clamp(1, MOST_TICKS), format }
     }
+}
+
+/// Draws the axes as all charts have them: a light grid, ticks outside, descriptions in full words. Without `y`, no ticks at the left.
+pub(crate) fn draw_axes(chart: &mut Chart<'_, '_>, x: &Axis<'_>, y: Option<&Axis<'_>>) -> Drawn {
+    let mut mesh = chart.configure_mesh();
+    mesh.x_labels(x.ticks)
+        .x_max_light_lines(1)
+        .y_max_light_lines(1)
+        .light_line_style(line(GRID, 0.0))
+        .bold_line_style(line(GRID, 1.0))
+        .axis_style(line(MUTED, 1.0))
+        .label_style(Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center).style())
+        .axis_desc_style(Text::new(TEXT_PX, INK, HPos::Center, VPos::Center).style())
+        .x_label_formatter(&x.format)
+        .x_desc(x.what)
+        .set_all_tick_mark_size(px(4.0));
+    match y {
+        Some(y) => mesh.y_labels(y.ticks).y_label_formatter(&y.format).y_desc(y.what),
+        None => mesh.disable_y_mesh().y_labels(0),
+    };
+    Ok(mesh.draw()?)
 }
 
 /// `0.5` as `50 %`.

@@ -1,8 +1,7 @@
 //! Critical-difference pictures: average ranks, with bars over those that do not differ (Demšar, JMLR 7, 2006, figure 1).
 
-use super::{Drawn, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, line, picture, px};
+use super::{INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, line, picture, stroke};
 use crate::error::Result;
-use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 /// Average ranks of named variants.
@@ -35,17 +34,13 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
     let x = |rank: f64| left + AXIS_PX * (rank - 1.0) / (count as f64 - 1.0).max(1.0);
 
     picture(file, alt, size, |canvas| {
-        let stroke = |points: &[(f64, f64)], width: f64| -> Drawn {
-            let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
-            canvas.draw(&PathElement::new(points, line(INK, width)))?;
-            Ok(())
-        };
+        let draw = |points: &[(f64, f64)], width: f64| stroke(canvas, points, None, line(INK, width));
         // The length of the critical difference, as a ruler above the axis.
         let end =
             (left + AXIS_PX * ranking.critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);
-        stroke(&[(left, 28.0), (left, 36.0)], 1.2)?;
-        stroke(&[(left, 32.0), (end, 32.0)], 1.2)?;
-        stroke(&[(end, 28.0), (end, 36.0)], 1.2)?;
+        draw(&[(left, 28.0), (left, 36.0)], 1.2)?;
+        draw(&[(left, 32.0), (end, 32.0)], 1.2)?;
+        draw(&[(end, 28.0), (end, 36.0)], 1.2)?;
         let ruler = Text::new(SMALL_PX, INK, HPos::Left, VPos::Bottom);
         ruler.draw(
             canvas,
@@ -53,17 +48,17 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             (left, 24.0),
         )?;
 
-        stroke(&[(x(1.0), axis_y), (x(count as f64), axis_y)], 1.2)?;
+        draw(&[(x(1.0), axis_y), (x(count as f64), axis_y)], 1.2)?;
         let tick = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Bottom);
         for rank in 1..=count {
             let at = x(rank as f64);
-            stroke(&[(at, axis_y - 5.0), (at, axis_y)], 1.0)?;
+            draw(&[(at, axis_y - 5.0), (at, axis_y)], 1.0)?;
             tick.draw(canvas, &rank.to_string(), (at, axis_y - 8.0))?;
         }
         for (row, group) in ranking.groups.iter().enumerate() {
             let y = axis_y + 12.0 + 10.0 * row as f64;
             let ends = [group[0], group[group.len() - 1]].map(|place| x(ranking.average_ranks[place]));
-            stroke(&[(ends[0] - 3.0, y), (ends[1] + 3.0, y)], 4.0)?;
+            draw(&[(ends[0] - 3.0, y), (ends[1] + 3.0, y)], 4.0)?;
         }
         for (index, &place) in order.iter().enumerate() {
             let at = x(ranking.average_ranks[place]);
@@ -73,7 +68,7 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             let y = first_row + ROW_PX * (row as f64 + 0.5);
             let (edge, h) =
                 if at_left { (left - 8.0, HPos::Right) } else { (left + AXIS_PX + 8.0, HPos::Left) };
-            stroke(&[(at, axis_y), (at, y), (edge + if at_left { 4.0 } else { -4.0 }, y)], 1.0)?;
+            draw(&[(at, axis_y), (at, y), (edge + if at_left { 4.0 } else { -4.0 }, y)], 1.0)?;
             let text = Text { h, ..text };
             text.draw(canvas, &text.fit(&label(place), names_px), (edge, y))?;
         }

@@ -4,7 +4,7 @@
 
 use super::{
     Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, mark,
-    picture, px,
+    picture, rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -89,7 +89,7 @@ type Rect = (f64, f64, f64, f64);
 fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
     let (x, y, width, height) = rect;
     frame(canvas, cloud, rect)?;
-    canvas.draw(&Rectangle::new([(px(x), px(y)), (px(x + width), px(y + height))], line(GRID, 1.0)))?;
+    rectangle(canvas, (x, y), (width, height), line(GRID, 1.0))?;
     let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
     axis.draw(canvas, &cloud.axes[0], (x + width / 2.0, y + height + 13.0))?;
     axis.draw_upwards(canvas, &cloud.axes[1], (x - 12.0, y + height / 2.0))?;
@@ -114,8 +114,7 @@ fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> D
     for (a, b) in
         [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
     {
-        let ends = [placed[a], placed[b]].map(|(x, y)| (px(x), px(y)));
-        canvas.draw(&PathElement::new(ends, line(GRID, 1.0)))?;
+        stroke(canvas, &[placed[a], placed[b]], None, line(GRID, 1.0))?;
     }
     let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
     let middle = |a: usize, b: usize| ((placed[a].0 + placed[b].0) / 2.0, (placed[a].1 + placed[b].1) / 2.0);

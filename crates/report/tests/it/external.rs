@@ -17,6 +17,9 @@ fn given(folder: &Path, name: &str, labels: &str) -> LabelledFiles {
     files
 }
 
+/// Needs escaping in HTML and in links.
+const NAME: &str = "made <up> & \"so\" #1 100%";
+
 fn report(
     folder: &Path,
     queries: &LabelledFiles,
@@ -24,7 +27,7 @@ fn report(
 ) -> faceoff_report::Result<ReportSummary> {
     write_embeddings_report(
         folder,
-        "made",
+        NAME,
         queries,
         index,
         &experiment(&[0]).analysis,
@@ -61,7 +64,8 @@ fn one_set_is_compared_with_itself_and_two_with_each_other() {
     assert!(
         !metrics.contains("dnn_") && !metrics.contains("linear_probe") && !metrics.contains(",recall_at")
     );
-    assert!(assert_page_is_whole(&out).contains("n = 1"));
+    let text = assert_page_is_whole(&out);
+    assert!(text.contains("n = 1") && text.contains(NAME));
 
     let index = given(folder.path(), "index", "label\nemu\nowl\n");
     write_npy(&index.embeddings, &array![[0.0_f32, 1.0], [1.0, 0.0]]).unwrap();

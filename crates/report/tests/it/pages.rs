@@ -173,11 +173,12 @@ pub(crate) fn assert_page_is_whole(folder: &Path) -> String {
     let page = roxmltree::Document::parse(&xml).unwrap();
     let elements = || page.descendants().filter(|node| node.is_element());
     let all = |name: &str| elements().filter_map(|node| node.attribute(name)).collect::<Vec<_>>();
-    let (ids, links, images) = (all("id"), all("href"), all("src"));
+    let ids = all("id");
+    let [links, images] = ["href", "src"].map(|name| Vec::from_iter(all(name).into_iter().map(decoded)));
     assert!(ids.len() > 3);
     for (index, id) in ids.iter().enumerate() {
         assert!(!ids[..index].contains(id), "{id} stands twice");
-        assert!(links.contains(&format!("#{id}").as_str()), "#{id} is not in the contents");
+        assert!(links.contains(&format!("#{id}")), "#{id} is not in the contents");
     }
     for link in &links {
         match link.strip_prefix('#') {
@@ -187,8 +188,8 @@ pub(crate) fn assert_page_is_whole(folder: &Path) -> String {
     }
     for name in files(folder).keys() {
         match name.rsplit('.').next().unwrap() {
-            "csv" => assert!(links.contains(&name.as_str()), "{name} is not linked"),
-            "svg" => assert!(images.contains(&name.as_str()), "{name} is not shown"),
+            "csv" => assert!(links.contains(name), "{name} is not linked"),
+            "svg" => assert!(images.contains(name), "{name} is not shown"),
             _ => (),
         }
     }
@@ -196,6 +197,17 @@ pub(crate) fn assert_page_is_whole(folder: &Path) -> String {
     let is_definition = |node: &roxmltree::Node<'_, '_>| node.attribute("class") == Some("def");
     assert!(elements().filter(is_definition).all(|node| node.text().is_some_and(|text| !text.is_empty())));
     page.descendants().filter(roxmltree::Node::is_text).filter_map(|node| node.text()).collect()
+}
+
+/// A link without its percent-encoding.
+fn decoded(link: &str) -> String {
+    let mut parts = link.split('%');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 #[test]
