@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result, check_lengths, check_matrix},
+    products::greatest,
     search::{from_rank_key, rank_key, search},
 };
 
@@ -161,27 +162,37 @@ pub fn knn_predictions(neighbors: &Neighbors, index_labels: &[u32], k: usize) ->
     if k == 0 || k > neighbors.indices.ncols() {
         return Err(Error::NeighborCount { k, available: neighbors.indices.ncols() });
     }
-    let mut votes: Vec<(u32, usize)> = Vec::with_capacity(k);
-    neighbors
-        .indices
-        .rows()
-        .into_iter()
-        .map(|row| {
-            votes.clear();
-            for &point in row.iter().take(k) {
-                let label = *index_labels.get(point as usize).ok_or(Error::LengthMismatch {
-                    left: "the index of the neighbours",
-                    left_len: point as usize + 1,
-                    right: "the index labels",
-                    right_len: index_labels.len(),
-                })?;
-                match votes.iter_mut().find(|(class, _)| *class == label) {
-                    Some((_, count)) => *count += 1,
-                    None => votes.push((label, 1)),
-                }
+    let mut predicted = vec![0; neighbors.indices.nrows()];
+    poll(neighbors, index_labels, k, |_| 1.0, |query, _, class| predicted[query] = class)?;
+    Ok(predicted)
+}
+
+/// Lets the first `k` neighbours of each query vote, nearest first, each with the `weight` of its place, and calls
+/// `lead(query, rank, class)` with the class that leads after each. Ties go to the class of the nearest neighbour among the tied.
+pub(crate) fn poll(
+    neighbors: &Neighbors,
+    index_labels: &[u32],
+    k: usize,
+    weight: impl Fn([usize; 2]) -> f64,
+    mut lead: impl FnMut(usize, usize, u32),
+) -> Result<()> {
+    let mut votes: Vec<(u32, f64)> = Vec::with_capacity(k);
+    for (query, row) in neighbors.indices.rows().into_iter().enumerate() {
+        votes.clear();
+        for (rank, &point) in row.iter().take(k).enumerate() {
+            let label = *index_labels.get(point as usize).ok_or(Error::LengthMismatch {
+                left: "the index of the neighbours",
+                left_len: point as usize + 1,
+                right: "the index labels",
+                right_len: index_labels.len(),
+            })?;
+            match votes.iter_mut().find(|(class, _)| *class == label) {
+                Some((_, sum)) => *sum += weight([query, rank]),
+                None => votes.push((label, weight([query, rank]))),
             }
-            // Classes stand in the order of their nearest neighbour, and only a greater count replaces an earlier class.
-            Ok(votes.iter().fold((0, 0), |best, &vote| if vote.1 > best.1 { vote } else { best }).0)
-        })
-        .collect()
+            // Classes stand in the order of their nearest neighbour.
+            lead(query, rank, votes[greatest(votes.iter().map(|vote| vote.1)).0].0);
+        }
+    }
+    Ok(())
 }

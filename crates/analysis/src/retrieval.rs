@@ -32,7 +32,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths};
-use crate::neighbors::Neighbors;
+use crate::neighbors::{Neighbors, poll};
 use crate::products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, check_embeddings, contiguous};
 use crate::search::rank_key;
 
@@ -246,46 +246,18 @@ pub fn knn_accuracy_curve(
             remedy: "0.07 is customary",
         });
     }
-    let mut right = vec![0_usize; depth];
-    let mut votes: Vec<(u32, f64)> = Vec::with_capacity(depth);
-    for query in 0..queries {
-        votes.clear();
-        let nearest = f64::from(neighbors.similarities[[query, 0]]);
-        for rank in 0..depth {
-            let point = neighbors.indices[[query, rank]] as usize;
-            let label = *index_labels.get(point).ok_or(Error::LengthMismatch {
-                left: "the index of the neighbours",
-                left_len: point + 1,
-                right: "the index labels",
-                right_len: index_labels.len(),
-            })?;
-            let similarity = f64::from(neighbors.similarities[[query, rank]]);
-            if !similarity.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "similarities",
-                    row: query,
-                    column: rank,
-                    value: similarity,
-                });
-            }
-            let weight = match vote {
-                Vote::Majority => 1.0,
-                // Relative to the nearest, so that no weight overflows.
-                Vote::Softmax { temperature } => ((similarity - nearest) / temperature).exp(),
-            };
-            match votes.iter_mut().find(|(class, _)| *class == label) {
-                Some((_, sum)) => *sum += weight,
-                None => votes.push((label, weight)),
-            }
-            // Classes stand in the order of their nearest neighbour, and only a greater sum replaces an earlier class.
-            let mut best = votes[0];
-            for &vote in &votes[1..] {
-                if vote.1 > best.1 {
-                    best = vote;
-                }
-            }
-            right[rank] += usize::from(best.0 == query_labels[query]);
-        }
+    let similarities = neighbors.similarities.mapv(f64::from);
+    if let Some(((row, column), &value)) = similarities.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(Error::NotFinite { what: "similarities", row, column, value });
     }
+    let mut right = vec![0_usize; depth];
+    let weight = |at: [usize; 2]| match vote {
+        Vote::Majority => 1.0,
+        // Relative to the nearest, so that no weight overflows.
+        Vote::Softmax { temperature } => ((similarities[at] - similarities[[at[0], 0]]) / temperature).exp(),
+    };
+    poll(neighbors, index_labels, depth, weight, |query, rank, class| {
+        right[rank] += usize::from(class == query_labels[query]);
+    })?;
     Ok(right.into_iter().map(|count| count as f64 / queries as f64).collect())
 }

@@ -66,14 +66,19 @@ pub(crate) fn made_up(
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let centers = Array2::from_shape_simple_fn((classes as usize, dims), || rng.random_range(-1.0_f32..1.0));
     let labels: Vec<u32> = (0..points).map(|_| rng.random_range(0..classes)).collect();
-    let mut embeddings = Array2::from_shape_fn((points, dims), |(i, j)| {
+    let embeddings = Array2::from_shape_fn((points, dims), |(i, j)| {
         centers[[labels[i] as usize, j]] + noise * rng.random_range(-1.0_f32..1.0)
     });
-    for mut row in embeddings.rows_mut() {
+    (unit(embeddings), labels)
+}
+
+/// The rows brought to unit length.
+pub(crate) fn unit(mut rows: Array2<f32>) -> Array2<f32> {
+    for mut row in rows.rows_mut() {
         let norm = row.dot(&row).sqrt();
         row /= norm;
     }
-    (embeddings, labels)
+    rows
 }
 
 /// Runs with one thread and with three.

@@ -8,7 +8,6 @@ mod geometry;
 mod golden;
 mod neighbors;
 mod pca;
-mod pools;
 mod probe;
 mod retrieval;
 mod statistics;

@@ -12,16 +12,11 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::pools::in_pool;
+use crate::golden::{unit, with_threads};
 
 fn unit_points(count: usize, dims: usize, seed: u64) -> Array2<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut points = Array2::from_shape_simple_fn((count, dims), || rng.random_range(-1.0_f32..1.0));
-    for mut row in points.rows_mut() {
-        let norm = row.dot(&row).sqrt();
-        row /= norm;
-    }
-    points
+    unit(Array2::from_shape_simple_fn((count, dims), || rng.random_range(-1.0_f32..1.0)))
 }
 
 /// Small whole numbers: products are exact in f32, and ties and duplicates are many.
@@ -133,26 +128,17 @@ fn equal_to_the_indices_of_linfa() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let points = unit_points(1_000, 96, 7);
-    let one = in_pool(1, || nearest_excluding_self(points.view(), 9).unwrap());
-    for threads in [2, 3] {
-        assert_eq!(in_pool(threads, || nearest_excluding_self(points.view(), 9).unwrap()), one);
-    }
+    let [one, three] = with_threads(|| nearest_excluding_self(points.view(), 9).unwrap());
+    assert_eq!(one, three);
 }
 
 #[test]
 fn points_that_lie_close_together_are_searched_exactly() {
     // Many enough, and close enough to three directions, that only some products are taken in full.
     let directions = unit_points(3, 160, 11);
-    let mut points = unit_points(1_600, 3, 12).dot(&directions) + 0.02 * unit_points(1_600, 160, 13);
-    points.rows_mut().into_iter().for_each(|mut row| {
-        let norm = row.dot(&row).sqrt();
-        row /= norm;
-    });
-    let k = 12;
-    let found = in_pool(1, || nearest_excluding_self(points.view(), k).unwrap());
-    for threads in [2, 3] {
-        assert_eq!(in_pool(threads, || nearest_excluding_self(points.view(), k).unwrap()), found);
-    }
+    let points = unit(unit_points(1_600, 3, 12).dot(&directions) + 0.02 * unit_points(1_600, 160, 13));
+    let [found, three] = with_threads(|| nearest_excluding_self(points.view(), 12).unwrap());
+    assert_eq!(found, three);
     let wide = points.mapv(f64::from);
     let mut all = wide.dot(&wide.t());
     all.diag_mut().fill(f64::NEG_INFINITY);

@@ -7,10 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::{
-    golden::{matrix, numbers},
-    pools::in_pool,
-};
+use crate::golden::{matrix, numbers, with_threads};
 
 fn made_up(points: usize, dims: usize, seed: u64) -> Array2<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -116,12 +113,11 @@ proptest! {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let points = made_up(3_000, 40, 2);
-    let one = in_pool(1, || pca::fit(points.view(), 7).unwrap());
-    let moved = in_pool(1, || one.transform(points.view()).unwrap());
-    for threads in [2, 3] {
-        assert_eq!(in_pool(threads, || pca::fit(points.view(), 7).unwrap()), one);
-        assert_eq!(in_pool(threads, || one.transform(points.view()).unwrap()), moved);
-    }
+    let [one, three] = with_threads(|| {
+        let fitted = pca::fit(points.view(), 7).unwrap();
+        (fitted.transform(points.view()).unwrap(), fitted)
+    });
+    assert_eq!(one, three);
 }
 
 #[test]

@@ -8,10 +8,7 @@ use faceoff_analysis::{
 use ndarray::{Array2, Axis, s};
 use serde_json::Value;
 
-use crate::{
-    golden::{labels, matrix, numbers},
-    pools::in_pool,
-};
+use crate::golden::{labels, matrix, numbers, with_threads};
 
 const SHORT: TsneConfig = TsneConfig { perplexity: 5.0, iterations: 60, seed: 1 };
 
@@ -112,10 +109,9 @@ fn repeatable_for_any_number_of_threads_and_moved_by_the_seed() {
     let points = Array2::from_shape_fn((700, 12), |(i, d)| {
         (((i * 31 + d * 17) % 97) as f32 / 97.0).sin() + (i % 5) as f32
     });
-    let one = in_pool(1, || embed(points.view(), &SHORT).unwrap());
-    for threads in [1, 2, 3] {
-        assert_eq!(in_pool(threads, || embed(points.view(), &SHORT).unwrap()), one);
-    }
+    let [one, three] = with_threads(|| embed(points.view(), &SHORT).unwrap());
+    assert_eq!(one, three);
+    assert_eq!(embed(points.view(), &SHORT).unwrap(), one);
     let other = embed(points.view(), &TsneConfig { seed: 2, ..SHORT }).unwrap();
     assert_ne!(other.coordinates, one.coordinates);
     assert!(one.coordinates.iter().all(|x| x.is_finite()));
