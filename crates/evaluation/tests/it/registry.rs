@@ -1,3 +1,5 @@
+//! The registry: names lead back to their metrics, and the reference documentation is current.
+
 use faceoff_evaluation::{Error, Registry};
 
 #[test]

@@ -1,3 +1,5 @@
+//! The article's statements, judged on made-up runs.
+
 use faceoff_analysis::Error;
 use faceoff_evaluation::statements::{Judgement, RULES, RunMetrics, Verdict, judge};
 
