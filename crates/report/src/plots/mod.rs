@@ -180,12 +180,11 @@ pub(crate) fn stroke(
     style: ShapeStyle,
 ) -> Drawn {
     let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
-    Ok(match dash {
+    match dash {
         None => canvas.draw(&PathElement::new(points, style))?,
-        Some((on, off)) => {
-            canvas.draw(&DashedPathElement::new(points.into_iter(), px(on), px(off), style))?
-        }
-    })
+        Some((on, off)) => canvas.draw(&DashedPathElement::new(points, px(on), px(off), style))?,
+    }
+    Ok(())
 }
 
 /// A rectangle with its upper left corner at `(x, y)`.
