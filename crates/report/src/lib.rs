@@ -14,6 +14,7 @@
 mod error;
 mod growth;
 mod page;
+mod parquet;
 mod pictures;
 mod plots;
 mod tables;

@@ -1,6 +1,7 @@
-//! The CSV files of a report. Same numbers, same bytes.
+//! The tables of a report: CSV, and all values as Parquet. Same numbers, same bytes.
 
 use crate::error::{Error, Result};
+use crate::parquet::parquet;
 use crate::pictures::{grid_variants, noise_variants, pca_maps, tsne_maps};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::comparisons::Pair;
@@ -62,11 +63,12 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// `metrics.csv`: variant, head, seed, metric, value.
+    /// `metrics.csv`: variant, head, seed, metric, value; `metrics.parquet` has the settings of each run too.
     fn values(&mut self, evaluation: &Evaluation) -> Result<()> {
         let columns = ["variant", "head", "seed", "metric", "value"];
         let bytes = evaluation.values.select(columns).and_then(|mut frame| csv(&mut frame, None));
-        self.file("metrics.csv", bytes)
+        self.file("metrics.csv", bytes)?;
+        self.file("metrics.parquet", parquet(&evaluation.values))
     }
 
     /// `summary.csv`: variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
