@@ -35,7 +35,6 @@ fn commit(root: &Path) -> Option<String> {
 
 /// What git prints; `None` where it fails. It takes no locks: the build must not disturb a git command beside it.
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
-    let output =
-        Command::new("git").arg("--no-optional-locks").args(arguments).current_dir(root).output().ok()?;
+    let output = Command::new("git").arg("--no-optional-locks").args(arguments).current_dir(root).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

@@ -47,10 +47,7 @@ fn workspace() -> Result<PathBuf> {
     let found = folders.find(|folder| folder.join("xtask/Cargo.toml").is_file());
     Ok(found
         .with_context(|| {
-            format!(
-                "{} is no folder of the workspace; go there, or pass it with --root DIR",
-                current.display()
-            )
+            format!("{} is no folder of the workspace; go there, or pass it with --root DIR", current.display())
         })?
         .to_path_buf())
 }

@@ -55,23 +55,19 @@ impl Bounds {
     /// the exact one of their rows; less [`Outside::twice`], it is at most that.
     pub(crate) fn describe(&self, rows: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; rows.len() / self.dims * WIDTH];
-        out.par_chunks_mut(ROW_BLOCK * WIDTH).zip(rows.par_chunks(ROW_BLOCK * self.dims)).for_each(
-            |(out, rows)| {
-                let wide: Vec<f64> = rows.iter().map(|&x| f64::from(x)).collect();
-                let coordinates = rows_times(&wide, self.basis.as_ref());
-                let square = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>();
-                for ((out, inside), row) in out
-                    .chunks_exact_mut(WIDTH)
-                    .zip(coordinates.chunks_exact(COORDINATES))
-                    .zip(wide.chunks_exact(self.dims))
-                {
-                    let norm = square(row);
-                    out.iter_mut().zip(inside).for_each(|(out, &x)| *out = x as f32);
-                    out[COORDINATES] = (norm - square(inside)).max(0.0).sqrt() as f32;
-                    out[COORDINATES + 1] = (self.margin * norm.sqrt()) as f32;
-                }
-            },
-        );
+        out.par_chunks_mut(ROW_BLOCK * WIDTH).zip(rows.par_chunks(ROW_BLOCK * self.dims)).for_each(|(out, rows)| {
+            let wide: Vec<f64> = rows.iter().map(|&x| f64::from(x)).collect();
+            let coordinates = rows_times(&wide, self.basis.as_ref());
+            let square = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>();
+            for ((out, inside), row) in
+                out.chunks_exact_mut(WIDTH).zip(coordinates.chunks_exact(COORDINATES)).zip(wide.chunks_exact(self.dims))
+            {
+                let norm = square(row);
+                out.iter_mut().zip(inside).for_each(|(out, &x)| *out = x as f32);
+                out[COORDINATES] = (norm - square(inside)).max(0.0).sqrt() as f32;
+                out[COORDINATES + 1] = (self.margin * norm.sqrt()) as f32;
+            }
+        });
         out
     }
 }
@@ -113,8 +109,7 @@ mod tests {
     fn points(count: usize, dims: usize, latent: usize, noise: f32, seed: u64) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut numbers = |count: usize| Vec::from_iter((0..count).map(|_| rng.random_range(-1.0_f32..1.0)));
-        let (directions, scores, outside) =
-            (numbers(latent * dims), numbers(count * latent), numbers(count * dims));
+        let (directions, scores, outside) = (numbers(latent * dims), numbers(count * latent), numbers(count * dims));
         let value = |i: usize, d: usize| {
             let inside: f32 = (0..latent).map(|l| scores[i * latent + l] * directions[l * dims + d]).sum();
             inside + noise * outside[i * dims + d]
@@ -132,16 +127,11 @@ mod tests {
 
     #[test]
     fn products_lie_between_their_bounds() {
-        for (count, dims, latent, noise) in [
-            (300, 130, 5, 0.0),
-            (300, 200, 70, 0.1),
-            (200, 512, 1, 1.0),
-            (20, 129, 3, 0.01),
-            (1, 128, 2, 0.0),
-        ] {
+        for (count, dims, latent, noise) in
+            [(300, 130, 5, 0.0), (300, 200, 70, 0.1), (200, 512, 1, 1.0), (20, 129, 3, 0.01), (1, 128, 2, 0.0)]
+        {
             for scale in [1.0, 1e-6, 1e9] {
-                let rows: Vec<f32> =
-                    points(count, dims, latent, noise, 3).iter().map(|x| scale * x).collect();
+                let rows: Vec<f32> = points(count, dims, latent, noise, 3).iter().map(|x| scale * x).collect();
                 let bounds = Bounds::fit(&rows[..rows.len().div_ceil(2 * dims) * dims], dims);
                 let described = bounds.describe(&rows);
                 let outside = Vec::from_iter(described.chunks_exact(WIDTH).map(Outside::of));

@@ -44,12 +44,7 @@ pub struct ReliabilityBin {
 ///
 /// # Errors
 /// Empty input, different lengths, NaN or infinity, a label that is not below C, a scale that is not above zero, no bin.
-pub fn calibration(
-    scores: ArrayView2<'_, f32>,
-    labels: &[u32],
-    scale: f64,
-    bins: usize,
-) -> Result<Calibration> {
+pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64, bins: usize) -> Result<Calibration> {
     check_lengths("scores", scores.nrows(), "labels", labels.len())?;
     check_matrix("scores", scores)?;
     check_labels(labels, scores.ncols())?;

@@ -10,9 +10,7 @@ use rayon::prelude::*;
 use statrs::function::gamma::ln_gamma;
 
 use crate::error::{Error, Result, check_lengths};
-use crate::products::{
-    check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, norm,
-};
+use crate::products::{check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, norm};
 
 /// Starts of [`kmeans`], of which the best is kept.
 pub const RESTARTS: u64 = 10;
@@ -105,13 +103,11 @@ fn lloyd(rows: &[f32], dims: usize, mut centers: Vec<f32>) -> KMeans {
             Par::Seq,
         );
         // Nearest by x c - |c|^2 / 2, as |x| is the same for all centers.
-        let halves: Vec<f32> =
-            centers.chunks_exact(dims).map(|center| (0.5 * norm(center).powi(2)) as f32).collect();
+        let halves: Vec<f32> = centers.chunks_exact(dims).map(|center| (0.5 * norm(center).powi(2)) as f32).collect();
         let mut changed = false;
         let mut closeness = vec![0.0_f32; points];
         for (point, products) in products.chunks_exact(clusters).enumerate() {
-            let (cluster, closest) =
-                greatest(products.iter().zip(&halves).map(|(product, half)| product - half));
+            let (cluster, closest) = greatest(products.iter().zip(&halves).map(|(product, half)| product - half));
             changed |= assignments[point] != cluster as u32;
             assignments[point] = cluster as u32;
             closeness[point] = closest as f32;
@@ -209,8 +205,7 @@ pub fn adjusted_mutual_information(labels: &[u32], clusters: &[u32]) -> Result<f
     let expected = table.expected_mutual_information();
     // Where chance cannot differ from perfection, 0 / 0 means perfection.
     let away_from_zero = |x: f64| if x < 0.0 { x.min(-f64::EPSILON) } else { x.max(f64::EPSILON) };
-    Ok(away_from_zero(table.mutual_information() - expected)
-        / away_from_zero(table.mean_entropy() - expected))
+    Ok(away_from_zero(table.mutual_information() - expected) / away_from_zero(table.mean_entropy() - expected))
 }
 
 /// How many points two labellings give to each pair of classes.
@@ -268,9 +263,7 @@ impl Contingency {
                 for n in (a + b).saturating_sub(points).max(1)..=a.min(b) {
                     let ln_chance = fixed - f(n) - f(a - n) - f(b - n) - f(points + n - a - b);
                     let share = n as f64 / self.points;
-                    sum += share
-                        * (share * self.points * self.points / (a as f64 * b as f64)).ln()
-                        * ln_chance.exp();
+                    sum += share * (share * self.points * self.points / (a as f64 * b as f64)).ln() * ln_chance.exp();
                 }
             }
         }

@@ -33,9 +33,7 @@ pub enum Error {
         right_len: usize,
     },
     /// A NaN or an infinity.
-    #[error(
-        "{what} holds {value} at row {row}, column {column}: every value must be finite; look for a diverged run"
-    )]
+    #[error("{what} holds {value} at row {row}, column {column}: every value must be finite; look for a diverged run")]
     NotFinite {
         /// The input.
         what: &'static str,
@@ -128,12 +126,7 @@ pub(crate) fn check_at_least_one(name: &'static str, count: usize, remedy: &'sta
 }
 
 /// Fails unless both lengths agree and are not zero.
-pub(crate) fn check_lengths(
-    left: &'static str,
-    left_len: usize,
-    right: &'static str,
-    right_len: usize,
-) -> Result<()> {
+pub(crate) fn check_lengths(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<()> {
     if left_len != right_len {
         return Err(Error::LengthMismatch { left, left_len, right, right_len });
     }

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
 use crate::products::{
-    LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest,
-    inner, norm, visit_pairs,
+    LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, inner,
+    norm, visit_pairs,
 };
 
 /// Angles between class centers.
@@ -198,8 +198,7 @@ pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Resul
         }
     }
     let ideal = -1.0 / (count as f64 - 1.0);
-    let maximal_angle =
-        cosines.iter().map(|cosine| (cosine - ideal).abs()).sum::<f64>() / cosines.len() as f64;
+    let maximal_angle = cosines.iter().map(|cosine| (cosine - ideal).abs()).sum::<f64>() / cosines.len() as f64;
     let (mean_norm, sd_norm) = mean_and_sd(&norms);
     Ok(NeuralCollapse {
         within_over_between: within_over_between(embeddings, labels, &classes, &means, &centered, &gram)?,
@@ -276,11 +275,7 @@ fn within_over_between(
 ///
 /// # Errors
 /// As [`neural_collapse`]; weights of other dimensions, NaN or infinity or all 0; a label without a row of weights.
-pub fn self_duality(
-    weights: ArrayView2<'_, f32>,
-    embeddings: ArrayView2<'_, f32>,
-    labels: &[u32],
-) -> Result<f64> {
+pub fn self_duality(weights: ArrayView2<'_, f32>, embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     check_matrix("the weights", weights)?;
     check_lengths("a row of the weights", weights.ncols(), "a row of the embeddings", embeddings.ncols())?;
@@ -289,8 +284,7 @@ pub fn self_duality(
     let centered = centered(&means);
     let means_norm = centered.iter().map(|mean| inner(mean, mean)).sum::<f64>().sqrt();
     let kept = || classes.iter().map(|&class| weights.row(class as usize));
-    let weights_norm =
-        kept().flatten().map(|&weight| f64::from(weight) * f64::from(weight)).sum::<f64>().sqrt();
+    let weights_norm = kept().flatten().map(|&weight| f64::from(weight) * f64::from(weight)).sum::<f64>().sqrt();
     for (norm, what) in [(means_norm, "class means"), (weights_norm, "weights")] {
         if norm < 1e-9 {
             return Err(Error::Undefined {
@@ -313,18 +307,13 @@ pub fn self_duality(
 ///
 /// # Errors
 /// Empty input, different lengths, NaN or infinity, a row that has not unit length.
-pub fn nearest_mean_disagreement(
-    embeddings: ArrayView2<'_, f32>,
-    labels: &[u32],
-    predictions: &[u32],
-) -> Result<f64> {
+pub fn nearest_mean_disagreement(embeddings: ArrayView2<'_, f32>, labels: &[u32], predictions: &[u32]) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     check_lengths("predictions", predictions.len(), "labels", labels.len())?;
     let (classes, means) = class_means(embeddings, labels);
     let halves: Vec<f64> = means.iter().map(|mean| 0.5 * inner(mean, mean)).collect();
     let nearest = nearest_places(embeddings, &means, &halves, norm);
-    let others =
-        nearest.iter().zip(predictions).filter(|(place, prediction)| classes[**place] != **prediction);
+    let others = nearest.iter().zip(predictions).filter(|(place, prediction)| classes[**place] != **prediction);
     Ok(others.count() as f64 / labels.len() as f64)
 }
 

@@ -50,12 +50,7 @@ pub fn nearest_excluding_self(points: ArrayView2<'_, f32>, k: usize) -> Result<N
     Ok(search(points, points, k, Some(0), None))
 }
 
-fn check_pair(
-    index: ArrayView2<'_, f32>,
-    queries: ArrayView2<'_, f32>,
-    k: usize,
-    available: usize,
-) -> Result<()> {
+fn check_pair(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize, available: usize) -> Result<()> {
     check_magnitude("the index", index)?;
     check_magnitude("the queries", queries)?;
     check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
@@ -81,32 +76,24 @@ fn check_magnitude(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> 
 }
 
 /// The `k` nearest other rows of each row of `points` (N, D) in Euclidean distance, and the squared distances in f64, both (N, k).
-pub(crate) fn nearest_by_distance(
-    points: ArrayView2<'_, f32>,
-    k: usize,
-) -> Result<(Array2<u32>, Array2<f64>)> {
+pub(crate) fn nearest_by_distance(points: ArrayView2<'_, f32>, k: usize) -> Result<(Array2<u32>, Array2<f64>)> {
     // |x - y|^2 = |x|^2 - 2 (x'y - |y|^2 / 2): the order of the brackets. Centered, little of it is lost to rounding.
     let mean = points.mapv(f64::from).mean_axis(Axis(0)).ok_or(Error::Empty { what: "the points" })?;
     let mut centered = points.to_owned();
-    centered
-        .rows_mut()
-        .into_iter()
-        .for_each(|mut row| row.zip_mut_with(&mean, |x, m| *x = (f64::from(*x) - m) as f32));
+    centered.rows_mut().into_iter().for_each(|mut row| row.zip_mut_with(&mean, |x, m| *x = (f64::from(*x) - m) as f32));
     check_pair(centered.view(), centered.view(), k, points.nrows().saturating_sub(1))?;
     let bias: Vec<f32> = centered.rows().into_iter().map(|row| -0.5 * row.dot(&row)).collect();
     let found = search(centered.view(), centered.view(), k, Some(0), Some(&bias)).indices;
     let points = points.as_standard_layout();
     let mut distances = Array2::<f64>::zeros(found.dim());
-    distances.as_slice_mut().expect("standard layout").par_chunks_mut(k).enumerate().for_each(
-        |(row, out)| {
-            for (out, &other) in out.iter_mut().zip(found.row(row)) {
-                *out = squared_distance(
-                    points.row(row).to_slice().expect("standard layout"),
-                    points.row(other as usize).to_slice().expect("standard layout"),
-                );
-            }
-        },
-    );
+    distances.as_slice_mut().expect("standard layout").par_chunks_mut(k).enumerate().for_each(|(row, out)| {
+        for (out, &other) in out.iter_mut().zip(found.row(row)) {
+            *out = squared_distance(
+                points.row(row).to_slice().expect("standard layout"),
+                points.row(other as usize).to_slice().expect("standard layout"),
+            );
+        }
+    });
     Ok((found, distances))
 }
 
@@ -132,11 +119,7 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 ///
 /// # Errors
 /// As [`nearest`].
-pub fn nearest_linfa(
-    index: ArrayView2<'_, f32>,
-    queries: ArrayView2<'_, f32>,
-    k: usize,
-) -> Result<Neighbors> {
+pub fn nearest_linfa(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(index, queries, k, index.nrows())?;
     let failed = |reason: String| Error::Library { library: "linfa-nn", reason };
     let tree = BallTree::new().from_batch(&index, L2Dist).map_err(|e| failed(e.to_string()))?;

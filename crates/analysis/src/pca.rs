@@ -110,19 +110,16 @@ impl Pca {
         let (kept, dims) = components.dim();
         let basis = MatRef::from_row_major_slice(components.as_slice().expect("standard layout"), kept, dims);
         let mut coordinates = Array2::<f32>::zeros((data.nrows(), kept));
-        coordinates
-            .as_slice_mut()
-            .expect("standard layout")
-            .par_chunks_mut(ROW_BLOCK * kept)
-            .enumerate()
-            .for_each(|(block, out)| {
+        coordinates.as_slice_mut().expect("standard layout").par_chunks_mut(ROW_BLOCK * kept).enumerate().for_each(
+            |(block, out)| {
                 let rows = out.len() / kept;
                 let centered: Vec<f64> = (block * ROW_BLOCK..block * ROW_BLOCK + rows)
                     .flat_map(|row| data.row(row).into_iter().zip(&self.mean).map(|(&x, m)| f64::from(x) - m))
                     .collect();
                 let product = rows_times(&centered, basis.transpose());
                 out.iter_mut().zip(product).for_each(|(out, value)| *out = value as f32);
-            });
+            },
+        );
         Ok(coordinates)
     }
 }
@@ -163,16 +160,13 @@ impl<'a> Centered<'a> {
             return Err(Error::OutOfRange {
                 name: "the number of components",
                 value: components as f64,
-                rule: format!(
-                    "it must be from 1 to {most}, the smaller of {points} points and {dims} dimensions"
-                ),
+                rule: format!("it must be from 1 to {most}, the smaller of {points} points and {dims} dimensions"),
                 remedy: "ask for fewer components",
             });
         }
         let mut centered = Self { data: view_in_rows(data), offset: vec![0.0; dims], total_variance: 0.0 };
         centered.offset = centered.column_sums(|x| x).into_iter().map(|sum| sum / points as f64).collect();
-        centered.total_variance =
-            centered.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
+        centered.total_variance = centered.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
         if centered.total_variance == 0.0 {
             return Err(Error::Undefined {
                 what: "a principal component",
@@ -241,10 +235,7 @@ impl<'a> Centered<'a> {
             let rows = matrix(values, dims);
             add_lower(sum.as_mut(), rows.transpose(), rows);
         };
-        self.fold(|| Mat::zeros(dims, dims), add)
-            .into_iter()
-            .reduce(|a, b| a + b)
-            .expect("at least one piece")
+        self.fold(|| Mat::zeros(dims, dims), add).into_iter().reduce(|a, b| a + b).expect("at least one piece")
     }
 
     /// X (N, D).
@@ -275,12 +266,7 @@ impl<'a> Centered<'a> {
         }
         let total_variance = self.total_variance;
         Pca {
-            mean: self
-                .first()
-                .iter()
-                .zip(&self.offset)
-                .map(|(&first, offset)| f64::from(first) + offset)
-                .collect(),
+            mean: self.first().iter().zip(&self.offset).map(|(&first, offset)| f64::from(first) + offset).collect(),
             components,
             explained_variance_ratio: explained_variance.iter().map(|v| v / total_variance).collect(),
             explained_variance,
@@ -299,15 +285,5 @@ fn view_in_rows(data: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
 
 fn add_lower(sum: MatMut<'_, f64>, left: MatRef<'_, f64>, right: MatRef<'_, f64>) {
     use BlockStructure::{Rectangular, TriangularLower};
-    triangular::matmul(
-        sum,
-        TriangularLower,
-        Accum::Add,
-        left,
-        Rectangular,
-        right,
-        Rectangular,
-        1.0,
-        Par::Seq,
-    );
+    triangular::matmul(sum, TriangularLower, Accum::Add, left, Rectangular, right, Rectangular, 1.0, Par::Seq);
 }

@@ -88,12 +88,7 @@ impl LinearProbe {
     /// Empty input, NaN or infinity, another D than the probe was fitted on.
     pub fn probabilities(&self, embeddings: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
         check_matrix("embeddings", embeddings)?;
-        check_lengths(
-            "a row of the embeddings",
-            embeddings.ncols(),
-            "a row of the weights",
-            self.weights.ncols(),
-        )?;
+        check_lengths("a row of the embeddings", embeddings.ncols(), "a row of the weights", self.weights.ncols())?;
         let mut probabilities = embeddings.mapv(f64::from).dot(&self.weights.t());
         for mut row in probabilities.rows_mut() {
             row.iter_mut().zip(&self.intercepts).for_each(|(logit, intercept)| *logit += intercept);
@@ -298,8 +293,7 @@ fn descent(
         direction.iter_mut().zip(turned).for_each(|(d, t)| *d -= factors[at] * t);
     }
     let width = direction.len() / classes;
-    curvature
-        .solve_in_place(MatMut::from_row_major_slice_mut(&mut direction, classes, width).transpose_mut());
+    curvature.solve_in_place(MatMut::from_row_major_slice_mut(&mut direction, classes, width).transpose_mut());
     for (at, (moved, turned, inverse)) in memory.iter().enumerate() {
         let correction = factors[at] - inverse * inner(turned, &direction);
         direction.iter_mut().zip(moved).for_each(|(d, m)| *d += correction * m);

@@ -177,11 +177,7 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 {
-            self.tile_by_tile::<S, 12>(simd)
-        } else {
-            self.tile_by_tile::<S, 6>(simd)
-        }
+        if S::REGISTER_COUNT >= 32 { self.tile_by_tile::<S, 12>(simd) } else { self.tile_by_tile::<S, 6>(simd) }
     }
 }
 
@@ -231,12 +227,7 @@ fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s
 }
 
 /// Calls `visit(i, j, product)` for all pairs i < j of rows whose i lies in block `block` of [`LEFT_BLOCK`] rows.
-pub(crate) fn visit_pairs(
-    rows: &[f32],
-    panels: &Panels,
-    block: usize,
-    mut visit: impl FnMut(usize, usize, f32),
-) {
+pub(crate) fn visit_pairs(rows: &[f32], panels: &Panels, block: usize, mut visit: impl FnMut(usize, usize, f32)) {
     let first = block * LEFT_BLOCK;
     let left = rows.chunks(LEFT_BLOCK * panels.dims).nth(block).unwrap_or(&[]);
     panels.multiply(left, first / RIGHT_BLOCK * RIGHT_BLOCK, |first_right, products| {
@@ -273,8 +264,7 @@ pub(crate) fn dot(row: &[f32], weights: &[f64]) -> f64 {
     const LANES: usize = 16;
     let mut sums = [0.0_f64; LANES];
     let (rows, weight_chunks) = (row.chunks_exact(LANES), weights.chunks_exact(LANES));
-    let rest: f64 =
-        rows.remainder().iter().zip(weight_chunks.remainder()).map(|(x, w)| f64::from(*x) * w).sum();
+    let rest: f64 = rows.remainder().iter().zip(weight_chunks.remainder()).map(|(x, w)| f64::from(*x) * w).sum();
     for (xs, ws) in rows.zip(weight_chunks) {
         for lane in 0..LANES {
             sums[lane] += f64::from(xs[lane]) * ws[lane];
@@ -295,12 +285,7 @@ pub(crate) fn classes_of(labels: &[u32]) -> (Vec<u32>, Vec<usize>) {
 /// Sum of the rows of each class, each row divided by its norm, (classes, D) row by row; and the number of rows of each class.
 ///
 /// Divided in f64, so that a point's cosine with itself is 1 to all digits.
-pub(crate) fn class_sums(
-    rows: &[f32],
-    dims: usize,
-    places: &[usize],
-    classes: usize,
-) -> (Vec<Vec<f64>>, Vec<usize>) {
+pub(crate) fn class_sums(rows: &[f32], dims: usize, places: &[usize], classes: usize) -> (Vec<Vec<f64>>, Vec<usize>) {
     let mut sums = vec![vec![0.0; dims]; classes];
     let mut counts = vec![0; classes];
     for (row, &class) in rows.chunks_exact(dims).zip(places) {

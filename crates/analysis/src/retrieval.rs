@@ -120,8 +120,7 @@ fn rank_all(
                 .map(|query| {
                     let label = query_labels[first + query];
                     let own = leave_one_out.then_some(first + query);
-                    let same_class =
-                        class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
+                    let same_class = class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
                     rank(&cosines[query * width..], index_labels, label, own, same_class, &mut keys)
                 })
                 .collect::<Vec<_>>()
@@ -177,9 +176,7 @@ fn rank(
     }
     keys.clear();
     keys.extend(
-        (0..index_labels.len())
-            .filter(|&point| own != Some(point))
-            .map(|point| rank_key(cosines[point], point)),
+        (0..index_labels.len()).filter(|&point| own != Some(point)).map(|point| rank_key(cosines[point], point)),
     );
     let is_hit = |key: &u64| index_labels[*key as u32 as usize] == label;
     keys.select_nth_unstable(same_class - 1);

@@ -38,8 +38,7 @@ pub(crate) fn search(
 ) -> Neighbors {
     let (rows, queries) = (contiguous(index), contiguous(queries));
     let index = Index { rows: &rows, points: index.nrows(), dims: index.ncols(), bias };
-    let screen =
-        Screen::by_descriptions(index, &queries, k).unwrap_or_else(|| Screen::in_full(index, &queries));
+    let screen = Screen::by_descriptions(index, &queries, k).unwrap_or_else(|| Screen::in_full(index, &queries));
     screen.search(&queries, k, own)
 }
 
@@ -113,9 +112,7 @@ impl<'a> Screen<'a> {
                 {
                     let index = self.index;
                     let best = pulp::Arch::new().dispatch(Choose { index, query, k, candidates });
-                    for ((similarity, point), (at, value)) in
-                        best.sorted().zip(indices.iter_mut().zip(similarities))
-                    {
+                    for ((similarity, point), (at, value)) in best.sorted().zip(indices.iter_mut().zip(similarities)) {
                         (*at, *value) = (point, similarity as f32);
                     }
                 }
@@ -131,9 +128,10 @@ impl<'a> Screen<'a> {
         };
         let mut candidates: Vec<_> = (0..queries.len() / self.index.dims)
             .map(|query| Candidates {
-                outside: self.descriptions.as_ref().map(|(_, points)| {
-                    (Outside::of(&described[query * WIDTH..][..WIDTH]), points.as_slice())
-                }),
+                outside: self
+                    .descriptions
+                    .as_ref()
+                    .map(|(_, points)| (Outside::of(&described[query * WIDTH..][..WIDTH]), points.as_slice())),
                 margin: self.margin,
                 certain: Best::new(k),
                 threshold: f32::NEG_INFINITY,
@@ -358,8 +356,7 @@ mod tests {
     fn descriptions_leave_what_products_in_full_leave() {
         let dims = 131;
         for (points, centers, k) in [(900, 10, 20), (900, 900, 5), (257, 3, 257), (1, 1, 1)] {
-            let (mut rows, mut queries) =
-                (clusters(points, dims, centers, 1), clusters(150, dims, centers, 1));
+            let (mut rows, mut queries) = (clusters(points, dims, centers, 1), clusters(150, dims, centers, 1));
             if points == 900 {
                 // Products that are not exact in f32.
                 rows.iter_mut().chain(&mut queries).for_each(|x| *x = (0.1 * *x).exp());

@@ -65,8 +65,7 @@ pub fn summary(values: &[f64]) -> Result<Summary> {
     check_finite("values", values)?;
     let n = values.len();
     let mean = mean(values);
-    let sd =
-        (n > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
+    let sd = (n > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
     let interval = sd.map(|sd| {
         let half_width = t_quantile(1.0 - ALPHA / 2.0, n - 1) * sd / (n as f64).sqrt();
         Interval { low: mean - half_width, high: mean + half_width }
@@ -172,10 +171,7 @@ pub fn paired_difference(a: &[f64], b: &[f64]) -> Result<PairedDifference> {
     Ok(PairedDifference {
         difference,
         p: p_above(&difference, 0.0).map(|above| (2.0 * above.min(1.0 - above)).min(1.0)),
-        cohens_d: difference
-            .sd
-            .filter(|&sd| sd > ROUNDING * difference.mean.abs())
-            .map(|sd| difference.mean / sd),
+        cohens_d: difference.sd.filter(|&sd| sd > ROUNDING * difference.mean.abs()).map(|sd| difference.mean / sd),
     })
 }
 
@@ -280,8 +276,7 @@ pub fn indistinguishable_groups(average_ranks: &[f64], critical_difference: f64)
     let mut groups = Vec::new();
     let mut covered = 0;
     for start in 0..order.len() {
-        let within =
-            |&&head: &&usize| average_ranks[head] - average_ranks[order[start]] < critical_difference;
+        let within = |&&head: &&usize| average_ranks[head] - average_ranks[order[start]] < critical_difference;
         let end = start + order[start..].iter().take_while(within).count();
         if end > covered && end - start > 1 {
             groups.push(order[start..end].to_vec());

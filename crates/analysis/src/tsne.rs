@@ -205,14 +205,11 @@ impl Descent {
                 for i in 0..map.len() {
                     let push = repulsion.force(task * TASK + i);
                     for axis in 0..2 {
-                        let gradient = phase.exaggeration * f64::from(attraction[i][axis])
-                            - f64::from(push[axis]) / normalizer;
+                        let gradient =
+                            phase.exaggeration * f64::from(attraction[i][axis]) - f64::from(push[axis]) / normalizer;
                         let (update, gain) = (&mut updates[i][axis], &mut gains[i][axis]);
-                        *gain = if (*update > 0.0) == (gradient > 0.0) {
-                            *gain * 0.8 + LEAST_GAIN
-                        } else {
-                            *gain + 0.2
-                        };
+                        *gain =
+                            if (*update > 0.0) == (gradient > 0.0) { *gain * 0.8 + LEAST_GAIN } else { *gain + 0.2 };
                         *update = phase.momentum * *update - learning_rate * *gain * gradient;
                     }
                     let length = (updates[i][0] * updates[i][0] + updates[i][1] * updates[i][1]).sqrt();

@@ -136,8 +136,7 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
         }
         // FAR + TAR - 1 rises from -1 to 1 along the ROC.
         let excess = |positives: u64, negatives: u64| negatives as f64 / m + positives as f64 / p - 1.0;
-        let (low, high) =
-            (excess(before_positive, before_negative), excess(accepted_positive, accepted_negative));
+        let (low, high) = (excess(before_positive, before_negative), excess(accepted_positive, accepted_negative));
         if eer.is_none() && high >= 0.0 {
             let share = -low / (high - low);
             eer = Some((before_negative as f64 + share * negative[bin] as f64) / m);

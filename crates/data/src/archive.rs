@@ -57,16 +57,12 @@ pub fn extract(
             files += 1;
             progress("extract", files, 0);
         } else if !matches!(kind, tar::EntryType::XGlobalHeader | tar::EntryType::XHeader) {
-            return Err(refused(format!(
-                "its entry `{}` is a link or something else than a file",
-                path.display()
-            )));
+            return Err(refused(format!("its entry `{}` is a link or something else than a file", path.display())));
         }
     }
     // The checksum stands behind the last entry, where nothing has looked yet.
     std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(broken)?;
-    let mut tops =
-        std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
+    let mut tops = std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
     match (tops.next(), tops.next()) {
         (Some(top), None) if top.path().is_dir() => {
             check(&top.path()).map_err(refused)?;

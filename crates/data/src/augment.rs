@@ -28,8 +28,7 @@ impl<'a> From<&'a Rgb> for Pixels<'a> {
 
 impl Pixels<'_> {
     fn view(&self) -> TypedImageRef<'_, U8x3> {
-        TypedImageRef::from_buffer(self.width, self.height, self.bytes)
-            .expect("the bytes are those of the image")
+        TypedImageRef::from_buffer(self.width, self.height, self.bytes).expect("the bytes are those of the image")
     }
 }
 
@@ -68,8 +67,7 @@ impl Viewer {
         let Crop { left, top, width, height } = random_crop(image.width, image.height, &self.config, random);
         let stored = image.view();
         // torchvision crops first: the filter must not see what lies beside the crop.
-        let crop = TypedCroppedImage::from_ref(&stored, left, top, width, height)
-            .expect("the crop lies in the image");
+        let crop = TypedCroppedImage::from_ref(&stored, left, top, width, height).expect("the crop lies in the image");
         self.resize(&crop, &bilinear(), out);
         if random.random::<f64>() < self.config.flip_probability {
             flip(out, self.size_px);
@@ -100,8 +98,7 @@ impl Viewer {
 
     fn resize(&mut self, from: &impl ImageView<Pixel = U8x3>, options: &ResizeOptions, out: &mut [u8]) {
         let size = self.size_px as u32;
-        let mut to =
-            TypedImage::<U8x3>::from_buffer(size, size, out).expect("the bytes are those of the view");
+        let mut to = TypedImage::<U8x3>::from_buffer(size, size, out).expect("the bytes are those of the view");
         self.resizer.resize_typed(from, &mut to, options).expect("the window lies in the image");
     }
 }
@@ -188,13 +185,13 @@ mod tests {
         let mut to = Vec::new();
         for index in 0..short {
             let center = (index as f64 + 0.5) * scale;
-            let weights: Vec<f64> = (0..long)
-                .map(|other| (1.0 - ((other as f64 + 0.5 - center) / support).abs()).max(0.0))
-                .collect();
+            let weights: Vec<f64> =
+                (0..long).map(|other| (1.0 - ((other as f64 + 0.5 - center) / support).abs()).max(0.0)).collect();
             let sum: f64 = weights.iter().sum();
-            to.extend((0..width).map(|column| {
-                (0..long).map(|row| weights[row] * from[row * width + column]).sum::<f64>() / sum
-            }));
+            to.extend(
+                (0..width)
+                    .map(|column| (0..long).map(|row| weights[row] * from[row * width + column]).sum::<f64>() / sum),
+            );
         }
         to
     }
@@ -240,8 +237,7 @@ mod tests {
             for (seed, epoch, id) in [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b"), (7, 3, "c")] {
                 let view = train_view(&image, size, &CONFIG, seed, epoch, id);
                 let plain = plain_train_view(&image, size, seed, epoch, id);
-                let apart: Vec<f64> =
-                    view.iter().zip(&plain).map(|(&a, b)| (f64::from(a) - b).abs()).collect();
+                let apart: Vec<f64> = view.iter().zip(&plain).map(|(&a, b)| (f64::from(a) - b).abs()).collect();
                 let most = apart.iter().copied().fold(0.0, f64::max);
                 // Both passes of the fast one round to whole numbers.
                 assert!(

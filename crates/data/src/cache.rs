@@ -51,12 +51,7 @@ enum Place {
 
 impl Store {
     /// Opens the cache of the images that `listing` names below `folder`, after making it if need be.
-    pub(crate) fn open(
-        folder: &Path,
-        listing: &Listing,
-        cache_dir: &Path,
-        progress: ProgressFn,
-    ) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, progress: ProgressFn) -> Result<Self> {
         let ids: Vec<&str> = listing.train.iter().chain(&listing.val).map(|file| file.id.as_str()).collect();
         let paths: Vec<PathBuf> = ids.iter().map(|id| folder.join(id)).collect();
         let key = key(&ids, &paths)?;
@@ -71,8 +66,7 @@ impl Store {
         build(&path, &ids, &paths, progress)?;
         remove_old(&path)?;
         Self::map(&path, ids.len())?.ok_or_else(|| {
-            let damaged =
-                std::io::Error::other("it is damaged although it was just written; is the disk full?");
+            let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
             Error::io("use", path)(damaged)
         })
     }
@@ -137,8 +131,7 @@ fn key(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
 /// Bytes that all images take decoded, as a sample of them tells.
 fn estimated_bytes(paths: &[PathBuf]) -> Result<u64> {
     let sample: Vec<_> = paths.iter().step_by(paths.len().div_ceil(32)).collect();
-    let bytes: Vec<u64> =
-        sample.par_iter().map(|path| Ok(read(path)?.0.pixels.len() as u64)).collect::<Result<_>>()?;
+    let bytes: Vec<u64> = sample.par_iter().map(|path| Ok(read(path)?.0.pixels.len() as u64)).collect::<Result<_>>()?;
     Ok(bytes.iter().sum::<u64>() / sample.len() as u64 * paths.len() as u64)
 }
 

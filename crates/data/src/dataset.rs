@@ -51,8 +51,8 @@ impl Dataset {
         let mut listing = folder::list(&folder, profile, config.label_noise_percent)?;
         let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, progress)?);
         let train_stored = listing.train.len();
-        let mut places = [SplitName::Train, SplitName::Val]
-            .map(|split| (0..listing.split(split).len()).collect::<Vec<_>>());
+        let mut places =
+            [SplitName::Train, SplitName::Val].map(|split| (0..listing.split(split).len()).collect::<Vec<_>>());
         places[1].iter_mut().for_each(|place| *place += train_stored);
         if let Some(seed) = config.tuning_split_seed {
             hold_back(&mut listing, &mut places, seed);
@@ -194,8 +194,7 @@ pub fn broken_images(folder: &Path, profile: &Profile, progress: ProgressFn) -> 
     let files: Vec<&File> = listing.train.iter().chain(&listing.val).collect();
     let mut broken = Vec::new();
     for (index, chunk) in files.chunks(256).enumerate() {
-        let found: Vec<Option<Error>> =
-            chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
+        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
         broken.extend(found.into_iter().flatten());
         progress("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
@@ -214,9 +213,7 @@ fn hold_back(listing: &mut Listing, places: &mut [Vec<usize>; 2], seed: u64) {
     let mut of_class = by_class(&listing.train, listing.class_folders.len());
     let mut held = vec![false; listing.train.len()];
     for class in &mut of_class {
-        class.sort_by_cached_key(|&index| {
-            Sha256::digest(format!("tuning {seed} {}", listing.train[index].id))
-        });
+        class.sort_by_cached_key(|&index| Sha256::digest(format!("tuning {seed} {}", listing.train[index].id)));
         let tenth = ((class.len() + 5) / 10).max(1);
         class[..tenth].iter().for_each(|&index| held[index] = true);
     }
@@ -247,10 +244,7 @@ fn held_out_classes(config: &DataConfig, listing: &Listing) -> Result<Vec<u32>> 
         let names = listing.class_names.iter().zip(&listing.class_folders);
         let label = names.enumerate().find(|(_, (class, folder))| *class == name || *folder == name);
         let (label, _) = label.ok_or_else(|| {
-            refused(
-                name,
-                format!("the data set has no such class; it has {}", listing.class_names.join(", ")),
-            )
+            refused(name, format!("the data set has no such class; it has {}", listing.class_names.join(", ")))
         })?;
         labels.push(label as u32);
     }

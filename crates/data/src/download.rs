@@ -82,12 +82,7 @@ impl Download {
     }
 
     /// One request for what is missing, appended to `part`. Ends well at the end of the file only.
-    fn request(
-        &self,
-        agent: &ureq::Agent,
-        part: &Path,
-        progress: ProgressFn,
-    ) -> std::result::Result<(), Interruption> {
+    fn request(&self, agent: &ureq::Agent, part: &Path, progress: ProgressFn) -> std::result::Result<(), Interruption> {
         let begun = length(part);
         let mut request = agent.get(&self.url);
         if begun > 0 {
@@ -101,9 +96,7 @@ impl Download {
             206 => match content_range(header("content-range").unwrap_or_default()) {
                 Some((start, total)) if start == begun => (start, total),
                 _ => {
-                    return Err(Interruption::Final(
-                        self.failed("the server answers with another range than asked"),
-                    ));
+                    return Err(Interruption::Final(self.failed("the server answers with another range than asked")));
                 }
             },
             // All of it is there already; the md5 decides whether it is right.
@@ -114,8 +107,7 @@ impl Download {
             status => return Err(Interruption::Final(self.failed(format!("the server answers {status}")))),
         };
         let disk = |error| Interruption::Final(Error::io("write", part)(error));
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(disk)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(disk)?;
         file.seek(SeekFrom::Start(start)).map_err(disk)?;
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];

@@ -27,12 +27,7 @@ pub(crate) fn fashion_mnist(files: Option<&Path>) -> candle_core::Result<vision:
 }
 
 /// The folder of one of these sets, after making it if need be.
-pub(crate) fn folder(
-    profile: &Profile,
-    load: Load,
-    source: &ImageSource,
-    progress: ProgressFn,
-) -> Result<PathBuf> {
+pub(crate) fn folder(profile: &Profile, load: Load, source: &ImageSource, progress: ProgressFn) -> Result<PathBuf> {
     // What comes from a folder is kept apart by that folder's path, so that two of them never mix.
     let folder = source.cache_dir.join(match &source.data_dir {
         None => profile.name.to_string(),
@@ -46,9 +41,8 @@ pub(crate) fn folder(
         return Ok(folder);
     }
     let failed = |error: candle_core::Error| {
-        let rule = format!(
-            "it cannot be loaded ({error}); pass a folder with its original binary files with --data DIR"
-        );
+        let rule =
+            format!("it cannot be loaded ({error}); pass a folder with its original binary files with --data DIR");
         Error::setting("data.dataset", profile.name, rule)
     };
     let dataset = load(source.data_dir.as_deref()).map_err(failed)?;
@@ -84,8 +78,7 @@ fn write(
     ] {
         for class in classes {
             let path = folder.join(split.as_str()).join(class);
-            std::fs::create_dir_all(&path)
-                .map_err(|error| Failure::File(Error::io("create folder", &path)(error)))?;
+            std::fs::create_dir_all(&path).map_err(|error| Failure::File(Error::io("create folder", &path)(error)))?;
         }
         let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         for (index, &label) in labels.iter().enumerate() {

@@ -51,10 +51,7 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
     for split in SplitName::ALL {
         for class in &class_folders {
             if !files[split.as_str()].iter().any(|(other, _)| other == class) {
-                return Err(Error::folder(
-                    folder,
-                    format!("class `{class}` has no image in {}/", split.as_str()),
-                ));
+                return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
             }
         }
     }
@@ -82,9 +79,8 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
         compare(&listed, train.iter().chain(&val)).map_err(wrong)?;
         for file in &mut train {
             let noisy = &listed[&file.id];
-            file.noisy_label = label(noisy).ok_or_else(|| {
-                wrong(format!("{} has the noisy label `{noisy}`, which is no class", file.id))
-            })?;
+            file.noisy_label = label(noisy)
+                .ok_or_else(|| wrong(format!("{} has the noisy label `{noisy}`, which is no class", file.id)))?;
         }
     } else if noise_percent > 0 {
         let list = profile.list.unwrap_or("a list, which this data set has not");
@@ -105,9 +101,9 @@ fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
     for entry in walkdir::WalkDir::new(&root).min_depth(2).max_depth(2).sort_by_file_name() {
         let entry = entry.map_err(|error| Error::folder(&root, error))?;
         let path = entry.path();
-        let is_image = path.extension().is_some_and(|extension| {
-            ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-        });
+        let is_image = path
+            .extension()
+            .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
         if is_image {
             let text = |part: Option<&std::ffi::OsStr>| {
                 part.and_then(|part| part.to_str())

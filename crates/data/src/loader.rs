@@ -91,8 +91,7 @@ impl Iterator for Loader {
             return None;
         }
         let started = Instant::now();
-        let batch =
-            self.workers[self.next % self.workers.len()].recv().expect("a worker makes all its batches");
+        let batch = self.workers[self.next % self.workers.len()].recv().expect("a worker makes all its batches");
         self.waited += started.elapsed();
         self.next = if batch.is_ok() { self.next + 1 } else { self.batches };
         Some(batch)

@@ -144,11 +144,7 @@ pub fn profile(name: &str) -> Result<&'static Profile> {
     PROFILES.iter().find(|profile| profile.name == name).ok_or_else(|| {
         let known: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
         let hint = did_you_mean(name, known.iter().copied());
-        Error::setting(
-            "data.dataset",
-            name,
-            format!("there is no such data set; there are {}{hint}", known.join(", ")),
-        )
+        Error::setting("data.dataset", name, format!("there is no such data set; there are {}{hint}", known.join(", ")))
     })
 }
 

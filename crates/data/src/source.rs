@@ -34,9 +34,7 @@ pub fn fetch(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> R
 
 /// The sole right to change the cache folder: two benchmarks must not download or decode the same images at once.
 pub(crate) fn lock(source: &ImageSource, progress: ProgressFn) -> Result<FolderLock> {
-    Ok(FolderLock::wait(&source.cache_dir, || {
-        progress("wait for another process to prepare its images", 0, 0)
-    })?)
+    Ok(FolderLock::wait(&source.cache_dir, || progress("wait for another process to prepare its images", 0, 0))?)
 }
 
 /// Whether an extracted folder is the whole data set, as far as its own list tells.
@@ -54,11 +52,7 @@ fn whole(folder: &Path, profile: &Profile) -> std::result::Result<(), String> {
 fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
     let (cache, name) = (&source.cache_dir, profile.name);
     let Origin::Archive { url, md5 } = profile.origin else {
-        return Err(Error::setting(
-            "data.dataset",
-            name,
-            "it is not published as an archive; pass --data DIR",
-        ));
+        return Err(Error::setting("data.dataset", name, "it is not published as an archive; pass --data DIR"));
     };
     // An extracted archive carries its md5 in its name, so that two of one data set never mix.
     let extracted = |archive: &Path, md5: &str| {
@@ -77,10 +71,8 @@ fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -
     let archive = cache.join(format!("{name}.tgz"));
     if !archive.exists() {
         let file = url.rsplit('/').next().unwrap_or(url);
-        let url = source
-            .mirror
-            .as_ref()
-            .map_or(url.into(), |mirror| format!("{}/{file}", mirror.trim_end_matches('/')));
+        let url =
+            source.mirror.as_ref().map_or(url.into(), |mirror| format!("{}/{file}", mirror.trim_end_matches('/')));
         Download { url, md5: md5.into() }.run(&archive, Patience::default(), progress)?;
     }
     let found = extracted(&archive, md5)?;
@@ -98,17 +90,14 @@ pub(crate) fn locate(
     let setting = |rule: &str| Error::setting("data.dataset", profile.name, rule);
     let folder = match (&profile.origin, &source.data_dir) {
         (Origin::Made, _) => {
-            let missing =
-                || Error::setting("data.synthetic", "absent", "this data set needs a [data.synthetic] table");
+            let missing = || Error::setting("data.synthetic", "absent", "this data set needs a [data.synthetic] table");
             synthetic::folder(config.synthetic.as_ref().ok_or_else(missing)?, &source.cache_dir, progress)?
         }
         #[cfg(feature = "extra-datasets")]
         (Origin::CandleDatasets { load }, _) => crate::extra::folder(profile, *load, source, progress)?,
         #[cfg(not(feature = "extra-datasets"))]
         (Origin::CandleDatasets {}, _) => {
-            return Err(setting(
-                "this build has no candle-datasets; build it with --features extra-datasets",
-            ));
+            return Err(setting("this build has no candle-datasets; build it with --features extra-datasets"));
         }
         (_, Some(folder)) if folder.is_dir() => folder.clone(),
         (_, Some(folder)) => return Err(Error::folder(folder, "there is no such folder")),

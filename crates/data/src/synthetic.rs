@@ -101,8 +101,7 @@ fn texture(class: usize, image_px: usize, random: &mut ChaCha8Rng) -> Vec<u8> {
             let (u, v) = (x as f64 / image_px as f64, y as f64 / image_px as f64);
             let along = u * angle.cos() + v * angle.sin();
             let across = v * angle.cos() - u * angle.sin();
-            let stripe =
-                (2.0 * PI * waves * (along + 0.1 * bend * (3.0 * across + bend_phase).sin()) + phase).sin();
+            let stripe = (2.0 * PI * waves * (along + 0.1 * bend * (3.0 * across + bend_phase).sin()) + phase).sin();
             let mix = 0.5 + 0.5 * contrast * stripe;
             let noise = 36.0 * (random.random::<f64>() - 0.5);
             let light = shading[0] * (u - 0.5) + shading[1] * (v - 0.5) + noise;

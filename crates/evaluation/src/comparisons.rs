@@ -121,8 +121,7 @@ impl Comparisons {
                 self.pairs.push(Pair { metric, a, b, paired, p_holm: None, seeds_needed });
             }
         }
-        let tested: Vec<usize> =
-            (first..self.pairs.len()).filter(|&at| self.pairs[at].paired.p.is_some()).collect();
+        let tested: Vec<usize> = (first..self.pairs.len()).filter(|&at| self.pairs[at].paired.p.is_some()).collect();
         let p_values: Vec<f64> = tested.iter().filter_map(|&at| self.pairs[at].paired.p).collect();
         for (at, p) in tested.into_iter().zip(statistics::holm(&p_values)) {
             self.pairs[at].p_holm = Some(p);

@@ -10,9 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// There is nothing to report.
-    #[error(
-        "{folder} holds no whole run to report{left_out}; make runs with the command `benchmark {experiment}`"
-    )]
+    #[error("{folder} holds no whole run to report{left_out}; make runs with the command `benchmark {experiment}`")]
     NoWholeRuns {
         /// Where runs were looked for.
         folder: PathBuf,
@@ -35,9 +33,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// What was measured of a run without embeddings cannot be used.
-    #[error(
-        "{problem}, and the embeddings of {run} are not there to measure it again; copy the run once more"
-    )]
+    #[error("{problem}, and the embeddings of {run} are not there to measure it again; copy the run once more")]
     Measured {
         /// The run's folder name.
         run: String,

@@ -55,12 +55,7 @@ impl External {
     }
 
     /// Measures the queries, against the index if there is one and else each against all others.
-    pub fn evaluate(
-        &self,
-        settings: &AnalysisConfig,
-        registry: &Registry,
-        say: &dyn Fn(&str),
-    ) -> Result<Evaluation> {
+    pub fn evaluate(&self, settings: &AnalysisConfig, registry: &Registry, say: &dyn Fn(&str)) -> Result<Evaluation> {
         let Self { name, queries, index } = self;
         let classes = class_names(index.iter().flat_map(|index| &index.names).chain(&queries.names));
         let labels = |names: &[String]| -> Vec<u32> {
@@ -92,17 +87,10 @@ impl External {
             unseen: false,
             classes,
         };
-        let origin = Origin::External {
-            queries: queries.unit.dim(),
-            index: index.as_ref().map(|index| index.unit.dim()),
-        };
-        let selection = Selection {
-            origin,
-            variants: vec![variant],
-            runs: Vec::new(),
-            failed: Vec::new(),
-            notes: Vec::new(),
-        };
+        let origin =
+            Origin::External { queries: queries.unit.dim(), index: index.as_ref().map(|index| index.unit.dim()) };
+        let selection =
+            Selection { origin, variants: vec![variant], runs: Vec::new(), failed: Vec::new(), notes: Vec::new() };
         let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps }];
         let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
         let headline = headline(&measured, registry, settings);
@@ -130,15 +118,11 @@ impl Labelled {
         }
         for (row, mut point) in embeddings.axis_iter_mut(Axis(0)).enumerate() {
             if let Some((column, value)) = point.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                return Err(broken(format!(
-                    "row {row}, column {column} is {value}; every number must be finite"
-                )));
+                return Err(broken(format!("row {row}, column {column} is {value}; every number must be finite")));
             }
             let norm = point.iter().map(|value| value * value).sum::<f64>().sqrt();
             if !(norm > 0.0 && norm.is_finite()) {
-                return Err(broken(format!(
-                    "row {row} has the length {norm} and so no direction; leave it out"
-                )));
+                return Err(broken(format!("row {row} has the length {norm} and so no direction; leave it out")));
             }
             point.mapv_inplace(|value| value / norm);
         }
@@ -188,9 +172,7 @@ fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
         None if header.len() == 1 => 0,
         None => {
             let found = header.iter().collect::<Vec<_>>().join(", ");
-            return Err(broken(format!(
-                "it has no column `label`, only {found}; name one so in the first line"
-            )));
+            return Err(broken(format!("it has no column `label`, only {found}; name one so in the first line")));
         }
     };
     let id = column("id");

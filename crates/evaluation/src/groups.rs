@@ -48,9 +48,7 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
     for (index, variant) in selection.variants.iter().enumerate() {
         match groups.iter_mut().find(|group| group.condition == variant.condition) {
             Some(group) => group.variants.push(index),
-            None => {
-                groups.push(Group { condition: variant.condition.clone(), variants: vec![index], hidden: 0 })
-            }
+            None => groups.push(Group { condition: variant.condition.clone(), variants: vec![index], hidden: 0 }),
         }
     }
     for group in &mut groups {
@@ -60,8 +58,7 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
             .iter()
             .copied()
             .filter(|&variant| {
-                let twins: Vec<usize> =
-                    all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
+                let twins: Vec<usize> = all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
                 twins.len() <= FEW || best(&twins, measured, chosen_by) == variant
             })
             .collect();
@@ -73,11 +70,8 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
 /// The variant with the highest mean of a metric; the first of equals.
 fn best(variants: &[usize], measured: &[Measured], metric: MetricId) -> usize {
     let mean = |variant: usize| {
-        let values: Vec<f64> = measured
-            .iter()
-            .filter(|run| run.variant == variant)
-            .filter_map(|run| run.value(metric))
-            .collect();
+        let values: Vec<f64> =
+            measured.iter().filter(|run| run.variant == variant).filter_map(|run| run.value(metric)).collect();
         if values.is_empty() { f64::NEG_INFINITY } else { values.iter().sum::<f64>() / values.len() as f64 }
     };
     let mut best = variants[0];

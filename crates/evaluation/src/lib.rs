@@ -73,12 +73,7 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// No whole run; runs of one variant that saw different images; files that cannot be read.
-pub fn evaluate(
-    folder: &Path,
-    experiment: &Experiment,
-    registry: &Registry,
-    say: &dyn Fn(&str),
-) -> Result<Evaluation> {
+pub fn evaluate(folder: &Path, experiment: &Experiment, registry: &Registry, say: &dyn Fn(&str)) -> Result<Evaluation> {
     let settings = &experiment.analysis;
     let selection = selection::select(folder, experiment)?;
     let of = format!("of {}", selection.runs.len());
@@ -155,11 +150,7 @@ pub fn export(
 }
 
 /// The metrics that stand out and were measured on some run.
-fn headline(
-    measured: &[Measured],
-    registry: &Registry,
-    settings: &AnalysisConfig,
-) -> Vec<(MetricId, Headline)> {
+fn headline(measured: &[Measured], registry: &Registry, settings: &AnalysisConfig) -> Vec<(MetricId, Headline)> {
     let all = registry.families().iter().flat_map(|family| (family.headline)(settings));
     all.filter(|&(metric, _)| measured.iter().any(|run| run.value(metric).is_some())).collect()
 }

@@ -330,8 +330,7 @@ pub(crate) fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &A
             settings.tsne_perplexity
         ));
     }
-    let tsne_settings =
-        TsneConfig { perplexity, iterations: settings.tsne_iterations, seed: settings.tsne_seed };
+    let tsne_settings = TsneConfig { perplexity, iterations: settings.tsne_iterations, seed: settings.tsne_seed };
     found.part("t-SNE map", |_| {
         let embedded = match settings.engine {
             Engine::Fast => tsne::embed(data, &tsne_settings)?,

@@ -11,8 +11,7 @@
 
 use crate::error::{Error, Result};
 use faceoff_runs::{
-    Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec,
-    list_runs,
+    Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs,
 };
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -179,12 +178,7 @@ impl Found {
         Ok(found)
     }
 
-    fn add_whole(
-        &mut self,
-        name: &str,
-        folder: RunFolder,
-        wanted: &[RunSpec],
-    ) -> std::result::Result<(), String> {
+    fn add_whole(&mut self, name: &str, folder: RunFolder, wanted: &[RunSpec]) -> std::result::Result<(), String> {
         let text = |error: faceoff_runs::Error| error.to_string();
         let manifest = folder.manifest().map_err(text)?;
         let history = folder.history().map_err(text)?;
@@ -243,8 +237,7 @@ impl Found {
     /// What is said of seeds that the experiment does not list, of unfinished and of failed runs.
     fn notes_of_runs(&self, runs: &[Run], experiment: &Experiment) -> Vec<String> {
         let mut notes = Vec::new();
-        let extra: Vec<_> =
-            runs.iter().filter(|run| !experiment.training.seeds.contains(&run.seed())).collect();
+        let extra: Vec<_> = runs.iter().filter(|run| !experiment.training.seeds.contains(&run.seed())).collect();
         if !extra.is_empty() {
             let names = listed(extra.iter().map(|run| run.name.as_str()));
             notes.push(format!("{names} used, although the experiment does not list the seed."));
@@ -272,9 +265,7 @@ impl Found {
         let missing: Vec<String> = wanted
             .iter()
             .map(RunSpec::folder_name)
-            .filter(|name| {
-                !runs.iter().any(|run| run.name == *name) && !folder.join("runs").join(name).exists()
-            })
+            .filter(|name| !runs.iter().any(|run| run.name == *name) && !folder.join("runs").join(name).exists())
             .collect();
         (!missing.is_empty()).then(|| {
             format!(
@@ -295,15 +286,13 @@ fn note_of_machines(runs: &[Run]) -> Option<String> {
     }
     let each = by_compute.iter().map(|(compute, names)| format!("{compute}: {}", names.join(", ")));
     let each = each.collect::<Vec<_>>().join("; ");
-    (by_compute.len() > 1)
-        .then(|| format!("Not all runs were computed alike; they agree to rounding: {each}."))
+    (by_compute.len() > 1).then(|| format!("Not all runs were computed alike; they agree to rounding: {each}."))
 }
 
 /// The variants that have runs, in the experiment's order, to which the runs' indices are set; the runs are sorted.
 fn present_variants(runs: &mut [Run], wanted: &[RunSpec]) -> Vec<Variant> {
     let all = variants_of(wanted);
-    let present: Vec<usize> =
-        (0..all.len()).filter(|&variant| runs.iter().any(|run| run.variant == variant)).collect();
+    let present: Vec<usize> = (0..all.len()).filter(|&variant| runs.iter().any(|run| run.variant == variant)).collect();
     for run in &mut *runs {
         run.variant = present.iter().position(|&variant| variant == run.variant).expect("it is present");
     }

@@ -14,8 +14,7 @@
 use std::collections::BTreeMap;
 
 use faceoff_analysis::statistics::{
-    ALPHA, ASSUMED_SD, Interval, PairedDifference, holm, p_above, p_equivalent, paired_difference,
-    seeds_needed,
+    ALPHA, ASSUMED_SD, Interval, PairedDifference, holm, p_above, p_equivalent, paired_difference, seeds_needed,
 };
 use faceoff_analysis::{Error, Result};
 
@@ -291,10 +290,7 @@ impl<'a> Variants<'a> {
                 return Err(ambiguous(format!("variant {} has two heads or scales", run.variant)));
             }
             if variant.by_seed.insert(run.seed, run).is_some() {
-                return Err(ambiguous(format!(
-                    "variant {} has two runs with seed {}",
-                    run.variant, run.seed
-                )));
+                return Err(ambiguous(format!("variant {} has two runs with seed {}", run.variant, run.seed)));
             }
         }
         let mut found: Vec<f64> = all.iter().filter_map(|variant| variant.scale).collect();
@@ -349,8 +345,7 @@ impl Comparisons {
 
     fn compare(&mut self, a: &Variant, b: &Variant, measure: &Measure) -> Result<()> {
         let (measure, value) = measure;
-        let pairs =
-            a.by_seed.iter().filter_map(|(seed, run)| Some((value(run)?, value(b.by_seed.get(seed)?)?)));
+        let pairs = a.by_seed.iter().filter_map(|(seed, run)| Some((value(run)?, value(b.by_seed.get(seed)?)?)));
         let (left, right): (Vec<f64>, Vec<f64>) = pairs.unzip();
         if left.is_empty() {
             self.lack(format!("{} and {} share no seed with a {measure}", a.name, b.name));
@@ -389,8 +384,7 @@ impl Comparisons {
             let holds_side = evidence.p_holds < evidence.p_contradicts;
             if self.claim.corrects_support() {
                 evidence.p_holds = evidence.p_holds.map(|_| if holds_side { corrected } else { 1.0 });
-                evidence.p_contradicts =
-                    evidence.p_contradicts.map(|_| if holds_side { 1.0 } else { corrected });
+                evidence.p_contradicts = evidence.p_contradicts.map(|_| if holds_side { 1.0 } else { corrected });
             } else {
                 evidence.p_contradicts = evidence.p_contradicts.map(|_| corrected);
             }
@@ -493,9 +487,8 @@ fn arc_margin_product_is_good(variants: &[&Variant], scale: Option<f64>) -> Resu
 fn small_scale_is_good(variants: &Variants, classes: usize) -> Result<Part> {
     let advised = 2.0_f64.sqrt() * ((classes - 1) as f64).ln();
     let mut comparisons = Comparisons::new(Some(advised), Claim::NotWorse(ACCURACY_MARGIN));
-    let of_scale = |scale: f64| {
-        variants.all.iter().filter(move |variant| variant.scale.is_some_and(|own| same_scale(own, scale)))
-    };
+    let of_scale =
+        |scale: f64| variants.all.iter().filter(move |variant| variant.scale.is_some_and(|own| same_scale(own, scale)));
     for small in of_scale(advised) {
         let twins: Vec<&Variant> = of_scale(COMMON_SCALE).filter(|twin| twin.head == small.head).collect();
         if twins.is_empty() {
@@ -507,8 +500,7 @@ fn small_scale_is_good(variants: &Variants, classes: usize) -> Result<Part> {
         }
     }
     if comparisons.evidence.is_empty() {
-        comparisons
-            .lack(format!("no head has a variant with s = {advised:.3} and one with s = {COMMON_SCALE}"));
+        comparisons.lack(format!("no head has a variant with s = {advised:.3} and one with s = {COMMON_SCALE}"));
     }
     Ok(comparisons.decide())
 }
@@ -550,8 +542,7 @@ fn seeds_to_settle(parts: &[Part]) -> Option<u64> {
     let needed: Option<Vec<u64>> = undecided
         .map(|part| {
             // More than there are: those did not suffice.
-            let seeds =
-                |e: &Evidence| e.seeds_needed.map(|needed| needed.max(e.paired.difference.n as u64 + 1));
+            let seeds = |e: &Evidence| e.seeds_needed.map(|needed| needed.max(e.paired.difference.n as u64 + 1));
             match part.evidence.iter().filter(|e| e.distance < 0.0).filter_map(seeds).min() {
                 Some(first) => Some(first),
                 None if part.missing.is_some() => None,

@@ -114,14 +114,10 @@ impl<'a> Store<'a> {
         };
         let mut splits = None;
         let mut record = match found {
-            Some(record) if embeddings.as_ref().is_none_or(|embeddings| *embeddings == record.embeddings) => {
-                record
-            }
+            Some(record) if embeddings.as_ref().is_none_or(|embeddings| *embeddings == record.embeddings) => record,
             other => {
                 if other.is_some() {
-                    notes.push(
-                        "what was measured before does not fit the embeddings; it was measured again.".into(),
-                    );
+                    notes.push("what was measured before does not fit the embeddings; it was measured again.".into());
                 }
                 // Without embeddings there is nothing to go on with: reading them says what is missing.
                 let read = Splits::read(&run.folder)?;
@@ -271,8 +267,7 @@ impl FamilyRecord {
 
     /// `None` if it names a metric that the registry does not know, or holds what is no number.
     fn findings(&self, registry: &Registry) -> Option<Findings> {
-        let mut found =
-            Findings { shapes: self.shapes.clone(), notes: self.notes.clone(), ..Findings::default() };
+        let mut found = Findings { shapes: self.shapes.clone(), notes: self.notes.clone(), ..Findings::default() };
         for (name, value) in &self.values {
             let value = match value {
                 Value::Finite(value) => *value,
@@ -293,8 +288,7 @@ impl MapsRecord {
         let Some(bytes) = read_if_there(path)?.filter(|bytes| digest(bytes) == self.file) else {
             return Ok(None);
         };
-        let mut maps =
-            Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
+        let mut maps = Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
         let (mut pca, mut tsne) = (Vec::new(), Vec::new());
         for row in csv::Reader::from_reader(&bytes[..]).deserialize::<MapRow>() {
             let Ok(row) = row else { return Ok(None) };

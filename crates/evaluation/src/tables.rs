@@ -62,10 +62,7 @@ struct Value<'a> {
 
 /// Every value with its run and what that is a run of: `run`, `metric`, `value`, `variant`, `head`, `condition`, `seed`, `scale`,
 /// `margin`, `margin_unit`, `noise_percent`; and every metric of every variant over its seeds, in the order of the values.
-pub(crate) fn tables(
-    selection: &Selection,
-    measured: &[Measured],
-) -> Result<(DataFrame, Vec<MetricSummary>)> {
+pub(crate) fn tables(selection: &Selection, measured: &[Measured]) -> Result<(DataFrame, Vec<MetricSummary>)> {
     let value = |run, &(metric, value)| Value { run, metric, value };
     let rows: Vec<Value<'_>> =
         measured.iter().flat_map(|run| run.found.values.iter().map(move |of| value(run, of))).collect();
@@ -75,9 +72,7 @@ pub(crate) fn tables(
     for group in groups.get_groups().iter() {
         let of_group: Vec<&Value<'_>> = match group {
             GroupsIndicator::Idx((_, all)) => all.iter().map(|&row| &rows[row as usize]).collect(),
-            GroupsIndicator::Slice([first, length]) => {
-                rows[first as usize..][..length as usize].iter().collect()
-            }
+            GroupsIndicator::Slice([first, length]) => rows[first as usize..][..length as usize].iter().collect(),
         };
         let Value { run, metric, .. } = of_group[0];
         let values: Vec<f64> = of_group.iter().map(|row| row.value).collect();

@@ -68,18 +68,11 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
 }
 
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.
-fn dry_run(
-    program: &Program,
-    experiment: &Experiment,
-    args: &BenchmarkArgs,
-    session: &Session,
-) -> Result<ExitCode> {
+fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, session: &Session) -> Result<ExitCode> {
     let profile = profile(&experiment.data.dataset)?;
     let [train_images, val_images] = match (profile.images, &experiment.data.synthetic) {
         (Some(images), _) => images,
-        (None, Some(synthetic)) if experiment.data.is_synthetic() => {
-            [synthetic.train_images, synthetic.val_images]
-        }
+        (None, Some(synthetic)) if experiment.data.is_synthetic() => [synthetic.train_images, synthetic.val_images],
         _ => {
             let source = args.training.source.source(program);
             let images = Dataset::open(&experiment.data, &source, &|_, _, _| {})?;
@@ -93,8 +86,7 @@ fn dry_run(
     let architecture = faceoff_kernels::architecture(&experiment.training.encoder)?;
     let initial = initial_encoder(architecture, 0)?;
     let mut encoder = faceoff_kernels::encoder(architecture, &initial, &session.arithmetic)?;
-    let fastest =
-        time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
+    let fastest = time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
     let per_second = batch.count() as f64 / fastest;
     let hours = work * specs.len() as f64 / per_second / 3600.0;
 

@@ -20,9 +20,7 @@ fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
         }
         DeviceChoice::Auto => Ok(Device::Cpu),
         DeviceChoice::Cuda if cuda => Device::new_cuda(0).context("no CUDA GPU answers; try --device cpu"),
-        DeviceChoice::Metal if metal => {
-            Device::new_metal(0).context("no Metal GPU answers; try --device cpu")
-        }
+        DeviceChoice::Metal if metal => Device::new_metal(0).context("no Metal GPU answers; try --device cpu"),
         DeviceChoice::Cuda => bail!(
             "this build has no CUDA; build and run it with: {}",
             program.command_with_feature("cuda", "benchmark --device cuda")
@@ -35,11 +33,7 @@ fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
 }
 
 /// What computes an experiment.
-pub(crate) fn arithmetic(
-    program: &Program,
-    args: &TrainingArgs,
-    experiment: &Experiment,
-) -> Result<Arithmetic> {
+pub(crate) fn arithmetic(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Arithmetic> {
     let (device, precision) = (device(program, args.device)?, experiment.training.precision.as_str());
     Ok(Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?)
 }
@@ -57,8 +51,7 @@ pub fn use_threads(threads: Option<u16>) -> Result<()> {
     if std::env::var(VARIABLE).is_ok_and(|value| value == threads.to_string()) {
         return Ok(());
     }
-    let program =
-        std::env::current_exe().context("the program does not find itself to start again with --threads")?;
+    let program = std::env::current_exe().context("the program does not find itself to start again with --threads")?;
     let mut command = std::process::Command::new(program);
     command.args(std::env::args_os().skip(1)).env(VARIABLE, threads.to_string());
     #[cfg(unix)]

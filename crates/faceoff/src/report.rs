@@ -81,8 +81,7 @@ fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Re
     let name = format!("embeddings-{stem}");
     let folder = args.out.report_folder(program, &name);
     let registry = Registry::standard();
-    let summary =
-        write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
+    let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
     results::print(&summary);
     Ok(ExitCode::SUCCESS)
 }

@@ -49,9 +49,7 @@ impl Session {
                 eprintln!("stopped; run the same command to go on");
                 std::process::exit(INTERRUPTED.into());
             }
-            eprintln!(
-                "stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)"
-            );
+            eprintln!("stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)");
         })
         .context("Ctrl-C cannot be caught")
     }
@@ -85,9 +83,7 @@ impl Session {
                     eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
                 }
                 let (size, threads) = (experiment.data.image_size_px, rayon::current_num_threads());
-                eprintln!(
-                    "{name}: {size} px on {arithmetic}, {threads} threads; {to_do} of {total} runs to do"
-                );
+                eprintln!("{name}: {size} px on {arithmetic}, {threads} threads; {to_do} of {total} runs to do");
                 self.training.store(true, Ordering::Relaxed);
             }
             if let Event::End(_) = event {

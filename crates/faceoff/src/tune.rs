@@ -47,10 +47,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     experiment.tuning = Some(tuning.clone());
     experiment.validate()?;
     if !experiment.conditions.is_empty() {
-        bail!(
-            "experiment `{}` has conditions; settings are tuned for one: remove its [[conditions]]",
-            experiment.name
-        );
+        bail!("experiment `{}` has conditions; settings are tuned for one: remove its [[conditions]]", experiment.name);
     }
     let file = args.file.clone().unwrap_or_else(|| program.path("experiments/tuned.toml"));
     let name = match (file.file_stem(), file.extension()) {
@@ -134,16 +131,8 @@ fn text(tuned: &Experiment, command: &str, tuning: &TuningConfig) -> String {
 
 /// The chosen settings, on stdout.
 fn print(tuned: &Experiment) {
-    let mut table = plain_table(&[
-        "variant",
-        "peak learning rate",
-        "scale",
-        "margin",
-        "KNN k=5 %",
-        "DNN %",
-        "trials",
-        "diverged",
-    ]);
+    let mut table =
+        plain_table(&["variant", "peak learning rate", "scale", "margin", "KNN k=5 %", "DNN %", "trials", "diverged"]);
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| value.to_string());
     for trial in tuned.trials.iter().filter(|trial| trial.chosen) {
         let of_head = || tuned.trials.iter().filter(|other| other.head == trial.head);

@@ -63,8 +63,7 @@ impl Definition for AdaCos {
     fn new(Parameters { epsilon }: Parameters, start: &Initialiser) -> Result<Self> {
         let classes = start.classes;
         if classes < 3 {
-            let rule =
-                "it needs at least 3, since its scale starts at sqrt(2) ln(classes - 1); take another head";
+            let rule = "it needs at least 3, since its scale starts at sqrt(2) ln(classes - 1); take another head";
             return Err(Error::Classes { head: Self::NAME, classes, rule });
         }
         let scale = SQRT_2 * ((classes - 1) as f64).ln();

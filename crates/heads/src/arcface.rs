@@ -32,8 +32,7 @@ pub(crate) struct ArcFace {
 impl Definition for ArcFace {
     const NAME: &'static str = "ArcFace";
     const SUMMARY: &'static str = "An angle is added to the labelled class.";
-    const FORMULA: &'static str =
-        "label: s cos(theta_y + m), without m where theta_y > pi - m; others: s cos(theta_j)";
+    const FORMULA: &'static str = "label: s cos(theta_y + m), without m where theta_y > pi - m; others: s cos(theta_j)";
     const PAPER: &'static str = "Deng et al., arXiv:1801.07698";
     type Parameters = Parameters;
 

@@ -20,9 +20,7 @@
 //! from it in that t changes in training only (there at every call with labels).
 
 use crate::cosine::{blend, cosines, held, with_angular_margin};
-use crate::tensors::{
-    check_embeddings, restore, restored_number, saved, saved_number, scores_and_labels, take,
-};
+use crate::tensors::{check_embeddings, restore, restored_number, saved, saved_number, scores_and_labels, take};
 use crate::{Definition, Draw, Head, Initialiser, Result, State, parameters};
 use candle_core::{D, DType, Tensor, Var};
 

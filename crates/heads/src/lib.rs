@@ -188,9 +188,7 @@ impl fmt::Display for HeadInfo {
         if self.parameters.is_empty() {
             writeln!(f, "  parameters  none")?;
         }
-        for (index, ParameterInfo { name, symbol, meaning, rule, default, .. }) in
-            self.parameters.iter().enumerate()
-        {
+        for (index, ParameterInfo { name, symbol, meaning, rule, default, .. }) in self.parameters.iter().enumerate() {
             let title = if index == 0 { "parameters" } else { "" };
             let setting = format!("{name} = {}", default());
             writeln!(f, "  {title:<10}  {setting:<20}  {symbol:<3}  {meaning}; {rule}")?;

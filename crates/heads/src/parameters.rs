@@ -94,11 +94,9 @@ pub(crate) fn checked(head: &HeadConfig, infos: &[ParameterInfo]) -> Result<Head
     }
     infos.iter().try_fold(HeadConfig::new(head.kind()), |resolved, info| {
         let ParameterInfo { name, rule, default, checked, .. } = *info;
-        let missing =
-            || wrong(name, format!("is missing; add it to the block, for example `{name} = {}`", default()));
+        let missing = || wrong(name, format!("is missing; add it to the block, for example `{name} = {}`", default()));
         let value = head.get(name).ok_or_else(missing)?;
-        let value =
-            checked(value).ok_or_else(|| wrong(name, format!("is {value}, but it must be {rule}")))?;
+        let value = checked(value).ok_or_else(|| wrong(name, format!("is {value}, but it must be {rule}")))?;
         Ok(resolved.with(name, value))
     })
 }

@@ -35,8 +35,7 @@ pub(crate) struct SubCenterArcFace {
 
 impl Definition for SubCenterArcFace {
     const NAME: &'static str = "SubCenterArcFace";
-    const SUMMARY: &'static str =
-        "ArcFace with K centres a class, of which the nearest counts; made for noisy labels.";
+    const SUMMARY: &'static str = "ArcFace with K centres a class, of which the nearest counts; made for noisy labels.";
     const FORMULA: &'static str = "cos(theta_j) = max over k of cos(theta_jk), then ArcFace";
     const PAPER: &'static str = "Deng et al., ECCV 2020";
     type Parameters = Parameters;

@@ -78,9 +78,6 @@ pub(crate) fn restored_number(name: &str, tensor: &Tensor) -> Result<f64> {
     let values = tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     match values[..] {
         [value] if value.is_finite() => Ok(value),
-        _ => Err(Error::State {
-            name: name.into(),
-            problem: format!("it must be one finite number, not {values:?}"),
-        }),
+        _ => Err(Error::State { name: name.into(), problem: format!("it must be one finite number, not {values:?}") }),
     }
 }

@@ -106,11 +106,8 @@ impl AdamW {
 
     /// Restores what [`AdamW::state`] returned.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
-        let shapes: Vec<_> = self
-            .parameters
-            .iter()
-            .map(|parameter| (parameter.name.clone(), parameter.var.dims().to_vec()))
-            .collect();
+        let shapes: Vec<_> =
+            self.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.var.dims().to_vec())).collect();
         let moments = checked_moments(state, &shapes)?;
         for Parameter { name, var, m, v } in &mut self.parameters {
             *m = moments[&format!("{name}.m")].to_device(var.device())?.to_dtype(var.dtype())?;

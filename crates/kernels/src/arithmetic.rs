@@ -60,13 +60,12 @@ impl Arithmetic {
         let known = Kernels::of(device);
         let mut arithmetic = Self { device: device.clone(), kernels: known[0], precision: Precision::F32 };
         if let Some(name) = kernels {
-            arithmetic.kernels = *known.iter().find(|kernels| kernels.name() == name).ok_or_else(|| {
-                Error::UnknownKernels {
+            arithmetic.kernels =
+                *known.iter().find(|kernels| kernels.name() == name).ok_or_else(|| Error::UnknownKernels {
                     name: name.into(),
                     device: arithmetic.device_name(),
                     known: known.iter().map(|kernels| kernels.name()).collect::<Vec<_>>().join(", "),
-                }
-            })?;
+                })?;
         }
         arithmetic.precision = match precision {
             "f32" => Precision::F32,
@@ -144,17 +143,11 @@ mod tests {
         let resolve = |kernels, precision| Arithmetic::resolve(&Device::Cpu, kernels, precision);
         for set in InstructionSet::available() {
             let found = resolve(Some(set.name()), "f32").unwrap();
-            assert_eq!(
-                (found.instructions(), found.to_string()),
-                (Some(set), format!("cpu ({})", set.name()))
-            );
+            assert_eq!((found.instructions(), found.to_string()), (Some(set), format!("cpu ({})", set.name())));
         }
         assert_eq!(resolve(None, "f32").unwrap().instructions(), Some(InstructionSet::available()[0]));
         let candle = resolve(Some("candle"), "f32").unwrap();
-        assert_eq!(
-            (candle.device_name(), candle.kernels_name(), candle.instructions()),
-            ("cpu", "candle", None)
-        );
+        assert_eq!((candle.device_name(), candle.kernels_name(), candle.instructions()), ("cpu", "candle", None));
         let error = resolve(Some("mmx"), "f32").unwrap_err().to_string();
         assert!(error.starts_with("`mmx` names no kernels of this machine's cpu, which has "), "{error}");
         assert!(error.contains("portable, candle"), "{error}");

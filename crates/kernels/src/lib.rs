@@ -82,11 +82,7 @@ pub use seam::{Encoder, Gradients, ImageBatch, State, Tape};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The encoder of `state` (torchvision's names and shapes), as `arithmetic` computes it.
-pub fn encoder(
-    architecture: &Architecture,
-    state: &State,
-    arithmetic: &Arithmetic,
-) -> Result<Box<dyn Encoder>> {
+pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmetic) -> Result<Box<dyn Encoder>> {
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;

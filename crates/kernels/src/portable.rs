@@ -55,22 +55,14 @@ impl PortableEncoder {
         let (count, size) = (images.count(), images.size_px());
         let pixels = Tensor::from_slice(images.pixels(), (count, size, size, 3), &self.device)?;
         let pixels = pixels.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?.contiguous()?;
-        let row = |values: [f32; 3]| {
-            Tensor::new(&values, &self.device)?.to_dtype(self.dtype)?.reshape((1, 3, 1, 1))
-        };
+        let row = |values: [f32; 3]| Tensor::new(&values, &self.device)?.to_dtype(self.dtype)?.reshape((1, 3, 1, 1));
         Ok((pixels / 255.0)?.broadcast_sub(&row(resnet::MEAN)?)?.broadcast_div(&row(resnet::DEVIATION)?)?)
     }
 }
 
 impl Layer {
-    fn new(
-        plan: ConvBatchNorm,
-        tensors: &HashMap<String, Tensor>,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
-        let tensor =
-            |name: String| -> Result<Tensor> { Ok(tensors[&name].to_device(device)?.to_dtype(dtype)?) };
+    fn new(plan: ConvBatchNorm, tensors: &HashMap<String, Tensor>, device: &Device, dtype: DType) -> Result<Self> {
+        let tensor = |name: String| -> Result<Tensor> { Ok(tensors[&name].to_device(device)?.to_dtype(dtype)?) };
         let var = |name: String| -> Result<Var> { Ok(Var::from_tensor(&tensor(name)?)?) };
         let (conv, norm) = (&plan.conv, &plan.norm);
         Ok(Self {
@@ -155,9 +147,8 @@ impl Encoder for PortableEncoder {
         let embeddings: Tensor = tape.0.open(self.owner)?;
         check_gradient(grad, [embeddings.dim(0)?, self.dim])?;
         let store = (&embeddings * grad)?.sum_all()?.backward()?;
-        let gradient = |(_, var): &(String, Var)| {
-            store.get(var).cloned().expect("the embeddings depend on every parameter")
-        };
+        let gradient =
+            |(_, var): &(String, Var)| store.get(var).cloned().expect("the embeddings depend on every parameter");
         let gradients: Vec<Tensor> = self.parameters.iter().map(gradient).collect();
         Ok(Gradients(Owned::new(self.owner, gradients)))
     }

@@ -49,11 +49,9 @@ pub struct Stage {
 }
 
 /// Table 1, 18-layer.
-pub static RESNET18: Architecture =
-    Architecture { name: "resnet18", stem: STEM, stages: &stages([2, 2, 2, 2]) };
+pub static RESNET18: Architecture = Architecture { name: "resnet18", stem: STEM, stages: &stages([2, 2, 2, 2]) };
 /// Table 1, 34-layer.
-pub static RESNET34: Architecture =
-    Architecture { name: "resnet34", stem: STEM, stages: &stages([3, 4, 6, 3]) };
+pub static RESNET34: Architecture = Architecture { name: "resnet34", stem: STEM, stages: &stages([3, 4, 6, 3]) };
 /// All architectures.
 pub static ARCHITECTURES: [&Architecture; 2] = [&RESNET18, &RESNET34];
 
@@ -70,11 +68,9 @@ const fn stages([first, second, third, fourth]: [usize; 4]) -> [Stage; 4] {
 
 /// The architecture of a name, or an error with the known ones.
 pub fn architecture(name: &str) -> Result<&'static Architecture> {
-    ARCHITECTURES.into_iter().find(|architecture| architecture.name == name).ok_or_else(|| {
-        Error::UnknownArchitecture {
-            name: name.into(),
-            known: ARCHITECTURES.map(|architecture| architecture.name).join(", "),
-        }
+    ARCHITECTURES.into_iter().find(|architecture| architecture.name == name).ok_or_else(|| Error::UnknownArchitecture {
+        name: name.into(),
+        known: ARCHITECTURES.map(|architecture| architecture.name).join(", "),
     })
 }
 
@@ -170,8 +166,7 @@ impl Architecture {
     /// Its layers and blocks.
     pub fn plan(&self) -> Plan {
         let Stem { channels, kernel, stride } = self.stem;
-        let mut layers =
-            vec![ConvBatchNorm::new(["conv1".into(), "bn1".into()], [3, channels], kernel, stride)];
+        let mut layers = vec![ConvBatchNorm::new(["conv1".into(), "bn1".into()], [3, channels], kernel, stride)];
         let mut blocks = Vec::new();
         let mut ins = channels;
         for (stage, &Stage { blocks: count, channels, stride }) in self.stages.iter().enumerate() {

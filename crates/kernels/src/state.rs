@@ -11,10 +11,7 @@ pub(crate) fn checked(architecture: &Architecture, state: &State) -> Result<Hash
 }
 
 /// The first and second moments of every trained tensor, by name, checked likewise.
-pub(crate) fn checked_moments(
-    state: &State,
-    parameters: &[(String, Vec<usize>)],
-) -> Result<HashMap<String, Tensor>> {
+pub(crate) fn checked_moments(state: &State, parameters: &[(String, Vec<usize>)]) -> Result<HashMap<String, Tensor>> {
     let moments = parameters.iter().flat_map(|(name, shape)| {
         ["m", "v"].map(|moment| TensorPlan {
             name: format!("{name}.{moment}"),
@@ -25,11 +22,7 @@ pub(crate) fn checked_moments(
     matched(state, &moments.collect::<Vec<_>>(), || "the moments of the trained tensors under their".into())
 }
 
-fn matched(
-    state: &State,
-    expected: &[TensorPlan],
-    what: impl Fn() -> String,
-) -> Result<HashMap<String, Tensor>> {
+fn matched(state: &State, expected: &[TensorPlan], what: impl Fn() -> String) -> Result<HashMap<String, Tensor>> {
     let mut found: HashMap<String, Tensor> = state.iter().cloned().collect();
     let wrong = |name: &str, problem| Error::State { name: name.into(), problem, expected: what() };
     let mut result = HashMap::with_capacity(expected.len());

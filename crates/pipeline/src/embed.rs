@@ -36,11 +36,7 @@ pub fn embed(
         scores: Vec::with_capacity(items.len() * images.classes()),
         predictions_labels_given: Vec::with_capacity(items.len()),
         effective_scale: model.head.effective_scale() as f32,
-        class_vectors: model
-            .head
-            .class_vectors()?
-            .map(|vectors| vectors.flatten_all()?.to_vec1())
-            .transpose()?,
+        class_vectors: model.head.class_vectors()?.map(|vectors| vectors.flatten_all()?.to_vec1()).transpose()?,
     };
     let mut loader = images.eval_batches(split, batch_size)?;
     while let Some(batch) = loader.next().transpose()? {

@@ -28,8 +28,7 @@ impl ImageSets {
 
     /// The images of a run of the experiment.
     pub(crate) fn of(&self, spec: &RunSpec) -> &Dataset {
-        let (_, images) =
-            self.0.iter().find(|(data, _)| *data == spec.data).expect("every run's images were opened");
+        let (_, images) = self.0.iter().find(|(data, _)| *data == spec.data).expect("every run's images were opened");
         images
     }
 

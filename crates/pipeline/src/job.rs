@@ -2,9 +2,7 @@
 
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, embed, run_work};
 use faceoff_kernels::Arithmetic;
-use faceoff_runs::{
-    Compute, Difference, Experiment, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName,
-};
+use faceoff_runs::{Compute, Difference, Experiment, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName};
 use faceoff_training::{TrainingEnd, train};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -65,12 +63,7 @@ impl Job<'_> {
     }
 
     /// The runs that are not whole yet.
-    fn open_runs<'a>(
-        &self,
-        specs: &'a [RunSpec],
-        force: bool,
-        on_event: EventFn,
-    ) -> Result<Vec<&'a RunSpec>> {
+    fn open_runs<'a>(&self, specs: &'a [RunSpec], force: bool, on_event: EventFn) -> Result<Vec<&'a RunSpec>> {
         let (mut open, mut others) = (Vec::new(), Vec::new());
         for spec in specs {
             let run = RunFolder::new(self.folder, spec);
@@ -123,10 +116,7 @@ impl Job<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: self.commit.into(),
             machine: describe_machine(),
-            speed: Speed {
-                images_per_second: timing.images_per_second(),
-                data_wait_share: timing.wait_share(),
-            },
+            speed: Speed { images_per_second: timing.images_per_second(), data_wait_share: timing.wait_share() },
             seconds: [
                 ("train".into(), timing.train_seconds),
                 ("wait for data".into(), timing.wait_seconds),

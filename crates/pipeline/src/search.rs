@@ -79,12 +79,7 @@ impl Search {
 }
 
 /// Trial `number` of `variant`. The first is the experiment's own setting.
-fn trial(
-    base: &Experiment,
-    tuning: &TuningConfig,
-    number: usize,
-    variant: &HeadVariant,
-) -> (HeadVariant, Trial) {
+fn trial(base: &Experiment, tuning: &TuningConfig, number: usize, variant: &HeadVariant) -> (HeadVariant, Trial) {
     let mut tried = variant.clone();
     tried.name = format!("{}-trial{number}", variant.name);
     let mut peak_learning_rate = variant.peak_learning_rate.unwrap_or(base.training.peak_learning_rate);
@@ -176,16 +171,13 @@ mod tests {
 
     #[test]
     fn the_best_trial_of_each_head_is_chosen() {
-        let scores =
-            [(0.5, 0.4), (0.5, 0.4), (0.3, 0.9), (0.5, 0.6), (0.5, 0.4), (0.0, 0.0), (0.4, 0.9), (0.6, 0.1)];
-        let mut scores =
-            scores.map(|(knn, dnn)| Score { knn_accuracy: Some(knn), dnn_accuracy: Some(dnn) }).to_vec();
+        let scores = [(0.5, 0.4), (0.5, 0.4), (0.3, 0.9), (0.5, 0.6), (0.5, 0.4), (0.0, 0.0), (0.4, 0.9), (0.6, 0.1)];
+        let mut scores = scores.map(|(knn, dnn)| Score { knn_accuracy: Some(knn), dnn_accuracy: Some(dnn) }).to_vec();
         scores.push(Score::default());
         let Search { base, trials: tried, .. } = search(3);
         let tuned = search(3).choose("tuned".into(), &scores).unwrap();
         // Ties go to the higher DNN accuracy, then to the earlier; a trial without a score is never chosen.
-        let chosen: Vec<_> =
-            tuned.trials.iter().filter(|trial| trial.chosen).map(|t| t.knn_accuracy).collect();
+        let chosen: Vec<_> = tuned.trials.iter().filter(|trial| trial.chosen).map(|t| t.knn_accuracy).collect();
         assert_eq!(chosen, [Some(0.5), Some(0.6), Some(0.3)]);
         assert_eq!(tuned.heads[0].peak_learning_rate, Some(tried[3].peak_learning_rate));
         assert_eq!(tuned.heads[2].head, base.heads[2].head);

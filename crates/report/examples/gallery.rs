@@ -33,9 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let made_up = MadeUp {
         classes: (0..classes)
             .map(|class| {
-                BREEDS
-                    .get(class)
-                    .map_or(format!("a class with a very long name, {class}"), |name| name.to_string())
+                BREEDS.get(class).map_or(format!("a class with a very long name, {class}"), |name| name.to_string())
             })
             .collect(),
         images: [images, images],
@@ -44,9 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !folder.join("runs").exists() {
         made_up.write(&folder, &experiment);
     }
-    let summary = faceoff_report::write_report(&folder, &experiment, &Registry::standard(), &|line| {
-        eprintln!("{line}")
-    })?;
+    let summary =
+        faceoff_report::write_report(&folder, &experiment, &Registry::standard(), &|line| eprintln!("{line}"))?;
     println!("{}", summary.page.display());
     Ok(())
 }

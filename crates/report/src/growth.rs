@@ -58,9 +58,7 @@ mod tests {
     fn axes_span_whole_powers_of_ten() {
         let curve = GrowthCurve { name: "search: n^2".into(), points: vec![(1e3, 0.02), (3e4, 18.0)] };
         let svg = growth_picture("Time over size", "embeddings", "seconds", &[curve]).unwrap();
-        for text in
-            ["Time over size", "embeddings", "seconds", "search: n^2", "1,000", "100,000", "0.01", "100"]
-        {
+        for text in ["Time over size", "embeddings", "seconds", "search: n^2", "1,000", "100,000", "0.01", "100"] {
             assert!(svg.contains(&format!(">{text}<")), "{text} is missing");
         }
         let empty = growth_picture("Nothing", "x", "y", &[]).unwrap();

@@ -68,9 +68,7 @@ pub fn write_report(
     let Origin::Runs(manifest) = &evaluation.selection.origin else {
         unreachable!("what is evaluated in a folder are runs")
     };
-    let page = |sections: &[Section], tables: &[&str]| {
-        page::page(experiment, manifest, &evaluation, sections, tables)
-    };
+    let page = |sections: &[Section], tables: &[&str]| page::page(experiment, manifest, &evaluation, sections, tables);
     write(folder, &evaluation, page, say)
 }
 
@@ -162,13 +160,9 @@ fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
             source,
         })?;
         for entry in listing {
-            let path = entry
-                .map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?
-                .path();
+            let path = entry.map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?.path();
             let name = format!("{sub}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-            if path.extension().is_some_and(|found| found == extension)
-                && !files.iter().any(|file| file.0 == name)
-            {
+            if path.extension().is_some_and(|found| found == extension) && !files.iter().any(|file| file.0 == name) {
                 std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
             }
         }

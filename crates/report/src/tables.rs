@@ -50,9 +50,8 @@ impl Tables<'_> {
         rest: impl FnOnce(Columns<'_, R>) -> Columns<'_, R>,
     ) -> Result<()> {
         let of = |row: &R| -> &Variant { &self.selection.variants[variant(row)] };
-        let columns = Columns::of(rows)
-            .with("variant", |row| of(row).name.clone())
-            .with("head", |row| of(row).head.clone());
+        let columns =
+            Columns::of(rows).with("variant", |row| of(row).name.clone()).with("head", |row| of(row).head.clone());
         let bytes = rest(columns).frame().and_then(|mut frame| csv(&mut frame, decimals));
         self.file(file, bytes)
     }
@@ -272,9 +271,7 @@ impl Tables<'_> {
                         .with("seed", |(run, ..)| run.seed)
                         .with("id", |(_, id, ..)| id.to_string())
                         .with("label", |(_, _, label, _)| **label)
-                        .with("class", |(run, _, label, _)| {
-                            variants[run.variant].classes[**label as usize].clone()
-                        });
+                        .with("class", |(run, _, label, _)| variants[run.variant].classes[**label as usize].clone());
                     let axes = axes.iter().enumerate();
                     axes.fold(columns, |columns, (axis, name)| columns.with(name, |(.., point)| point[axis]))
                 },

@@ -117,16 +117,14 @@ impl Embeddings {
         }
         write_atomically(&images_path(folder, split), |file| {
             let mut writer = csv::Writer::from_writer(file);
-            for ((id, &label), &label_trained) in self.ids.iter().zip(&self.labels).zip(&self.labels_trained)
-            {
+            for ((id, &label), &label_trained) in self.ids.iter().zip(&self.labels).zip(&self.labels_trained) {
                 writer.serialize(ImageRow { id: id.clone(), label, label_trained })?;
             }
             writer.flush()
         })?;
         let n = self.len();
         let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let predictions =
-            self.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let predictions = self.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut tensors = vec![
             ("effective_scale", Dtype::F32, vec![1], f32s(&[self.effective_scale])),
             ("embeddings", Dtype::F32, vec![n, self.dim], f32s(&self.unit)),
@@ -159,11 +157,7 @@ impl Embeddings {
         let read = |name: &str, dtype: Dtype| {
             let tensor = tensors.tensor(name).map_err(|error| damaged(error.to_string()))?;
             let found = tensor.dtype();
-            if found == dtype {
-                Ok(tensor)
-            } else {
-                Err(damaged(format!("`{name}` is {found:?}, not {dtype:?}")))
-            }
+            if found == dtype { Ok(tensor) } else { Err(damaged(format!("`{name}` is {found:?}, not {dtype:?}"))) }
         };
         let floats = |name: &str| read(name, Dtype::F32).map(|tensor| values(&tensor, f32::from_le_bytes));
         let columns = |name: &str| match *read(name, Dtype::F32)?.shape() {
@@ -180,10 +174,7 @@ impl Embeddings {
             unit: floats("embeddings")?,
             norms: floats("norms")?,
             scores: floats("scores")?,
-            predictions_labels_given: values(
-                &read("predictions_labels_given", Dtype::U32)?,
-                u32::from_le_bytes,
-            ),
+            predictions_labels_given: values(&read("predictions_labels_given", Dtype::U32)?, u32::from_le_bytes),
             effective_scale: match floats("effective_scale")?[..] {
                 [scale] => scale,
                 _ => return Err(damaged("`effective_scale` is not one number".into())),
@@ -200,8 +191,7 @@ impl Embeddings {
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> ArrayView2<'_, f32> {
-    ArrayView2::from_shape((rows, columns), values)
-        .expect("embeddings hold as many values as their sizes say")
+    ArrayView2::from_shape((rows, columns), values).expect("embeddings hold as many values as their sizes say")
 }
 
 fn images_path(folder: &Path, split: SplitName) -> std::path::PathBuf {

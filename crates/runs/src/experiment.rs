@@ -322,9 +322,7 @@ impl Experiment {
             let matches = |variant: &HeadVariant, name: &String| {
                 variant.name.eq_ignore_ascii_case(name) || variant.head.kind().eq_ignore_ascii_case(name)
             };
-            if let Some(unknown) =
-                wanted.iter().find(|name| !self.heads.iter().any(|head| matches(head, name)))
-            {
+            if let Some(unknown) = wanted.iter().find(|name| !self.heads.iter().any(|head| matches(head, name))) {
                 let known = self.heads.iter().map(|head| head.name.as_str()).collect::<Vec<_>>().join(", ");
                 return Err(Error::UnknownHead { name: unknown.clone(), experiment: self.name, known });
             }
@@ -509,11 +507,9 @@ impl DataConfig {
             let rule = "it must lie in 16 ..= 512";
             require((16..=512).contains(image_px), "data.synthetic.image_px", image_px, rule)?;
         }
-        let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } =
-            self.augmentation;
-        let check = |valid, key: &str, value: String, rule| {
-            require(valid, format!("data.augmentation.{key}"), value, rule)
-        };
+        let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
+        let check =
+            |valid, key: &str, value: String, rule| require(valid, format!("data.augmentation.{key}"), value, rule);
         let valid = is_range(crop_scale, f64::MIN_POSITIVE, 1.0);
         let rule = "it must be [low, high] with 0 < low <= high <= 1";
         check(valid, "crop_scale", format!("{crop_scale:?}"), rule)?;

@@ -12,10 +12,7 @@ pub const PARTIAL_PREFIX: &str = ".partial-";
 /// Writes a file whole or not at all: to a temporary file in the same folder, flushed to the disk, then renamed.
 ///
 /// The folder is made if it does not exist. On any error the temporary file is removed and what stood at `path` stays.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<()> {
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut temporary = tempfile::Builder::new()

@@ -52,10 +52,7 @@ impl Layers {
         };
         let same = |layer: &Layer| {
             layer.path == path
-                || layer
-                    .path
-                    .canonicalize()
-                    .is_ok_and(|same| path.canonicalize().is_ok_and(|path| same == path))
+                || layer.path.canonicalize().is_ok_and(|same| path.canonicalize().is_ok_and(|path| same == path))
         };
         if self.0.iter().any(same) {
             return Err(refused(&format!("`extends` leads in a circle, back to {}", path.display())));
@@ -153,9 +150,7 @@ fn overlay<'a>(lower: &mut DeTable<'a>, upper: DeTable<'a>) {
 fn explained(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     match quoted.next() {
-        Some(unknown) if message.starts_with("unknown ") => {
-            message.to_string() + &did_you_mean(unknown, quoted)
-        }
+        Some(unknown) if message.starts_with("unknown ") => message.to_string() + &did_you_mean(unknown, quoted),
         _ => message.into(),
     }
 }

@@ -1,8 +1,8 @@
 //! A run and its folder: one variant trained with one seed.
 
 use crate::{
-    DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, FileRecord, HeadVariant,
-    Manifest, PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, history, write_atomically,
+    DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, FileRecord, HeadVariant, Manifest,
+    PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, history, write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -131,8 +131,7 @@ impl RunSpec {
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
         fn walk(key: &str, this: &Value, that: &Value, out: &mut Vec<Difference>) {
             if let (Value::Object(x), Value::Object(y)) = (this, that) {
-                let mut names: Vec<_> =
-                    x.keys().chain(y.keys().filter(|name| !x.contains_key(*name))).collect();
+                let mut names: Vec<_> = x.keys().chain(y.keys().filter(|name| !x.contains_key(*name))).collect();
                 names.sort();
                 for name in names {
                     let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
@@ -259,9 +258,7 @@ impl RunFolder {
             _ => {}
         }
         match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.path)(error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(error)),
             _ => Ok(()),
         }
     }
@@ -296,8 +293,7 @@ impl RunFolder {
             let (folder, found) = (self.path.clone(), schema.to_string());
             return Err(Error::OtherSchema { path, folder, found });
         }
-        let manifest: Manifest =
-            serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
         if manifest.spec_hash != manifest.spec.hash() {
             return Err(Error::damaged(&path, "its hash does not fit its specification"));
         }
@@ -317,10 +313,7 @@ impl RunFolder {
         for entry in std::fs::read_dir(&self.path).map_err(Error::io("list", &self.path))? {
             let path = entry.map_err(Error::io("list", &self.path))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path != self.manifest_path()
-                && path != self.checkpoint_path()
-                && !name.starts_with(PARTIAL_PREFIX)
-            {
+            if path != self.manifest_path() && path != self.checkpoint_path() && !name.starts_with(PARTIAL_PREFIX) {
                 files.insert(name, FileRecord::of(&path)?);
             }
         }

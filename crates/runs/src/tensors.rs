@@ -15,9 +15,9 @@ pub type StoredTensor<'a> = (&'a str, Dtype, Vec<usize>, Vec<u8>);
 
 /// Writes arrays, with a text beside them where given.
 pub fn write_tensors(path: &Path, tensors: &[StoredTensor<'_>], metadata: Option<String>) -> Result<()> {
-    let views = tensors.iter().map(|(name, dtype, sizes, bytes)| {
-        TensorView::new(*dtype, sizes.clone(), bytes).map(|view| (*name, view))
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, sizes, bytes)| TensorView::new(*dtype, sizes.clone(), bytes).map(|view| (*name, view)));
     let metadata = metadata.map(|text| HashMap::from([(METADATA_KEY.to_string(), text)]));
     let bytes = views
         .collect::<std::result::Result<Vec<_>, _>>()
@@ -47,8 +47,7 @@ impl TensorFile {
 
     /// The text beside them.
     pub fn metadata(&self) -> Result<Option<String>> {
-        let (_, header) =
-            SafeTensors::read_metadata(&self.bytes).map_err(|error| Error::damaged(&self.path, error))?;
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|error| Error::damaged(&self.path, error))?;
         Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY).cloned()))
     }
 }

@@ -62,15 +62,13 @@ fn names<S: ToString>(words: impl IntoIterator<Item = S>) -> BTreeSet<String> {
 /// Cells of the first table of ARCHITECTURE.md under a heading, without its head.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
     let (_, text) = FILES["ARCHITECTURE.md"].split_once(heading).expect(heading);
-    let rows =
-        text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows = text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     rows.skip(2).map(|row| row.trim_matches('|').split('|').collect()).collect()
 }
 
 /// Folder and manifest of every crate, the one at the root left out.
 fn manifests() -> impl Iterator<Item = (&'static str, toml::Table)> {
-    ending("/Cargo.toml")
-        .map(|(path, text)| (path.trim_end_matches("/Cargo.toml"), text.parse().expect(path)))
+    ending("/Cargo.toml").map(|(path, text)| (path.trim_end_matches("/Cargo.toml"), text.parse().expect(path)))
 }
 
 /// Names of a manifest's dependencies of these kinds.
@@ -138,8 +136,7 @@ fn every_dependency_is_used_by_the_crate_that_names_it() {
 
 #[test]
 fn every_source_says_what_it_is_for() {
-    let silent =
-        Vec::from_iter(ending(".rs").filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path));
+    let silent = Vec::from_iter(ending(".rs").filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path));
     assert!(silent.is_empty(), "begin these with a line `//! ...`: {silent:#?}");
 }
 
@@ -178,8 +175,7 @@ fn files_and_experiments_that_documents_name_exist() {
             assert!(!source || pattern || exists(), "{page} names {word}, which does not exist");
         }
         let commands = text.split("xtask benchmark ").chain(text.split("xtask report ")).skip(1);
-        for name in commands.filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '-').next())
-        {
+        for name in commands.filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '-').next()) {
             let is_name = name.starts_with(char::is_lowercase) && !["and", "or", "on"].contains(&name);
             let exists = FILES.contains_key(&format!("experiments/{name}.toml"));
             assert!(!is_name || exists, "{page} runs experiment {name}, which does not exist");
@@ -207,9 +203,8 @@ fn indexes_are_complete() {
 fn environment_variables_are_documented_and_read() {
     let names = |ends: &[&str]| {
         let texts = FILES.iter().filter(|(path, _)| ends.iter().any(|end| path.ends_with(end)));
-        let words = texts.flat_map(|(_, text)| {
-            text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
-        });
+        let words = texts
+            .flat_map(|(_, text)| text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_'));
         words.filter(|word| word.len() > 8 && word.starts_with("FACEOFF_")).collect::<BTreeSet<_>>()
     };
     assert_eq!(names(&[".rs"]), names(&[".md"]), "left: in the sources; right: in the documents");

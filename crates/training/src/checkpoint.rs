@@ -30,12 +30,8 @@ const PARTS: [&str; 4] = ["encoder.", "encoder_optimizer.", "head.", "head_optim
 
 /// Writes the checkpoint of `model` after the epochs in `progress`.
 pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<()> {
-    let states = [
-        model.encoder.state()?,
-        model.encoder.optimizer_state()?,
-        model.head_state()?,
-        model.head_optimizer.state()?,
-    ];
+    let states =
+        [model.encoder.state()?, model.encoder.optimizer_state()?, model.head_state()?, model.head_optimizer.state()?];
     let mut all = State::new();
     for (part, state) in PARTS.iter().zip(states) {
         all.extend(state.into_iter().map(|(name, tensor)| (format!("{part}{name}"), tensor)));

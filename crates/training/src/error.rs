@@ -7,9 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The training split is smaller than a batch.
-    #[error(
-        "{images} training images make no batch of {batch_size}; lower training.batch_size or add images"
-    )]
+    #[error("{images} training images make no batch of {batch_size}; lower training.batch_size or add images")]
     TooFewImages {
         /// Images of the split.
         images: usize,

@@ -24,12 +24,7 @@ impl Model {
     }
 
     /// The model of a whole run.
-    pub fn of_run(
-        folder: &RunFolder,
-        spec: &RunSpec,
-        classes: usize,
-        arithmetic: &Arithmetic,
-    ) -> Result<Self> {
+    pub fn of_run(folder: &RunFolder, spec: &RunSpec, classes: usize, arithmetic: &Arithmetic) -> Result<Self> {
         let (encoder, _) = load(&folder.encoder_path())?;
         let mut model = Self::with_encoder(&encoder, spec, classes, arithmetic)?;
         model.head.load(&load(&folder.head_path())?.0)?;

@@ -33,16 +33,10 @@ impl<'a> Schedule<'a> {
         let (learning_rate, beta1) = if step_f64 <= peak_at {
             // With a warm-up of one step, that step is the peak.
             let progress = if peak_at > 0.0 { step_f64 / peak_at } else { 1.0 };
-            (
-                cosine(start, recipe.peak_learning_rate, progress),
-                cosine(recipe.beta1_high, recipe.beta1_low, progress),
-            )
+            (cosine(start, recipe.peak_learning_rate, progress), cosine(recipe.beta1_high, recipe.beta1_low, progress))
         } else {
             let progress = if last > peak_at { (step_f64 - peak_at) / (last - peak_at) } else { 1.0 };
-            (
-                cosine(recipe.peak_learning_rate, end, progress),
-                cosine(recipe.beta1_low, recipe.beta1_high, progress),
-            )
+            (cosine(recipe.peak_learning_rate, end, progress), cosine(recipe.beta1_low, recipe.beta1_high, progress))
         };
         AdamWStep {
             learning_rate,

@@ -34,8 +34,7 @@ pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) 
         let gradients = encoder.backward(tape, &embeddings)?;
         let backward = started.elapsed();
         let (learning_rate, beta1, beta2, epsilon, step) = (1e-4, 0.9, 0.999, 1e-8, number as u64 + 1);
-        encoder
-            .apply(gradients, &AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step })?;
+        encoder.apply(gradients, &AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step })?;
         // A GPU answers before it is done; reading a result waits for it.
         if !embeddings.device().is_cpu() {
             encoder.optimizer_state()?;

@@ -132,12 +132,7 @@ pub fn train(
             }
             loss_sum += loss;
             correct += hits;
-            progress(Event::Step {
-                epoch: epoch + 1,
-                step: step - epoch * steps_per_epoch,
-                loss,
-                learning_rate,
-            });
+            progress(Event::Step { epoch: epoch + 1, step: step - epoch * steps_per_epoch, loss, learning_rate });
             if stop.load(Ordering::Relaxed) {
                 return Ok(TrainingEnd::Stopped);
             }
@@ -171,12 +166,7 @@ pub fn train(
 }
 
 /// The model at the start of training, or as the checkpoint holds it.
-fn start(
-    spec: &RunSpec,
-    folder: &RunFolder,
-    images: &Dataset,
-    arithmetic: &Arithmetic,
-) -> Result<(Model, Progress)> {
+fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arithmetic) -> Result<(Model, Progress)> {
     let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
     let classes = images.classes();
     match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
@@ -198,16 +188,10 @@ fn start(
 ///
 /// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
 /// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
-fn train_step(
-    model: &mut Model,
-    images: &ImageBatch,
-    labels: &Tensor,
-    step: &AdamWStep,
-) -> Result<(f64, usize)> {
+fn train_step(model: &mut Model, images: &ImageBatch, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
     let targets = labels.to_device(embeddings.device())?;
-    let hits =
-        model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all()?;
+    let hits = model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;

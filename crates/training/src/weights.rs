@@ -42,9 +42,7 @@ fn values(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
         DType::I64 => (Dtype::I64, flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
         other => {
             let expected = DType::F32;
-            return Err(
-                candle_core::Error::UnexpectedDType { msg: "saving a state", expected, got: other }.into()
-            );
+            return Err(candle_core::Error::UnexpectedDType { msg: "saving a state", expected, got: other }.into());
         }
     })
 }

@@ -82,9 +82,7 @@ const ANALYSES: [Analysis; 11] = [
     (KNN, |train, val| neighbors::nearest(train.rows.view(), val.rows.view(), NEIGHBORS).map(drop)),
     (PCA, |train, _| pca::fit(train.rows.view(), COMPONENTS).map(drop)),
     (TSNE, |_, val| map(val).map(drop)),
-    ("retrieval, leave one out", |_, val| {
-        retrieval::retrieval_leave_one_out(val.rows.view(), &val.labels).map(drop)
-    }),
+    ("retrieval, leave one out", |_, val| retrieval::retrieval_leave_one_out(val.rows.view(), &val.labels).map(drop)),
     ("verification, all pairs", |_, val| verification::verification(val.rows.view(), &val.labels).map(drop)),
     ("uniformity, all pairs", |_, val| geometry::uniformity(val.rows.view()).map(drop)),
     ("k-means, 10 clusters", |_, val| clustering::kmeans(val.rows.view(), CLASSES as usize, 0).map(drop)),
@@ -136,13 +134,7 @@ pub(crate) fn run(program: &Program, args: &AnalysisArgs) -> Result<ExitCode> {
 }
 
 /// Neighbours, components and maps, in turns with the peers.
-fn headline(
-    program: &Program,
-    args: &AnalysisArgs,
-    train: &Split,
-    val: &Split,
-    report: &mut Value,
-) -> Result<()> {
+fn headline(program: &Program, args: &AnalysisArgs, train: &Split, val: &Split, report: &mut Value) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut peers = match &args.peers {
         Some(python) => Some(Peers::start(program, python, folder.path(), train, val)?),
@@ -162,10 +154,7 @@ fn headline(
                 own.push(began.elapsed().as_secs_f64());
                 entry["kl_divergence"] = found.kl_divergence.into();
                 let path = folder.path().join("map.f64");
-                std::fs::write(
-                    &path,
-                    Vec::from_iter(found.coordinates.iter().flat_map(|x| x.to_le_bytes())),
-                )?;
+                std::fs::write(&path, Vec::from_iter(found.coordinates.iter().flat_map(|x| x.to_le_bytes())))?;
                 question = format!("tsne {}", path.display());
             } else {
                 analysis(name)?(train, val)?;
@@ -193,10 +182,7 @@ fn headline(
         for (peer, all) in theirs {
             let ratio = median(&own) / median(&all);
             rows.push([String::new(), format!("{:.3}", median(&all)), peer.clone(), format!("{ratio:.2}")]);
-            compared.insert(
-                peer,
-                json!({ "seconds": median(&all), "all_seconds": all, "ratio_own_to_peer": ratio }),
-            );
+            compared.insert(peer, json!({ "seconds": median(&all), "all_seconds": all, "ratio_own_to_peer": ratio }));
         }
         if !compared.is_empty() {
             entry["peers"] = compared.into();
@@ -318,8 +304,7 @@ fn analysis(name: &str) -> Result<fn(&Split, &Split) -> faceoff_analysis::Result
 fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     let last = &points[points.len().saturating_sub(3)..];
     let count = last.len() as f64;
-    let mean =
-        |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
+    let mean = |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
     let (mut covariance, mut variance) = (0.0, 0.0);
     for point in last {
@@ -387,8 +372,7 @@ fn read(folder: &Path, split: SplitName) -> Result<Split> {
 /// Unit embeddings that never fall below zero, around one point a class of a space of few dimensions, as after a short training.
 fn made_up(points: usize, stream: u64) -> Split {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let uniform =
-        |rng: &mut ChaCha8Rng, shape| Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0_f32..1.0));
+    let uniform = |rng: &mut ChaCha8Rng, shape| Array2::from_shape_simple_fn(shape, || rng.random_range(-1.0_f32..1.0));
     let centers = uniform(&mut rng, (CLASSES as usize, LATENT));
     let directions = uniform(&mut rng, (LATENT, DIMS));
     rng.set_stream(stream);

@@ -71,11 +71,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
         ("  optimizer", optimizer),
         ("embedding", embed),
     ] {
-        table.add_row([
-            name.into(),
-            format!("{:.1}", seconds * 1e3),
-            format!("{:.0}", count as f64 / seconds),
-        ]);
+        table.add_row([name.into(), format!("{:.1}", seconds * 1e3), format!("{:.0}", count as f64 / seconds)]);
     }
     println!("{table}");
     if let Some(memory) = peak_rss_mib {

@@ -79,10 +79,8 @@ impl Affinities {
             .into_par_iter()
             .map(|i| {
                 let row = self.starts[i]..self.starts[i + 1];
-                let pairs = self.columns[row.clone()]
-                    .iter()
-                    .zip(&self.weights[row])
-                    .filter(|(_, weight)| **weight > 0.0);
+                let pairs =
+                    self.columns[row.clone()].iter().zip(&self.weights[row]).filter(|(_, weight)| **weight > 0.0);
                 pairs
                     .map(|(&j, &weight)| {
                         let [dx, dy] = [0, 1].map(|axis| map[i][axis] - map[j as usize][axis]);
@@ -177,9 +175,7 @@ mod tests {
     use ndarray::Array2;
 
     fn points() -> Array2<f32> {
-        Array2::from_shape_fn((120, 6), |(i, d)| {
-            (((i * 37 + d * 11) % 101) as f32 * 0.37).sin() + (i % 4) as f32
-        })
+        Array2::from_shape_fn((120, 6), |(i, d)| (((i * 37 + d * 11) % 101) as f32 * 0.37).sin() + (i % 4) as f32)
     }
 
     fn dense(affinities: &Affinities, count: usize) -> Array2<f64> {
@@ -219,17 +215,13 @@ mod tests {
         // Five at no distance, more than the perplexity: they share everything.
         let mut row: Vec<f64> = (0..10).map(|i| if i < 5 { 0.0 } else { 1.0 }).collect();
         to_probabilities(&mut row, 3.0);
-        assert!(
-            row[..5].iter().all(|p| (p - 0.2).abs() < 1e-9) && row[5..].iter().all(|p| *p < 1e-9),
-            "{row:?}"
-        );
+        assert!(row[..5].iter().all(|p| (p - 0.2).abs() < 1e-9) && row[5..].iter().all(|p| *p < 1e-9), "{row:?}");
     }
 
     #[test]
     fn attraction_is_the_sum_over_the_row() {
         let affinities = Affinities::new(points().view(), 7.0).unwrap();
-        let map: Vec<[f32; 2]> =
-            (0..120).map(|i| [(i as f32).sin() * 5.0, (i as f32 * 1.7).cos() * 3.0]).collect();
+        let map: Vec<[f32; 2]> = (0..120).map(|i| [(i as f32).sin() * 5.0, (i as f32 * 1.7).cos() * 3.0]).collect();
         let joint = dense(&affinities, 120);
         let found = affinities.attraction(&map, 30, 50);
         for (offset, force) in found.iter().enumerate() {
@@ -241,10 +233,7 @@ mod tests {
                 expected = [expected[0] + pull * dx, expected[1] + pull * dy];
             }
             for axis in 0..2 {
-                assert!(
-                    (f64::from(force[axis]) - expected[axis]).abs() < 1e-7,
-                    "{force:?} instead of {expected:?}"
-                );
+                assert!((f64::from(force[axis]) - expected[axis]).abs() < 1e-7, "{force:?} instead of {expected:?}");
             }
         }
     }

@@ -92,9 +92,8 @@ impl Repulsion {
 
     /// Orders the points along the curve. Forces are right in any order, and fast in one that fits.
     pub(super) fn sort(&mut self, map: &[[f64; 2]]) {
-        let bound = |axis: usize, pick: fn(f64, f64) -> f64| {
-            map.iter().map(|point| point[axis]).reduce(pick).unwrap_or(0.0)
-        };
+        let bound =
+            |axis: usize, pick: fn(f64, f64) -> f64| map.iter().map(|point| point[axis]).reduce(pick).unwrap_or(0.0);
         let low = [bound(0, f64::min), bound(1, f64::min)];
         let side = (bound(0, f64::max) - low[0]).max(bound(1, f64::max) - low[1]).max(f64::MIN_POSITIVE);
         let cells = f64::from((1_u32 << BITS) - 1);
@@ -136,8 +135,7 @@ impl Repulsion {
                     all += sources.found.len();
                     let (xs, ys) = (&xs.as_chunks::<LEAF>().0[leaf], &ys.as_chunks::<LEAF>().0[leaf]);
                     let targets = LEAF.min(count - leaf * LEAF);
-                    let sums =
-                        pulp::Arch::new().dispatch(Act { xs, ys, count: targets, sources: &sources.found });
+                    let sums = pulp::Arch::new().dispatch(Act { xs, ys, count: targets, sources: &sources.found });
                     *forces = sums.forces;
                     *normalizer = sums.affinities[..targets].iter().map(|&q| f64::from(q)).sum();
                 }
@@ -176,13 +174,8 @@ impl Repulsion {
 }
 
 fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
-    let start = Cell {
-        center: [0.0; 2],
-        count: 0.0,
-        squared_size: 0.0,
-        low: [f32::INFINITY; 2],
-        high: [f32::NEG_INFINITY; 2],
-    };
+    let start =
+        Cell { center: [0.0; 2], count: 0.0, squared_size: 0.0, low: [f32::INFINITY; 2], high: [f32::NEG_INFINITY; 2] };
     let mut whole = cells.fold(start, |mut whole, cell| {
         whole.count += cell.count;
         for axis in 0..2 {
@@ -199,19 +192,10 @@ fn merge(cells: impl Iterator<Item = Cell>) -> Cell {
 }
 
 impl Sources {
-    fn gather(
-        &mut self,
-        xs: &[f32],
-        ys: &[f32],
-        levels: &[Vec<Cell>],
-        leaf: usize,
-        opening: f32,
-        count: usize,
-    ) {
+    fn gather(&mut self, xs: &[f32], ys: &[f32], levels: &[Vec<Cell>], leaf: usize, opening: f32, count: usize) {
         let target = levels[0][leaf];
         let gap = |cell: &Cell, axis: usize| {
-            let (below, above) =
-                (target.low[axis] - cell.center[axis], cell.center[axis] - target.high[axis]);
+            let (below, above) = (target.low[axis] - cell.center[axis], cell.center[axis] - target.high[axis]);
             let gap = if below > above { below } else { above };
             if gap > 0.0 { gap } else { 0.0 }
         };
@@ -311,8 +295,7 @@ mod tests {
         let turn = 2.4;
         (0..count)
             .map(|i| {
-                let (radius, angle) =
-                    ((i as f64 / count as f64).sqrt() * [1.0, 8.0, 30.0][i % 3], i as f64 * turn);
+                let (radius, angle) = ((i as f64 / count as f64).sqrt() * [1.0, 8.0, 30.0][i % 3], i as f64 * turn);
                 [radius * angle.cos() + 40.0 * (i % 3) as f64, radius * angle.sin()]
             })
             .enumerate()

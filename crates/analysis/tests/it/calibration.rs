@@ -11,8 +11,7 @@ fn agrees_with_scikit_learn() {
     let golden = load();
     let expected = &golden.values["calibration"];
     let scale = expected["scale"].as_f64().unwrap();
-    let found =
-        calibration(matrix(&expected["scores"]).view(), &labels(&expected["labels"]), scale, 15).unwrap();
+    let found = calibration(matrix(&expected["scores"]).view(), &labels(&expected["labels"]), scale, 15).unwrap();
     assert_near(found.ece, &expected["ece"], "ECE");
     assert_near(found.nll, &expected["nll"], "NLL");
     assert_near(found.brier, &expected["brier"], "Brier");

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use faceoff_analysis::Error;
-use faceoff_analysis::clustering::{
-    adjusted_mutual_information, kmeans, normalized_mutual_information, silhouette,
-};
+use faceoff_analysis::clustering::{adjusted_mutual_information, kmeans, normalized_mutual_information, silhouette};
 use ndarray::{Array2, array, s};
 
 use crate::golden::{assert_all_near, assert_near, labels, load, made_up, matrix, with_threads};

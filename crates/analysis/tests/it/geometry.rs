@@ -44,8 +44,7 @@ fn uniformity_agrees_with_its_definition_over_several_blocks() {
     let (mut sum, mut pairs) = (0.0, 0.0);
     for i in 0..700 {
         for j in i + 1..700 {
-            let squared: f64 =
-                points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let squared: f64 = points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
             sum += (-2.0 * squared).exp();
             pairs += 1.0;
         }

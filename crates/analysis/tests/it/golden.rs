@@ -39,10 +39,7 @@ pub(crate) fn matrix(value: &Value) -> Array2<f32> {
 #[track_caller]
 pub(crate) fn assert_near(found: f64, expected: &Value, what: &str) {
     let expected = expected.as_f64().unwrap_or_else(|| panic!("{what}: no golden value"));
-    assert!(
-        (found - expected).abs() <= 1e-6 * expected.abs().max(1.0),
-        "{what}: {found}, golden value {expected}"
-    );
+    assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{what}: {found}, golden value {expected}");
 }
 
 #[track_caller]
@@ -55,13 +52,7 @@ pub(crate) fn assert_all_near(found: &[f64], expected: &Value, what: &str) {
 }
 
 /// Unit rows around one random direction a class, the same on every machine; `noise` is the length of what is added.
-pub(crate) fn made_up(
-    points: usize,
-    dims: usize,
-    classes: u32,
-    noise: f32,
-    seed: u64,
-) -> (Array2<f32>, Vec<u32>) {
+pub(crate) fn made_up(points: usize, dims: usize, classes: u32, noise: f32, seed: u64) -> (Array2<f32>, Vec<u32>) {
     use rand::{Rng, SeedableRng};
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let centers = Array2::from_shape_simple_fn((classes as usize, dims), || rng.random_range(-1.0_f32..1.0));

@@ -26,25 +26,16 @@ fn whole_points(count: usize, dims: usize, seed: u64) -> Array2<f32> {
 }
 
 /// The definition: all products, sorted.
-fn written_out(
-    index: ArrayView2<f32>,
-    queries: ArrayView2<f32>,
-    k: usize,
-    excluding_self: bool,
-) -> Neighbors {
-    let mut found = Neighbors {
-        indices: Array2::zeros((queries.nrows(), k)),
-        similarities: Array2::zeros((queries.nrows(), k)),
-    };
+fn written_out(index: ArrayView2<f32>, queries: ArrayView2<f32>, k: usize, excluding_self: bool) -> Neighbors {
+    let mut found =
+        Neighbors { indices: Array2::zeros((queries.nrows(), k)), similarities: Array2::zeros((queries.nrows(), k)) };
     for (row, query) in queries.rows().into_iter().enumerate() {
         let mut all: Vec<(f32, u32)> = index
             .rows()
             .into_iter()
             .enumerate()
             .filter(|(at, _)| !(excluding_self && *at == row))
-            .map(|(at, point)| {
-                (point.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>() as f32, at as u32)
-            })
+            .map(|(at, point)| (point.iter().zip(query).map(|(a, b)| f64::from(a * b)).sum::<f64>() as f32, at as u32))
             .collect();
         all.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)));
         for (rank, (similarity, at)) in all.into_iter().take(k).enumerate() {
@@ -95,10 +86,7 @@ fn equal_points_are_equally_similar_wherever_they_stand() {
             .filter(|(at, _)| [0, 5, 143, 144, 200, 287, 288, 385, 386].contains(*at))
             .map(|(at, similarity)| (*at, *similarity))
             .collect();
-        assert_eq!(
-            of_copies.iter().map(|c| c.0).collect::<Vec<_>>(),
-            [0, 5, 143, 144, 200, 287, 288, 385, 386]
-        );
+        assert_eq!(of_copies.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 5, 143, 144, 200, 287, 288, 385, 386]);
         assert!(of_copies.iter().all(|c| c.1 == of_copies[0].1), "{of_copies:?}");
     }
 }
@@ -114,8 +102,7 @@ fn equal_to_the_indices_of_linfa() {
     let boxes = KdTree::new().from_batch(&index, L2Dist).unwrap();
     for (row, query) in queries.rows().into_iter().enumerate() {
         for oracle in [&linear, &balls, &boxes] {
-            let expected: Vec<u32> =
-                oracle.k_nearest(query, k).unwrap().iter().map(|(_, at)| *at as u32).collect();
+            let expected: Vec<u32> = oracle.k_nearest(query, k).unwrap().iter().map(|(_, at)| *at as u32).collect();
             assert_eq!(found.indices.row(row).to_vec(), expected, "query {row}");
         }
     }
@@ -219,10 +206,7 @@ fn bad_input_is_named() {
     assert_eq!(nearest(points.view(), none.view(), 1), Err(Error::Empty { what: "the queries" }));
     for k in [0, 5] {
         assert_eq!(nearest(points.view(), points.view(), k), Err(Error::NeighborCount { k, available: 4 }));
-        assert_eq!(
-            nearest_linfa(points.view(), points.view(), k),
-            Err(Error::NeighborCount { k, available: 4 })
-        );
+        assert_eq!(nearest_linfa(points.view(), points.view(), k), Err(Error::NeighborCount { k, available: 4 }));
     }
     assert_eq!(nearest_excluding_self(points.view(), 4), Err(Error::NeighborCount { k: 4, available: 3 }));
     let single = unit_points(1, 3, 1);

@@ -18,10 +18,7 @@ fn made_up(points: usize, dims: usize, seed: u64) -> Array2<f32> {
 fn assert_close(found: &[f64], expected: &[f64], relative: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (found - expected).abs() <= relative * expected.abs(),
-            "{what}[{i}]: {found} instead of {expected}"
-        );
+        assert!((found - expected).abs() <= relative * expected.abs(), "{what}[{i}]: {found} instead of {expected}");
     }
 }
 
@@ -35,19 +32,11 @@ fn equal_to_scikit_learn() {
         let fitted = pca::fit(points.view(), case["components"].as_u64().unwrap() as usize).unwrap();
         assert_close(fitted.mean.as_slice().unwrap(), &numbers(&case["mean"]), 1e-12, name);
         assert_close(&fitted.explained_variance, &numbers(&case["explained_variance"]), 1e-9, name);
-        assert_close(
-            &fitted.explained_variance_ratio,
-            &numbers(&case["explained_variance_ratio"]),
-            1e-9,
-            name,
-        );
+        assert_close(&fitted.explained_variance_ratio, &numbers(&case["explained_variance_ratio"]), 1e-9, name);
         assert_close(&[fitted.total_variance], &[case["total_variance"].as_f64().unwrap()], 1e-12, name);
         for (row, axis) in case["axes"].as_array().unwrap().iter().enumerate() {
             for (found, expected) in fitted.components.row(row).iter().zip(numbers(axis)) {
-                assert!(
-                    (found - expected).abs() < 1e-7,
-                    "{name}: component {row}: {found} instead of {expected}"
-                );
+                assert!((found - expected).abs() < 1e-7, "{name}: component {row}: {found} instead of {expected}");
             }
         }
         let moved = fitted.transform(points.view()).unwrap();
@@ -60,8 +49,7 @@ fn equal_to_scikit_learn() {
 #[test]
 fn equal_to_linfa_once_its_variances_are_corrected() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let points =
-        Array2::from_shape_fn((120, 9), |(_, d)| rng.random_range(-1.0_f32..1.0) / 2.0_f32.powi(d as i32));
+    let points = Array2::from_shape_fn((120, 9), |(_, d)| rng.random_range(-1.0_f32..1.0) / 2.0_f32.powi(d as i32));
     let ours = pca::fit(points.view(), 4).unwrap();
     let theirs = pca::fit_linfa(points.view(), 4).unwrap();
     assert_close(&theirs.explained_variance, &ours.explained_variance, 1e-2, "variance");

@@ -45,9 +45,8 @@ fn naive(points: ArrayView2<f32>, labels: &[u32]) -> [f64; 4] {
     let (mut counted, mut sums) = (0.0, [0.0; 4]);
     for i in 0..labels.len() {
         let mut others: Vec<usize> = (0..labels.len()).filter(|&j| j != i).collect();
-        let cosine = |j: usize| {
-            points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
-        };
+        let cosine =
+            |j: usize| points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         others.sort_by(|&a, &b| cosine(b).total_cmp(&cosine(a)));
         let hits: Vec<bool> = others.iter().map(|&j| labels[j] == labels[i]).collect();
         let r = hits.iter().filter(|&&hit| hit).count();
@@ -116,16 +115,12 @@ fn refuses_what_has_no_ranking() {
     let long = array![[1.0_f32, 0.0], [0.0, 1.1]];
     assert!(matches!(retrieval_leave_one_out(long.view(), &[0, 0]), Err(Error::OutOfRange { .. })));
     let flat = array![[1.0_f32], [1.0]];
-    assert!(matches!(
-        retrieval(two.view(), &[0, 0], flat.view(), &[0, 0]),
-        Err(Error::LengthMismatch { .. })
-    ));
+    assert!(matches!(retrieval(two.view(), &[0, 0], flat.view(), &[0, 0]), Err(Error::LengthMismatch { .. })));
 }
 
 #[test]
 fn knn_ties_go_to_the_nearest_of_the_tied() {
-    let neighbors =
-        Neighbors { indices: array![[0, 1, 2, 3, 4]], similarities: array![[0.9, 0.8, 0.7, 0.6, 0.5]] };
+    let neighbors = Neighbors { indices: array![[0, 1, 2, 3, 4]], similarities: array![[0.9, 0.8, 0.7, 0.6, 0.5]] };
     let labels = [4, 2, 2, 4, 1];
     let right = |label, vote| knn_accuracy_curve(&neighbors, &labels, &[label], vote).unwrap();
     // Votes: 4 | 4:2 tie | 2 | tie | tie.

@@ -54,8 +54,7 @@ fn t_intervals_have_all_digits() {
 fn bootstrap_covers_what_the_binomial_says() {
     let golden = load();
     let expected = &golden.values["statistics"];
-    let right: Vec<bool> =
-        expected["right"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
+    let right: Vec<bool> = expected["right"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
     let [one, three] = with_threads(|| bootstrap_accuracy(&right, 2000, 0).unwrap());
     assert_eq!(one, three);
     let limits = numbers(&expected["bootstrap"]);

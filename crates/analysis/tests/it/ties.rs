@@ -2,8 +2,8 @@
 
 use faceoff_analysis::clustering::silhouette;
 use faceoff_analysis::geometry::{
-    alignment, center_angles, components_for_variance, effective_rank, nearest_mean_disagreement,
-    neural_collapse, self_duality, uniformity,
+    alignment, center_angles, components_for_variance, effective_rank, nearest_mean_disagreement, neural_collapse,
+    self_duality, uniformity,
 };
 use faceoff_analysis::neighbors::nearest;
 use faceoff_analysis::retrieval::{Vote, knn_accuracy_curve, retrieval, retrieval_leave_one_out};
@@ -51,9 +51,7 @@ fn ties_between_classes_agree_with_other_libraries() {
     let (points, classes) = (matrix(&expected["points"]), labels(&expected["labels"]));
     let geometry = &expected["geometry"];
     let angles = center_angles(points.view(), &classes).unwrap();
-    for (row, expected) in
-        angles.degrees.rows().into_iter().zip(geometry["center_angles"].as_array().unwrap())
-    {
+    for (row, expected) in angles.degrees.rows().into_iter().zip(geometry["center_angles"].as_array().unwrap()) {
         assert_all_near(&row.to_vec(), expected, "center angles");
     }
     let collapse = neural_collapse(points.view(), &classes).unwrap();

@@ -23,13 +23,11 @@ fn points() -> Array2<f32> {
 /// KL(P || Q) from its definition: all distances, P over the `3 * perplexity` nearest by bisection, Z over all pairs.
 fn written_out(points: &Array2<f32>, map: &Array2<f64>, perplexity: f64) -> f64 {
     let count = points.nrows();
-    let squared =
-        |data: &Array2<f64>, i: usize, j: usize| (&data.row(i) - &data.row(j)).mapv(|d| d * d).sum();
+    let squared = |data: &Array2<f64>, i: usize, j: usize| (&data.row(i) - &data.row(j)).mapv(|d| d * d).sum();
     let wide = points.mapv(f64::from);
     let mut joint = Array2::<f64>::zeros((count, count));
     for i in 0..count {
-        let mut others: Vec<(f64, usize)> =
-            (0..count).filter(|&j| j != i).map(|j| (squared(&wide, i, j), j)).collect();
+        let mut others: Vec<(f64, usize)> = (0..count).filter(|&j| j != i).map(|j| (squared(&wide, i, j), j)).collect();
         others.sort_by(|a, b| a.partial_cmp(b).unwrap());
         others.truncate((3.0 * perplexity) as usize);
         let row = |beta: f64| -> Vec<f64> {
@@ -68,11 +66,7 @@ fn its_divergence_is_the_definition_and_no_higher_than_that_of_opentsne() {
         .map(|seed| {
             let fitted = embed(points.view(), &TsneConfig { perplexity, iterations, seed }).unwrap();
             let expected = written_out(&points, &fitted.coordinates, perplexity);
-            assert!(
-                (fitted.kl_divergence - expected).abs() < 1e-4,
-                "{} instead of {expected}",
-                fitted.kl_divergence
-            );
+            assert!((fitted.kl_divergence - expected).abs() < 1e-4, "{} instead of {expected}", fitted.kl_divergence);
             fitted.kl_divergence
         })
         .collect();
@@ -89,26 +83,20 @@ fn separate_groups_stay_separate() {
     let count = labels.len();
     let right = (0..count)
         .filter(|&i| {
-            let distance =
-                |j: &usize| (&fitted.coordinates.row(i) - &fitted.coordinates.row(*j)).mapv(|d| d * d).sum();
-            let closest =
-                (0..count).filter(|&j| j != i).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap();
+            let distance = |j: &usize| (&fitted.coordinates.row(i) - &fitted.coordinates.row(*j)).mapv(|d| d * d).sum();
+            let closest = (0..count).filter(|&j| j != i).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap();
             labels[closest] == labels[i]
         })
         .count();
     assert!(right as f64 > 0.97 * count as f64, "{right} of {count}");
-    assert!(
-        fitted.coordinates.mean_axis(Axis(0)).unwrap().iter().all(|mean| mean.abs() < 1e-9),
-        "not centered"
-    );
+    assert!(fitted.coordinates.mean_axis(Axis(0)).unwrap().iter().all(|mean| mean.abs() < 1e-9), "not centered");
 }
 
 #[test]
 fn repeatable_for_any_number_of_threads_and_moved_by_the_seed() {
     // More points than one task of any step holds.
-    let points = Array2::from_shape_fn((700, 12), |(i, d)| {
-        (((i * 31 + d * 17) % 97) as f32 / 97.0).sin() + (i % 5) as f32
-    });
+    let points =
+        Array2::from_shape_fn((700, 12), |(i, d)| (((i * 31 + d * 17) % 97) as f32 / 97.0).sin() + (i % 5) as f32);
     let [one, three] = with_threads(|| embed(points.view(), &SHORT).unwrap());
     assert_eq!(one, three);
     assert_eq!(embed(points.view(), &SHORT).unwrap(), one);
@@ -155,8 +143,7 @@ fn finite(fitted: &Tsne) {
 #[test]
 fn linfa_can_be_chosen() {
     let points = points();
-    let fitted =
-        embed_linfa(points.view(), &TsneConfig { perplexity: 15.0, iterations: 300, seed: 0 }).unwrap();
+    let fitted = embed_linfa(points.view(), &TsneConfig { perplexity: 15.0, iterations: 300, seed: 0 }).unwrap();
     assert_eq!(fitted.coordinates.dim(), (300, 2));
     finite(&fitted);
     let expected = written_out(&points, &fitted.coordinates, 15.0);

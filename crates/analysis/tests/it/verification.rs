@@ -16,9 +16,7 @@ fn agrees_with_scikit_learn() {
     assert_eq!(found.auc_error_bound, 0.0, "no two kinds of pairs share a bin");
     assert_near(found.auc, &expected["auc"], "AUC");
     assert_near(found.eer, &expected["eer"], "EER");
-    for ((found, expected), far) in
-        found.tar_at_far.iter().zip(expected["tar_at_far"].as_array().unwrap()).zip(FAR)
-    {
+    for ((found, expected), far) in found.tar_at_far.iter().zip(expected["tar_at_far"].as_array().unwrap()).zip(FAR) {
         match found {
             Some(tar) => assert_near(*tar, expected, &format!("TAR at FAR {far}")),
             None => assert!(expected.is_null(), "TAR at FAR {far}"),
@@ -42,8 +40,7 @@ fn agrees_with_the_definitions_over_several_blocks() {
     let mut pairs: Vec<(f64, bool)> = Vec::new();
     for i in 0..700 {
         for j in i + 1..700 {
-            let cosine: f64 =
-                points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let cosine: f64 = points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             pairs.push((cosine, labels[i] == labels[j]));
         }
     }

@@ -14,8 +14,7 @@ fn anything(_: &Path) -> Result<(), String> {
 /// An archive of (path, kind, contents).
 fn archive(folder: &Path, entries: &[(&str, EntryType, &[u8])]) -> PathBuf {
     let path = folder.join("set.tgz");
-    let mut builder =
-        Builder::new(GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast()));
+    let mut builder = Builder::new(GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast()));
     for (name, kind, contents) in entries {
         let mut header = Header::new_gnu();
         header.set_size(contents.len() as u64);
@@ -66,10 +65,7 @@ fn what_the_check_refuses_is_not_kept() {
     let path = archive(folder.path(), &[("set/train/a/1.JPEG", EntryType::Regular, b"one")]);
     let check = |top: &Path| Err(format!("there is no val/ in {}", top.file_name().unwrap().display()));
     let error = extract(&path, &folder.path().join("target"), &check, &quiet).unwrap_err();
-    assert!(
-        matches!(error, Error::Archive { .. }) && error.to_string().contains("no val/ in set"),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Archive { .. }) && error.to_string().contains("no val/ in set"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -89,8 +85,7 @@ fn what_points_outside_is_refused() {
 #[test]
 fn a_truncated_archive_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let noise: Vec<u8> =
-        (0..200_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..200_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let path = archive(folder.path(), &[("set/1.JPEG", EntryType::Regular, &noise)]);
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, 10, bytes.len() / 2, bytes.len() - 4] {

@@ -70,11 +70,8 @@ fn answer(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<Option<usize>>
         }
         _ => (200, String::new(), part),
     };
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n",
-        part.len()
-    );
+    let _ =
+        write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n", part.len());
     match manner {
         Manner::BreaksOffAfter(count) => drop(stream.write_all(&part[..count.min(part.len())])),
         Manner::StallsAfter(count) => {
@@ -89,8 +86,7 @@ fn answer(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<Option<usize>>
 fn a_broken_or_stalled_download_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("set.tgz");
-    let (download, ranges) =
-        serve(vec![Manner::BreaksOffAfter(20_000), Manner::StallsAfter(10_000), Manner::Good]);
+    let (download, ranges) = serve(vec![Manner::BreaksOffAfter(20_000), Manner::StallsAfter(10_000), Manner::Good]);
     download.run(&target, PATIENCE, &quiet).unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), body());
     let ranges = ranges.lock().unwrap();

@@ -77,9 +77,8 @@ fn label_noise_comes_from_the_list() {
         let config = DataConfig { label_noise_percent: percent, ..synthetic() };
         Dataset::open(&config, &source(cache.path()), &quiet).unwrap()
     };
-    let wrong = |images: &Dataset, split| {
-        images.items(split).iter().filter(|item| item.label != item.label_trained).count()
-    };
+    let wrong =
+        |images: &Dataset, split| images.items(split).iter().filter(|item| item.label != item.label_trained).count();
     assert_eq!(wrong(&noisy(0), SplitName::Train), 0);
     let half = noisy(50);
     assert!((18..=42).contains(&wrong(&half, SplitName::Train)));
@@ -87,10 +86,7 @@ fn label_noise_comes_from_the_list() {
     // Training sees the noisy labels.
     let mut trained = [0; 10];
     let mut expected = [0; 10];
-    batches(half.train_epoch(0, 0, 60).unwrap())[0]
-        .labels
-        .iter()
-        .for_each(|&label| trained[label as usize] += 1);
+    batches(half.train_epoch(0, 0, 60).unwrap())[0].labels.iter().for_each(|&label| trained[label as usize] += 1);
     half.items(SplitName::Train).iter().for_each(|item| expected[item.label_trained as usize] += 1);
     assert_eq!(trained, expected);
 }
@@ -171,8 +167,7 @@ fn the_cache_follows_the_files() {
 
     // Another image under an old name: another fingerprint.
     let folder = folder_in(cache.path());
-    std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-0/000000.JPEG"))
-        .unwrap();
+    std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-0/000000.JPEG")).unwrap();
     assert_ne!(open().fingerprint(), first.fingerprint());
 }
 
@@ -193,10 +188,7 @@ fn broken_images_are_named() {
     let messages: Vec<String> = broken.iter().map(ToString::to_string).collect();
     assert_eq!(messages.len(), 2);
     assert!(messages[0].contains("train/stripes-4/000014.JPEG"), "{messages:?}");
-    assert!(
-        messages[1].contains("val/stripes-0/000010.JPEG") && messages[1].contains("empty"),
-        "{messages:?}"
-    );
+    assert!(messages[1].contains("val/stripes-0/000010.JPEG") && messages[1].contains("empty"), "{messages:?}");
 }
 
 #[test]
@@ -222,9 +214,7 @@ fn grey_and_png_images_become_rgb() {
             std::fs::create_dir_all(&path).unwrap();
             let grey = image::GrayImage::from_pixel(50, 40, image::Luma([value]));
             grey.save(path.join("a.jpg")).unwrap();
-            image::RgbImage::from_pixel(40, 50, image::Rgb([value, 0, value]))
-                .save(path.join("b.PNG"))
-                .unwrap();
+            image::RgbImage::from_pixel(40, 50, image::Rgb([value, 0, value])).save(path.join("b.PNG")).unwrap();
             std::fs::write(path.join("notes.txt"), "no image").unwrap();
         }
     }
@@ -240,11 +230,5 @@ fn grey_and_png_images_become_rgb() {
     let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
     assert!(message.contains("class `dog` has no image in val/"), "{message}");
     let nowhere = ImageSource { data_dir: Some(cache.path().join("nowhere")), ..source };
-    assert!(
-        Dataset::open(&config, &nowhere, &quiet)
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("there is no such folder")
-    );
+    assert!(Dataset::open(&config, &nowhere, &quiet).err().unwrap().to_string().contains("there is no such folder"));
 }

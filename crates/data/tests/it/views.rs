@@ -12,8 +12,7 @@ fn image(width: u32, height: u32) -> Rgb {
 
 /// Largest and mean difference of the pixels that the golden samples.
 fn differences(view: &[u8], golden: &Value) -> (u8, f64) {
-    let golden: Vec<u8> =
-        golden.as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as u8).collect();
+    let golden: Vec<u8> = golden.as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as u8).collect();
     let step = (view.len() / 500).max(1);
     let sampled: Vec<u8> = view.iter().copied().step_by(step).collect();
     assert_eq!(sampled.len(), golden.len());

@@ -16,8 +16,7 @@ rows! { METRICS in "Calibration":
 }
 
 /// Calibration on the validation images.
-pub const FAMILY: Family =
-    Family { name: "calibration", version: 1, metrics: METRICS, headline: no_headline, measure };
+pub const FAMILY: Family = Family { name: "calibration", version: 1, metrics: METRICS, headline: no_headline, measure };
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let Some(Classifier { val, .. }) = subject.classifier else { return Ok(()) };

@@ -16,8 +16,7 @@ rows! { METRICS in "Clustering":
 }
 
 /// As many clusters as the validation images have classes.
-pub const FAMILY: Family =
-    Family { name: "clustering", version: 1, metrics: METRICS, headline: no_headline, measure };
+pub const FAMILY: Family = Family { name: "clustering", version: 1, metrics: METRICS, headline: no_headline, measure };
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let val = subject.queries;

@@ -34,8 +34,7 @@ rows! { COLLAPSE_METRICS in "Geometry":
 }
 
 /// Centres, alignment, uniformity and neural collapse.
-pub const FAMILY: Family =
-    Family { name: "geometry", version: 1, metrics: METRICS, headline: no_headline, measure };
+pub const FAMILY: Family = Family { name: "geometry", version: 1, metrics: METRICS, headline: no_headline, measure };
 
 /// Whether the classifier's vectors are the class means of the training images, and whether it says what the nearest of
 /// these means says.

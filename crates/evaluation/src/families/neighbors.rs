@@ -50,9 +50,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let (near, labels) = match (index, settings.engine) {
         (None, _) => (neighbors::nearest_excluding_self(queries.unit, most)?, queries.labels),
         (Some(index), Engine::Fast) => (neighbors::nearest(index.unit, queries.unit, most)?, index.labels),
-        (Some(index), Engine::Linfa) => {
-            (neighbors::nearest_linfa(index.unit, queries.unit, most)?, index.labels)
-        }
+        (Some(index), Engine::Linfa) => (neighbors::nearest_linfa(index.unit, queries.unit, most)?, index.labels),
     };
     let curve = |vote| retrieval::knn_accuracy_curve(&near, labels, queries.labels, vote);
     let plain = curve(Vote::Majority)?;

@@ -15,14 +15,7 @@ struct Mean {
     first: f64,
 }
 
-const fn mean(
-    variant: &'static str,
-    head: &'static str,
-    scale: Option<f64>,
-    dnn: f64,
-    knn: f64,
-    first: f64,
-) -> Mean {
+const fn mean(variant: &'static str, head: &'static str, scale: Option<f64>, dnn: f64, knn: f64, first: f64) -> Mean {
     Mean { variant, head, scale, dnn, knn, first }
 }
 
@@ -53,9 +46,7 @@ fn runs(means: &[Mean], seeds: u64) -> Vec<RunMetrics> {
                 seed,
                 dnn_accuracy: Some(mean.dnn + own + shared),
                 knn_accuracy: mean.knn - own + shared,
-                explained_variance: (1..=128)
-                    .map(|k| 1.0 - (1.0 - mean.first - own) * 0.95_f64.powi(k - 1))
-                    .collect(),
+                explained_variance: (1..=128).map(|k| 1.0 - (1.0 - mean.first - own) * 0.95_f64.powi(k - 1)).collect(),
             });
         }
     }
@@ -161,8 +152,7 @@ fn holm_counts_all_comparisons_of_a_statement() {
         assert!(evidence.p_holds.unwrap() >= evidence.paired.p.unwrap());
         assert_eq!(evidence.p_contradicts, Some(1.0));
     }
-    let least =
-        judgements[0].parts[0].evidence.iter().min_by(|a, b| a.paired.p.partial_cmp(&b.paired.p).unwrap());
+    let least = judgements[0].parts[0].evidence.iter().min_by(|a, b| a.paired.p.partial_cmp(&b.paired.p).unwrap());
     let least = least.unwrap();
     assert!((least.p_holds.unwrap() / least.paired.p.unwrap() - 4.0).abs() < 1e-9);
 }

@@ -119,9 +119,6 @@ fn a_dry_run_does_nothing() {
     let experiment = two_heads(folder.path(), "dry");
     let output = succeed(benchmark(&experiment, &folder.path().join("out")).arg("--dry-run"));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("runs        2 (2 heads x 1 conditions x 1 seeds)") && text.contains("hours"),
-        "{text}"
-    );
+    assert!(text.contains("runs        2 (2 heads x 1 conditions x 1 seeds)") && text.contains("hours"), "{text}");
     assert!(!folder.path().join("out").exists());
 }

@@ -37,8 +37,7 @@ fn external_embeddings_get_a_report() {
     assert!(std::fs::read_to_string(&page).unwrap().contains("n = 1"));
     let bars = std::fs::read_to_string(page.with_file_name("plots").join("accuracy.svg")).unwrap();
     assert!(bars.contains("bootstrap intervals over images; n = 1 seed"), "{bars}");
-    let metrics =
-        || std::fs::read_to_string(folder.path().join("out/embeddings-points/metrics.csv")).unwrap();
+    let metrics = || std::fs::read_to_string(folder.path().join("out/embeddings-points/metrics.csv")).unwrap();
     assert!(!metrics().contains("linear_probe_accuracy"));
 
     let mut with_index = report(folder.path(), "points");

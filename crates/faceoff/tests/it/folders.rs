@@ -51,14 +51,7 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
 fn experiments_are_listed_and_shown_as_they_are_run() {
     let output = succeed(faceoff().args(["experiment", "list"]));
     let names = String::from_utf8(output.stdout).unwrap();
-    assert!(names.lines().eq([
-        "imagewoof",
-        "label-noise",
-        "quick",
-        "scale-margin",
-        "smoke",
-        "unseen-breeds"
-    ]));
+    assert!(names.lines().eq(["imagewoof", "label-noise", "quick", "scale-margin", "smoke", "unseen-breeds"]));
     let shown = succeed(faceoff().args(["experiment", "show", "scale-margin"])).stdout;
     assert!(String::from_utf8(shown).unwrap().contains("name = \"ArcFace-s16-m0.5\""));
     assert!(complaint(faceoff().args(["experiment", "show", "none"])).contains("quick"));

@@ -1,16 +1,13 @@
 //! A command that is killed or stopped at any moment goes on and ends with the same bytes as one that never was.
 
-use crate::{
-    assert_same_outcomes, benchmark, files_below, outcomes, report, stderr, succeed, tune, two_heads,
-};
+use crate::{assert_same_outcomes, benchmark, files_below, outcomes, report, stderr, succeed, tune, two_heads};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Moments of each kill test, spread evenly over the command: a few here, more by `FACEOFF_KILL_MOMENTS=50`.
 fn kill_moments() -> u32 {
-    std::env::var("FACEOFF_KILL_MOMENTS")
-        .map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
+    std::env::var("FACEOFF_KILL_MOMENTS").map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
 }
 
 /// Runs `command` of a folder to the end, then, in fresh folders, kills it at moments spread evenly over the time that it

@@ -102,8 +102,7 @@ fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// manifests hold times.)
 fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let kept = |path: &Path| {
-        path.extension()
-            .is_some_and(|extension| ["safetensors", "csv", "toml"].iter().any(|e| extension == *e))
+        path.extension().is_some_and(|extension| ["safetensors", "csv", "toml"].iter().any(|e| extension == *e))
     };
     files_below(folder).into_iter().filter(|(path, _)| kept(path)).collect()
 }

@@ -18,11 +18,9 @@ fn shapes_and_labels_are_checked_by_every_head() {
         let flat = Tensor::zeros(6, DType::F32, device()).unwrap();
         assert!(head.scores(&flat).is_err());
         assert!(head.scores(&Tensor::zeros((0, 6), DType::F32, device()).unwrap()).is_err());
-        let message =
-            head.train_logits(&embeddings, &Tensor::new(&[0u32], device()).unwrap()).unwrap_err().to_string();
+        let message = head.train_logits(&embeddings, &Tensor::new(&[0u32], device()).unwrap()).unwrap_err().to_string();
         assert!(message.contains("[1]") && message.contains("(2,)"), "{message}");
-        let message =
-            head.labelled_logits(&embeddings, &Tensor::new(&[0u32, 5], device()).unwrap()).unwrap_err();
+        let message = head.labelled_logits(&embeddings, &Tensor::new(&[0u32, 5], device()).unwrap()).unwrap_err();
         assert_eq!(message.to_string(), "label 5 of row 1: labels must be below 5, the number of classes");
         assert!(head.train_logits(&embeddings, &labels).is_ok());
     }
@@ -54,26 +52,14 @@ fn wrong_parameters_are_explained() {
             defaults("CosFace").with("margin", 0.1),
             "is no parameter of this head; remove it. Its parameters: scale, margin_cosine",
         ),
-        (
-            defaults("CosFace").with("scale", -1.0),
-            "`CosFace: scale` is -1.0, but it must be a finite number above 0",
-        ),
-        (
-            defaults("CosFace").with("scale", "big"),
-            "`CosFace: scale` is \"big\", but it must be a finite number",
-        ),
+        (defaults("CosFace").with("scale", -1.0), "`CosFace: scale` is -1.0, but it must be a finite number above 0"),
+        (defaults("CosFace").with("scale", "big"), "`CosFace: scale` is \"big\", but it must be a finite number"),
         (defaults("CosFace").with("scale", f64::NAN), "is NaN, but it must be a finite"),
-        (
-            defaults("ArcFace").with("margin_radians", 1.6),
-            "is 1.6, but it must be a number in [0, pi/2], in radians",
-        ),
+        (defaults("ArcFace").with("margin_radians", 1.6), "is 1.6, but it must be a number in [0, pi/2], in radians"),
         (defaults("ArcFace").with("margin_radians", -0.1), "[0, pi/2]"),
         (defaults("ArcFace").with("margin_radians", f64::NAN), "[0, pi/2]"),
         (defaults("AdaCos").with("epsilon", 0.1), "[0, 0.1)"),
-        (
-            sub_centers(3.0),
-            "`SubCenterArcFace: sub_centers` is 3.0, but it must be a whole number of at least 1",
-        ),
+        (sub_centers(3.0), "`SubCenterArcFace: sub_centers` is 3.0, but it must be a whole number of at least 1"),
     ] {
         let message = resolve(&config).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");

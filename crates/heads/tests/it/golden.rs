@@ -124,9 +124,8 @@ impl Errors {
 fn check(golden: &Value, dtype: DType, errors: &mut Errors) {
     let size = |key: &str| number(&golden[key]) as usize;
     let (batch, dim, classes) = (size("batch"), size("features"), size("classes"));
-    let tensor = |values: Vec<f64>, shape: &[usize]| {
-        Tensor::from_vec(values, shape, device()).unwrap().to_dtype(dtype).unwrap()
-    };
+    let tensor =
+        |values: Vec<f64>, shape: &[usize]| Tensor::from_vec(values, shape, device()).unwrap().to_dtype(dtype).unwrap();
     let mut head = head(&config(golden), dim, classes, dtype);
     let mut state = head.tensors().unwrap();
     for (name, old) in &mut state {

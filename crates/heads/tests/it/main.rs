@@ -42,11 +42,7 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// Mean cross-entropy of the training logits, and its gradients: at the embeddings, then at each variable.
-fn loss_and_gradients(
-    head: &mut dyn Head,
-    embeddings: &Tensor,
-    labels: &Tensor,
-) -> (f64, Vec<(String, Tensor)>) {
+fn loss_and_gradients(head: &mut dyn Head, embeddings: &Tensor, labels: &Tensor) -> (f64, Vec<(String, Tensor)>) {
     let embeddings = Var::from_tensor(embeddings).unwrap();
     let logits = head.train_logits(&embeddings, labels).unwrap();
     let loss = candle_nn::loss::cross_entropy(&logits, labels).unwrap();

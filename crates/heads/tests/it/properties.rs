@@ -123,18 +123,13 @@ fn gradients_stay_finite_at_the_corners() {
             let (_, weight) = head.tensors().unwrap().into_iter().find(|(name, _)| name == "weight").unwrap();
             let weight = weight.to_device(device()).unwrap();
             let first = weight.flatten_to(weight.rank() - 2).unwrap().narrow(0, 0, 1).unwrap();
-            for row in
-                [first.clone(), first.neg().unwrap(), first.zeros_like().unwrap(), (&first * 1e-6).unwrap()]
-            {
+            for row in [first.clone(), first.neg().unwrap(), first.zeros_like().unwrap(), (&first * 1e-6).unwrap()] {
                 for label in [0u32, 1] {
                     let labels = Tensor::new(&[label], device()).unwrap();
                     let (loss, gradients) = loss_and_gradients(head.as_mut(), &row, &labels);
                     assert!(loss.is_finite(), "{config:?} {dtype:?}");
                     for (name, gradient) in gradients {
-                        assert!(
-                            values(&gradient).iter().all(|g| g.is_finite()),
-                            "{config:?} {dtype:?} {name}"
-                        );
+                        assert!(values(&gradient).iter().all(|g| g.is_finite()), "{config:?} {dtype:?} {name}");
                     }
                 }
             }
@@ -144,15 +139,10 @@ fn gradients_stay_finite_at_the_corners() {
 
 #[test]
 fn state_changes_in_training_alone_and_is_restored() {
-    let embeddings =
-        Tensor::from_vec((0..24).map(|x| (x as f64).sin()).collect::<Vec<_>>(), (4, 6), device()).unwrap();
+    let embeddings = Tensor::from_vec((0..24).map(|x| (x as f64).sin()).collect::<Vec<_>>(), (4, 6), device()).unwrap();
     let labels = Tensor::new(&[0u32, 1, 2, 3], device()).unwrap();
     let state = |head: &dyn Head| {
-        head.tensors()
-            .unwrap()
-            .iter()
-            .map(|(name, tensor)| (name.clone(), values(tensor)))
-            .collect::<Vec<_>>()
+        head.tensors().unwrap().iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect::<Vec<_>>()
     };
     for config in all() {
         let mut trained = head(&config, 6, CLASSES, DType::F64);
@@ -165,10 +155,7 @@ fn state_changes_in_training_alone_and_is_restored() {
         assert_eq!(state(trained.as_ref()) != start, has_state, "{config:?}");
 
         let mut other = build(&config, 6, CLASSES, HeadInit::Uniform, 7, device(), DType::F64).unwrap();
-        assert_ne!(
-            values(&other.scores(&embeddings).unwrap()),
-            values(&trained.scores(&embeddings).unwrap())
-        );
+        assert_ne!(values(&other.scores(&embeddings).unwrap()), values(&trained.scores(&embeddings).unwrap()));
         other.load(&trained.tensors().unwrap()).unwrap();
         assert_eq!(state(other.as_ref()), state(trained.as_ref()));
         assert_eq!(values(&other.labelled_logits(&embeddings, &labels).unwrap()), logits);

@@ -116,17 +116,12 @@ impl Gpu {
 
     /// A tensor that owns `buffer`.
     pub(super) fn tensor(&self, buffer: Buffer, shape: impl Into<Shape>) -> Result<Tensor> {
-        let wrapped =
-            Wrap { buffer: RefCell::new(Some(buffer)), shape: shape.into(), device: self.device.clone() };
+        let wrapped = Wrap { buffer: RefCell::new(Some(buffer)), shape: shape.into(), device: self.device.clone() };
         Ok(self.anchor.apply_op1_no_bwd(&wrapped)?)
     }
 
     /// Runs `work` with a tensor's numbers, as contiguous f32 on the device.
-    pub(super) fn with_tensor<T>(
-        &self,
-        tensor: &Tensor,
-        work: impl FnOnce(View<'_>) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn with_tensor<T>(&self, tensor: &Tensor, work: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
         let tensor = tensor.to_dtype(DType::F32)?.to_device(self.anchor.device())?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
@@ -144,13 +139,7 @@ impl Gpu {
     /// # Panics
     /// Where a matrix is not that large.
     #[allow(unsafe_code)]
-    pub(super) fn matmul(
-        &self,
-        a: Factor<'_>,
-        b: Factor<'_>,
-        c: View<'_>,
-        [m, n, k]: [usize; 3],
-    ) -> Result<()> {
+    pub(super) fn matmul(&self, a: Factor<'_>, b: Factor<'_>, c: View<'_>, [m, n, k]: [usize; 3]) -> Result<()> {
         assert!((a.view.len, b.view.len, c.len) == (m * k, k * n, m * n));
         assert!([m, n, k].iter().all(|&side| i32::try_from(side).is_ok()));
         let lda = if a.operation == TRANSPOSED { k } else { m };

@@ -83,14 +83,7 @@ impl Window {
         (self.kernel * self.kernel * self.channels) as usize
     }
 
-    fn new(
-        channels: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        height: usize,
-        width: usize,
-    ) -> Self {
+    fn new(channels: usize, kernel: usize, stride: usize, padding: usize, height: usize, width: usize) -> Self {
         let out = |length: usize| ((length + 2 * padding - kernel) / stride + 1) as i32;
         Self {
             height: height as i32,
@@ -149,9 +142,7 @@ fn compile(device: &CudaDevice) -> Result<String> {
     let options = CompileOptions { options: vec![architecture], ..CompileOptions::default() };
     match compile_ptx_with_opts(include_str!("kernels.cu"), options) {
         Ok(ptx) => Ok(ptx.to_src()),
-        Err(error) => {
-            Err(Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() })
-        }
+        Err(error) => Err(Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() }),
     }
 }
 
@@ -171,11 +162,7 @@ impl Grid {
 
     /// 32 channels by 8 rows a block.
     fn sums(channels: usize, parts: u32) -> Self {
-        Self(LaunchConfig {
-            grid_dim: (channels as u32 / 32, parts, 1),
-            block_dim: (32, 8, 1),
-            shared_mem_bytes: 0,
-        })
+        Self(LaunchConfig { grid_dim: (channels as u32 / 32, parts, 1), block_dim: (32, 8, 1), shared_mem_bytes: 0 })
     }
 }
 
@@ -230,8 +217,7 @@ impl Gpu {
     pub(super) fn stem_columns(&self, pixels: &Bytes, result: View<'_>, w: Window, row: usize) -> Result<()> {
         w.check(pixels.len(), result.len, row);
         assert!(w.channels == 3 && row >= w.covered());
-        let (color, total, row) =
-            (Color { mean: MEAN, deviation: DEVIATION }, count(result.len)?, row as u32);
+        let (color, total, row) = (Color { mean: MEAN, deviation: DEVIATION }, count(result.len)?, row as u32);
         launch!(self, stem_columns, Grid::each(total), pixels.address, result.address, w, color, row, total);
         Ok(())
     }
@@ -272,13 +258,7 @@ impl Gpu {
 
     /// The batch's normalisation, from the sums; moves the running statistics. `layer` is weight, bias, running mean and
     /// variance.
-    pub(super) fn batch_norm(
-        &self,
-        x: View<'_>,
-        sums: &Sums,
-        layer: [View<'_>; 4],
-        norm: View<'_>,
-    ) -> Result<()> {
+    pub(super) fn batch_norm(&self, x: View<'_>, sums: &Sums, layer: [View<'_>; 4], norm: View<'_>) -> Result<()> {
         let channels = channels_of(&layer, norm);
         assert!(x.len.is_multiple_of(channels) && sums.channels == channels);
         let [weight, bias, mean, variance] = layer.map(|view| view.address);
@@ -407,12 +387,7 @@ impl Gpu {
     }
 
     /// The gradient at its input.
-    pub(super) fn average_pool_backward(
-        &self,
-        grad: View<'_>,
-        result: View<'_>,
-        channels: usize,
-    ) -> Result<()> {
+    pub(super) fn average_pool_backward(&self, grad: View<'_>, result: View<'_>, channels: usize) -> Result<()> {
         let (pixels, wide) = pixels_of(result.len, grad.len, channels);
         let total = count(result.len)?;
         #[rustfmt::skip]

@@ -42,10 +42,8 @@ impl Machine for Gpu {
     fn unpack(&self, plan: &ConvBatchNorm, packed: &[f32]) -> Vec<f32> {
         let (channels, window) = (plan.in_channels, plan.kernel * plan.kernel);
         let rows = packed.chunks_exact(row(plan));
-        rows.flat_map(|row| {
-            (0..channels * window).map(move |index| row[index % window * channels + index / window])
-        })
-        .collect()
+        rows.flat_map(|row| (0..channels * window).map(move |index| row[index % window * channels + index / window]))
+            .collect()
     }
 
     fn upload(&self, values: Vec<f32>) -> Result<Buffer> {
@@ -69,12 +67,7 @@ impl Machine for Gpu {
         network.machine.with_tensor(grad, |grad| network.backward(tape, grad))
     }
 
-    fn adamw(
-        network: &mut Network<Self>,
-        [m, v]: [&mut Buffer; 2],
-        gradients: Buffer,
-        step: &AdamWStep,
-    ) -> Result<()> {
+    fn adamw(network: &mut Network<Self>, [m, v]: [&mut Buffer; 2], gradients: Buffer, step: &AdamWStep) -> Result<()> {
         let factors = step.factors();
         let numbers = Step {
             keep: factors.keep as f32,

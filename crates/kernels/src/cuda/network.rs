@@ -231,8 +231,7 @@ impl Network<Gpu> {
     ) -> Result<Buffer> {
         let result = self.machine.take(trained.z.len())?;
         let own = self.layers[layer].norm.each_ref().map(|range| gradients.part(range));
-        let (around, trained) =
-            (around.map(|map| map.map(Buffer::view)), (trained.z.view(), trained.norm.view()));
+        let (around, trained) = (around.map(|map| map.map(Buffer::view)), (trained.z.view(), trained.norm.view()));
         self.machine.norm_backward(grad.view(), trained, around, own, result.view())?;
         Ok(result)
     }

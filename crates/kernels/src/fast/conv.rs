@@ -37,22 +37,13 @@ pub(crate) fn forward<S: Simd>(problem: &Problem<'_, S>, x: Source<'_>, target: 
 }
 
 /// See [`Algorithm::input_gradient`].
-pub(crate) fn input_gradient<S: Simd>(
-    problem: &Problem<'_, S>,
-    dy: Source<'_>,
-    target: &Target<'_>,
-) -> ChannelSums {
+pub(crate) fn input_gradient<S: Simd>(problem: &Problem<'_, S>, dy: Source<'_>, target: &Target<'_>) -> ChannelSums {
     dy.check(problem.output(), problem.conv.out_channels);
     algorithm(problem).input_gradient(problem, dy, target)
 }
 
 /// See [`Algorithm::weight_gradient`].
-pub(crate) fn weight_gradient<S: Simd>(
-    problem: &Problem<'_, S>,
-    x: Source<'_>,
-    dy: Source<'_>,
-    gradient: &mut [f32],
-) {
+pub(crate) fn weight_gradient<S: Simd>(problem: &Problem<'_, S>, x: Source<'_>, dy: Source<'_>, gradient: &mut [f32]) {
     x.check(problem.input, problem.conv.in_channels);
     dy.check(problem.output(), problem.conv.out_channels);
     algorithm(problem).weight_gradient(problem, x, dy, gradient);
@@ -138,12 +129,10 @@ mod tests {
             let Convolution { in_channels: ins, out_channels: outs, kernel, stride, padding } = self.conv;
             let (from, to) = (self.map, self.conv.output(self.map));
             for pixel in 0..to.pixels() {
-                let (image, y, x) =
-                    (pixel / to.width / to.height, pixel / to.width % to.height, pixel % to.width);
+                let (image, y, x) = (pixel / to.width / to.height, pixel / to.width % to.height, pixel % to.width);
                 for tap in 0..kernel * kernel {
                     let (row, column) = (y * stride + tap / kernel, x * stride + tap % kernel);
-                    let (Some(row), Some(column)) = (row.checked_sub(padding), column.checked_sub(padding))
-                    else {
+                    let (Some(row), Some(column)) = (row.checked_sub(padding), column.checked_sub(padding)) else {
                         continue;
                     };
                     if row >= from.height || column >= from.width {
@@ -255,21 +244,12 @@ mod tests {
         for (at, (&found, number)) in found.iter().zip(expected).enumerate() {
             let allowed = if algorithm == "Winograd" { 5e-6 * largest } else { 1e-6 * number.size };
             let error = (f64::from(found) - number.value).abs();
-            assert!(
-                error <= allowed,
-                "{what} at {at}: {found} instead of {}, allowed {allowed:e}",
-                number.value
-            );
+            assert!(error <= allowed, "{what} at {at}: {found} instead of {}, allowed {allowed:e}", number.value);
         }
     }
 
     /// `terms` gives the channel of a number and its two terms. Errors are measured against the sums of absolute values.
-    fn check_sums(
-        what: &str,
-        sums: &ChannelSums,
-        values: &[f32],
-        terms: impl Fn(usize, f64) -> (usize, f64, f64),
-    ) {
+    fn check_sums(what: &str, sums: &ChannelSums, values: &[f32], terms: impl Fn(usize, f64) -> (usize, f64, f64)) {
         let channels = sums.first.len();
         let mut expected = vec![[0.0; 4]; channels];
         for (at, &value) in values.iter().enumerate() {
@@ -279,10 +259,8 @@ mod tests {
             (*one_size, *two_size) = (*one_size + first.abs(), *two_size + second.abs());
         }
         for (channel, [one, two, one_size, two_size]) in expected.into_iter().enumerate() {
-            let errors = [
-                (sums.first[channel] - one) / one_size.max(1e-9),
-                (sums.second[channel] - two) / two_size.max(1e-9),
-            ];
+            let errors =
+                [(sums.first[channel] - one) / one_size.max(1e-9), (sums.second[channel] - two) / two_size.max(1e-9)];
             assert!(errors.iter().all(|error| error.abs() < 2e-6), "{what}, channel {channel}: {errors:?}");
         }
     }

@@ -88,8 +88,7 @@ impl Product {
                     continue;
                 }
                 let before = (-source_x).clamp(0, run.taps as isize) as usize;
-                let inside = (self.source.width as isize - source_x).clamp(before as isize, run.taps as isize)
-                    as usize;
+                let inside = (self.source.width as isize - source_x).clamp(before as isize, run.taps as isize) as usize;
                 to[..before * channels].fill(0.0);
                 to[inside * channels..].fill(0.0);
                 if inside > before {
@@ -110,8 +109,7 @@ impl Product {
         out_channels: usize,
         target: &Target<'_>,
     ) -> ChannelSums {
-        let (width, depth, stride, strip) =
-            (panel_width::<S>(), self.depth(), self.stride(), self.strip_rows());
+        let (width, depth, stride, strip) = (panel_width::<S>(), self.depth(), self.stride(), self.strip_rows());
         let strips: Vec<ChannelSums> = (0..self.rows().div_ceil(strip))
             .into_par_iter()
             .map(|index| {
@@ -127,8 +125,7 @@ impl Product {
                             let (a, tile) = (Strided::new(patches, stride, 1), &mut tile[..rows * width]);
                             multiply_panel(simd, (rows, depth), a, b, tile, Update::Set);
                             let columns = width.min(out_channels - panel * width);
-                            let at =
-                                |row: usize| self.target_pixel(first + row) * out_channels + panel * width;
+                            let at = |row: usize| self.target_pixel(first + row) * out_channels + panel * width;
                             #[allow(unsafe_code)] // strips and panels interleave in the target
                             // SAFETY: every row has its own pixel of the target, every panel its own channels.
                             unsafe {
@@ -184,27 +181,18 @@ impl<S: Simd> Algorithm<S> for Gather {
                 .rev()
                 .filter(|tap| (phase + padding + stride - tap % stride).is_multiple_of(stride))
                 .collect();
-            let first = taps
-                .first()
-                .map_or(0, |&tap| (phase as isize + padding as isize - tap as isize) / stride as isize);
+            let first =
+                taps.first().map_or(0, |&tap| (phase as isize + padding as isize - tap as isize) / stride as isize);
             (first, taps)
         };
         let mut sums = Vec::new();
         for phase in (0..stride * stride).map(|class| (class / stride, class % stride)) {
             let side = |len: usize, phase: usize| (len + stride - 1 - phase) / stride;
-            let grid = Map {
-                images: map.images,
-                height: side(map.height, phase.0),
-                width: side(map.width, phase.1),
-            };
+            let grid = Map { images: map.images, height: side(map.height, phase.0), width: side(map.width, phase.1) };
             let ((first_row, rows), (first_column, columns)) = (meets(phase.0), meets(phase.1));
             let taps: Vec<usize> =
                 rows.iter().flat_map(|row| columns.iter().map(move |column| row * kernel + column)).collect();
-            let run = |index: usize| Run {
-                row: first_row + index as isize,
-                column: first_column,
-                taps: columns.len(),
-            };
+            let run = |index: usize| Run { row: first_row + index as isize, column: first_column, taps: columns.len() };
             // A class that meets no tap is a product of no depth: zeros.
             let product = Product {
                 source: problem.output(),

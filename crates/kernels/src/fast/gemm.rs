@@ -193,8 +193,7 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
                     for vector in 0..VECTORS {
                         vectors[vector] = load(simd, b_at.add(vector * S::F32_LANES));
                         for row in 0..ROWS {
-                            sums[row][vector] =
-                                multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
+                            sums[row][vector] = multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
                         }
                     }
                 } else {
@@ -204,8 +203,7 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
                     for row in 0..ROWS {
                         factors[row] = simd.splat_f32s(*a_at.add(row * a.row));
                         for vector in 0..VECTORS {
-                            sums[row][vector] =
-                                multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
+                            sums[row][vector] = multiply_add(simd, factors[row], vectors[vector], sums[row][vector]);
                         }
                     }
                 }

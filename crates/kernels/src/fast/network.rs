@@ -5,8 +5,8 @@ use super::algorithm::Problem;
 use super::conv;
 use super::gemm::Update;
 use super::norm::{
-    Affine, Backward, ChannelSums, Mask, Normalization, Shortcut, finish_block, inference_affine,
-    mask_and_sum, product_sum,
+    Affine, Backward, ChannelSums, Mask, Normalization, Shortcut, finish_block, inference_affine, mask_and_sum,
+    product_sum,
 };
 use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward, pooled};
 use super::read::Source;
@@ -126,12 +126,7 @@ impl Network<Cpu> {
     }
 
     /// The stem's convolution of normalised images, and the sums that `then` asks for.
-    fn convolve_stem<S: Simd>(
-        &self,
-        simd: S,
-        images: &ImageBatch,
-        then: Then<'_>,
-    ) -> (Padded, Vec<f32>, ChannelSums) {
+    fn convolve_stem<S: Simd>(&self, simd: S, images: &ImageBatch, then: Then<'_>) -> (Padded, Vec<f32>, ChannelSums) {
         let conv = &self.conv(0);
         let images = Padded::new(simd, images, conv.padding, &self.machine.arena);
         let mut z = self.machine.arena.take(conv.output(images.map()).pixels() * conv.out_channels);
@@ -148,11 +143,7 @@ impl Network<Cpu> {
     }
 
     /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
-    pub(crate) fn forward_train<S: Simd>(
-        &mut self,
-        simd: S,
-        images: &ImageBatch,
-    ) -> Result<(Vec<f32>, NetworkTape)> {
+    pub(crate) fn forward_train<S: Simd>(&mut self, simd: S, images: &ImageBatch) -> Result<(Vec<f32>, NetworkTape)> {
         let map = Self::input_map(images);
         self.check_batch(map)?;
         let wide = self.conv(0).output(map);
@@ -197,9 +188,8 @@ impl Network<Cpu> {
     fn move_statistics(&mut self, layer: usize, norm: &Normalization) {
         let layer = &mut self.layers[layer];
         let unbiased = norm.rows as f64 / (norm.rows - 1) as f64;
-        let moved = |old: f32, new: f64| {
-            (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32
-        };
+        let moved =
+            |old: f32, new: f64| (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32;
         let [mean, variance] = layer.running.clone();
         for (running, &mean) in self.running[mean].iter_mut().zip(&norm.mean) {
             *running = moved(*running, f64::from(mean));
@@ -222,16 +212,14 @@ impl Network<Cpu> {
 
         let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
         let end = blocks.last().expect("an encoder has blocks");
-        let mut sums =
-            mask_and_sum(simd, &mut g, Mask::Output(&end.out), &end.second.z, &end.second.norm.mean);
+        let mut sums = mask_and_sum(simd, &mut g, Mask::Output(&end.out), &end.second.z, &end.second.norm.mean);
         while let Some(tape) = blocks.pop() {
             let index = blocks.len();
             let before = match blocks.last() {
                 Some(before) => Before::Block(before),
                 None => Before::Pool(&first, &stem),
             };
-            (g, sums) =
-                self.backward_block(simd, index, maps[index], (before, tape), (g, sums), &mut gradients);
+            (g, sums) = self.backward_block(simd, index, maps[index], (before, tape), (g, sums), &mut gradients);
         }
 
         let backward = &self.norm_backward(0, &stem.norm, &sums, &mut gradients);
@@ -298,13 +286,7 @@ impl Network<Cpu> {
         (g, sums)
     }
 
-    fn norm_backward(
-        &self,
-        layer: usize,
-        norm: &Normalization,
-        sums: &ChannelSums,
-        gradients: &mut [f32],
-    ) -> Backward {
+    fn norm_backward(&self, layer: usize, norm: &Normalization, sums: &ChannelSums, gradients: &mut [f32]) -> Backward {
         let [weight, _] = self.norm(layer);
         let [of_weight, of_bias] = &self.layers[layer].norm;
         let (of_weight, of_bias) =
@@ -357,8 +339,7 @@ impl Network<Cpu> {
     }
 
     fn running_affine(&self, layer: usize) -> Affine {
-        let [mean, variance] =
-            self.layers[layer].running.each_ref().map(|range| &self.running[range.clone()]);
+        let [mean, variance] = self.layers[layer].running.each_ref().map(|range| &self.running[range.clone()]);
         let [weight, bias] = self.norm(layer);
         inference_affine(mean, variance, weight, bias)
     }

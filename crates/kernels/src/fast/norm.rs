@@ -117,8 +117,7 @@ impl Normalization {
         bias_gradient: &mut [f32],
     ) -> Backward {
         let channels = weight.len();
-        let mut backward =
-            Backward { k1: vec![0.0; channels], k2: vec![0.0; channels], k3: vec![0.0; channels] };
+        let mut backward = Backward { k1: vec![0.0; channels], k2: vec![0.0; channels], k3: vec![0.0; channels] };
         for channel in 0..channels {
             let inverse = self.inverse_deviation[channel];
             let (sum, product) = (sums.first[channel], sums.second[channel] * inverse);
@@ -127,8 +126,7 @@ impl Normalization {
             let k1 = f64::from(weight[channel]) * inverse;
             let k2 = -k1 * inverse * product / self.rows as f64;
             let k3 = -k1 * sum / self.rows as f64 - k2 * f64::from(self.mean[channel]);
-            (backward.k1[channel], backward.k2[channel], backward.k3[channel]) =
-                (k1 as f32, k2 as f32, k3 as f32);
+            (backward.k1[channel], backward.k2[channel], backward.k3[channel]) = (k1 as f32, k2 as f32, k3 as f32);
         }
         backward
     }
@@ -137,12 +135,8 @@ impl Normalization {
 fn affine(mean: &[f64], inverse_deviation: &[f64], weight: &[f32], bias: &[f32]) -> Affine {
     let scale: Vec<f64> =
         weight.iter().zip(inverse_deviation).map(|(&weight, inverse)| f64::from(weight) * inverse).collect();
-    let shift =
-        bias.iter().zip(&scale).zip(mean).map(|((&bias, scale), mean)| f64::from(bias) - scale * mean);
-    Affine {
-        shift: shift.map(|shift| shift as f32).collect(),
-        scale: scale.iter().map(|&x| x as f32).collect(),
-    }
+    let shift = bias.iter().zip(&scale).zip(mean).map(|((&bias, scale), mean)| f64::from(bias) - scale * mean);
+    Affine { shift: shift.map(|shift| shift as f32).collect(), scale: scale.iter().map(|&x| x as f32).collect() }
 }
 
 /// The affine of inference, from running statistics.
@@ -163,13 +157,7 @@ pub(crate) enum Shortcut<'a> {
 }
 
 /// The end of a block: `out = relu(z * scale + shift + shortcut)`.
-pub(crate) fn finish_block<S: Simd>(
-    simd: S,
-    z: &[f32],
-    affine: &Affine,
-    shortcut: Shortcut<'_>,
-    out: &mut [f32],
-) {
+pub(crate) fn finish_block<S: Simd>(simd: S, z: &[f32], affine: &Affine, shortcut: Shortcut<'_>, out: &mut [f32]) {
     let channels = affine.scale.len();
     let piece = piece_rows(channels) * channels;
     out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
@@ -188,8 +176,7 @@ pub(crate) fn finish_block<S: Simd>(
                     }
                     Shortcut::Projection(x, projection) => {
                         let x = &x[at..][..channels];
-                        let (scale_x, shift_x) =
-                            (&projection.scale[..channels], &projection.shift[..channels]);
+                        let (scale_x, shift_x) = (&projection.scale[..channels], &projection.shift[..channels]);
                         for c in 0..channels {
                             out[c] = relu(z[c] * scale[c] + shift[c] + (x[c] * scale_x[c] + shift_x[c]));
                         }
@@ -201,13 +188,7 @@ pub(crate) fn finish_block<S: Simd>(
 }
 
 /// Sets `g` to 0 where the ReLU was closed, and sums `g` and `g (z - mean)`.
-pub(crate) fn mask_and_sum<S: Simd>(
-    simd: S,
-    g: &mut [f32],
-    mask: Mask<'_>,
-    z: &[f32],
-    mean: &[f32],
-) -> ChannelSums {
+pub(crate) fn mask_and_sum<S: Simd>(simd: S, g: &mut [f32], mask: Mask<'_>, z: &[f32], mean: &[f32]) -> ChannelSums {
     let channels = mean.len();
     let piece = piece_rows(channels) * channels;
     let parts: Vec<ChannelSums> = g

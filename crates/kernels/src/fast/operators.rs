@@ -177,10 +177,7 @@ fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: M
     let w_bytes = 4.0 * all.weights.len() as f64;
     let operator = |pass: &str, bytes: f64, run: Box<dyn FnMut() + Send>| Operator {
         layer: name.into(),
-        shape: format!(
-            "{}x{}/{} {ins}->{outs} {}x{}",
-            conv.kernel, conv.kernel, conv.stride, map.height, map.width
-        ),
+        shape: format!("{}x{}/{} {ins}->{outs} {}x{}", conv.kernel, conv.kernel, conv.stride, map.height, map.width),
         layers: 1,
         pass: format!("{pass}, {algorithm}"),
         flop,
@@ -208,13 +205,7 @@ fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: M
 }
 
 /// The stem and the max-pool behind it, and the end of a block at the largest map.
-fn stem_operators<S: Simd>(
-    simd: S,
-    name: &str,
-    conv: Convolution,
-    images: ImageBatch,
-    wide: Map,
-) -> Vec<Operator> {
+fn stem_operators<S: Simd>(simd: S, name: &str, conv: Convolution, images: ImageBatch, wide: Map) -> Vec<Operator> {
     let channels = conv.out_channels;
     let affine = || Affine { scale: vec![0.9; channels], shift: vec![0.1; channels] };
     let small = pooled(wide);
@@ -225,16 +216,15 @@ fn stem_operators<S: Simd>(
     let image_len = padded.values.len();
     let flop = 2.0 * (wide_len * conv.taps() * conv.in_channels) as f64;
     let map = padded.map();
-    let operator =
-        |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut() + Send>| Operator {
-            layer: layer.into(),
-            shape: format!("{channels} {}x{}", map.height, map.width),
-            layers: 1,
-            pass: pass.into(),
-            flop,
-            bytes: 4.0 * numbers as f64,
-            run,
-        };
+    let operator = |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut() + Send>| Operator {
+        layer: layer.into(),
+        shape: format!("{channels} {}x{}", map.height, map.width),
+        layers: 1,
+        pass: pass.into(),
+        flop,
+        bytes: 4.0 * numbers as f64,
+        run,
+    };
 
     let arena = Arena::default();
     let normalize = move || arena.give(Padded::new(simd, &images, conv.padding, &arena).values);

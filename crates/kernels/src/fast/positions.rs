@@ -52,9 +52,8 @@ type Meetings = Vec<Vec<(usize, usize)>>;
 /// The meetings of a convolution with its input.
 fn meetings(conv: &Convolution, input: Map) -> Meetings {
     let output = conv.output(input);
-    let along = |at: usize, tap: usize, len: usize| {
-        (at * conv.stride + tap).checked_sub(conv.padding).filter(|&at| at < len)
-    };
+    let along =
+        |at: usize, tap: usize, len: usize| (at * conv.stride + tap).checked_sub(conv.padding).filter(|&at| at < len);
     let meets = |pixel: usize| {
         let meet = (0..conv.taps()).filter_map(|tap| {
             let y = along(pixel / output.width, tap / conv.kernel, input.height)?;

@@ -27,10 +27,7 @@ impl<'a> Source<'a> {
             }
             Self::Gradient(g, z, backward) => {
                 assert_eq!((g.len(), z.len()), (len, len));
-                assert_eq!(
-                    (backward.k1.len(), backward.k2.len(), backward.k3.len()),
-                    (channels, channels, channels)
-                );
+                assert_eq!((backward.k1.len(), backward.k2.len(), backward.k3.len()), (channels, channels, channels));
             }
         }
     }
@@ -51,8 +48,7 @@ impl<'a> Source<'a> {
                 }
             }
             Self::Gradient(g, z, backward) => {
-                let (k1, k2, k3) =
-                    (&backward.k1[..channels], &backward.k2[..channels], &backward.k3[..channels]);
+                let (k1, k2, k3) = (&backward.k1[..channels], &backward.k2[..channels], &backward.k3[..channels]);
                 let (g, z) = (part(g).chunks_exact(channels), part(z).chunks_exact(channels));
                 for ((to, g), z) in to.chunks_exact_mut(channels).zip(g).zip(z) {
                     for c in 0..channels {

@@ -93,13 +93,7 @@ impl Convolution {
     }
 
     /// The weights of `taps` as panels `(in / width, tap, out, width)`.
-    pub(crate) fn transpose<S: Simd>(
-        &self,
-        simd: S,
-        weights: &[f32],
-        taps: &[usize],
-        transposed: &mut [f32],
-    ) {
+    pub(crate) fn transpose<S: Simd>(&self, simd: S, weights: &[f32], taps: &[usize], transposed: &mut [f32]) {
         let width = panel_width::<S>();
         let (ins, outs) = (self.in_channels, self.out_channels);
         let block = outs * width;

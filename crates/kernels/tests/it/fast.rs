@@ -157,10 +157,7 @@ fn tapes_and_gradients_of_others_are_refused() {
         let [mut one, mut two] = [(); 2].map(|()| encoder(&state, &arithmetic).unwrap());
         let (_, tape) = one.forward_train(&images).unwrap();
         let error = two.backward(tape, &direction(2)).err().expect("it is the other's").to_string();
-        assert_eq!(
-            error,
-            "the tape or the gradients are of another encoder; give back what this encoder returned"
-        );
+        assert_eq!(error, "the tape or the gradients are of another encoder; give back what this encoder returned");
         let (embeddings, tape) = one.forward_train(&images).unwrap();
         let gradients = one.backward(tape, &embeddings).unwrap();
         assert!(two.named_gradients(&gradients).is_err());
@@ -172,8 +169,7 @@ fn tapes_and_gradients_of_others_are_refused() {
 fn one_value_a_channel_has_no_variance() {
     for arithmetic in all().into_iter().chain([Arithmetic::on_cpu(Some("candle")).unwrap()]) {
         let mut encoder = encoder(&golden_state(&RESNET18, DType::F32), &arithmetic).unwrap();
-        let error =
-            encoder.forward_train(&golden_images(1, 32)).err().expect("one image of 32 px").to_string();
+        let error = encoder.forward_train(&golden_images(1, 32)).err().expect("one image of 32 px").to_string();
         assert!(error.contains("sees one value a channel"), "{error}");
         assert!(encoder.forward(&golden_images(1, 32)).is_ok());
     }

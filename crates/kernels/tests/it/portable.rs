@@ -5,9 +5,7 @@
 use crate::device;
 use candle_core::{DType, Device, Tensor, Var};
 use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18, Role, TensorPlan};
-use faceoff_kernels::{
-    AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, PortableEncoder, State,
-};
+use faceoff_kernels::{AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, PortableEncoder, State};
 use serde_json::Value;
 
 const CPU: Device = Device::Cpu;
@@ -74,21 +72,12 @@ fn assert_projections(what: &str, tensor: &Tensor, expected: &Value, tolerance: 
 
 fn assert_rows(what: &str, embeddings: &Tensor, expected: &Value, tolerance: f64) {
     for (row, expected) in expected.as_array().unwrap().iter().enumerate() {
-        assert_projections(
-            &format!("{what}, image {row}"),
-            &embeddings.get(row).unwrap(),
-            expected,
-            tolerance,
-        );
+        assert_projections(&format!("{what}, image {row}"), &embeddings.get(row).unwrap(), expected, tolerance);
     }
 }
 
 /// Runs every golden case of every architecture through `encoder`, with every outcome to `tolerance`.
-pub(crate) fn check_goldens(
-    encoder: impl Fn(&Architecture, &State) -> Box<dyn Encoder>,
-    dtype: DType,
-    tolerance: f64,
-) {
+pub(crate) fn check_goldens(encoder: impl Fn(&Architecture, &State) -> Box<dyn Encoder>, dtype: DType, tolerance: f64) {
     for architecture in ARCHITECTURES {
         let path = format!("{}/tests/golden/{}.json", env!("CARGO_MANIFEST_DIR"), architecture.name);
         let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -106,11 +95,9 @@ fn check_golden(
     dtype: DType,
     tolerance: f64,
 ) {
-    let (count, size_px) =
-        (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
+    let (count, size_px) = (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
     let images = golden_images(count, size_px);
-    let direction =
-        Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
+    let direction = Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
     for (index, golden) in case["steps"].as_array().unwrap().iter().enumerate() {
         let (embeddings, tape) = encoder.forward_train(&images).unwrap();
         let direction = direction.to_device(embeddings.device()).unwrap();
@@ -163,20 +150,15 @@ fn gradients_equal_finite_differences() {
     let gradients = encoder.backward(tape, &direction).unwrap();
     let gradients = encoder.named_gradients(&gradients).unwrap();
 
-    for name in [
-        "conv1.weight",
-        "bn1.weight",
-        "layer1.0.conv1.weight",
-        "layer2.0.downsample.0.weight",
-        "layer4.1.bn2.bias",
-    ] {
+    for name in
+        ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight", "layer4.1.bn2.bias"]
+    {
         let (_, gradient) = gradients.iter().find(|(other, _)| other == name).unwrap();
         let along = Tensor::from_vec(wave(gradient.elem_count(), 0.9), gradient.shape(), &CPU).unwrap();
         let expected = (gradient * &along).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
         let moved = |h: f64| -> State {
             let shift = |(other, tensor): &(String, Tensor)| {
-                let tensor =
-                    if other == name { (tensor + (&along * h).unwrap()).unwrap() } else { tensor.clone() };
+                let tensor = if other == name { (tensor + (&along * h).unwrap()).unwrap() } else { tensor.clone() };
                 (other.clone(), tensor)
             };
             state.iter().map(shift).collect()
@@ -208,10 +190,7 @@ fn wrong_states_are_named() {
     };
     let missing = message(&|state| state.retain(|(name, _)| name != "layer3.1.bn2.bias"));
     assert!(missing.starts_with("tensor `layer3.1.bn2.bias`: it is missing;"), "{missing}");
-    assert!(
-        missing.ends_with("; the file must hold a resnet18 with torchvision's names and shapes"),
-        "{missing}"
-    );
+    assert!(missing.ends_with("; the file must hold a resnet18 with torchvision's names and shapes"), "{missing}");
     let unknown = message(&|state| state.push(("fc.weight".into(), Tensor::new(0f32, &CPU).unwrap())));
     assert!(unknown.starts_with("tensor `fc.weight`: it is unknown;"), "{unknown}");
     let shape = message(&|state| state[0].1 = Tensor::zeros((64, 3, 3, 3), DType::F32, &CPU).unwrap());
@@ -225,8 +204,7 @@ fn wrong_batches_and_gradients_are_errors() {
     let error = ImageBatch::new(vec![0; 10], 1, 2).unwrap_err().to_string();
     assert!(error.contains("10 bytes of pixels for 1 images of 2 px"), "{error}");
     assert!(ImageBatch::new(Vec::new(), 0, 32).is_err());
-    let mut encoder =
-        encoder(&golden_state(&RESNET18, DType::F32), &Arithmetic::on_cpu(None).unwrap()).unwrap();
+    let mut encoder = encoder(&golden_state(&RESNET18, DType::F32), &Arithmetic::on_cpu(None).unwrap()).unwrap();
     let (_, tape) = encoder.forward_train(&golden_images(2, 33)).unwrap();
     let grad = Tensor::zeros((3, 512), DType::F32, &CPU).unwrap();
     let error = encoder.backward(tape, &grad).err().expect("the batch has two images").to_string();

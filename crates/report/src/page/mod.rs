@@ -126,8 +126,7 @@ pub(crate) fn page(
 fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {
     let runs = &outcome.selection.runs;
     let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
-    let each =
-        |text: fn(&Manifest) -> String| distinct(runs.iter().map(|run| text(&run.manifest))).join("; ");
+    let each = |text: fn(&Manifest) -> String| distinct(runs.iter().map(|run| text(&run.manifest))).join("; ");
     let images = |manifest: &Manifest| {
         let data = &manifest.data;
         let [train, val] = [data.train_images, data.val_images].map(thousands);

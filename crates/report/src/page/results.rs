@@ -23,8 +23,7 @@ impl<'a> Results<'a> {
         // Unseen classes have no classifier; where there is one, retrieval stands in the table of all numbers.
         let unseen = variants.iter().any(|variant| variant.unseen);
         let wanted = |rank| unseen || rank != Headline::ResultIfUnseen;
-        let compared =
-            |variant| outcome.compared().filter_map(move |metric| outcome.summary(variant, metric));
+        let compared = |variant| outcome.compared().filter_map(move |metric| outcome.summary(variant, metric));
         Self {
             outcome,
             metrics: outcome.headline.iter().filter(|row| wanted(row.1)).map(|row| row.0).collect(),

@@ -21,12 +21,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let seeds = |one: bool| outcome.shown().any(|variant| (outcome.runs(variant).count() == 1) == one);
     let caption = match (seeds(true), seeds(false)) {
         (true, false) => "Lines: 95 % bootstrap intervals over images; n = 1 seed, no interval over seeds.",
-        (false, true) => {
-            "Lines: 95 % intervals of the mean over seeds (Student\u{2019}s t). Dots: the seeds."
-        }
-        _ => {
-            "Lines: 95 % intervals over seeds (dots; Student\u{2019}s t), or over images where n = 1 (bootstrap)."
-        }
+        (false, true) => "Lines: 95 % intervals of the mean over seeds (Student\u{2019}s t). Dots: the seeds.",
+        _ => "Lines: 95 % intervals over seeds (dots; Student\u{2019}s t), or over images where n = 1 (bootstrap).",
     };
     for group in &outcome.groups {
         // Where no classifier knows the classes, no place is kept for it.
@@ -44,11 +40,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let names: Vec<&str> = titles.iter().map(String::as_str).collect();
         section.pictures.push(accuracy::bars(
             &format!("accuracy{}.svg", group.suffix()),
-            &format!(
-                "Bar chart: {} of every variant{}, with 95 % intervals",
-                names.join(" and "),
-                under(group)
-            ),
+            &format!("Bar chart: {} of every variant{}, with 95 % intervals", names.join(" and "), under(group)),
             "accuracy on the validation images",
             caption,
             &names,
@@ -63,8 +55,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             ("knn_weighted_over_k", "KNN accuracy, weighted", &KNN_WEIGHTED_ACCURACY),
         ] {
             let curves = curves_of(outcome, group, |variant| {
-                let mean =
-                    |&k: &usize| Some((k as f64, outcome.summary(variant, metric.with(k))?.summary.mean));
+                let mean = |&k: &usize| Some((k as f64, outcome.summary(variant, metric.with(k))?.summary.mean));
                 sizes.iter().filter_map(mean).collect()
             });
             let frame = Frame::new(
@@ -72,8 +63,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 Axis::new(what, padded(heights(&curves), 0.0, 1.0), 8, percent_tick),
                 sizes.len() <= 12,
             );
-            let alt =
-                format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
+            let alt = format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
             let file = format!("{file}{}.svg", group.suffix());
             section.pictures.push(curves::chart(&file, &alt, &frame, &curves)?);
         }

@@ -21,8 +21,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let axis = |what| Axis::new(what, 0.0..1.0, 5, percent_tick);
         (!curve.points.is_empty()).then(|| Panel {
             title: outcome.name(run.variant).into(),
-            frame: Frame::new(axis("confidence"), axis("accuracy"), true)
-                .with_reference([(0.0, 0.0), (1.0, 1.0)]),
+            frame: Frame::new(axis("confidence"), axis("accuracy"), true).with_reference([(0.0, 0.0), (1.0, 1.0)]),
             curves: vec![curve],
         })
     };

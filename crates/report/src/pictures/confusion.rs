@@ -21,29 +21,23 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         if known.is_empty() {
             continue;
         }
-        if let Some(note) = too_many_classes(group, names, "All counts stand in the tables below confusion/.")
-        {
+        if let Some(note) = too_many_classes(group, names, "All counts stand in the tables below confusion/.") {
             section.notes.push(note);
             continue;
         }
-        let sides =
-            Sides { row_names: names, column_names: names, rows: "true class", columns: "predicted class" };
+        let sides = Sides { row_names: names, column_names: names, rows: "true class", columns: "predicted class" };
         let mut shares = Vec::new();
         for (name, counts) in known {
             let share = |(row, &count): (u64, &u64)| count as f64 / row.max(1) as f64;
             let rows = counts.rows().into_iter();
-            let shades: Vec<f64> = rows
-                .flat_map(|row| row.into_iter().map(move |count| (row.sum(), count)))
-                .map(share)
-                .collect();
+            let shades: Vec<f64> =
+                rows.flat_map(|row| row.into_iter().map(move |count| (row.sum(), count))).map(share).collect();
             let percent = |share: &f64| blank_zero(format!("{:.0}", 100.0 * share));
             let texts = shades.iter().map(percent).collect();
             shares.push(Matrix { title: name.into(), shades: shades.clone(), texts, best: None });
             let texts = counts.iter().map(|count| blank_zero(count.to_string())).collect();
             let numbers = Matrix { title: name.into(), shades, texts, best: None };
-            let alt = format!(
-                "Confusion matrix of {name}: number of validation images by true and predicted class"
-            );
+            let alt = format!("Confusion matrix of {name}: number of validation images by true and predicted class");
             section.details.push(matrix::matrix(&format!("confusion_{name}.svg"), &alt, &sides, &numbers)?);
         }
         let alt = format!(

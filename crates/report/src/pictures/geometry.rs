@@ -43,8 +43,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             section.details.push(matrix::matrix(&file, &alt, &sides, &matrix)?);
             matrices.push(matrix);
         }
-        let alt =
-            format!("Angles between class centres in degrees, one matrix for each variant{}", under(group));
+        let alt = format!("Angles between class centres in degrees, one matrix for each variant{}", under(group));
         let file = format!("centers_all{}.svg", group.suffix());
         section.pictures.push(matrix::sheet(&file, &alt, &sides, sides.small_cell_px(), &matrices)?);
     }

@@ -52,8 +52,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             Axis::new(&title, padded(ends, 0.0, 1.0), 8, percent_tick),
             true,
         );
-        let alt =
-            format!("Line chart: {title} over the share of wrong training labels, a line for each head");
+        let alt = format!("Line chart: {title} over the share of wrong training labels, a line for each head");
         section.pictures.push(curves::chart(&format!("noise_{metric}.svg"), &alt, &frame, &lines)?);
     }
     Ok(section)

@@ -41,8 +41,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let file = format!("train_accuracy{}.svg", group.suffix());
         section.pictures.push(curves::chart(&file, &alt, &frame, &accuracies)?);
 
-        let panels: Vec<_> =
-            group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
+        let panels: Vec<_> = group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
         let alt = format!(
             "Small multiples: training loss over the epochs, one panel with its own axis for each variant{}",
             under(group)

@@ -39,7 +39,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         curves: scored.iter().filter(|(of, _)| of == head).map(|(_, curve)| curve.clone()).collect(),
     };
     let panels: Vec<_> = distinct(scored.iter().map(|(head, _)| head)).into_iter().map(panel).collect();
-    let alt = "Small multiples: KNN accuracy on the held-back tenth over the peak learning rate, one panel for each head";
+    let alt =
+        "Small multiples: KNN accuracy on the held-back tenth over the peak learning rate, one panel for each head";
     section.pictures.push(curves::panels("tuning.svg", alt, &panels, &[("tried", 0), ("chosen", 1)])?);
     Ok(section)
 }

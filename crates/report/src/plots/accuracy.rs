@@ -1,8 +1,8 @@
 //! Accuracies of the variants side by side, with 95 % intervals.
 
 use super::{
-    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, line,
-    percent_tick, picture, px, rectangle, stroke,
+    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, line, percent_tick,
+    picture, px, rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -47,9 +47,8 @@ pub(crate) fn bars(
 
     picture(file, alt, size, |canvas| {
         let shown = rows.iter().flat_map(|row| row.bars.iter().flatten());
-        let top_value = shown
-            .map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean)))
-            .fold(0.0, f64::max);
+        let top_value =
+            shown.map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean))).fold(0.0, f64::max);
         let x_max = ((top_value * 10.0 + 0.2).ceil() / 10.0).clamp(0.1, 1.0);
         let mut chart = ChartBuilder::on(canvas)
             .margin_top(px(top))

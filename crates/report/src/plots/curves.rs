@@ -2,8 +2,8 @@
 
 use super::svg::UNITS_PER_PX;
 use super::{
-    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, grid,
-    line, mark, picture, px, stroke,
+    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, grid, line, mark,
+    picture, px, stroke,
 };
 use crate::error::Result;
 use plotters::coord::ranged1d::{BoldPoints, Ranged};
@@ -81,21 +81,14 @@ pub(crate) struct Panel<'a> {
 }
 
 /// Small multiples: every panel has axes of its own. `legend` names the styles that all panels share.
-pub(crate) fn panels(
-    file: &str,
-    alt: &str,
-    panels: &[Panel<'_>],
-    legend: &[(&str, usize)],
-) -> Result<Picture> {
+pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&str, usize)]) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (270.0, 220.0);
     let (columns, rows) = grid(panels.len());
     let legend_px = if legend.is_empty() { 0.0 } else { 30.0 };
     let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
     let legend_width = legend.iter().map(|(name, _)| 70.0 + text.width(name)).sum::<f64>();
-    let size = (
-        (PANEL_PX.0 * columns as f64 + 8.0).max(legend_width + 12.0),
-        PANEL_PX.1 * rows as f64 + 8.0 + legend_px,
-    );
+    let size =
+        ((PANEL_PX.0 * columns as f64 + 8.0).max(legend_width + 12.0), PANEL_PX.1 * rows as f64 + 8.0 + legend_px);
     picture(file, alt, size, |canvas| {
         for (index, panel) in panels.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);

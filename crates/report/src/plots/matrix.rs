@@ -1,8 +1,7 @@
 //! Matrices as heat maps with the numbers in the cells.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture,
-    rectangle,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, rectangle,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -53,21 +52,14 @@ pub(crate) fn matrix(file: &str, alt: &str, sides: &Sides<'_>, matrix: &Matrix) 
 }
 
 /// All matrices on one page, with cells of `cell_px`; names stand once at the left and once at the foot of each column of panels.
-pub(crate) fn sheet(
-    file: &str,
-    alt: &str,
-    sides: &Sides<'_>,
-    cell_px: f64,
-    matrices: &[Matrix],
-) -> Result<Picture> {
+pub(crate) fn sheet(file: &str, alt: &str, sides: &Sides<'_>, cell_px: f64, matrices: &[Matrix]) -> Result<Picture> {
     let (columns, rows) = match sides.column_names.len() {
         0..=12 => grid(matrices.len()),
         _ => (matrices.len().clamp(1, 2), matrices.len().div_ceil(2)),
     };
     let longest = |names: &[String]| names.iter().map(|text| NAME.width(text)).fold(0.0, f64::max);
     let names_px = longest(sides.row_names).min(NAME_LIMIT_PX) + 10.0;
-    let feet_px =
-        if sides.upright(cell_px) { 24.0 } else { longest(sides.column_names).min(NAME_LIMIT_PX) + 10.0 };
+    let feet_px = if sides.upright(cell_px) { 24.0 } else { longest(sides.column_names).min(NAME_LIMIT_PX) + 10.0 };
     let side = (cell_px * sides.column_names.len() as f64, cell_px * sides.row_names.len() as f64);
     let (left, top, pad) = (names_px + 26.0, 34.0, 26.0);
     let panel = (side.0 + pad, side.1 + 34.0);
@@ -119,13 +111,7 @@ fn row_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, names_px: f64, (
     SIDE.draw_upwards(canvas, sides.rows, (x - names_px - 14.0, middle))
 }
 
-fn column_names(
-    canvas: &Canvas<'_>,
-    sides: &Sides<'_>,
-    cell: f64,
-    feet_px: f64,
-    (x, y): (f64, f64),
-) -> Drawn {
+fn column_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, feet_px: f64, (x, y): (f64, f64)) -> Drawn {
     for (column, name) in sides.column_names.iter().enumerate() {
         let middle = x + cell * (column as f64 + 0.5);
         if sides.upright(cell) {

@@ -173,12 +173,7 @@ impl Text {
 }
 
 /// Straight lines from point to point, in strokes and gaps of the lengths of `dash` if there are any.
-pub(crate) fn stroke(
-    canvas: &Canvas<'_>,
-    points: &[(f64, f64)],
-    dash: Option<(f64, f64)>,
-    style: ShapeStyle,
-) -> Drawn {
+pub(crate) fn stroke(canvas: &Canvas<'_>, points: &[(f64, f64)], dash: Option<(f64, f64)>, style: ShapeStyle) -> Drawn {
     let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
     match dash {
         None => canvas.draw(&PathElement::new(points, style))?,
@@ -198,13 +193,7 @@ pub(crate) fn rectangle(
 }
 
 /// A small filled shape at a place. Neighbouring kinds differ in shape, and so do those that have one colour of the palette.
-pub(crate) fn mark(
-    canvas: &Canvas<'_>,
-    kind: usize,
-    radius: f64,
-    (x, y): (f64, f64),
-    fill: ShapeStyle,
-) -> Drawn {
+pub(crate) fn mark(canvas: &Canvas<'_>, kind: usize, radius: f64, (x, y): (f64, f64), fill: ShapeStyle) -> Drawn {
     let corners: &[(f64, f64)] = match (kind + kind / PALETTE.len()) % 6 {
         0 => return Ok(canvas.draw(&Circle::new((px(x), px(y)), px(radius), fill))?),
         1 => &[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],

@@ -36,17 +36,12 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
     picture(file, alt, size, |canvas| {
         let draw = |points: &[(f64, f64)], width: f64| stroke(canvas, points, None, line(INK, width));
         // The length of the critical difference, as a ruler above the axis.
-        let end =
-            (left + AXIS_PX * ranking.critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);
+        let end = (left + AXIS_PX * ranking.critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);
         draw(&[(left, 28.0), (left, 36.0)], 1.2)?;
         draw(&[(left, 32.0), (end, 32.0)], 1.2)?;
         draw(&[(end, 28.0), (end, 36.0)], 1.2)?;
         let ruler = Text::new(SMALL_PX, INK, HPos::Left, VPos::Bottom);
-        ruler.draw(
-            canvas,
-            &format!("critical difference {:.2}", ranking.critical_difference),
-            (left, 24.0),
-        )?;
+        ruler.draw(canvas, &format!("critical difference {:.2}", ranking.critical_difference), (left, 24.0))?;
 
         draw(&[(x(1.0), axis_y), (x(count as f64), axis_y)], 1.2)?;
         let tick = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Bottom);
@@ -66,17 +61,12 @@ pub(crate) fn ranks(file: &str, alt: &str, ranking: &Ranking<'_>) -> Result<Pict
             // The outermost rank of each side stands highest, so that no line crosses another.
             let row = if at_left { index } else { count - 1 - index };
             let y = first_row + ROW_PX * (row as f64 + 0.5);
-            let (edge, h) =
-                if at_left { (left - 8.0, HPos::Right) } else { (left + AXIS_PX + 8.0, HPos::Left) };
+            let (edge, h) = if at_left { (left - 8.0, HPos::Right) } else { (left + AXIS_PX + 8.0, HPos::Left) };
             draw(&[(at, axis_y), (at, y), (edge + if at_left { 4.0 } else { -4.0 }, y)], 1.0)?;
             let text = Text { h, ..text };
             text.draw(canvas, &text.fit(&label(place), names_px), (edge, y))?;
         }
-        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(
-            canvas,
-            ranking.caption,
-            (12.0, size.1 - 8.0),
-        )?;
+        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, ranking.caption, (12.0, size.1 - 8.0))?;
         Ok(())
     })
 }

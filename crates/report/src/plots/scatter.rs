@@ -3,8 +3,8 @@
 //! The points are drawn in rounds of a fixed shuffled order, so that no class lies on top of all others.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, mark,
-    picture, rectangle, stroke,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, mark, picture,
+    rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -41,13 +41,7 @@ pub(crate) fn cloud(file: &str, alt: &str, classes: &[String], cloud: &Cloud) ->
 }
 
 /// All clouds on one page; the classes are named once at the foot. `solid` draws three dimensions.
-pub(crate) fn sheet(
-    file: &str,
-    alt: &str,
-    classes: &[String],
-    clouds: &[Cloud],
-    solid: bool,
-) -> Result<Picture> {
+pub(crate) fn sheet(file: &str, alt: &str, classes: &[String], clouds: &[Cloud], solid: bool) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (300.0, 318.0);
     let (columns, rows) = grid(clouds.len());
     // A page of one or two panels is still wide enough for the legend.
@@ -111,9 +105,7 @@ fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> D
     };
     let corners: Vec<_> = (0..8).map(|i| project(corner(i)).0).collect();
     let placed = into_rect(&corners, &corners, rect, 18.0);
-    for (a, b) in
-        [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
-    {
+    for (a, b) in [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)] {
         stroke(canvas, &[placed[a], placed[b]], None, line(GRID, 1.0))?;
     }
     let axis = Text::new(SMALL_PX, MUTED, HPos::Center, VPos::Center);
@@ -141,12 +133,7 @@ fn project([x, y, z]: [f64; 3]) -> ((f64, f64), f64) {
 }
 
 /// Moves points so that `extent` fills the rectangle, with equal units on both axes.
-fn into_rect(
-    points: &[(f64, f64)],
-    extent: &[(f64, f64)],
-    (x, y, width, height): Rect,
-    pad: f64,
-) -> Vec<(f64, f64)> {
+fn into_rect(points: &[(f64, f64)], extent: &[(f64, f64)], (x, y, width, height): Rect, pad: f64) -> Vec<(f64, f64)> {
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         let values = extent.iter().map(value).filter(|v| v.is_finite());
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
@@ -157,20 +144,12 @@ fn into_rect(
     let middle = ((x_low + x_high) / 2.0, (y_low + y_high) / 2.0);
     points
         .iter()
-        .map(|&(px, py)| {
-            (x + width / 2.0 + (px - middle.0) * scale, y + height / 2.0 + (py - middle.1) * scale)
-        })
+        .map(|&(px, py)| (x + width / 2.0 + (px - middle.0) * scale, y + height / 2.0 + (py - middle.1) * scale))
         .collect()
 }
 
 /// Shuffled, or far points first where depths are given.
-fn points(
-    canvas: &Canvas<'_>,
-    labels: &[u32],
-    places: &[(f64, f64)],
-    radius: f64,
-    depths: Option<&[f64]>,
-) -> Drawn {
+fn points(canvas: &Canvas<'_>, labels: &[u32], places: &[(f64, f64)], radius: f64, depths: Option<&[f64]>) -> Drawn {
     let mut order: Vec<usize> = (0..places.len()).collect();
     match depths {
         Some(depths) => order.sort_by(|&a, &b| depths[b].total_cmp(&depths[a]).then(a.cmp(&b))),

@@ -57,8 +57,7 @@ impl<'a> Svg<'a> {
         let Some((_, path)) = shapes.first() else { return };
         let alike = shapes.iter().all(|shape| shape.1 == *path);
         if shapes.len() < MANY || !alike {
-            let path =
-                |((x, y), path): &(BackendCoord, String)| format!("M{} {}{path}", number(*x), number(*y));
+            let path = |((x, y), path): &(BackendCoord, String)| format!("M{} {}{path}", number(*x), number(*y));
             let data: String = shapes.iter().map(path).collect();
             let _ = writeln!(self.body, "<path d=\"{data}\"{attributes}/>");
             return;
@@ -73,8 +72,7 @@ impl<'a> Svg<'a> {
             self.markers.push((attributes, path.clone()));
             id
         });
-        let places: Vec<String> =
-            shapes.iter().map(|((x, y), _)| format!("{} {}", number(*x), number(*y))).collect();
+        let places: Vec<String> = shapes.iter().map(|((x, y), _)| format!("{} {}", number(*x), number(*y))).collect();
         let _ = writeln!(
             self.body,
             "<path d=\"M{}\" fill=\"none\" marker-start=\"url(#m{id})\" marker-mid=\"url(#m{id})\" marker-end=\"url(#m{id})\"/>",
@@ -195,11 +193,7 @@ impl DrawingBackend for Svg<'_> {
         }
     }
 
-    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
-        &mut self,
-        points: I,
-        style: &S,
-    ) -> Drawn {
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, points: I, style: &S) -> Drawn {
         if style.color().alpha > 0.0
             && style.stroke_width() > 0
             && let Some((start, path)) = polyline(points)
@@ -209,13 +203,7 @@ impl DrawingBackend for Svg<'_> {
         Ok(())
     }
 
-    fn draw_circle<S: BackendStyle>(
-        &mut self,
-        (x, y): BackendCoord,
-        radius: u32,
-        style: &S,
-        filled: bool,
-    ) -> Drawn {
+    fn draw_circle<S: BackendStyle>(&mut self, (x, y): BackendCoord, radius: u32, style: &S, filled: bool) -> Drawn {
         if style.color().alpha > 0.0 {
             let (r, d) = (number(radius as i32), number(2 * radius as i32));
             let path = format!("a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z");
@@ -225,11 +213,7 @@ impl DrawingBackend for Svg<'_> {
         Ok(())
     }
 
-    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
-        &mut self,
-        points: I,
-        style: &S,
-    ) -> Drawn {
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, points: I, style: &S) -> Drawn {
         if style.color().alpha > 0.0
             && let Some((start, path)) = polyline(points)
         {
@@ -314,9 +298,6 @@ mod tests {
         };
         assert_eq!(drawn(true).lines().count(), 1);
         assert!(!drawn(true).contains("<marker"));
-        assert!(
-            drawn(false).contains("<marker id=\"m0\"")
-                && drawn(false).contains("d=\"M.5 5 1.5 5 2.5 5 4 5\"")
-        );
+        assert!(drawn(false).contains("<marker id=\"m0\"") && drawn(false).contains("d=\"M.5 5 1.5 5 2.5 5 4 5\""));
     }
 }

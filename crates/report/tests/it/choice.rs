@@ -62,11 +62,7 @@ fn overridden_runs_are_reported_by_the_plain_experiment() {
     let summary = report(folder.path(), &experiment(&[0])).unwrap();
     let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
     assert_eq!(rows, [("cosface-s64", 1)]);
-    assert!(
-        summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")),
-        "{:?}",
-        summary.notes
-    );
+    assert!(summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")), "{:?}", summary.notes);
 }
 
 #[test]
@@ -102,7 +98,9 @@ fn runs_of_different_settings_or_images_are_never_mixed() {
     );
     assert!(notes.contains("cosface-s64-seed1 is left out") && notes.contains("other images"), "{notes}");
     assert!(
-        notes.contains("cosface-s64-seed2 is left out: its head is not that of the experiment (variant.scale: 32.0, not 64.0)."),
+        notes.contains(
+            "cosface-s64-seed2 is left out: its head is not that of the experiment (variant.scale: 32.0, not 64.0)."
+        ),
         "{notes}"
     );
 

@@ -9,10 +9,8 @@ use ndarray_npy::write_npy;
 use std::path::Path;
 
 fn given(folder: &Path, name: &str, labels: &str) -> LabelledFiles {
-    let files = LabelledFiles {
-        embeddings: folder.join(format!("{name}.npy")),
-        labels: folder.join(format!("{name}.csv")),
-    };
+    let files =
+        LabelledFiles { embeddings: folder.join(format!("{name}.npy")), labels: folder.join(format!("{name}.csv")) };
     std::fs::write(&files.labels, labels).unwrap();
     files
 }
@@ -25,15 +23,7 @@ fn report(
     queries: &LabelledFiles,
     index: Option<&LabelledFiles>,
 ) -> faceoff_report::Result<ReportSummary> {
-    write_embeddings_report(
-        folder,
-        NAME,
-        queries,
-        index,
-        &experiment(&[0]).analysis,
-        &Registry::standard(),
-        &|_| {},
-    )
+    write_embeddings_report(folder, NAME, queries, index, &experiment(&[0]).analysis, &Registry::standard(), &|_| {})
 }
 
 fn value(folder: &Path, metric: &str) -> f64 {
@@ -61,9 +51,7 @@ fn one_set_is_compared_with_itself_and_two_with_each_other() {
     assert_eq!(value(&out, "loo_precision_at_1"), 0.8);
     assert_eq!(value(&out, "knn_accuracy_k1"), 0.8);
     let metrics = std::fs::read_to_string(out.join("metrics.csv")).unwrap();
-    assert!(
-        !metrics.contains("dnn_") && !metrics.contains("linear_probe") && !metrics.contains(",recall_at")
-    );
+    assert!(!metrics.contains("dnn_") && !metrics.contains("linear_probe") && !metrics.contains(",recall_at"));
     let text = assert_page_is_whole(&out);
     assert!(text.contains("n = 1") && text.contains(NAME));
 

@@ -1,8 +1,8 @@
 //! Run folders with made-up outcomes, by the same calls that training makes.
 
 use faceoff_runs::{
-    Compute, DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA,
-    Speed, SplitName,
+    Compute, DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, Speed,
+    SplitName,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,10 +30,7 @@ impl MadeUp {
             name: name.into(),
             title: name.into(),
             synthetic: name == "synthetic",
-            notes: (name != "synthetic")
-                .then(|| "Two <files> are byte-identical.".into())
-                .into_iter()
-                .collect(),
+            notes: (name != "synthetic").then(|| "Two <files> are byte-identical.".into()).into_iter().collect(),
             fingerprint: "f1".into(),
             archive_md5: None,
             classes: self.classes.clone(),
@@ -121,8 +118,7 @@ impl MadeUp {
         let (mut unit, mut norms, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for image in 0..n {
             let centre = &centres[(image % classes) * self.dim..][..self.dim];
-            let point: Vec<f32> =
-                centre.iter().zip(&noise[image * self.dim..]).map(|(c, e)| c + spread * e).collect();
+            let point: Vec<f32> = centre.iter().zip(&noise[image * self.dim..]).map(|(c, e)| c + spread * e).collect();
             let norm = point.iter().map(|x| x * x).sum::<f32>().sqrt();
             norms.push(norm);
             let row: Vec<f32> = point.iter().map(|x| x / norm).collect();
@@ -137,9 +133,7 @@ impl MadeUp {
         Embeddings {
             ids: (0..n).map(|image| format!("{}/{image:05}.JPEG", split.as_str())).collect(),
             labels_trained: labels.clone(),
-            predictions_labels_given: (0..n)
-                .map(|image| if image % 4 == 0 { 0 } else { labels[image] })
-                .collect(),
+            predictions_labels_given: (0..n).map(|image| if image % 4 == 0 { 0 } else { labels[image] }).collect(),
             labels,
             dim: self.dim,
             classes,

@@ -89,8 +89,7 @@ fn exported_runs_have_the_same_tables() {
     for maps in [false, true] {
         let small = tempfile::tempdir().unwrap();
         let say = |line: &str| panic!("{line}");
-        let (runs, bytes) =
-            export(made.path(), &experiment, &Registry::standard(), small.path(), maps, &say).unwrap();
+        let (runs, bytes) = export(made.path(), &experiment, &Registry::standard(), small.path(), maps, &say).unwrap();
         assert!(runs == 6 && bytes < 6 * 40_000, "{bytes}");
         let (summary, said) = report(small.path(), &experiment, &Registry::standard());
         assert!(said.is_empty(), "{said:?}");
@@ -113,12 +112,7 @@ fn exported_runs_have_the_same_tables() {
         // What another version would have to measure is named and left out; the rest is whole.
         let newer = Family { version: probe::FAMILY.version + 1, ..probe::FAMILY };
         let (summary, _) = report(small.path(), &experiment, &Registry::of(&[neighbors::FAMILY, newer]));
-        assert!(
-            summary
-                .notes
-                .iter()
-                .any(|note| note.contains("no linear probe: it was not measured by version 2"))
-        );
+        assert!(summary.notes.iter().any(|note| note.contains("no linear probe: it was not measured by version 2")));
         assert!(summary.rows.iter().all(|row| row.means[0].is_some()));
     }
 }
@@ -157,8 +151,6 @@ fn a_metric_comes_with_one_file() {
     let page = text("index.html");
     assert!(page.contains("Images of the last class") && page.contains(LAST_CLASS.sentence));
     assert!(page.matches("8.0</td>").count() >= 4, "among results and all numbers");
-    assert!(
-        registry.reference().contains("| `images_of_the_last_class` | Images of the last class | count |")
-    );
+    assert!(registry.reference().contains("| `images_of_the_last_class` | Images of the last class | count |"));
     assert_eq!(registry.parse("images_of_the_last_class").unwrap(), LAST_CLASS.id());
 }

@@ -62,8 +62,7 @@ fn pictures_are_well_formed_and_name_every_class() {
     let experiment = experiment(&[0, 1]);
     made_up().write(folder.path(), &experiment);
     report(folder.path(), &experiment).unwrap();
-    let pictures: Vec<_> =
-        files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
+    let pictures: Vec<_> = files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
     assert!(pictures.len() >= 15, "{}", pictures.len());
     assert_legible(pictures, &made_up().classes);
 }
@@ -127,12 +126,7 @@ fn area(node: &roxmltree::Node) -> Area {
             let numbers = turn.trim_start_matches("rotate(-90 ").trim_end_matches(')');
             let (cx, cy) = numbers.split_once(' ').unwrap();
             let (cx, cy): (f64, f64) = (cx.parse().unwrap(), cy.parse().unwrap());
-            Area {
-                x0: cx + flat.y0 - cy,
-                x1: cx + flat.y1 - cy,
-                y0: cy - flat.x1 + cx,
-                y1: cy - flat.x0 + cx,
-            }
+            Area { x0: cx + flat.y0 - cy, x1: cx + flat.y1 - cy, y0: cy - flat.x1 + cx, y1: cy - flat.x0 + cx }
         }
     }
 }

@@ -26,8 +26,8 @@ fn pictures(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn accuracy_is_drawn_against_label_noise() {
-    let conditions = [0, 25, 50]
-        .map(|noise| format!("[[conditions]]\nname = \"noise-{noise}\"\nlabel_noise_percent = {noise}\n"));
+    let conditions =
+        [0, 25, 50].map(|noise| format!("[[conditions]]\nname = \"noise-{noise}\"\nlabel_noise_percent = {noise}\n"));
     let experiment = experiment_with(&[0, 1], &conditions.concat());
     let made = made_report(&experiment);
     let folder = made.path();
@@ -54,9 +54,8 @@ fn accuracy_is_drawn_against_label_noise() {
 
 #[test]
 fn unseen_classes_are_named_under_their_condition() {
-    let held = |name: &str, classes: &[String]| {
-        format!("[[conditions]]\nname = \"{name}\"\nheld_out_classes = {classes:?}\n")
-    };
+    let held =
+        |name: &str, classes: &[String]| format!("[[conditions]]\nname = \"{name}\"\nheld_out_classes = {classes:?}\n");
     let classes = made_up().classes;
     let more = held("first", &classes[..5]) + &held("last", &classes[5..]);
     let made = made_report(&experiment_with(&[0, 1], &more));
@@ -79,8 +78,7 @@ fn unseen_classes_are_named_under_their_condition() {
 
 #[test]
 fn grids_have_maps_and_stand_elsewhere_with_their_best() {
-    let more =
-        "[[heads]]\nkind = \"ArcFace\"\nscale = [4, 64]\nmargin_radians = [0.0, 0.5]\nepsilon = 1e-6\n";
+    let more = "[[heads]]\nkind = \"ArcFace\"\nscale = [4, 64]\nmargin_radians = [0.0, 0.5]\nepsilon = 1e-6\n";
     let made = made_report(&experiment_with(&[0], more));
     let folder = made.path();
     let table = rows(folder, "scale_margin.csv");

@@ -46,13 +46,7 @@ fn write_circle(folder: &Path, experiment: &Experiment) {
     for spec in RunSpec::of(experiment, &made_up::compute()) {
         made_up().write_run(folder, &spec, &data);
         let run = RunFolder::new(folder, &spec);
-        let train = circle(
-            "train",
-            &[0.0, 10.0, 20.0, 70.0, 80.0, 90.0],
-            &[0, 0, 0, 1, 1, 1],
-            &[[0.0; 2]; 6],
-            &[0; 6],
-        );
+        let train = circle("train", &[0.0, 10.0, 20.0, 70.0, 80.0, 90.0], &[0, 0, 0, 1, 1, 1], &[[0.0; 2]; 6], &[0; 6]);
         // The third image lies among the other class. Seed 0 gets three of four right, seed 1 two, seed 2 one; Classification
         // always three.
         let lost = if spec.variant.name == "Classification" { 0 } else { spec.seed as usize };
@@ -78,10 +72,7 @@ fn numbers_are_those_worked_out_by_hand() {
     let summary = report(folder.path(), &experiment).unwrap();
     let at = |seed: &str, metric: &str| value(folder.path(), "cosface-s64", seed, metric);
 
-    assert_eq!(
-        [at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")],
-        [0.75, 0.5, 0.25]
-    );
+    assert_eq!([at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")], [0.75, 0.5, 0.25]);
     // Seed 0: three of three east, none of one north.
     assert_eq!(at("0", "dnn_macro_accuracy"), 0.5);
     assert_eq!(at("0", "dnn_accuracy_labels_given"), 0.25);
@@ -224,11 +215,7 @@ fn one_seed_has_no_interval() {
     let summary = rows(&folder.path().join("summary.csv"));
     assert!(summary.len() > 10);
     for row in &summary[1..] {
-        assert_eq!(
-            (row[3].as_str(), &row[5..]),
-            ("1", &["".to_string(), "".into(), "".into()][..]),
-            "{row:?}"
-        );
+        assert_eq!((row[3].as_str(), &row[5..]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
     }
 }
 
@@ -241,9 +228,7 @@ fn histories_and_maps_have_a_row_an_epoch_and_an_image() {
     let history = rows(&folder.path().join("history.csv"));
     assert_eq!(history.len(), 1 + 2 * 3 * 3);
     assert_eq!(history[1][..5], ["Classification", "Classification", "0", "1", "10"]);
-    for (file, columns) in
-        [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")]
-    {
+    for (file, columns) in [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")] {
         let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
         assert_eq!(text.lines().next().unwrap(), format!("variant,head,{columns}"));
         // First seeds only.

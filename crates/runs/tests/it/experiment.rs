@@ -56,10 +56,7 @@ fn lists_of_a_head_multiply() {
     let names: Vec<_> = experiment.heads.iter().map(|head| head.name.as_str()).collect();
     let grid = ["CosFace-s16-m0", "CosFace-s16-m0.35", "CosFace-s64.5-m0", "CosFace-s64.5-m0.35"];
     assert_eq!(names[2..6], grid);
-    assert_eq!(
-        experiment.heads[4].head,
-        HeadConfig::new("CosFace").with("scale", 64.5).with("margin_cosine", 0.0)
-    );
+    assert_eq!(experiment.heads[4].head, HeadConfig::new("CosFace").with("scale", 64.5).with("margin_cosine", 0.0));
     assert_eq!(experiment.heads.len(), 10);
     let text = smoke_text().replacen("sub_centers = 3", "sub_centers = [1, 3]", 1);
     let experiment = Experiment::parse(&text, Path::new("smoke.toml")).unwrap();
@@ -72,11 +69,8 @@ fn lists_of_a_head_multiply() {
 
 #[test]
 fn a_head_may_have_its_own_learning_rate() {
-    let text = smoke_text().replacen(
-        "kind = \"Classification\"",
-        "kind = \"Classification\"\npeak_learning_rate = 0.5",
-        1,
-    );
+    let text =
+        smoke_text().replacen("kind = \"Classification\"", "kind = \"Classification\"\npeak_learning_rate = 0.5", 1);
     let specs = RunSpec::of(&Experiment::parse(&text, Path::new("smoke.toml")).unwrap(), &compute());
     assert_eq!(specs[0].training.peak_learning_rate, 0.5);
     assert_eq!(specs[1].training.peak_learning_rate, smoke().training.peak_learning_rate);
@@ -166,8 +160,7 @@ fn experiments_extend_one_another() {
     write(folder.path(), "base", smoke_text().split_once('\n').unwrap().1);
     let middle = "extends = \"base\"\n[training]\nepochs = 7\nseeds = \"0..3\"\n[[heads]]\nkind = \"Classification\"\n";
     write(folder.path(), "middle", middle);
-    let top =
-        "extends = \"middle\"\ntuning = false\n[training]\nepochs = 9\n[data]\nimages_per_split = false\n";
+    let top = "extends = \"middle\"\ntuning = false\n[training]\nepochs = 9\n[data]\nimages_per_split = false\n";
     write(folder.path(), "top", top);
     let mut expected = Experiment { name: "top".into(), tuning: None, ..smoke() };
     expected.heads.truncate(1);
@@ -203,11 +196,7 @@ fn experiments_extend_one_another() {
     write(folder.path(), "middle", "extends = 3\n");
     assert!(refused("top").contains("middle.toml: line 2, `extends = 3`"), "{}", refused("top"));
     write(folder.path(), "top", "extends = \"basis\"\n");
-    assert!(
-        refused("top").contains("top.toml: line 2") && refused("top").contains("basis.toml"),
-        "{}",
-        refused("top")
-    );
+    assert!(refused("top").contains("top.toml: line 2") && refused("top").contains("basis.toml"), "{}", refused("top"));
 
     // What is built into a program stands in for a missing file.
     let text = "name = \"mine\"\nextends = \"built\"\n";

@@ -2,9 +2,8 @@
 
 use crate::experiment::{compute, smoke};
 use faceoff_runs::{
-    Compute, DataRecord, Difference, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock,
-    Machine, Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs,
-    write_atomically,
+    Compute, DataRecord, Difference, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock, Machine,
+    Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs, write_atomically,
 };
 use proptest::prelude::*;
 
@@ -174,10 +173,7 @@ fn damaged_files_are_named_with_the_remedy() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let text = folder.embeddings(SplitName::Val).unwrap_err().to_string();
-    assert!(
-        text.contains("embeddings-val.safetensors is damaged") && text.contains("remove the folder"),
-        "{text}"
-    );
+    assert!(text.contains("embeddings-val.safetensors is damaged") && text.contains("remove the folder"), "{text}");
 
     folder.finish(&manifest(&spec)).unwrap();
     let path = folder.path().join("manifest.json");

@@ -24,11 +24,7 @@ fn equals_pytorch() {
     let recipe = recipe();
     for (steps, step, learning_rate, beta1) in GOLDEN {
         let found = Schedule::new(&recipe, steps).at(step);
-        assert!(
-            (found.learning_rate / learning_rate - 1.0).abs() < 1e-9,
-            "{steps} {step}: {}",
-            found.learning_rate
-        );
+        assert!((found.learning_rate / learning_rate - 1.0).abs() < 1e-9, "{steps} {step}: {}", found.learning_rate);
         assert!((found.beta1 - beta1).abs() < 1e-12, "{steps} {step}: {}", found.beta1);
         assert_eq!(found.step, step as u64 + 1);
     }
@@ -41,14 +37,8 @@ fn the_shortest_schedules_are_finite() {
     for steps in 1..8 {
         for step in 0..steps {
             let found = Schedule::new(&recipe, steps).at(step);
-            assert!(
-                (0.0..=recipe.peak_learning_rate).contains(&found.learning_rate),
-                "{steps} {step}: {found:?}"
-            );
-            assert!(
-                (recipe.beta1_low - 1e-12..=recipe.beta1_high + 1e-12).contains(&found.beta1),
-                "{found:?}"
-            );
+            assert!((0.0..=recipe.peak_learning_rate).contains(&found.learning_rate), "{steps} {step}: {found:?}");
+            assert!((recipe.beta1_low - 1e-12..=recipe.beta1_high + 1e-12).contains(&found.beta1), "{found:?}");
         }
     }
 }

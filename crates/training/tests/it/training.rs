@@ -67,16 +67,13 @@ fn a_whole_run_comes_back_from_its_files() {
     let spec = spec();
     let images = images(&spec, folder.path());
     let run_folder = RunFolder::new(folder.path(), &spec);
-    let (TrainingEnd::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else {
-        panic!("it ends")
-    };
+    let (TrainingEnd::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else { panic!("it ends") };
     assert_eq!(timing.images, 128);
     let read = Model::of_run(&run_folder, &spec, images.classes(), &cpu()).unwrap();
     assert_eq!(read.head.effective_scale(), model.head.effective_scale());
     let batch = ImageBatch::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap();
-    let embeddings = |model: &Model| {
-        model.encoder.forward(&batch).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    };
+    let embeddings =
+        |model: &Model| model.encoder.forward(&batch).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(embeddings(&read), embeddings(&model));
 }
 
@@ -84,10 +81,8 @@ fn a_whole_run_comes_back_from_its_files() {
 #[test]
 fn a_diverging_training_is_noted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spec = RunSpec::of(&smoke(), &compute())
-        .into_iter()
-        .find(|spec| spec.variant.name == "Classification")
-        .unwrap();
+    let mut spec =
+        RunSpec::of(&smoke(), &compute()).into_iter().find(|spec| spec.variant.name == "Classification").unwrap();
     spec.training.peak_learning_rate = 1e36;
     let images = images(&spec, folder.path());
     let run_folder = RunFolder::new(folder.path(), &spec);
@@ -95,10 +90,7 @@ fn a_diverging_training_is_noted() {
         panic!("it ends")
     };
     assert_eq!((failure.head.as_str(), failure.epoch, failure.step), ("Classification", 1, losses.len() + 1));
-    assert!(
-        failure.learning_rate > 1e30 && failure.message.contains("lower the learning rate"),
-        "{failure:?}"
-    );
+    assert!(failure.learning_rate > 1e30 && failure.message.contains("lower the learning rate"), "{failure:?}");
     assert_eq!(run_folder.failure().unwrap(), Some(failure));
     assert!(losses.iter().all(|loss| loss.is_finite()));
 }
@@ -122,10 +114,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let message = refused(&spec);
-    assert!(
-        message.contains("checkpoint.safetensors") && message.contains("run the benchmark again"),
-        "{message}"
-    );
+    assert!(message.contains("checkpoint.safetensors") && message.contains("run the benchmark again"), "{message}");
 }
 
 #[test]
@@ -145,12 +134,10 @@ fn fewer_images_than_a_batch_are_an_error() {
 #[test]
 fn the_encoder_starts_as_a_function_of_the_seed() {
     let state = initial_encoder(&RESNET18, 0).unwrap();
-    let values = |tensor: &Tensor| {
-        tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap()
-    };
-    let find = |state: &faceoff_kernels::State, name: &str| {
-        values(&state.iter().find(|(other, _)| other == name).unwrap().1)
-    };
+    let values =
+        |tensor: &Tensor| tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+    let find =
+        |state: &faceoff_kernels::State, name: &str| values(&state.iter().find(|(other, _)| other == name).unwrap().1);
     let weights = find(&state, "layer2.0.conv1.weight");
     let deviation = (weights.iter().map(|x| x * x).sum::<f64>() / weights.len() as f64).sqrt();
     let expected = (2.0f64 / (128.0 * 9.0)).sqrt();

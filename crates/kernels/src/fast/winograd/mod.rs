@@ -167,10 +167,8 @@ fn convolve_chunk<S: Simd>(
 ) -> ChannelSums {
     let (width, ins, outs) = (panel_width::<S>(), kernels.ins, kernels.outs);
     let (stride, depth) = (apart(ins), if ready.is_some() { ins } else { DEPTH.min(ins) });
-    let (v_len, u_len, m_len) =
-        (apart(chunk.count * stride), apart(depth * width), apart(chunk.count * width));
-    let (own_len, turned_len) =
-        if ready.is_some() { (0, 0) } else { (PLACES * u_len, kernels.scratch::<S>()) };
+    let (v_len, u_len, m_len) = (apart(chunk.count * stride), apart(depth * width), apart(chunk.count * width));
+    let (own_len, turned_len) = if ready.is_some() { (0, 0) } else { (PLACES * u_len, kernels.scratch::<S>()) };
     let mut sums = ChannelSums::zero(outs);
     with_scratch(PLACES * (v_len + m_len) + own_len + turned_len, |scratch| {
         let (v, rest) = scratch.split_at_mut(PLACES * v_len);
