@@ -8,7 +8,7 @@ use crate::fast::norm::ChannelSums;
 use crate::fast::read::{Reader, Source, with_reader};
 use crate::fast::shape::Map;
 use crate::fast::simd::{lanes_of, vectorized};
-use crate::fast::write::Target;
+use crate::fast::write::{Finish, Target, with_finish};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -199,42 +199,63 @@ impl Chunk {
         target: &Target<'_>,
         sums: &mut ChannelSums,
     ) {
-        let (width, Map { height, width: across, .. }) = (panel_width::<S>(), self.tiles.map);
-        let zeros = [simd.splat_f32s(0.0); 2];
-        for offset in (0..width).step_by(S::F32_LANES) {
-            let channel = panel * width + offset;
-            let mut own = zeros;
-            for tile in 0..self.count {
-                let (image, y0, x0) = self.tiles.origin(self.first + tile);
-                let rows = of_columns(
-                    simd,
-                    #[inline(always)]
-                    |j| {
-                        let mut column = [simd.splat_f32s(0.0); INPUTS];
-                        for (i, column) in column.iter_mut().enumerate() {
-                            *column = m.load(simd, i * INPUTS + j, tile * width + offset);
-                        }
-                        Some(column)
-                    },
-                    #[inline(always)]
-                    |m| output(simd, m),
-                );
-                for (i, row) in rows.into_iter().enumerate() {
-                    if y0 + i >= height {
-                        break;
-                    }
-                    let line = (image * height + y0 + i) * across + x0;
-                    for (j, value) in output(simd, row).into_iter().enumerate() {
-                        if x0 + j < across {
-                            let at = (line + j) * channels + channel;
-                            // SAFETY: the caller's contract.
-                            unsafe { target.put(simd, at, channel, value, &mut own) };
-                        }
+        let width = panel_width::<S>();
+        with_finish!(target.then, finish => {
+            for offset in (0..width).step_by(S::F32_LANES) {
+                let channel = panel * width + offset;
+                let finish = (finish, finish.constants(simd, channel));
+                let zeros = [simd.splat_f32s(0.0); 2];
+                let mut own = zeros;
+                for tile in 0..self.count {
+                    // SAFETY: the caller's contract.
+                    unsafe { self.restore_output(simd, (m, tile, offset), (channels, channel), (target, finish), &mut own) };
+                    if target.sums() && (tile % SUMMED_TILES == SUMMED_TILES - 1 || tile + 1 == self.count) {
+                        sums.add_block(channel, lanes_of::<S>(&own[0]), lanes_of::<S>(&own[1]));
+                        own = zeros;
                     }
                 }
-                if target.sums() && (tile % SUMMED_TILES == SUMMED_TILES - 1 || tile + 1 == self.count) {
-                    sums.add_block(channel, lanes_of::<S>(&own[0]), lanes_of::<S>(&own[1]));
-                    own = zeros;
+            }
+        });
+    }
+
+    /// As [`Chunk::restore_outputs`], for one vector of channels of one tile.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    #[allow(unsafe_code)] // as there
+    unsafe fn restore_output<S: Simd, F: Finish<S>>(
+        &self,
+        simd: S,
+        (m, tile, offset): (Planes<'_, PLACES>, usize, usize),
+        (channels, channel): (usize, usize),
+        (target, finish): (&Target<'_>, (F, F::Constants)),
+        sums: &mut [S::f32s; 2],
+    ) {
+        let (image, y0, x0) = self.tiles.origin(self.first + tile);
+        let Map { height, width, .. } = self.tiles.map;
+        let rows = of_columns(
+            simd,
+            #[inline(always)]
+            |j| {
+                let mut column = [simd.splat_f32s(0.0); INPUTS];
+                for (i, column) in column.iter_mut().enumerate() {
+                    *column = m.load(simd, i * INPUTS + j, tile * panel_width::<S>() + offset);
+                }
+                Some(column)
+            },
+            #[inline(always)]
+            |m| output(simd, m),
+        );
+        for (i, row) in rows.into_iter().enumerate() {
+            if y0 + i >= height {
+                break;
+            }
+            let line = (image * height + y0 + i) * width + x0;
+            for (j, value) in output(simd, row).into_iter().enumerate() {
+                if x0 + j < width {
+                    // SAFETY: the caller's contract.
+                    unsafe { target.put(simd, (line + j) * channels + channel, finish, value, sums) };
                 }
             }
         }
