@@ -37,5 +37,5 @@ pub(crate) fn print(summary: &ReportSummary) {
         println!("note: {note}");
     }
     println!("\nopen {}", summary.page.display());
-    println!("     {}", summary.table.display());
+    println!("     {}", summary.page.with_file_name("metrics.csv").display());
 }

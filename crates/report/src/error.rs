@@ -1,7 +1,5 @@
 //! The errors of this crate: each carries the path or run, the rule and the remedy.
 
-use std::path::PathBuf;
-
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -12,19 +10,9 @@ pub enum Error {
     /// The runs could not be evaluated.
     #[error(transparent)]
     Evaluation(#[from] faceoff_evaluation::Error),
-    /// The report's files could not be written.
+    /// The report's files could not be written or removed.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
-    /// A file of the report could not be removed or read.
-    #[error("cannot {action} {path}: {source}; close programs that use it and make the report again")]
-    Io {
-        /// The attempted action, an infinitive.
-        action: &'static str,
-        /// What it was attempted on.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
     /// A table could not be put together.
     #[error("the table {table} could not be made: {source}")]
     Table {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, chart};
-use crate::plots::{Axis, thousands};
+use crate::plots::{Axis, extent, thousands};
 use std::ops::Range;
 
 /// A named cost at several sizes, all above 0.
@@ -20,14 +20,14 @@ pub struct GrowthCurve {
 /// # Errors
 /// The picture cannot be drawn.
 pub fn growth_picture(alt: &str, x: &str, y: &str, curves: &[GrowthCurve]) -> Result<String> {
-    let log = |curve: &GrowthCurve| Vec::from_iter(curve.points.iter().map(|&(x, y)| (x.log10(), y.log10())));
-    let curves: Vec<Curve> =
-        curves.iter().enumerate().map(|(style, curve)| Curve::new(&curve.name, style, log(curve))).collect();
+    let logarithmic = |(style, curve): (usize, &GrowthCurve)| {
+        Curve::new(&curve.name, style, curve.points.iter().map(|&(x, y)| (x.log10(), y.log10())).collect())
+    };
+    let curves: Vec<Curve> = curves.iter().enumerate().map(logarithmic).collect();
     // Whole powers of ten around all values.
     let range = |value: fn(&(f64, f64)) -> f64| {
-        let values = || curves.iter().flat_map(|curve| &curve.points).map(value).filter(|v| v.is_finite());
-        let low = values().fold(f64::INFINITY, f64::min);
-        let high = values().fold(f64::NEG_INFINITY, f64::max);
+        let values = curves.iter().flat_map(|curve| &curve.points).map(value);
+        let (low, high) = extent(values.filter(|v| v.is_finite()));
         if low <= high { low.floor()..high.ceil().max(low.floor() + 1.0) } else { 0.0..1.0 }
     };
     let axis = |what, range: Range<f64>| {
@@ -35,7 +35,7 @@ pub fn growth_picture(alt: &str, x: &str, y: &str, curves: &[GrowthCurve]) -> Re
         Axis::new(what, range, ticks, power_of_ten)
     };
     let frame = Frame::new(axis(x, range(|point| point.0)), axis(y, range(|point| point.1)), true);
-    Ok(chart("growth.svg", alt, &frame, &curves)?.svg)
+    Ok(chart(("growth.svg".into(), alt.into()), &frame, &curves)?.svg)
 }
 
 /// `3` as `1,000`; nothing between whole powers.

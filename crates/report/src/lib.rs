@@ -37,10 +37,8 @@ pub struct ReportSummary {
     pub rows: Vec<SummaryRow>,
     /// What a reader has to know: runs left out, failed or missing, limits of the data.
     pub notes: Vec<String>,
-    /// `index.html`.
+    /// `index.html`; the tables lie beside it.
     pub page: PathBuf,
-    /// `metrics.csv`.
-    pub table: PathBuf,
 }
 
 /// The headline numbers of a variant.
@@ -104,13 +102,18 @@ fn write(
     say("drawing");
     let sections = pictures::sections(evaluation)?;
     let mut files = tables::all(evaluation)?;
-    for picture in sections.iter().flat_map(|section| section.pictures.iter().chain(&section.details)) {
-        files.push((format!("plots/{}", picture.file), picture.svg.clone().into_bytes()));
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let page = page(&sections, &names)?;
+    for picture in sections.into_iter().flat_map(|section| section.pictures.into_iter().chain(section.details)) {
+        files.push((format!("plots/{}", picture.file), picture.svg.into_bytes()));
     }
     // The page comes last: what it shows is there by then.
-    let page = page(&sections, &table_names(&files))?;
     files.push(("index.html".into(), page.into_bytes()));
-    write_files(folder, &files, say)?;
+    say(&format!("writing {} files", files.len()));
+    for (name, bytes) in &files {
+        write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
+    }
+    remove_stale(folder, &files)?;
     let shown = evaluation.headline.iter().filter(|(_, rank)| *rank <= Headline::Shown);
     let metrics: Vec<MetricId> = shown.map(|&(metric, _)| metric).collect();
     let row = |(index, variant): (usize, &faceoff_evaluation::selection::Variant)| SummaryRow {
@@ -123,47 +126,28 @@ fn write(
         metrics,
         notes: evaluation.notes.clone(),
         page: folder.join("index.html"),
-        table: folder.join("metrics.csv"),
     })
-}
-
-/// The names of the tables.
-fn table_names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
-    files.iter().map(|file| file.0.as_str()).filter(|name| !name.ends_with(".svg")).collect()
-}
-
-/// Writes the files in their order, each of them whole or not at all, and removes those of an earlier report.
-fn write_files(folder: &Path, files: &[(String, Vec<u8>)], say: &dyn Fn(&str)) -> Result<()> {
-    say(&format!("writing {} files", files.len()));
-    for (name, bytes) in files {
-        write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
-    }
-    remove_stale(folder, files)
 }
 
 /// Removes pictures and tables of an earlier report that this one no longer has.
 fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    for name in ["label_noise.csv", "scale_margin.csv", "trials.csv"] {
-        let path = folder.join(name);
-        if path.exists() && !files.iter().any(|file| file.0 == name) {
-            std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
-        }
-    }
-    for (sub, extension) in [("plots", "svg"), ("confusion", "csv")] {
+    let io = |action, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| faceoff_runs::Error::Io { action, path, source }
+    };
+    // Names at the top, endings below.
+    let tables = &["label_noise.csv", "scale_margin.csv", "trials.csv"][..];
+    for (sub, ours) in [("", tables), ("plots", &["svg"]), ("confusion", &["csv"])] {
         let sub_folder = folder.join(sub);
         if !sub_folder.exists() {
             continue;
         }
-        let listing = std::fs::read_dir(&sub_folder).map_err(|source| Error::Io {
-            action: "list",
-            path: sub_folder.clone(),
-            source,
-        })?;
-        for entry in listing {
-            let path = entry.map_err(|source| Error::Io { action: "list", path: sub_folder.clone(), source })?.path();
-            let name = format!("{sub}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-            if path.extension().is_some_and(|found| found == extension) && !files.iter().any(|file| file.0 == name) {
-                std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
+        for entry in std::fs::read_dir(&sub_folder).map_err(io("list", &sub_folder))? {
+            let path = entry.map_err(io("list", &sub_folder))?.path();
+            let kind = if sub.is_empty() { path.file_name() } else { path.extension() };
+            let is_ours = kind.is_some_and(|kind| ours.iter().any(|ours| kind == *ours));
+            if is_ours && !files.iter().any(|(name, _)| folder.join(name) == path) {
+                std::fs::remove_file(&path).map_err(io("remove", &path))?;
             }
         }
     }

@@ -14,7 +14,6 @@ struct Method {
     index: bool,
 }
 
-/// The page of external embeddings.
 pub(crate) fn external(
     name: &str,
     outcome: &Evaluation,
@@ -28,10 +27,9 @@ pub(crate) fn external(
     let classes = outcome.selection.variants.first().map_or(0, |variant| variant.classes.len());
     let mut facts = vec![("Embeddings", size(queries)), ("Classes", classes.to_string())];
     facts.extend(index.map(|index| ("Index", size(index))));
-    let mut sections = vec![Section::new("numbers", "All numbers", "All numbers", numbers::Numbers::of(outcome))];
+    let mut sections = vec![Section::new("numbers", "All numbers", "All numbers", numbers::Numbers { outcome })];
     if !outcome.notes.is_empty() {
-        let notes =
-            Notes { notes: &outcome.notes, of_data: &[], lone_seed: false, labels_given: false, trained: false };
+        let notes = Notes { notes: &outcome.notes, ..Notes::default() };
         sections.push(Section::new("notes", "Notes", "Notes", notes));
     }
     sections.extend(figures.iter().map(Section::figures));

@@ -1,5 +1,6 @@
 //! How the runs were made, measured and judged.
 
+use crate::pictures::distinct;
 use askama::Template;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::groups::Group;
@@ -35,14 +36,11 @@ impl<'a> Method<'a> {
 
 /// The peak learning rate of all runs, or of each variant where they differ.
 fn rate(outcome: &Evaluation) -> String {
-    let rates: Vec<(usize, f64)> = (outcome.selection.runs.iter())
-        .map(|run| (run.variant, run.manifest.spec.training.peak_learning_rate))
-        .collect();
+    let runs = outcome.selection.runs.iter();
+    let rates = distinct(runs.map(|run| (run.variant, run.manifest.spec.training.peak_learning_rate)));
     if rates.iter().all(|(_, rate)| *rate == rates[0].1) {
         return format!("peak learning rate {:e}", rates[0].1);
     }
-    let mut each: Vec<String> =
-        rates.iter().map(|&(variant, rate)| format!("{} {rate:.1e}", outcome.name(variant))).collect();
-    each.dedup();
+    let each: Vec<_> = rates.iter().map(|&(variant, rate)| format!("{} {rate:.1e}", outcome.name(variant))).collect();
     format!("peak learning rate of each variant ({})", each.join(", "))
 }

@@ -1,7 +1,8 @@
 //! `index.html`: one page that shows the whole report. It needs no network, no scripts and no fonts of its own.
 //!
-//! A section of the page is a file here that gathers what it shows, a template of the same name below `templates/` that says how it
-//! is written, and a line in [`page`] or [`external`]. Templates escape every value; no HTML is written in Rust.
+//! A section of the page is a struct that gathers what it shows, in a file of its own unless it is short, a template of the same name
+//! below `templates/` that says how it is written, and a line in [`page`] or [`external`]. Templates escape every value; no HTML is
+//! written in Rust.
 
 mod differences;
 mod external;
@@ -9,7 +10,6 @@ mod method;
 mod numbers;
 mod provenance;
 mod results;
-mod statements;
 
 pub(crate) use external::external;
 
@@ -18,6 +18,7 @@ use crate::pictures::{self, distinct};
 use crate::plots::thousands;
 use askama::Template;
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::families::classifier::LABELS_GIVEN;
 use faceoff_runs::{Experiment, Manifest};
 use std::collections::BTreeSet;
@@ -57,17 +58,11 @@ impl<'a> Section<'a> {
     }
 
     fn figures(section: &'a pictures::Section) -> Self {
-        Self::new(section.id, section.short, section.title, Figures { section })
+        Self::new(section.id, section.short, section.title, section)
     }
 }
 
-#[derive(Template)]
-#[template(path = "figures.html")]
-struct Figures<'a> {
-    section: &'a pictures::Section,
-}
-
-#[derive(Template)]
+#[derive(Template, Default)]
 #[template(path = "notes.html")]
 struct Notes<'a> {
     notes: &'a [String],
@@ -77,6 +72,13 @@ struct Notes<'a> {
     labels_given: bool,
     /// Whether there are losses to compare.
     trained: bool,
+}
+
+/// The article's statements with their verdicts; the rules stand in the section on method.
+#[derive(Template)]
+#[template(path = "statements.html")]
+struct Statements<'a> {
+    judged: &'a [Judged],
 }
 
 /// The page of an experiment. `manifest` is that of any of its runs, `tables` are the names of the CSV files.
@@ -95,7 +97,7 @@ pub(crate) fn page(
         labels_given: outcome.summaries.iter().any(|row| row.metric == LABELS_GIVEN.id()),
         trained: true,
     };
-    let statements = statements::Statements::of(outcome);
+    let statements = Statements { judged: &outcome.comparisons.judgements };
     let differences = differences::Differences::of(outcome);
     let mut sections = vec![
         Section::new("results", "Results", "Results", results::Results::of(outcome)),
@@ -105,7 +107,7 @@ pub(crate) fn page(
     sections.extend(figures.iter().map(Section::figures));
     sections.extend([
         Section::new("differences", "Differences", "Differences between variants", differences),
-        Section::new("numbers", "All numbers", "All numbers", numbers::Numbers::of(outcome)),
+        Section::new("numbers", "All numbers", "All numbers", numbers::Numbers { outcome }),
         Section::new("method", "Method", "Method", method::Method::of(experiment, manifest, outcome)),
         Section::new("provenance", "Provenance", "Provenance", provenance::Provenance::of(outcome)),
     ]);

@@ -11,14 +11,10 @@ const SHOWN_NEIGHBORS: [usize; 5] = [1, 5, 10, 20, 50];
 #[derive(Template)]
 #[template(path = "numbers.html")]
 pub(super) struct Numbers<'a> {
-    outcome: &'a Evaluation,
+    pub(super) outcome: &'a Evaluation,
 }
 
-impl<'a> Numbers<'a> {
-    pub(super) fn of(outcome: &'a Evaluation) -> Self {
-        Self { outcome }
-    }
-
+impl Numbers<'_> {
     /// Whether heads stand with their best variant alone.
     fn hides_variants(&self) -> bool {
         self.outcome.groups.iter().any(|group| group.hidden > 0)
@@ -26,7 +22,7 @@ impl<'a> Numbers<'a> {
 
     /// Metrics of one family stand together, families in the order of their first metric.
     fn families(&self, group: &Group) -> Vec<(&'static str, Vec<MetricId>)> {
-        let mut families: Vec<(&str, Vec<MetricId>)> = Vec::new();
+        let mut families: Vec<(&'static str, Vec<MetricId>)> = Vec::new();
         for row in self.outcome.summaries.iter().filter(|row| group.variants.contains(&row.variant)) {
             let metric = row.metric;
             let is_curve = neighbors::FAMILY.metrics.iter().any(|other| other.id == metric.metric().id);

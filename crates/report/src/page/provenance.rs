@@ -3,7 +3,7 @@
 use askama::Template;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::selection::Selection;
-use faceoff_runs::Manifest;
+use faceoff_runs::{Machine, Manifest};
 use std::collections::BTreeSet;
 
 #[derive(Template)]
@@ -36,13 +36,7 @@ impl<'a> Provenance<'a> {
 }
 
 fn machine(manifest: &Manifest) -> String {
-    let machine = &manifest.machine;
-    format!(
-        "{}, {} logical processors, {:.1} GiB, {}, {} threads used",
-        machine.cpu.trim(),
-        machine.processors,
-        machine.memory_mib as f64 / 1024.0,
-        machine.system,
-        machine.threads
-    )
+    let Machine { cpu, processors, memory_mib, system, threads } = &manifest.machine;
+    let (cpu, gib) = (cpu.trim(), *memory_mib as f64 / 1024.0);
+    format!("{cpu}, {processors} logical processors, {gib:.1} GiB, {system}, {threads} threads used")
 }

@@ -1,6 +1,7 @@
 //! The headline table, and how far the accuracies scatter.
 
 use askama::Template;
+use faceoff_analysis::statistics::Interval;
 use faceoff_evaluation::tables::MetricSummary;
 use faceoff_evaluation::{Direction, Evaluation, Headline, MetricId, Unit};
 
@@ -54,13 +55,9 @@ impl<'a> Results<'a> {
 
     /// The interval of an accuracy over images: the mean of those of all seeds.
     fn over_images(&self, row: &MetricSummary) -> Option<(f64, f64)> {
-        let (low, high): (Vec<f64>, Vec<f64>) = self
-            .outcome
-            .runs(row.variant)
-            .filter_map(|run| run.found.interval(row.metric))
-            .map(|interval| (interval.low, interval.high))
-            .unzip();
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        (!low.is_empty()).then(|| (mean(&low), mean(&high)))
+        let runs = self.outcome.runs(row.variant);
+        let found: Vec<_> = runs.filter_map(|run| run.found.interval(row.metric)).collect();
+        let mean = |end: fn(&Interval) -> f64| found.iter().map(end).sum::<f64>() / found.len() as f64;
+        (!found.is_empty()).then(|| (mean(|found| found.low), mean(|found| found.high)))
     }
 }

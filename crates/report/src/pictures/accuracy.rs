@@ -37,15 +37,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         };
         let rows: Vec<_> = group.variants.iter().map(row).collect();
         let titles: Vec<String> = series.iter().map(|metric| metric.title()).collect();
-        let names: Vec<&str> = titles.iter().map(String::as_str).collect();
-        section.pictures.push(accuracy::bars(
-            &format!("accuracy{}.svg", group.suffix()),
-            &format!("Bar chart: {} of every variant{}, with 95 % intervals", names.join(" and "), under(group)),
-            "accuracy on the validation images",
-            caption,
-            &names,
-            &rows,
-        )?);
+        let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+        let alt = format!("Bar chart: {} of every variant{}, with 95 % intervals", titles.join(" and "), under(group));
+        let name = (format!("accuracy{}.svg", group.suffix()), alt);
+        let measure = "accuracy on the validation images";
+        section.pictures.push(accuracy::bars(name, measure, caption, &titles, &rows)?);
     }
     let sizes = &outcome.neighbors;
     let (Some(&most), true) = (sizes.last(), sizes.len() > 1) else { return Ok(section) };
@@ -58,14 +54,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 let mean = |&k: &usize| Some((k as f64, outcome.summary(variant, metric.with(k))?.summary.mean));
                 sizes.iter().filter_map(mean).collect()
             });
-            let frame = Frame::new(
-                Axis::new("neighbours k", 0.0..most as f64, 10, integer_tick),
-                Axis::new(what, padded(heights(&curves), 0.0, 1.0), 8, percent_tick),
-                sizes.len() <= 12,
-            );
+            let x = Axis::new("neighbours k", 0.0..most as f64, 10, integer_tick);
+            let y = Axis::new(what, padded(heights(&curves), 0.0, 1.0), 8, percent_tick);
             let alt = format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
-            let file = format!("{file}{}.svg", group.suffix());
-            section.pictures.push(curves::chart(&file, &alt, &frame, &curves)?);
+            let name = (format!("{file}{}.svg", group.suffix()), alt);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, sizes.len() <= 12), &curves)?);
         }
     }
     Ok(section)

@@ -1,6 +1,6 @@
 //! Whether confidences are what they say.
 
-use super::{Section, first_runs, under};
+use super::{Section, first_runs, name_of};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::{Axis, curves, percent_tick};
@@ -19,23 +19,18 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let found = run.found.shapes.reliability.iter();
         let curve = Curve::new("accuracy", 0, found.map(|bin| (bin.confidence, bin.accuracy)).collect());
         let axis = |what| Axis::new(what, 0.0..1.0, 5, percent_tick);
-        (!curve.points.is_empty()).then(|| Panel {
-            title: outcome.name(run.variant).into(),
-            frame: Frame::new(axis("confidence"), axis("accuracy"), true).with_reference([(0.0, 0.0), (1.0, 1.0)]),
-            curves: vec![curve],
-        })
+        let mut frame = Frame::new(axis("confidence"), axis("accuracy"), true);
+        frame.reference = Some([(0.0, 0.0), (1.0, 1.0)]);
+        let title = outcome.name(run.variant).into();
+        (!curve.points.is_empty()).then(|| Panel { title, frame, curves: vec![curve] })
     };
     for group in &outcome.groups {
         let panels: Vec<_> = first_runs(outcome, group).filter_map(panel).collect();
         if panels.is_empty() {
             continue;
         }
-        let alt = format!(
-            "Reliability diagrams: accuracy over confidence in {bins} bins, one panel for each variant{}",
-            under(group)
-        );
-        let file = format!("calibration{}.svg", group.suffix());
-        section.pictures.push(curves::panels(&file, &alt, &panels, &[])?);
+        let alt = format!("Reliability diagrams: accuracy over confidence in {bins} bins, one panel for each variant");
+        section.pictures.push(curves::panels(name_of(group, "calibration", &alt), &panels, &[])?);
     }
     Ok(section)
 }

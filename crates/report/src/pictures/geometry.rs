@@ -1,19 +1,15 @@
 //! Angles between class centres.
 
-use super::{Section, first_runs, too_many_classes, under};
+use super::{Section, first_runs, name_of, too_many_classes};
 use crate::error::{Error, Result};
-use crate::plots::matrix::{self, Matrix, Sides};
+use crate::plots::matrix::{LARGE_CELL_PX, Matrix, Sides, sheet};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::CenterAngles;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "geometry",
-        "Angles between class centres",
-        "Geometry",
-        "Degrees between the mean directions of the classes of the validation images; first seed of each variant. Dark: near centres, hence classes that are easily taken \
-         for each other. Right angles and more are white.",
-    );
+    let text = "Degrees between the mean directions of the classes of the validation images; first seed of each variant. Dark: near centres, hence classes that are easily taken \
+        for each other. Right angles and more are white.";
+    let mut section = Section::new("geometry", "Angles between class centres", "Geometry", text);
     for group in &outcome.groups {
         let names = group.classes(&outcome.selection);
         let known: Vec<_> = first_runs(outcome, group)
@@ -22,9 +18,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         if known.is_empty() {
             continue;
         }
-        if let Some(note) =
-            too_many_classes(group, names, "The smallest angle of each variant stands among all numbers.")
-        {
+        let instead = "The smallest angle of each variant stands among all numbers.";
+        if let Some(note) = too_many_classes(group, names, instead) {
             section.notes.push(note);
             continue;
         }
@@ -40,12 +35,12 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 ),
             })?;
             let alt = format!("Angles between the class centres of {name}, in degrees");
-            section.details.push(matrix::matrix(&file, &alt, &sides, &matrix)?);
+            section.details.push(sheet((file, alt), &sides, LARGE_CELL_PX, std::slice::from_ref(&matrix))?);
             matrices.push(matrix);
         }
-        let alt = format!("Angles between class centres in degrees, one matrix for each variant{}", under(group));
-        let file = format!("centers_all{}.svg", group.suffix());
-        section.pictures.push(matrix::sheet(&file, &alt, &sides, sides.small_cell_px(), &matrices)?);
+        let alt = "Angles between class centres in degrees, one matrix for each variant";
+        let name = name_of(group, "centers_all", alt);
+        section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &matrices)?);
     }
     Ok(section)
 }

@@ -2,7 +2,7 @@
 
 use super::{Section, distinct};
 use crate::error::Result;
-use crate::plots::matrix::{self, Matrix, Sides};
+use crate::plots::matrix::{Matrix, Sides, sheet};
 use faceoff_evaluation::selection::Variant;
 use faceoff_evaluation::{Evaluation, MetricId};
 
@@ -30,14 +30,10 @@ pub(crate) fn grid_variants(outcome: &Evaluation) -> Vec<usize> {
 }
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "grid",
-        "Scale against margin",
-        "Scale and margin",
-        "Accuracy of every combination of scale s and margin m, means over seeds; the highest of a map is framed. Each map has shades of its own, from its lowest to its \
-         highest value. The maps are read on the validation images, so a choice made from them is exploratory: the command tune chooses on a part of the training images. \
-         Everywhere else in this report a head stands with its combination of the highest KNN accuracy.",
-    );
+    let text = "Accuracy of every combination of scale s and margin m, means over seeds; the highest of a map is framed. Each map has shades of its own, from its lowest to its \
+        highest value. The maps are read on the validation images, so a choice made from them is exploratory: the command tune chooses on a part of the training images. \
+        Everywhere else in this report a head stands with its combination of the highest KNN accuracy.";
+    let mut section = Section::new("grid", "Scale against margin", "Scale and margin", text);
     let variants = &outcome.selection.variants;
     let all = grid_variants(outcome);
     let of = |&variant: &usize| (variants[variant].head.as_str(), variants[variant].condition.as_str());
@@ -86,8 +82,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         }
         let suffix = if condition.is_empty() { String::new() } else { format!("_{condition}") };
         let alt = format!("Heat maps: DNN and KNN accuracy of {head} by scale and margin");
-        let file = format!("scale_margin_{head}{suffix}.svg");
-        section.pictures.push(matrix::sheet(&file, &alt, &sides, CELL_PX, &maps)?);
+        let name = (format!("scale_margin_{head}{suffix}.svg"), alt);
+        section.pictures.push(sheet(name, &sides, CELL_PX, &maps)?);
     }
     Ok(section)
 }

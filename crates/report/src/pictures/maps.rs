@@ -1,31 +1,23 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
-use super::{Section, under};
+use super::{Section, name_of};
 use crate::error::Result;
 use crate::plots::scatter::{self, Cloud};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 
 pub(super) fn tsne(outcome: &Evaluation) -> Result<Section> {
-    let section = Section::new(
-        "tsne",
-        "t-SNE of the validation images",
-        "t-SNE",
-        "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First seed of each variant; every \
-         point is a validation image with the colour and shape of its true class.",
-    );
+    let text = "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First seed of each variant; every \
+        point is a validation image with the colour and shape of its true class.";
+    let section = Section::new("tsne", "t-SNE of the validation images", "t-SNE", text);
     let axes = |_: &Measured| ["t-SNE 1".into(), "t-SNE 2".into(), String::new()];
     draw(section, outcome, "t-SNE map", tsne_maps(outcome), axes, false)
 }
 
 pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {
-    let section = Section::new(
-        "pca",
-        "PCA of the validation images",
-        "PCA",
-        "The unit embeddings of the validation images along their own first two and three principal components, with the share of their variance. Equal units on all axes \
-         of a panel.",
-    );
+    let text = "The unit embeddings of the validation images along their own first two and three principal components, with the share of their variance. Equal units on all axes \
+        of a panel.";
+    let section = Section::new("pca", "PCA of the validation images", "PCA", text);
     let axes = |run: &Measured| {
         let ratios = run.maps.as_ref().map(|maps| maps.pca_ratios.as_slice()).unwrap_or_default();
         [0, 1, 2].map(|axis| match ratios.get(axis) {
@@ -59,19 +51,17 @@ fn draw(
         if clouds.is_empty() {
             continue;
         }
-        let (suffix, under) = (group.suffix(), under(group));
-        let alt = format!("{what}s of the validation images, one panel for each variant{under}");
-        let sheet = format!("{file}_all{suffix}.svg");
-        section.pictures.push(scatter::sheet(&sheet, &alt, classes, &clouds, false)?);
+        let alt = format!("{what}s of the validation images, one panel for each variant");
+        let name = name_of(group, &format!("{file}_all"), &alt);
+        section.pictures.push(scatter::sheet(name, classes, &clouds, false)?);
         if solid {
-            let alt = format!("Three-dimensional {alt}");
-            let sheet = format!("{file}3d_all{suffix}.svg");
-            section.pictures.push(scatter::sheet(&sheet, &alt, classes, &clouds, true)?);
+            let name = name_of(group, &format!("{file}3d_all"), &format!("Three-dimensional {alt}"));
+            section.pictures.push(scatter::sheet(name, classes, &clouds, true)?);
         }
         for cloud in &clouds {
             let alt = format!("{what} of the validation images by {}", cloud.title);
-            let file = format!("{file}_{}.svg", cloud.title);
-            section.details.push(scatter::cloud(&file, &alt, classes, cloud)?);
+            let name = (format!("{file}_{}.svg", cloud.title), alt);
+            section.details.push(scatter::cloud(name, classes, cloud)?);
         }
     }
     Ok(section)

@@ -17,18 +17,20 @@ mod verification;
 use crate::error::Result;
 use crate::plots::accuracy::Bar;
 use crate::plots::curves::Curve;
-use crate::plots::{PALETTE, Picture};
+use crate::plots::{COLORS, Name, Picture, extent};
+use askama::Template;
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::measured::Measured;
 use faceoff_evaluation::{Evaluation, MetricId};
 use std::ops::Range;
 
 pub(crate) use grid::grid_variants;
-pub(crate) use maps::{pca_maps, tsne_maps};
+pub(crate) use maps::{Map, pca_maps, tsne_maps};
 pub(crate) use noise::noise_variants;
 
 /// A part of the page: a heading, what to see in it, its pictures.
-#[derive(Debug, Clone)]
+#[derive(Template)]
+#[template(path = "figures.html")]
 pub(crate) struct Section {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
@@ -82,7 +84,7 @@ fn style(outcome: &Evaluation, variant: usize) -> usize {
     let twins = before().filter(|&&other| all[other].head == all[variant].head).count();
     let heads = distinct(group.variants.iter().map(|&other| &all[other].head));
     let colour = heads.iter().position(|&head| *head == all[variant].head).unwrap_or(0);
-    colour + PALETTE.len() * twins
+    colour + COLORS * twins
 }
 
 /// What of `items` is there, each once, in the order of its first place.
@@ -98,7 +100,7 @@ pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<
 
 /// The range of values with a little room, within hard limits.
 fn padded(values: impl Iterator<Item = f64>, lowest: f64, highest: f64) -> Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = extent(values);
     if !low.is_finite() {
         return lowest..highest;
     }
@@ -137,6 +139,11 @@ fn first_runs<'a>(outcome: &'a Evaluation, group: &'a Group) -> impl Iterator<It
 fn bases(outcome: &Evaluation) -> Vec<&str> {
     let variants = &outcome.selection.variants;
     distinct(outcome.shown().map(|variant| variants[variant].base.as_str()))
+}
+
+/// What a picture of one group is called; `alt` is about its variants.
+fn name_of(group: &Group, file: &str, alt: &str) -> Name {
+    (format!("{file}{}.svg", group.suffix()), format!("{alt}{}", under(group)))
 }
 
 /// ` under <condition>`, or nothing.

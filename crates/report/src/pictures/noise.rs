@@ -14,14 +14,10 @@ pub(crate) fn noise_variants(outcome: &Evaluation) -> Vec<usize> {
 }
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "noise",
-        "Accuracy against label noise",
-        "Label noise",
-        "A share of the training labels is wrong, from the data set\u{2019}s own columns; every accuracy is against the true labels, and the index of KNN has its true \
-         labels too. Means over seeds; upright lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t), else over images (bootstrap). \
-         Points of one noise level stand a little apart so that they can be told from each other.",
-    );
+    let text = "A share of the training labels is wrong, from the data set\u{2019}s own columns; every accuracy is against the true labels, and the index of KNN has its true \
+        labels too. Means over seeds; upright lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t), else over images (bootstrap). \
+        Points of one noise level stand a little apart so that they can be told from each other.";
+    let mut section = Section::new("noise", "Accuracy against label noise", "Label noise", text);
     let all = noise_variants(outcome);
     let bases = bases(outcome);
     let noise = |variant: usize| f64::from(outcome.selection.variants[variant].noise_percent);
@@ -47,13 +43,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         }
         let title = metric.title();
         let ends = lines.iter().flat_map(|line| &line.intervals).flat_map(|&(low, high)| [low, high]);
-        let frame = Frame::new(
-            Axis::new("wrong training labels", -2.0..highest + 2.0, 6, |value| format!("{value} %")),
-            Axis::new(&title, padded(ends, 0.0, 1.0), 8, percent_tick),
-            true,
-        );
+        let x = Axis::new("wrong training labels", -2.0..highest + 2.0, 6, |value| format!("{value} %"));
+        let y = Axis::new(&title, padded(ends, 0.0, 1.0), 8, percent_tick);
         let alt = format!("Line chart: {title} over the share of wrong training labels, a line for each head");
-        section.pictures.push(curves::chart(&format!("noise_{metric}.svg"), &alt, &frame, &lines)?);
+        let name = (format!("noise_{metric}.svg"), alt);
+        section.pictures.push(curves::chart(name, &Frame::new(x, y, true), &lines)?);
     }
     Ok(section)
 }

@@ -1,22 +1,18 @@
 //! How training went: accuracies and losses over the epochs.
 
-use super::{Section, curves_of, heights, integer_tick, padded, style, under};
+use super::{Section, curves_of, heights, integer_tick, name_of, padded, style};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
-use crate::plots::{Axis, PALETTE, curves, percent_tick, plain_tick};
+use crate::plots::{Axis, COLORS, curves, percent_tick, plain_tick};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::selection::Run;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "training",
-        "Training",
-        "Training",
-        "Accuracy on the augmented training images while training went on, labels withheld (means over seeds), and the loss of every run. Losses are never to be compared \
-         across heads: each head has another scale and another lowest value; therefore every panel has an axis of its own.",
-    );
+    let text = "Accuracy on the augmented training images while training went on, labels withheld (means over seeds), and the loss of every run. Losses are never to be compared \
+        across heads: each head has another scale and another lowest value; therefore every panel has an axis of its own.";
+    let mut section = Section::new("training", "Training", "Training", text);
     let records = outcome.selection.runs.iter().flat_map(|run| &run.history);
     let Some(epochs) = records.map(|record| record.epoch).max() else { return Ok(section) };
     let x_range = if epochs == 1 { 0.5..1.5 } else { 1.0..epochs as f64 };
@@ -29,25 +25,15 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let mean = |seeds: Vec<f64>| seeds.iter().sum::<f64>() / seeds.len() as f64;
             by_epoch.into_iter().map(|(epoch, seeds)| (epoch as f64, mean(seeds))).collect()
         });
-        let frame = Frame::new(
-            Axis::new("epoch", x_range.clone(), epochs.min(11), integer_tick),
-            Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick),
-            epochs <= 20,
-        );
-        let alt = format!(
-            "Line chart: accuracy on the augmented training images over the epochs, for every variant{}",
-            under(group)
-        );
-        let file = format!("train_accuracy{}.svg", group.suffix());
-        section.pictures.push(curves::chart(&file, &alt, &frame, &accuracies)?);
+        let x = Axis::new("epoch", x_range.clone(), epochs.min(11), integer_tick);
+        let y = Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick);
+        let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
+        let name = name_of(group, "train_accuracy", alt);
+        section.pictures.push(curves::chart(name, &Frame::new(x, y, epochs <= 20), &accuracies)?);
 
         let panels: Vec<_> = group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
-        let alt = format!(
-            "Small multiples: training loss over the epochs, one panel with its own axis for each variant{}",
-            under(group)
-        );
-        let file = format!("train_loss{}.svg", group.suffix());
-        section.pictures.push(curves::panels(&file, &alt, &panels, &[])?);
+        let alt = "Small multiples: training loss over the epochs, one panel with its own axis for each variant";
+        section.pictures.push(curves::panels(name_of(group, "train_loss", alt), &panels, &[])?);
     }
     Ok(section)
 }
@@ -56,18 +42,12 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
 fn losses(outcome: &Evaluation, variant: usize, epochs: usize, x_range: &Range<f64>) -> Panel<'static> {
     let of_run = |run: &Run| {
         let points = run.history.iter().map(|record| (record.epoch as f64, record.train_loss));
-        Curve::new(&run.name, style(outcome, variant) % PALETTE.len(), points.collect())
+        Curve::new(&run.name, style(outcome, variant) % COLORS, points.collect())
     };
     let curves: Vec<_> = outcome.selection.of_variant(variant).map(of_run).collect();
     let highest = heights(&curves).fold(0.0, f64::max);
     let top = if highest > 0.0 { highest * 1.08 } else { 1.0 };
-    Panel {
-        title: outcome.name(variant).into(),
-        frame: Frame::new(
-            Axis::new("epoch", x_range.clone(), epochs.min(6), integer_tick),
-            Axis::new("loss, nats (own scale)", 0.0..top, 5, plain_tick),
-            epochs == 1,
-        ),
-        curves,
-    }
+    let x = Axis::new("epoch", x_range.clone(), epochs.min(6), integer_tick);
+    let y = Axis::new("loss, nats (own scale)", 0.0..top, 5, plain_tick);
+    Panel { title: outcome.name(variant).into(), frame: Frame::new(x, y, epochs == 1), curves }
 }

@@ -3,7 +3,7 @@
 use super::{Section, distinct, padded};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
-use crate::plots::{Axis, curves, percent_tick};
+use crate::plots::{Axis, curves, extent, percent_tick};
 use faceoff_evaluation::Evaluation;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
@@ -24,23 +24,19 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         return Ok(section);
     }
     let points = || scored.iter().map(|(_, curve)| curve.points[0]);
-    let lowest = points().map(|point| point.0).fold(f64::INFINITY, f64::min) - 0.1;
-    let highest = points().map(|point| point.0).fold(f64::NEG_INFINITY, f64::max) + 0.1;
+    let (lowest, highest) = extent(points().map(|point| point.0));
     let accuracies = padded(points().map(|point| point.1), 0.0, 1.0);
-    let panel = |head: &String| Panel {
-        title: head.clone(),
-        frame: Frame::new(
-            Axis::new("peak learning rate (logarithmic)", lowest..highest, 6, |exponent| {
-                format!("{:.1e}", 10_f64.powf(*exponent))
-            }),
-            Axis::new("KNN accuracy", accuracies.clone(), 5, percent_tick),
-            true,
-        ),
-        curves: scored.iter().filter(|(of, _)| of == head).map(|(_, curve)| curve.clone()).collect(),
+    let power = |exponent: &f64| format!("{:.1e}", 10_f64.powf(*exponent));
+    let panel = |head: &String| {
+        let x = Axis::new("peak learning rate (logarithmic)", lowest - 0.1..highest + 0.1, 6, power);
+        let y = Axis::new("KNN accuracy", accuracies.clone(), 5, percent_tick);
+        let curves = scored.iter().filter(|(of, _)| of == head).map(|(_, curve)| curve.clone()).collect();
+        Panel { title: head.clone(), frame: Frame::new(x, y, true), curves }
     };
     let panels: Vec<_> = distinct(scored.iter().map(|(head, _)| head)).into_iter().map(panel).collect();
     let alt =
         "Small multiples: KNN accuracy on the held-back tenth over the peak learning rate, one panel for each head";
-    section.pictures.push(curves::panels("tuning.svg", alt, &panels, &[("tried", 0), ("chosen", 1)])?);
+    let name = ("tuning.svg".into(), alt.into());
+    section.pictures.push(curves::panels(name, &panels, &[("tried", 0), ("chosen", 1)])?);
     Ok(section)
 }

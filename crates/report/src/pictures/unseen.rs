@@ -7,13 +7,9 @@ use faceoff_evaluation::families::{retrieval, verification};
 use faceoff_evaluation::{Direction, Evaluation};
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "unseen",
-        "Classes never seen in training",
-        "Unseen classes",
-        "The evaluated classes were held out from training; each condition holds out other classes. There is no classifier of them, so retrieval and verification speak: \
-         every validation image against all others of the held-out classes. Lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t).",
-    );
+    let text = "The evaluated classes were held out from training; each condition holds out other classes. There is no classifier of them, so retrieval and verification speak: \
+        every validation image against all others of the held-out classes. Lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t).";
+    let mut section = Section::new("unseen", "Classes never seen in training", "Unseen classes", text);
     let variants = &outcome.selection.variants;
     let unseen = outcome.shown().filter(|&variant| variants[variant].unseen);
     let conditions = distinct(unseen.map(|variant| variants[variant].condition.as_str()));
@@ -43,14 +39,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             Direction::Lower => " Lower is better.",
             Direction::Higher | Direction::Neither => "",
         };
-        section.pictures.push(accuracy::bars(
-            &format!("unseen_{metric}.svg"),
-            &format!("Bar chart: {title} of every head on classes never seen in training"),
-            &format!("{title} on held-out classes"),
-            &format!("Held out: see the conditions in Method.{lower}"),
-            &conditions,
-            &rows,
-        )?);
+        let alt = format!("Bar chart: {title} of every head on classes never seen in training");
+        let name = (format!("unseen_{metric}.svg"), alt);
+        let measure = format!("{title} on held-out classes");
+        let caption = format!("Held out: see the conditions in Method.{lower}");
+        section.pictures.push(accuracy::bars(name, &measure, &caption, &conditions, &rows)?);
     }
     Ok(section)
 }

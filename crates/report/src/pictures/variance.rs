@@ -1,19 +1,15 @@
 //! How much of the variance the first principal components hold.
 
-use super::{Section, curves_of, integer_tick, under};
+use super::{Section, curves_of, integer_tick, name_of};
 use crate::error::Result;
 use crate::plots::curves::Frame;
 use crate::plots::{Axis, curves, percent_tick};
 use faceoff_evaluation::Evaluation;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "variance",
-        "Explained variance",
-        "Variance",
-        "Principal components of the unit training embeddings; shares are of the total variance of all dimensions, so a curve need not end at 100 %. A curve that is at \
-         100 % after as many components as there are classes less one says that the embeddings have collapsed to one direction a class. Means over seeds.",
-    );
+    let text = "Principal components of the unit training embeddings; shares are of the total variance of all dimensions, so a curve need not end at 100 %. A curve that is at \
+        100 % after as many components as there are classes less one says that the embeddings have collapsed to one direction a class. Means over seeds.";
+    let mut section = Section::new("variance", "Explained variance", "Variance", text);
     for group in &outcome.groups {
         for &count in outcome.components.iter().filter(|&&count| count > 1) {
             // Mean over seeds at each component; a run with fewer components has explained all it can.
@@ -32,17 +28,12 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             if curves.is_empty() {
                 continue;
             }
-            let frame = Frame::new(
-                Axis::new("principal components", 0.0..count as f64, 9, integer_tick),
-                Axis::new("explained variance, cumulative", 0.0..1.0, 11, percent_tick),
-                count <= 20,
-            );
-            let alt = format!(
-                "Line chart: share of the variance that the first components hold, up to {count}, for every variant{}",
-                under(group)
-            );
-            let file = format!("explained_variance_{count}{}.svg", group.suffix());
-            section.pictures.push(curves::chart(&file, &alt, &frame, &curves)?);
+            let x = Axis::new("principal components", 0.0..count as f64, 9, integer_tick);
+            let y = Axis::new("explained variance, cumulative", 0.0..1.0, 11, percent_tick);
+            let what = "share of the variance that the first components hold";
+            let alt = format!("Line chart: {what}, up to {count}, for every variant");
+            let name = name_of(group, &format!("explained_variance_{count}"), &alt);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, count <= 20), &curves)?);
         }
     }
     Ok(section)

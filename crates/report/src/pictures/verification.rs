@@ -1,6 +1,6 @@
 //! Whether two images show one class: ROC curves, and the angles behind them.
 
-use super::{Section, curves_of, first_runs, under};
+use super::{Section, curves_of, first_runs, name_of};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::{Axis, curves, percent_tick};
@@ -11,13 +11,9 @@ use faceoff_evaluation::measured::PairCurves;
 const LOWEST: f64 = -4.0;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let mut section = Section::new(
-        "verification",
-        "Verification",
-        "Verification",
-        "Do two validation images show the same class? All pairs, by the cosine of their embeddings; first seed of each variant. The ROC curve says how many pairs of one \
-         class are accepted at a given share of accepted pairs of two. The angles behind it stand in the small panels: the less the two curves overlap, the better.",
-    );
+    let text = "Do two validation images show the same class? All pairs, by the cosine of their embeddings; first seed of each variant. The ROC curve says how many pairs of one \
+        class are accepted at a given share of accepted pairs of two. The angles behind it stand in the small panels: the less the two curves overlap, the better.";
+    let mut section = Section::new("verification", "Verification", "Verification", text);
     for group in &outcome.groups {
         let found: Vec<(usize, &PairCurves)> = first_runs(outcome, group)
             .filter_map(|run| Some((run.variant, run.found.shapes.verification.as_ref()?)))
@@ -30,30 +26,20 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let shown = known.filter(|(far, _)| *far >= 10_f64.powf(LOWEST) * 0.999);
             shown.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect()
         });
-        let frame = Frame::new(
-            Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick),
-            Axis::new("true accept rate", 0.0..1.0, 11, percent_tick),
-            false,
-        );
-        let alt = format!(
-            "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant{}",
-            under(group)
-        );
-        let file = format!("roc{}.svg", group.suffix());
-        section.pictures.push(curves::chart(&file, &alt, &frame, &curves)?);
+        let x = Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick);
+        let y = Axis::new("true accept rate", 0.0..1.0, 11, percent_tick);
+        let alt =
+            "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant";
+        section.pictures.push(curves::chart(name_of(group, "roc", alt), &Frame::new(x, y, false), &curves)?);
 
         // The greatest angle of all variants, to the next 30 degrees: all panels have one axis.
         let ends = found.iter().flat_map(|(_, found)| [used(&found.intra_class), used(&found.inter_class)]);
         let reach = (ends.map(<[u64]>::len).max().unwrap_or(180) as f64 / 30.0).ceil() * 30.0;
-        let panels: Vec<_> =
-            found.iter().map(|&(variant, found)| angles(outcome.name(variant), found, reach)).collect();
-        let alt = format!(
-            "Small multiples: distributions of the angles within and between classes, one panel for each variant{}",
-            under(group)
-        );
+        let panel = |&(variant, found): &(usize, &PairCurves)| angles(outcome.name(variant), found, reach);
+        let panels: Vec<_> = found.iter().map(panel).collect();
+        let alt = "Small multiples: distributions of the angles within and between classes, one panel for each variant";
         let legend = [("pairs of one class", 0), ("pairs of two classes", 1)];
-        let file = format!("angles{}.svg", group.suffix());
-        section.pictures.push(curves::panels(&file, &alt, &panels, &legend)?);
+        section.pictures.push(curves::panels(name_of(group, "angles", alt), &panels, &legend)?);
     }
     Ok(section)
 }
@@ -65,15 +51,9 @@ fn angles(name: &str, found: &PairCurves, reach: f64) -> Panel<'static> {
         Curve::new("two classes", 1, distribution(&found.inter_class)),
     ];
     let highest = super::heights(&curves).fold(0.0, f64::max);
-    Panel {
-        title: name.into(),
-        frame: Frame::new(
-            Axis::new("angle between two images", 0.0..reach, 5, |degrees| format!("{degrees:.0}\u{b0}")),
-            Axis::new("pairs a degree", 0.0..highest * 1.06, 5, percent_tick),
-            false,
-        ),
-        curves,
-    }
+    let x = Axis::new("angle between two images", 0.0..reach, 5, |degrees| format!("{degrees:.0}\u{b0}"));
+    let y = Axis::new("pairs a degree", 0.0..highest * 1.06, 5, percent_tick);
+    Panel { title: name.into(), frame: Frame::new(x, y, false), curves }
 }
 
 /// The degrees up to the last that holds pairs.

@@ -1,8 +1,8 @@
 //! Accuracies of the variants side by side, with 95 % intervals.
 
 use super::{
-    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, line, percent_tick,
-    picture, px, rectangle, stroke,
+    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, draw_axes, line,
+    percent_tick, picture, px, rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -30,25 +30,17 @@ const BAR_PX: f64 = 15.0;
 const GAP_PX: f64 = 14.0;
 
 /// Horizontal bars of the shares of a `measure`, grouped by variant. `series` names the bars of a group.
-pub(crate) fn bars(
-    file: &str,
-    alt: &str,
-    measure: &str,
-    caption: &str,
-    series: &[&str],
-    rows: &[BarRow],
-) -> Result<Picture> {
+pub(crate) fn bars(name: Name, measure: &str, caption: &str, series: &[&str], rows: &[BarRow]) -> Result<Picture> {
     let name_text = Text::new(TEXT_PX, INK, HPos::Right, VPos::Center);
-    let names_px = rows.iter().map(|row| name_text.width(&row.name)).fold(60.0, f64::max).min(260.0) + 16.0;
+    let names_px = name_text.widest(rows.iter().map(|row| row.name.as_str()), 60.0, 260.0) + 16.0;
     let group_px = series.len() as f64 * BAR_PX + GAP_PX;
     let (top, bottom, right) = (44.0, 76.0, 70.0);
     let plot_height = rows.len() as f64 * group_px;
     let size = (names_px + PLOT_WIDTH_PX + right, top + plot_height + bottom);
 
-    picture(file, alt, size, |canvas| {
-        let shown = rows.iter().flat_map(|row| row.bars.iter().flatten());
-        let top_value =
-            shown.map(|bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean))).fold(0.0, f64::max);
+    picture(name, size, |canvas| {
+        let ends = |bar: &Bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean));
+        let top_value = rows.iter().flat_map(|row| row.bars.iter().flatten()).map(ends).fold(0.0, f64::max);
         let x_max = ((top_value * 10.0 + 0.2).ceil() / 10.0).clamp(0.1, 1.0);
         let mut chart = ChartBuilder::on(canvas)
             .margin_top(px(top))
@@ -66,19 +58,15 @@ pub(crate) fn bars(
             name_text.draw(canvas, &name, (names_px - 10.0, middle))?;
             for (s, bar) in row.bars.iter().enumerate() {
                 let y = top + group_top + s as f64 * BAR_PX;
+                let note = Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Center);
                 match bar {
                     Some(bar) => draw_bar(canvas, bar, s, x_max, names_px, y)?,
-                    None => Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Center).draw(
-                        canvas,
-                        "not measured",
-                        (names_px + 6.0, y + BAR_PX / 2.0),
-                    )?,
+                    None => note.draw(canvas, "not measured", (names_px + 6.0, y + BAR_PX / 2.0))?,
                 }
             }
         }
         legend(canvas, series, names_px)?;
-        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, caption, (12.0, size.1 - 8.0))?;
-        Ok(())
+        Text::new(SMALL_PX, MUTED, HPos::Left, VPos::Bottom).draw(canvas, caption, (12.0, size.1 - 8.0))
     })
 }
 
@@ -98,16 +86,13 @@ fn draw_bar(canvas: &Canvas<'_>, bar: &Bar, series: usize, x_max: f64, left: f64
             stroke(canvas, &[(end, middle - 3.5), (end, middle + 3.5)], None, line(INK, 1.3))?;
         }
     }
-    Text::new(SMALL_PX, INK, HPos::Left, VPos::Center).draw(
-        canvas,
-        &format!("{:.1} %", 100.0 * bar.mean),
-        (end + 6.0, middle),
-    )
+    let percent = format!("{:.1} %", 100.0 * bar.mean);
+    Text::new(SMALL_PX, INK, HPos::Left, VPos::Center).draw(canvas, &percent, (end + 6.0, middle))
 }
 
 fn fill_of(series: usize) -> RGBColor {
     // Blue and amber: apart in hue and in brightness.
-    PALETTE[[5, 1, 2, 3][series % 4]]
+    color([5, 1, 2, 3][series % 4])
 }
 
 fn legend(canvas: &Canvas<'_>, series: &[&str], left: f64) -> Drawn {

@@ -2,8 +2,8 @@
 
 use super::svg::UNITS_PER_PX;
 use super::{
-    Axis, Canvas, Drawn, HEAD_PX, INK, MUTED, PALETTE, Picture, SMALL_PX, TEXT_PX, Text, draw_axes, grid, line, mark,
-    picture, px, stroke,
+    Axis, COLORS, Canvas, Drawn, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, draw_axes, grid,
+    line, mark, picture, px, rgb, stroke,
 };
 use crate::error::Result;
 use plotters::coord::ranged1d::{BoldPoints, Ranged};
@@ -35,8 +35,8 @@ pub(crate) struct Frame<'a> {
     y: Axis<'a>,
     /// Points are marked where there are few of them.
     marks: bool,
-    /// Drawn in grey below the curves, such as the diagonal of chance.
-    reference: Option<[(f64, f64); 2]>,
+    /// A dashed grey line below the curves, such as the diagonal of chance.
+    pub(crate) reference: Option<[(f64, f64); 2]>,
 }
 
 impl<'a> Frame<'a> {
@@ -44,24 +44,18 @@ impl<'a> Frame<'a> {
     pub(crate) fn new(x: Axis<'a>, y: Axis<'a>, marks: bool) -> Self {
         Self { x, y, marks, reference: None }
     }
-
-    /// The same with a dashed line between two points.
-    pub(crate) fn with_reference(self, ends: [(f64, f64); 2]) -> Self {
-        Self { reference: Some(ends), ..self }
-    }
 }
 
 const MARK_PX: f64 = 3.2;
 const CHART_PX: (f64, f64) = (416.0, 330.0);
 
 /// One chart with a legend at its right.
-pub(crate) fn chart(file: &str, alt: &str, frame: &Frame<'_>, curves: &[Curve]) -> Result<Picture> {
+pub(crate) fn chart(name: Name, frame: &Frame<'_>, curves: &[Curve]) -> Result<Picture> {
     let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
-    let names: Vec<_> = curves.iter().map(|curve| curve.name.as_str()).collect();
-    let legend = names.iter().map(|name| text.width(name)).fold(0.0, f64::max).min(280.0);
+    let legend = text.widest(curves.iter().map(|curve| curve.name.as_str()), 0.0, 280.0);
     let left = CHART_PX.0 + 24.0;
     let height = CHART_PX.1.max(40.0 + 22.0 * curves.len() as f64);
-    picture(file, alt, (left + 44.0 + legend + 16.0, height), |canvas| {
+    picture(name, (left + 44.0 + legend + 16.0, height), |canvas| {
         let (plot, _) = canvas.split_horizontally(px(CHART_PX.0 + 8.0));
         draw_chart(&plot, frame, curves)?;
         for (index, curve) in curves.iter().enumerate() {
@@ -81,7 +75,7 @@ pub(crate) struct Panel<'a> {
 }
 
 /// Small multiples: every panel has axes of its own. `legend` names the styles that all panels share.
-pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&str, usize)]) -> Result<Picture> {
+pub(crate) fn panels(name: Name, panels: &[Panel<'_>], legend: &[(&str, usize)]) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (270.0, 220.0);
     let (columns, rows) = grid(panels.len());
     let legend_px = if legend.is_empty() { 0.0 } else { 30.0 };
@@ -89,7 +83,7 @@ pub(crate) fn panels(file: &str, alt: &str, panels: &[Panel<'_>], legend: &[(&st
     let legend_width = legend.iter().map(|(name, _)| 70.0 + text.width(name)).sum::<f64>();
     let size =
         ((PANEL_PX.0 * columns as f64 + 8.0).max(legend_width + 12.0), PANEL_PX.1 * rows as f64 + 8.0 + legend_px);
-    picture(file, alt, size, |canvas| {
+    picture(name, size, |canvas| {
         for (index, panel) in panels.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);
             let (x, y) = (4.0 + column as f64 * PANEL_PX.0, 4.0 + row as f64 * PANEL_PX.1);
@@ -154,17 +148,17 @@ fn sample(canvas: &Canvas<'_>, style: usize, (from, to): (f64, f64), y: f64) -> 
 
 /// The palette, with its light colours darkened: a line is thinner than a dot.
 fn line_color(style: usize) -> RGBColor {
-    match style % PALETTE.len() {
-        1 => RGBColor(0xd1, 0x94, 0x0c),
-        3 => RGBColor(0xe8, 0x5d, 0x72),
-        5 => RGBColor(0x3d, 0x90, 0xee),
-        index => PALETTE[index],
+    match style % COLORS {
+        1 => rgb(0xd1940c),
+        3 => rgb(0xe85d72),
+        5 => rgb(0x3d90ee),
+        index => color(index),
     }
 }
 
 /// Solid, then dashed, then dotted: one turn of the palette each.
 fn dash(style: usize) -> Option<(f64, f64)> {
-    match style / PALETTE.len() {
+    match style / COLORS {
         0 => None,
         1 => Some((6.0, 3.0)),
         _ => Some((2.0, 3.0)),
@@ -180,7 +174,7 @@ mod tests {
     fn endless_axes_have_few_ticks() {
         let axis = |end: f64| Axis::new("x", 1.0..end, usize::MAX, plain_tick);
         let curves = [Curve::new("long", 0, vec![(1.0, 1.0), (1e18, 1e300)])];
-        let picture = chart("long.svg", "A long curve", &Frame::new(axis(1e18), axis(1e300), true), &curves);
+        let picture = chart(Default::default(), &Frame::new(axis(1e18), axis(1e300), true), &curves);
         assert!(picture.unwrap().svg.matches("<text").count() < 100);
     }
 }

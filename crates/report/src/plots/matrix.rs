@@ -1,7 +1,8 @@
 //! Matrices as heat maps with the numbers in the cells.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, rectangle,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, grid, line, picture, rectangle,
+    rgb,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -43,29 +44,26 @@ const NAME: Text = Text { size: SMALL_PX, color: INK, h: HPos::Right, v: VPos::C
 const SIDE: Text = Text { size: TEXT_PX, color: MUTED, h: HPos::Center, v: VPos::Center, bold: false };
 const NAME_LIMIT_PX: f64 = 170.0;
 /// Stands out from every shade of blue.
-const FRAME: RGBColor = RGBColor(0xe0, 0x7b, 0x00);
+const FRAME: RGBColor = rgb(0xe07b00);
 
-/// One matrix a page, with large cells.
-pub(crate) fn matrix(file: &str, alt: &str, sides: &Sides<'_>, matrix: &Matrix) -> Result<Picture> {
-    const CELL_PX: f64 = 38.0;
-    sheet(file, alt, sides, CELL_PX, std::slice::from_ref(matrix))
-}
+/// Cells of a page with one matrix.
+pub(crate) const LARGE_CELL_PX: f64 = 38.0;
 
 /// All matrices on one page, with cells of `cell_px`; names stand once at the left and once at the foot of each column of panels.
-pub(crate) fn sheet(file: &str, alt: &str, sides: &Sides<'_>, cell_px: f64, matrices: &[Matrix]) -> Result<Picture> {
+pub(crate) fn sheet(name: Name, sides: &Sides<'_>, cell_px: f64, matrices: &[Matrix]) -> Result<Picture> {
     let (columns, rows) = match sides.column_names.len() {
         0..=12 => grid(matrices.len()),
         _ => (matrices.len().clamp(1, 2), matrices.len().div_ceil(2)),
     };
-    let longest = |names: &[String]| names.iter().map(|text| NAME.width(text)).fold(0.0, f64::max);
-    let names_px = longest(sides.row_names).min(NAME_LIMIT_PX) + 10.0;
-    let feet_px = if sides.upright(cell_px) { 24.0 } else { longest(sides.column_names).min(NAME_LIMIT_PX) + 10.0 };
+    let longest = |names: &[String]| NAME.widest(names.iter().map(String::as_str), 0.0, NAME_LIMIT_PX) + 10.0;
+    let names_px = longest(sides.row_names);
+    let feet_px = if sides.upright(cell_px) { 24.0 } else { longest(sides.column_names) };
     let side = (cell_px * sides.column_names.len() as f64, cell_px * sides.row_names.len() as f64);
     let (left, top, pad) = (names_px + 26.0, 34.0, 26.0);
     let panel = (side.0 + pad, side.1 + 34.0);
     let size = (left + panel.0 * columns as f64, panel.1 * rows as f64 + feet_px + 32.0);
 
-    picture(file, alt, size, |canvas| {
+    picture(name, size, |canvas| {
         for (index, matrix) in matrices.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);
             let (x, y) = (left + panel.0 * column as f64, top + panel.1 * row as f64);
@@ -126,18 +124,12 @@ fn column_names(canvas: &Canvas<'_>, sides: &Sides<'_>, cell: f64, feet_px: f64,
 
 /// White to dark blue, even in lightness.
 fn shade_color(shade: f64) -> RGBColor {
-    const STOPS: [(f64, f64, f64); 5] = [
-        (255.0, 255.0, 255.0),
-        (205.0, 222.0, 240.0),
-        (125.0, 171.0, 217.0),
-        (51.0, 110.0, 178.0),
-        (12.0, 48.0, 110.0),
-    ];
+    const STOPS: [u32; 5] = [0xffffff, 0xcddef0, 0x7dabd9, 0x336eb2, 0x0c306e];
     let position = shade.clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let low = (position as usize).min(STOPS.len() - 2);
     let t = position - low as f64;
-    let mix = |a: f64, b: f64| (a + t * (b - a)).round() as u8;
-    let (a, b) = (STOPS[low], STOPS[low + 1]);
+    let mix = |a: u8, b: u8| (f64::from(a) + t * (f64::from(b) - f64::from(a))).round() as u8;
+    let (a, b) = (rgb(STOPS[low]), rgb(STOPS[low + 1]));
     RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
 }
 

@@ -27,27 +27,23 @@ pub(crate) const TEXT_PX: f64 = 12.0;
 /// Headings inside a picture.
 pub(crate) const HEAD_PX: f64 = 14.0;
 
-pub(crate) const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
-pub(crate) const MUTED: RGBColor = RGBColor(0x59, 0x63, 0x6e);
-pub(crate) const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
+pub(crate) const INK: RGBColor = rgb(0x1f2328);
+pub(crate) const MUTED: RGBColor = rgb(0x59636e);
+pub(crate) const GRID: RGBColor = rgb(0xe3e6ea);
 
 /// Ten colours that differ by at least 10 OKLab units (of 100) pairwise, also as seen without red or green cones.
-pub(crate) const PALETTE: [RGBColor; 10] = [
-    RGBColor(0x22, 0x4b, 0xb2),
-    RGBColor(0xec, 0xbd, 0x57),
-    RGBColor(0x66, 0xa3, 0x1c),
-    RGBColor(0xf4, 0x89, 0x98),
-    RGBColor(0x57, 0x05, 0x78),
-    RGBColor(0x6e, 0xb2, 0xfe),
-    RGBColor(0x79, 0x41, 0x53),
-    RGBColor(0x2a, 0x7f, 0x87),
-    RGBColor(0xc0, 0x66, 0xc9),
-    RGBColor(0x35, 0x40, 0x04),
-];
+const PALETTE: [u32; COLORS] =
+    [0x224bb2, 0xecbd57, 0x66a31c, 0xf48998, 0x570578, 0x6eb2fe, 0x794153, 0x2a7f87, 0xc066c9, 0x354004];
+/// So many classes or variants have a colour of their own.
+pub(crate) const COLORS: usize = 10;
 
 /// The colour of the class or variant at `index`.
 pub(crate) fn color(index: usize) -> RGBColor {
-    PALETTE[index % PALETTE.len()]
+    rgb(PALETTE[index % COLORS])
+}
+
+const fn rgb(hex: u32) -> RGBColor {
+    RGBColor((hex >> 16) as u8, (hex >> 8) as u8, hex as u8)
 }
 
 /// A finished picture.
@@ -61,6 +57,9 @@ pub(crate) struct Picture {
     /// Width and height in pixels.
     pub(crate) size: (f64, f64),
 }
+
+/// A picture's file name below `plots/`, and what it shows.
+pub(crate) type Name = (String, String);
 
 pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
 pub(crate) type Chart<'a, 'b> = ChartContext<'a, Svg<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
@@ -78,12 +77,10 @@ pub(crate) fn line(color: RGBColor, width: f64) -> ShapeStyle {
 
 /// Draws a picture of `size` pixels.
 pub(crate) fn picture(
-    file: impl Into<String>,
-    alt: impl Into<String>,
+    (file, alt): Name,
     (width, height): (f64, f64),
     draw: impl FnOnce(&Canvas<'_>) -> Drawn,
 ) -> Result<Picture> {
-    let (file, alt) = (file.into(), alt.into());
     let failed = |reason: String| Error::Picture { picture: file.clone(), reason };
     if !font_is_loaded() {
         return Err(failed("the bundled font cannot be read".into()));
@@ -138,15 +135,13 @@ impl Text {
 
     /// Draws `text` with its anchor at `at`, in pixels of `canvas`.
     pub(crate) fn draw(self, canvas: &Canvas<'_>, text: &str, at: (f64, f64)) -> Drawn {
-        canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), self.style()))?;
-        Ok(())
+        Ok(canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), self.style()))?)
     }
 
     /// The same from below upwards.
     pub(crate) fn draw_upwards(self, canvas: &Canvas<'_>, text: &str, at: (f64, f64)) -> Drawn {
         let style = self.style().transform(FontTransform::Rotate270);
-        canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), style))?;
-        Ok(())
+        Ok(canvas.draw(&plotters::element::Text::new(text.to_string(), (px(at.0), px(at.1)), style))?)
     }
 
     /// Room for `text` in pixels: its width in the bundled font, and an eighth more, since a reader's machine may have only wider fonts.
@@ -154,6 +149,11 @@ impl Text {
         font_is_loaded();
         let width = self.style().font.box_size(text).map_or(0.0, |(width, _)| f64::from(width));
         1.125 * width / f64::from(UNITS_PER_PX)
+    }
+
+    /// Room for the widest of `texts`, at least `least` and at most `most` pixels.
+    pub(crate) fn widest<'a>(self, texts: impl IntoIterator<Item = &'a str>, least: f64, most: f64) -> f64 {
+        texts.into_iter().map(|text| self.width(text)).fold(least, f64::max).min(most)
     }
 
     /// `text` cut to `width` pixels, with an ellipsis in its middle where something is cut: names often differ in their ends.
@@ -175,11 +175,10 @@ impl Text {
 /// Straight lines from point to point, in strokes and gaps of the lengths of `dash` if there are any.
 pub(crate) fn stroke(canvas: &Canvas<'_>, points: &[(f64, f64)], dash: Option<(f64, f64)>, style: ShapeStyle) -> Drawn {
     let points: Vec<_> = points.iter().map(|&(x, y)| (px(x), px(y))).collect();
-    match dash {
-        None => canvas.draw(&PathElement::new(points, style))?,
-        Some((on, off)) => canvas.draw(&DashedPathElement::new(points, px(on), px(off), style))?,
-    }
-    Ok(())
+    Ok(match dash {
+        None => canvas.draw(&PathElement::new(points, style)),
+        Some((on, off)) => canvas.draw(&DashedPathElement::new(points, px(on), px(off), style)),
+    }?)
 }
 
 /// A rectangle with its upper left corner at `(x, y)`.
@@ -194,7 +193,7 @@ pub(crate) fn rectangle(
 
 /// A small filled shape at a place. Neighbouring kinds differ in shape, and so do those that have one colour of the palette.
 pub(crate) fn mark(canvas: &Canvas<'_>, kind: usize, radius: f64, (x, y): (f64, f64), fill: ShapeStyle) -> Drawn {
-    let corners: &[(f64, f64)] = match (kind + kind / PALETTE.len()) % 6 {
+    let corners: &[(f64, f64)] = match (kind + kind / COLORS) % 6 {
         0 => return Ok(canvas.draw(&Circle::new((px(x), px(y)), px(radius), fill))?),
         1 => &[(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
         2 => &[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
@@ -281,6 +280,11 @@ pub(crate) fn thousands(number: usize) -> String {
         0..1000 => number.to_string(),
         _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
     }
+}
+
+/// The lowest and highest of `values`; infinite where there are none.
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
 }
 
 /// Columns and rows for `n` panels on a page: at most four columns.

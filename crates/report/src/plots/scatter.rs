@@ -3,8 +3,8 @@
 //! The points are drawn in rounds of a fixed shuffled order, so that no class lies on top of all others.
 
 use super::{
-    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Picture, SMALL_PX, TEXT_PX, Text, color, grid, line, mark, picture,
-    rectangle, stroke,
+    Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, extent, grid, line, mark,
+    picture, rectangle, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -25,13 +25,14 @@ pub(crate) struct Cloud {
 /// Rounds in which the points of all classes are drawn in turn.
 const ROUNDS: usize = 8;
 const LEGEND_NAME_PX: f64 = 180.0;
+const LEGEND: Text = Text { size: TEXT_PX, color: INK, h: HPos::Left, v: VPos::Center, bold: false };
 
 /// One large picture of a cloud's first two coordinates, with the legend at its right.
-pub(crate) fn cloud(file: &str, alt: &str, classes: &[String], cloud: &Cloud) -> Result<Picture> {
+pub(crate) fn cloud(name: Name, classes: &[String], cloud: &Cloud) -> Result<Picture> {
     const SIDE_PX: f64 = 520.0;
     let legend_width = 30.0 + legend_names_px(classes);
     let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.len() as f64);
-    picture(file, alt, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
+    picture(name, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
         flat_panel(canvas, cloud, (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0), 3.0)?;
         for class in 0..classes.len() {
             legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
@@ -41,7 +42,7 @@ pub(crate) fn cloud(file: &str, alt: &str, classes: &[String], cloud: &Cloud) ->
 }
 
 /// All clouds on one page; the classes are named once at the foot. `solid` draws three dimensions.
-pub(crate) fn sheet(file: &str, alt: &str, classes: &[String], clouds: &[Cloud], solid: bool) -> Result<Picture> {
+pub(crate) fn sheet(name: Name, classes: &[String], clouds: &[Cloud], solid: bool) -> Result<Picture> {
     const PANEL_PX: (f64, f64) = (300.0, 318.0);
     let (columns, rows) = grid(clouds.len());
     // A page of one or two panels is still wide enough for the legend.
@@ -50,7 +51,7 @@ pub(crate) fn sheet(file: &str, alt: &str, classes: &[String], clouds: &[Cloud],
     let per_line = (((width - 24.0) / entry) as usize).max(1);
     let lines = classes.len().div_ceil(per_line);
     let panels_height = PANEL_PX.1 * rows as f64;
-    picture(file, alt, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
+    picture(name, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
         for (index, cloud) in clouds.iter().enumerate() {
             let x = 8.0 + PANEL_PX.0 * (index % columns) as f64;
             let y = PANEL_PX.1 * (index / columns) as f64;
@@ -67,13 +68,11 @@ pub(crate) fn sheet(file: &str, alt: &str, classes: &[String], clouds: &[Cloud],
 }
 
 fn legend_names_px(classes: &[String]) -> f64 {
-    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
-    classes.iter().map(|name| text.width(name)).fold(40.0, f64::max).min(LEGEND_NAME_PX)
+    LEGEND.widest(classes.iter().map(String::as_str), 40.0, LEGEND_NAME_PX)
 }
 
 fn legend_entry(canvas: &Canvas<'_>, classes: &[String], class: usize, (x, y): (f64, f64)) -> Drawn {
-    let text = Text::new(TEXT_PX, INK, HPos::Left, VPos::Center);
-    text.draw(canvas, &text.fit(&classes[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
+    LEGEND.draw(canvas, &LEGEND.fit(&classes[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
     mark(canvas, class, 4.5, (x + 4.0, y), color(class).filled())
 }
 
@@ -94,15 +93,8 @@ fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Dr
 /// Three dimensions from a fixed viewpoint, in a box.
 fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
     frame(canvas, cloud, rect)?;
-    let bounds = |axis: usize| {
-        let values = cloud.points.iter().map(|point| point[axis]);
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-    };
-    let (bx, by, bz) = (bounds(0), bounds(1), bounds(2));
-    let corner = |i: usize| {
-        let pick = |bit: usize, (low, high): (f64, f64)| if i >> bit & 1 == 0 { low } else { high };
-        [pick(0, bx), pick(1, by), pick(2, bz)]
-    };
+    let bounds = [0, 1, 2].map(|axis| extent(cloud.points.iter().map(|point| point[axis])));
+    let corner = |i: usize| [0, 1, 2].map(|axis| if i >> axis & 1 == 0 { bounds[axis].0 } else { bounds[axis].1 });
     let corners: Vec<_> = (0..8).map(|i| project(corner(i)).0).collect();
     let placed = into_rect(&corners, &corners, rect, 18.0);
     for (a, b) in [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)] {
@@ -132,12 +124,9 @@ fn project([x, y, z]: [f64; 3]) -> ((f64, f64), f64) {
     ((right, -(z * tilt.cos() + away * tilt.sin())), away * tilt.cos() - z * tilt.sin())
 }
 
-/// Moves points so that `extent` fills the rectangle, with equal units on both axes.
-fn into_rect(points: &[(f64, f64)], extent: &[(f64, f64)], (x, y, width, height): Rect, pad: f64) -> Vec<(f64, f64)> {
-    let bounds = |value: fn(&(f64, f64)) -> f64| {
-        let values = extent.iter().map(value).filter(|v| v.is_finite());
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-    };
+/// Moves points so that those of `by` fill the rectangle, with equal units on both axes.
+fn into_rect(points: &[(f64, f64)], by: &[(f64, f64)], (x, y, width, height): Rect, pad: f64) -> Vec<(f64, f64)> {
+    let bounds = |value: fn(&(f64, f64)) -> f64| extent(by.iter().map(value).filter(|v| v.is_finite()));
     let ((x_low, x_high), (y_low, y_high)) = (bounds(|p| p.0), bounds(|p| p.1));
     let span = |low: f64, high: f64| (high - low).max(1e-12);
     let scale = ((width - 2.0 * pad) / span(x_low, x_high)).min((height - 2.0 * pad) / span(y_low, y_high));

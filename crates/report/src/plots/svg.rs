@@ -19,9 +19,6 @@ pub(crate) const FONT_HEIGHT_EM: f64 = 2288.0 / 2048.0;
 /// Families in the order of preference; all but the last have the widths of the bundled font.
 pub(crate) const FONT_FAMILY: &str = "Arimo, Arial, 'Liberation Sans', Helvetica, sans-serif";
 
-/// Baseline below the anchor, in em, for text anchored at its top, middle and bottom (of capitals, descenders).
-const BASELINE_EM: [f64; 3] = [0.74, 0.36, -0.22];
-
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
 /// So many neighbours of one shape become markers.
@@ -234,15 +231,13 @@ impl DrawingBackend for Svg<'_> {
             HPos::Right => " text-anchor=\"end\"",
         };
         let em = style.size() / FONT_HEIGHT_EM;
+        // Below the anchor, in em: the top is that of capitals, the bottom that of descenders.
         let baseline = match style.anchor().v_pos {
-            VPos::Top => BASELINE_EM[0],
-            VPos::Center => BASELINE_EM[1],
-            VPos::Bottom => BASELINE_EM[2],
+            VPos::Top => 0.74,
+            VPos::Center => 0.36,
+            VPos::Bottom => -0.22,
         };
-        let weight = match style.style() {
-            FontStyle::Bold => " font-weight=\"bold\"",
-            _ => "",
-        };
+        let weight = if matches!(style.style(), FontStyle::Bold) { " font-weight=\"bold\"" } else { "" };
         let degrees = match style.transform() {
             FontTransform::None => 0,
             FontTransform::Rotate90 => 90,

@@ -3,8 +3,17 @@
 use crate::pages::assert_page_is_whole;
 use crate::{experiment, made_up, report};
 use faceoff_evaluation::Error::NoWholeRuns;
-use faceoff_report::Error;
+use faceoff_report::{Error, ReportSummary};
 use faceoff_runs::{Compute, Failure, Overrides, RunFolder, RunSpec};
+
+fn assert_noted(summary: &ReportSummary, note: &str) {
+    assert!(summary.notes.iter().any(|found| found.contains(note)), "{:#?} lack {note}", summary.notes);
+}
+
+/// Variants and their numbers of seeds.
+fn rows(summary: &ReportSummary) -> Vec<(&str, usize)> {
+    summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect()
+}
 
 #[test]
 fn nothing_to_report_is_an_error_with_a_remedy() {
@@ -41,15 +50,10 @@ fn failed_unfinished_and_missing_runs_are_named() {
 
     let summary = report(folder.path(), &experiment).unwrap();
     assert_eq!(summary.rows.len(), 1);
-    let notes = summary.notes.join("\n");
-    assert!(
-        notes.contains(
-            "cosface-s64-seed0 failed for good at epoch 2, step 17, learning rate 3.00e-3: the loss is <NaN>."
-        ),
-        "{notes}"
-    );
-    assert!(notes.contains("Classification-seed1 is unfinished and left out"), "{notes}");
-    assert!(notes.contains("1 of the experiment's 4 runs not there yet: cosface-s64-seed1."), "{notes}");
+    let failed = "cosface-s64-seed0 failed for good at epoch 2, step 17, learning rate 3.00e-3: the loss is <NaN>.";
+    assert_noted(&summary, failed);
+    assert_noted(&summary, "Classification-seed1 is unfinished and left out");
+    assert_noted(&summary, "1 of the experiment's 4 runs not there yet: cosface-s64-seed1.");
     assert!(assert_page_is_whole(folder.path()).contains("the loss is <NaN>"));
 }
 
@@ -60,9 +64,8 @@ fn overridden_runs_are_reported_by_the_plain_experiment() {
     let short = experiment(&[0]).with_overrides(&overrides).unwrap();
     made_up().write(folder.path(), &short);
     let summary = report(folder.path(), &experiment(&[0])).unwrap();
-    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
-    assert_eq!(rows, [("cosface-s64", 1)]);
-    assert!(summary.notes.iter().any(|note| note.contains("training.epochs: 1, not 3")), "{:?}", summary.notes);
+    assert_eq!(rows(&summary), [("cosface-s64", 1)]);
+    assert_noted(&summary, "training.epochs: 1, not 3");
 }
 
 #[test]
@@ -86,30 +89,21 @@ fn runs_of_different_settings_or_images_are_never_mixed() {
     made_up().write_run(folder.path(), &head, &data);
 
     let summary = report(folder.path(), &experiment).unwrap();
-    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
-    assert_eq!(rows, [("Classification", 1)]);
-    let notes = summary.notes.join("\n");
-    assert!(
-        notes.contains(
-            "Classification-seed1 and cosface-s64-seed0 are left out, since runs of different settings are never mixed: \
-             training.peak_learning_rate: 0.5, not 0.003."
-        ),
-        "{notes}"
-    );
-    assert!(notes.contains("cosface-s64-seed1 is left out") && notes.contains("other images"), "{notes}");
-    assert!(
-        notes.contains(
-            "cosface-s64-seed2 is left out: its head is not that of the experiment (variant.scale: 32.0, not 64.0)."
-        ),
-        "{notes}"
-    );
+    assert_eq!(rows(&summary), [("Classification", 1)]);
+    let mixed = "Classification-seed1 and cosface-s64-seed0 are left out, since runs of different settings are never mixed: \
+                 training.peak_learning_rate: 0.5, not 0.003.";
+    assert_noted(&summary, mixed);
+    assert_noted(&summary, "cosface-s64-seed1 is left out");
+    assert_noted(&summary, "other images");
+    let other_head =
+        "cosface-s64-seed2 is left out: its head is not that of the experiment (variant.scale: 32.0, not 64.0).";
+    assert_noted(&summary, other_head);
 
     // Without the run that agrees, the largest group is reported.
     RunFolder::new(folder.path(), &specs[0]).clear().unwrap();
     RunFolder::new(folder.path(), &specs[3]).clear().unwrap();
     let summary = report(folder.path(), &experiment).unwrap();
-    let rows: Vec<_> = summary.rows.iter().map(|row| (row.variant.as_str(), row.seeds)).collect();
-    assert_eq!(rows, [("Classification", 1), ("cosface-s64", 1)]);
+    assert_eq!(rows(&summary), [("Classification", 1), ("cosface-s64", 1)]);
 }
 
 #[test]
@@ -122,11 +116,11 @@ fn other_seeds_are_used_and_said() {
     }
     let summary = report(folder.path(), &experiment(&[0])).unwrap();
     assert!(summary.rows.iter().all(|row| row.seeds == 2));
-    let note = "Classification-seed7 and cosface-s64-seed7 are used, although the experiment does not list the seed.";
-    assert!(summary.notes.iter().any(|found| found == note), "{:?}", summary.notes);
-    let note = "Not all runs were computed alike; they agree to rounding: cpu (avx2): Classification-seed0, cosface-s64-seed0; \
-                cuda (avx2): Classification-seed7, cosface-s64-seed7.";
-    assert!(summary.notes.iter().any(|found| found == note), "{:?}", summary.notes);
+    let used = "Classification-seed7 and cosface-s64-seed7 are used, although the experiment does not list the seed.";
+    assert_noted(&summary, used);
+    let alike = "Not all runs were computed alike; they agree to rounding: cpu (avx2): Classification-seed0, cosface-s64-seed0; \
+                 cuda (avx2): Classification-seed7, cosface-s64-seed7.";
+    assert_noted(&summary, alike);
 }
 
 #[test]
@@ -137,5 +131,5 @@ fn damaged_runs_are_left_out_and_said() {
     std::fs::write(folder.path().join("runs/Classification-seed0/manifest.json"), "{}").unwrap();
     let summary = report(folder.path(), &experiment).unwrap();
     assert_eq!(summary.rows.len(), 1);
-    assert!(summary.notes.iter().any(|note| note.starts_with("Classification-seed0 is left out: ")));
+    assert_noted(&summary, "Classification-seed0 is left out: ");
 }

@@ -111,16 +111,16 @@ fn broken_files_are_answered_with_place_and_remedy() {
     assert!(message(&queries, None).contains("row 3 has the length 0"));
     write_npy(&queries.embeddings, &points()).unwrap();
 
-    let labels = |text: &str| std::fs::write(&queries.labels, text).unwrap();
-    labels("label\nowl\nemu\n");
-    assert!(message(&queries, None).contains("it has 2 labels, but"));
-    labels("a,b\n1,2\n");
-    assert!(message(&queries, None).contains("no column `label`, only a, b"));
-    labels("label\nowl\nowl\n\"\"\nemu\nowl\n");
-    assert!(message(&queries, None).contains("the label of row 2 is empty"));
-    labels("0\n0\n1\n1\n0\n1\n");
-    assert!(message(&queries, None).contains("write `label` above it"));
-    labels(LABELS);
+    for (labels, said) in [
+        ("label\nowl\nemu\n", "it has 2 labels, but"),
+        ("a,b\n1,2\n", "no column `label`, only a, b"),
+        ("label\nowl\nowl\n\"\"\nemu\nowl\n", "the label of row 2 is empty"),
+        ("0\n0\n1\n1\n0\n1\n", "write `label` above it"),
+    ] {
+        std::fs::write(&queries.labels, labels).unwrap();
+        assert!(message(&queries, None).contains(said), "{said}");
+    }
+    std::fs::write(&queries.labels, LABELS).unwrap();
     let index = given(folder.path(), "index", LABELS);
     write_npy(&index.embeddings, &Array2::<f32>::ones((5, 3))).unwrap();
     assert!(message(&queries, Some(&index)).contains("its rows have 3 numbers"));

@@ -12,15 +12,14 @@ pub(crate) fn compute() -> Compute {
     Compute { device: "cpu".into(), kernels: "avx2".into() }
 }
 
-/// What the runs hold.
-#[derive(Debug, Clone)]
+/// Images of each split.
+const IMAGES: [usize; 2] = [120, 80];
+/// Width of the embeddings.
+const DIM: usize = 24;
+
+/// Runs on images of these classes.
 pub(crate) struct MadeUp {
-    /// Class names.
     pub(crate) classes: Vec<String>,
-    /// Images of each split.
-    pub(crate) images: [usize; 2],
-    /// Width of the embeddings.
-    pub(crate) dim: usize,
 }
 
 impl MadeUp {
@@ -34,18 +33,16 @@ impl MadeUp {
             fingerprint: "f1".into(),
             archive_md5: None,
             classes: self.classes.clone(),
-            train_images: self.images[0],
-            val_images: self.images[1],
+            train_images: IMAGES[0],
+            val_images: IMAGES[1],
         }
     }
 
     /// Writes whole runs for every variant and seed of `experiment` below `folder`.
     pub(crate) fn write(&self, folder: &Path, experiment: &Experiment) {
         for spec in RunSpec::of(experiment, &compute()) {
-            let mut of_run = self.clone();
-            if !spec.data.held_out_classes.is_empty() {
-                of_run.classes.clone_from(&spec.data.held_out_classes);
-            }
+            let held_out = &spec.data.held_out_classes;
+            let of_run = Self { classes: if held_out.is_empty() { &self.classes } else { held_out }.clone() };
             of_run.write_run(folder, &spec, &of_run.data(&experiment.data.dataset));
         }
     }
@@ -68,12 +65,8 @@ impl MadeUp {
         for split in SplitName::ALL {
             run.write_embeddings(split, &self.embeddings(spec, split)).unwrap();
         }
-        run.finish(&self.manifest(spec, data)).unwrap();
-    }
-
-    /// The manifest of a run.
-    pub(crate) fn manifest(&self, spec: &RunSpec, data: &DataRecord) -> Manifest {
-        Manifest {
+        let seconds = [("train", 100.0), ("wait for data", 2.5), ("embed", 10.0), ("checkpoints", 1.0)];
+        let manifest = Manifest {
             schema: SCHEMA,
             experiment: "made-up".into(),
             spec: spec.clone(),
@@ -89,25 +82,20 @@ impl MadeUp {
                 threads: 2,
             },
             speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
-            seconds: [
-                ("train".into(), 100.0),
-                ("wait for data".into(), 2.5),
-                ("embed".into(), 10.0),
-                ("checkpoints".into(), 1.0),
-            ]
-            .into(),
+            seconds: seconds.map(|(phase, seconds)| (phase.into(), seconds)).into(),
             files: Default::default(),
-        }
+        };
+        run.finish(&manifest).unwrap();
     }
 
     /// Classes about centres of their own; the tighter, the longer the variant's name, the less the noise and the nearer
     /// scale and margin to 64 and 0.35.
-    pub(crate) fn embeddings(&self, spec: &RunSpec, split: SplitName) -> Embeddings {
+    fn embeddings(&self, spec: &RunSpec, split: SplitName) -> Embeddings {
         let classes = self.classes.len();
-        let centres = normal(7, classes * self.dim);
+        let centres = normal(7, classes * DIM);
         let stream = spec.variant.name.bytes().map(u64::from).sum::<u64>() * 31 + spec.seed;
-        let n = self.images[usize::from(split == SplitName::Val)];
-        let noise = normal(1000 + 2 * stream + u64::from(split == SplitName::Val), n * self.dim);
+        let n = IMAGES[usize::from(split == SplitName::Val)];
+        let noise = normal(1000 + 2 * stream + u64::from(split == SplitName::Val), n * DIM);
         let off = |value: Option<f64>, best: f64| value.map_or(0.0, |value| (value - best).abs() / best);
         let head = &spec.variant.head;
         let margin = head.margin().map(|margin| margin.value());
@@ -117,13 +105,13 @@ impl MadeUp {
         let spread = 0.8 + 8.0 / spec.variant.name.len() as f32 + harm as f32;
         let (mut unit, mut norms, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for image in 0..n {
-            let centre = &centres[(image % classes) * self.dim..][..self.dim];
-            let point: Vec<f32> = centre.iter().zip(&noise[image * self.dim..]).map(|(c, e)| c + spread * e).collect();
+            let centre = &centres[(image % classes) * DIM..][..DIM];
+            let point: Vec<f32> = centre.iter().zip(&noise[image * DIM..]).map(|(c, e)| c + spread * e).collect();
             let norm = point.iter().map(|x| x * x).sum::<f32>().sqrt();
             norms.push(norm);
             let row: Vec<f32> = point.iter().map(|x| x / norm).collect();
             for class in 0..classes {
-                let centre = &centres[class * self.dim..][..self.dim];
+                let centre = &centres[class * DIM..][..DIM];
                 let length = centre.iter().map(|x| x * x).sum::<f32>().sqrt();
                 scores.push(row.iter().zip(centre).map(|(a, b)| a * b).sum::<f32>() / length);
             }
@@ -135,7 +123,7 @@ impl MadeUp {
             labels_trained: labels.clone(),
             predictions_labels_given: (0..n).map(|image| if image % 4 == 0 { 0 } else { labels[image] }).collect(),
             labels,
-            dim: self.dim,
+            dim: DIM,
             classes,
             unit,
             norms,

@@ -11,7 +11,8 @@ mod tables;
 use faceoff_evaluation::Registry;
 use faceoff_report::ReportSummary;
 use faceoff_runs::Experiment;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// An experiment with two heads; `seeds` as given.
 fn experiment(seeds: &[u64]) -> Experiment {
@@ -20,50 +21,18 @@ fn experiment(seeds: &[u64]) -> Experiment {
 
 /// The same with `more` at the end of the file.
 fn experiment_with(seeds: &[u64], more: &str) -> Experiment {
-    let seeds: Vec<_> = seeds.iter().map(u64::to_string).collect();
     let text = format!(
         r#"
+        extends = "quick"
         name = "made-up"
         description = "Made up <by> \"tests\" & nothing else."
-        [data]
-        dataset = "imagewoof2-160"
-        image_size_px = 64
-        label_noise_percent = 0
-        synthetic_fallback = false
-        [data.augmentation]
-        crop_scale = [0.35, 1.0]
-        crop_aspect = [0.75, 1.3333333333333333]
-        flip_probability = 0.5
-        eval_resize_factor = 1.14
         [training]
-        seeds = [{}]
+        seeds = {seeds:?}
         epochs = 3
-        batch_size = 16
-        encoder = "resnet18"
-        precision = "f32"
-        head_init = "uniform"
-        peak_learning_rate = 3e-3
-        warmup_fraction = 0.25
-        start_divisor = 25.0
-        end_divisor = 1e4
-        beta1_high = 0.95
-        beta1_low = 0.85
-        beta2 = 0.999
-        epsilon = 1e-8
-        weight_decay = 0.05
         [analysis]
-        engine = "fast"
         knn_neighbors = [1, 3]
-        pca_components = [16, 128]
-        headline_neighbors = 5
-        headline_components = [16, 128]
-        vote_temperature = 0.07
-        bootstrap_resamples = 2000
-        calibration_bins = 15
-        kmeans_seed = 0
         tsne_perplexity = 10.0
         tsne_iterations = 100
-        tsne_seed = 0
         [[heads]]
         kind = "Classification"
         [[heads]]
@@ -72,21 +41,58 @@ fn experiment_with(seeds: &[u64], more: &str) -> Experiment {
         scale = 64.0
         margin_cosine = 0.35
         {more}
-        "#,
-        seeds.join(", ")
+        "#
     );
-    Experiment::parse(&text, Path::new("made-up.toml")).unwrap()
+    Experiment::parse(&text, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments/made-up.toml"))).unwrap()
 }
 
 /// Ten classes with names that have to be escaped.
 fn made_up() -> made_up::MadeUp {
-    made_up::MadeUp {
-        classes: (0..10).map(|class| format!("a <breed> & \"its\" kin {class}")).collect(),
-        images: [120, 80],
-        dim: 24,
-    }
+    made_up::MadeUp { classes: (0..10).map(|class| format!("a <breed> & \"its\" kin {class}")).collect() }
 }
 
 fn report(folder: &Path, experiment: &Experiment) -> faceoff_report::Result<ReportSummary> {
     faceoff_report::write_report(folder, experiment, &Registry::standard(), &|_| {})
+}
+
+/// A folder with runs and their report.
+struct Reported {
+    folder: tempfile::TempDir,
+    summary: ReportSummary,
+}
+
+impl Reported {
+    /// The report of made-up runs of `experiment`.
+    fn of(experiment: &Experiment) -> Self {
+        Self::written(experiment, |folder| made_up().write(folder, experiment))
+    }
+
+    /// The report of the runs that `write` writes.
+    fn written(experiment: &Experiment, write: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path());
+        let summary = report(folder.path(), experiment).unwrap();
+        Self { folder, summary }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn text(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    /// Rows of a CSV file without quoted fields, header first.
+    fn rows(&self, file: &str) -> Vec<Vec<String>> {
+        self.text(file).lines().map(|line| line.split(',').map(String::from).collect()).collect()
+    }
+
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        pages::files(self.folder.path())
+    }
+
+    fn pictures(&self) -> Vec<(String, Vec<u8>)> {
+        self.files().into_iter().filter(|(name, _)| name.ends_with(".svg")).collect()
+    }
 }

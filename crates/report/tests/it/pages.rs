@@ -1,7 +1,7 @@
 //! Pictures and page: well-formed, complete, legible, and the same bytes every time.
 
 use crate::made_up::MadeUp;
-use crate::{experiment, made_up, report};
+use crate::{Reported, experiment, made_up, report};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,16 +22,10 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn the_same_runs_give_the_same_bytes_for_any_number_of_threads() {
-    let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0, 1, 2]);
-    made_up().write(folder.path(), &experiment);
     let with_threads = |threads: usize| {
-        for run in faceoff_runs::list_runs(folder.path()).unwrap() {
-            let _ = std::fs::remove_file(run.path().join("measured.json"));
-        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| report(folder.path(), &experiment)).unwrap();
-        files(folder.path())
+        pool.install(|| Reported::of(&experiment)).files()
     };
     let first = with_threads(1);
     assert!(first.len() > 20);
@@ -42,27 +36,21 @@ fn the_same_runs_give_the_same_bytes_for_any_number_of_threads() {
 
 #[test]
 fn a_report_in_pieces_is_made_whole_and_leftovers_go() {
-    let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0]);
-    made_up().write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let whole = files(folder.path());
-    std::fs::remove_file(folder.path().join("index.html")).unwrap();
-    std::fs::remove_file(folder.path().join("plots/accuracy.svg")).unwrap();
-    std::fs::write(folder.path().join("metrics.csv"), "half").unwrap();
-    std::fs::write(folder.path().join("plots/tsne_gone.svg"), "an earlier variant").unwrap();
-    std::fs::write(folder.path().join("confusion/gone.csv"), "an earlier variant").unwrap();
-    report(folder.path(), &experiment).unwrap();
-    assert!(files(folder.path()) == whole);
+    let made = Reported::of(&experiment);
+    let whole = made.files();
+    std::fs::remove_file(made.path("index.html")).unwrap();
+    std::fs::remove_file(made.path("plots/accuracy.svg")).unwrap();
+    for leftover in ["metrics.csv", "plots/tsne_gone.svg", "confusion/gone.csv", "trials.csv"] {
+        std::fs::write(made.path(leftover), "half, or of an earlier variant").unwrap();
+    }
+    report(made.folder.path(), &experiment).unwrap();
+    assert!(made.files() == whole);
 }
 
 #[test]
 fn pictures_are_well_formed_and_name_every_class() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0, 1]);
-    made_up().write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let pictures: Vec<_> = files(folder.path()).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect();
+    let pictures = Reported::of(&experiment(&[0, 1])).pictures();
     assert!(pictures.len() >= 15, "{}", pictures.len());
     assert_legible(pictures, &made_up().classes);
 }
@@ -88,10 +76,10 @@ pub(crate) fn assert_legible(pictures: Vec<(String, Vec<u8>)>, classes: &[String
         let (width, height) = (length(&root, "width"), length(&root, "height"));
         let boxes: Vec<_> = texts.iter().map(area).collect();
         for (index, a) in boxes.iter().enumerate() {
-            let inside = a.x0 >= -1.0 && a.y0 >= -1.0 && a.x1 <= width + 1.0 && a.y1 <= height + 1.0;
+            let inside = a[0] >= -1.0 && a[1] >= -1.0 && a[2] <= width + 1.0 && a[3] <= height + 1.0;
             assert!(inside, "{name}: {:?} leaves the picture", texts[index].text());
             for (other, b) in boxes.iter().enumerate().skip(index + 1) {
-                let overlap = a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
+                let overlap = a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
                 assert!(!overlap, "{name}: {:?} lies on {:?}", texts[index].text(), texts[other].text());
             }
         }
@@ -102,12 +90,8 @@ fn length(node: &roxmltree::Node, name: &str) -> f64 {
     node.attribute(name).unwrap_or("0").parse().unwrap()
 }
 
-struct Area {
-    x0: f64,
-    y0: f64,
-    x1: f64,
-    y1: f64,
-}
+/// Left, top, right, bottom.
+type Area = [f64; 4];
 
 /// About where a text lies: half an em a character, capitals' height.
 fn area(node: &roxmltree::Node) -> Area {
@@ -118,26 +102,22 @@ fn area(node: &roxmltree::Node) -> Area {
         Some("middle") => x - width / 2.0,
         Some(_) => x - width,
     };
-    let flat = Area { x0: start, y0: y - 0.7 * size, x1: start + width, y1: y };
+    let (end, top) = (start + width, y - 0.7 * size);
     match node.attribute("transform") {
-        None => flat,
+        None => [start, top, end, y],
         // rotate(-90 cx cy): (x, y) -> (cx + y - cy, cy - x + cx)
         Some(turn) => {
             let numbers = turn.trim_start_matches("rotate(-90 ").trim_end_matches(')');
             let (cx, cy) = numbers.split_once(' ').unwrap();
             let (cx, cy): (f64, f64) = (cx.parse().unwrap(), cy.parse().unwrap());
-            Area { x0: cx + flat.y0 - cy, x1: cx + flat.y1 - cy, y0: cy - flat.x1 + cx, y1: cy - flat.x0 + cx }
+            [cx + top - cy, cy - end + cx, cx + y - cy, cy - start + cx]
         }
     }
 }
 
 #[test]
 fn the_page_stands_alone_and_shows_every_picture() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0]);
-    made_up().write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let text = assert_page_is_whole(folder.path());
+    let text = assert_page_is_whole(Reported::of(&experiment(&[0])).folder.path());
     assert!(!text.contains("SYNTHETIC"));
     for said in [
         "Made up <by> \"tests\" & nothing else.",
@@ -206,27 +186,18 @@ fn decoded(link: &str) -> String {
 
 #[test]
 fn synthetic_data_carry_a_banner() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut experiment = experiment(&[0]);
-    experiment.data.synthetic =
-        Some(faceoff_runs::SyntheticConfig { train_images: 120, val_images: 80, image_px: 32, seed: 0 });
-    let experiment = experiment.on_synthetic();
-    made_up().write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let text = assert_page_is_whole(folder.path());
+    let text = assert_page_is_whole(Reported::of(&experiment(&[0]).on_synthetic()).folder.path());
     assert!(text.contains("SYNTHETIC IMAGES.") && !text.contains("byte-identical"));
 }
 
 #[test]
 fn many_classes_are_told_in_words_and_tables() {
-    let folder = tempfile::tempdir().unwrap();
     let experiment = experiment(&[0]);
-    let classes = (0..60).map(|class| format!("class {class}")).collect();
-    MadeUp { classes, ..made_up() }.write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let text = assert_page_is_whole(folder.path());
+    let many = MadeUp { classes: (0..60).map(|class| format!("class {class}")).collect() };
+    let made = Reported::written(&experiment, |folder| many.write(folder, &experiment));
+    let text = assert_page_is_whole(made.folder.path());
     assert_eq!(text.matches("60 classes: too many for cells that can be read.").count(), 2);
-    let files = files(folder.path());
+    let files = made.files();
     assert!(!files.keys().any(|name| name.contains("confusion_") || name.contains("centers_")));
     assert!(files.contains_key("confusion/Classification.csv"));
 }

@@ -1,37 +1,15 @@
 //! Reports of the protocols: label noise, unseen classes, scale against margin, tuned settings.
 
-use crate::pages::{assert_legible, files};
-use crate::{experiment_with, made_up, report};
+use crate::pages::assert_legible;
+use crate::{Reported, experiment_with, made_up, report};
 use faceoff_runs::Experiment;
-use std::path::Path;
-
-fn made_report(experiment: &Experiment) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    made_up().write(folder.path(), experiment);
-    report(folder.path(), experiment).unwrap();
-    folder
-}
-
-fn text(folder: &Path, file: &str) -> String {
-    std::fs::read_to_string(folder.join(file)).unwrap()
-}
-
-fn rows(folder: &Path, file: &str) -> Vec<Vec<String>> {
-    text(folder, file).lines().map(|line| line.split(',').map(String::from).collect()).collect()
-}
-
-fn pictures(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    files(folder).into_iter().filter(|(name, _)| name.ends_with(".svg")).collect()
-}
 
 #[test]
 fn accuracy_is_drawn_against_label_noise() {
     let conditions =
         [0, 25, 50].map(|noise| format!("[[conditions]]\nname = \"noise-{noise}\"\nlabel_noise_percent = {noise}\n"));
-    let experiment = experiment_with(&[0, 1], &conditions.concat());
-    let made = made_report(&experiment);
-    let folder = made.path();
-    let table = rows(folder, "label_noise.csv");
+    let made = Reported::of(&experiment_with(&[0, 1], &conditions.concat()));
+    let table = made.rows("label_noise.csv");
     assert_eq!(table[0], ["variant", "head", "noise_percent", "metric", "n", "mean", "sd"]);
     assert_eq!(table.len(), 1 + 2 * 3 * 2);
     let mean = |variant: &str| -> f64 {
@@ -41,15 +19,15 @@ fn accuracy_is_drawn_against_label_noise() {
     assert!(mean("Classification-noise-50") < mean("Classification-noise-0"));
     // One line a head: two in all, in each of the two pictures.
     for picture in ["noise_dnn_accuracy", "noise_knn_accuracy_k5"] {
-        let svg = text(folder, &format!("plots/{picture}.svg"));
+        let svg = made.text(&format!("plots/{picture}.svg"));
         assert!(svg.contains(">cosface-s64</text>") && !svg.contains("cosface-s64-noise"), "{picture}");
     }
     // Pictures of one condition hold that condition alone, and only true labels are judged.
-    let sheet = text(folder, "plots/tsne_all_noise-25.svg");
+    let sheet = made.text("plots/tsne_all_noise-25.svg");
     assert!(sheet.contains("cosface-s64-noise-25") && !sheet.contains("noise-50"));
-    let judged = rows(folder, "statements.csv");
+    let judged = made.rows("statements.csv");
     assert!(judged.len() > 1 && judged[1..].iter().all(|row| row[0].ends_with("-noise-0")));
-    assert_legible(pictures(folder), &made_up().classes);
+    assert_legible(made.pictures(), &made_up().classes);
 }
 
 #[test]
@@ -58,20 +36,19 @@ fn unseen_classes_are_named_under_their_condition() {
         |name: &str, classes: &[String]| format!("[[conditions]]\nname = \"{name}\"\nheld_out_classes = {classes:?}\n");
     let classes = made_up().classes;
     let more = held("first", &classes[..5]) + &held("last", &classes[5..]);
-    let made = made_report(&experiment_with(&[0, 1], &more));
-    let folder = made.path();
+    let made = Reported::of(&experiment_with(&[0, 1], &more));
     for (condition, own) in [("first", &classes[..5]), ("last", &classes[5..])] {
         let of_condition = |(name, _): &(String, Vec<u8>)| {
             ["tsne", "pca", "centers"].iter().any(|start| name.starts_with(&format!("plots/{start}")))
                 && name.contains(condition)
         };
-        let of_condition: Vec<_> = pictures(folder).into_iter().filter(of_condition).collect();
+        let of_condition: Vec<_> = made.pictures().into_iter().filter(of_condition).collect();
         assert!(of_condition.len() >= 8, "{condition}: {}", of_condition.len());
         assert_legible(of_condition, own);
     }
-    assert!(text(folder, "plots/unseen_loo_map_at_r.svg").contains(">first</text>"));
-    assert_eq!(rows(folder, "statements.csv").len(), 1);
-    let page = text(folder, "index.html");
+    assert!(made.text("plots/unseen_loo_map_at_r.svg").contains(">first</text>"));
+    assert_eq!(made.rows("statements.csv").len(), 1);
+    let page = made.text("index.html");
     assert!(page.contains("Not judged here") && !page.contains("DNN accuracy, labels given"));
     assert!(page.contains("are never trained on, and they alone are evaluated"));
 }
@@ -79,26 +56,26 @@ fn unseen_classes_are_named_under_their_condition() {
 #[test]
 fn grids_have_maps_and_stand_elsewhere_with_their_best() {
     let more = "[[heads]]\nkind = \"ArcFace\"\nscale = [4, 64]\nmargin_radians = [0.0, 0.5]\nepsilon = 1e-6\n";
-    let made = made_report(&experiment_with(&[0], more));
-    let folder = made.path();
-    let table = rows(folder, "scale_margin.csv");
+    let made = Reported::of(&experiment_with(&[0], more));
+    let table = made.rows("scale_margin.csv");
     let settings: Vec<_> = table[1..].iter().map(|row| row[2..5].join(" ")).collect();
     assert_eq!(table.len(), 1 + 4 * 2);
     assert!(settings.contains(&"4.0 0.5 radians".to_string()), "{settings:?}");
-    let names: Vec<String> = pictures(folder).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = made.pictures().into_iter().map(|(name, _)| name).collect();
     assert!(names.iter().any(|name| name == "plots/scale_margin_ArcFace.svg"));
     let shown: Vec<_> = names.iter().filter(|name| name.starts_with("plots/tsne_ArcFace")).collect();
     assert_eq!(shown.len(), 1, "{shown:?}");
-    let best = rows(folder, "summary.csv")
+    let best = made
+        .rows("summary.csv")
         .into_iter()
         .filter(|row| row[1] == "ArcFace" && row[2] == "knn_accuracy_k5")
         .max_by(|a, b| a[4].parse::<f64>().unwrap().total_cmp(&b[4].parse().unwrap()))
         .unwrap();
     assert_eq!(*shown[0], format!("plots/tsne_{}.svg", best[0]));
     // Settings chosen on the validation images are compared, but the article is not judged by them.
-    assert_eq!(rows(folder, "statements.csv").len(), 1);
-    assert!(text(folder, "index.html").contains("exploratory"));
-    assert_legible(pictures(folder), &made_up().classes);
+    assert_eq!(made.rows("statements.csv").len(), 1);
+    assert!(made.text("index.html").contains("exploratory"));
+    assert_legible(made.pictures(), &made_up().classes);
 }
 
 #[test]
@@ -110,12 +87,11 @@ fn trials_of_tuning_are_shown_and_go_with_them() {
         + &trial("Classification", "1e-2", "", false)
         + &trial("cosface-s64", "3e-3", "knn_accuracy = 0.3", true);
     let experiment = experiment_with(&[0], &more);
-    let made = made_report(&experiment);
-    let folder = made.path();
-    let table = rows(folder, "trials.csv");
+    let made = Reported::of(&experiment);
+    let table = made.rows("trials.csv");
     assert_eq!(table[2][..2], ["Classification", "0.01"]);
     assert_eq!(table[2][4], "");
-    assert!(text(folder, "plots/tuning.svg").contains(">cosface-s64</text>"));
-    report(folder, &Experiment { trials: Vec::new(), ..experiment }).unwrap();
-    assert!(!folder.join("trials.csv").exists() && !folder.join("plots/tuning.svg").exists());
+    assert!(made.text("plots/tuning.svg").contains(">cosface-s64</text>"));
+    report(made.folder.path(), &Experiment { trials: Vec::new(), ..experiment }).unwrap();
+    assert!(!made.path("trials.csv").exists() && !made.path("plots/tuning.svg").exists());
 }

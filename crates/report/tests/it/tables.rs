@@ -1,25 +1,15 @@
 //! CSV contents against numbers worked out by hand, and their repeatability.
 
-use crate::{experiment, made_up, report};
+use crate::{Reported, experiment, made_up};
 use faceoff_runs::{Embeddings, Experiment, RunFolder, RunSpec, SplitName};
 use std::path::Path;
 
-/// Rows of a CSV file without quoted fields, header first.
-fn rows(path: &Path) -> Vec<Vec<String>> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
-}
-
 /// The value of a metric in `metrics.csv`.
-fn value(folder: &Path, variant: &str, seed: &str, metric: &str) -> f64 {
-    let rows = rows(&folder.join("metrics.csv"));
-    let found: Vec<_> = rows
-        .iter()
-        .filter(|row| row[0] == variant && row[2] == seed && row[3] == metric)
-        .map(|row| row[4].parse().unwrap())
-        .collect();
+fn value(made: &Reported, variant: &str, seed: &str, metric: &str) -> f64 {
+    let rows = made.rows("metrics.csv");
+    let found: Vec<_> = rows.iter().filter(|row| row[0] == variant && row[2] == seed && row[3] == metric).collect();
     assert_eq!(found.len(), 1, "{variant} {seed} {metric}");
-    found[0]
+    found[0][4].parse().unwrap()
 }
 
 /// Points on the unit circle at the given degrees.
@@ -64,13 +54,16 @@ fn write_circle(folder: &Path, experiment: &Experiment) {
     }
 }
 
+/// The report of two classes on a circle.
+fn on_circle(seeds: &[u64]) -> Reported {
+    let experiment = experiment(seeds);
+    Reported::written(&experiment, |folder| write_circle(folder, &experiment))
+}
+
 #[test]
 fn numbers_are_those_worked_out_by_hand() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0, 1, 2]);
-    write_circle(folder.path(), &experiment);
-    let summary = report(folder.path(), &experiment).unwrap();
-    let at = |seed: &str, metric: &str| value(folder.path(), "cosface-s64", seed, metric);
+    let made = on_circle(&[0, 1, 2]);
+    let at = |seed: &str, metric: &str| value(&made, "cosface-s64", seed, metric);
 
     assert_eq!([at("0", "dnn_accuracy"), at("1", "dnn_accuracy"), at("2", "dnn_accuracy")], [0.75, 0.5, 0.25]);
     // Seed 0: three of three east, none of one north.
@@ -83,14 +76,14 @@ fn numbers_are_those_worked_out_by_hand() {
     // Two dimensions hold everything.
     assert!((at("0", "explained_variance_16") - 1.0).abs() < 1e-12);
 
-    let row = &summary.rows[1];
+    let row = &made.summary.rows[1];
     assert_eq!((row.variant.as_str(), row.seeds), ("cosface-s64", 3));
-    let names: Vec<String> = summary.metrics.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = made.summary.metrics.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["dnn_accuracy", "knn_accuracy_k5", "explained_variance_16", "explained_variance_128"]);
     assert_eq!(row.means[..2], [Some(0.5), Some(0.75)]);
 
     // Mean 0.5, standard deviation 0.25; t(0.975, 2) = 4.302652729911275.
-    let summary = rows(&folder.path().join("summary.csv"));
+    let summary = made.rows("summary.csv");
     assert_eq!(summary[0], ["variant", "head", "metric", "n", "mean", "sd", "ci95_low", "ci95_high"]);
     let row = summary.iter().find(|row| row[0] == "cosface-s64" && row[2] == "dnn_accuracy").unwrap();
     assert_eq!(row[1..6], ["CosFace", "dnn_accuracy", "3", "0.5", "0.25"]);
@@ -99,7 +92,7 @@ fn numbers_are_those_worked_out_by_hand() {
     assert!((row[7].parse::<f64>().unwrap() - (0.5 + half)).abs() < 1e-9);
 
     // All seeds together: 9 east images, of which 3 + 2 + 1 are called east; 3 north ones, none called north.
-    let confusion = rows(&folder.path().join("confusion/cosface-s64.csv"));
+    let confusion = made.rows("confusion/cosface-s64.csv");
     let expected = [
         ["variant", "head", "true", "predicted", "count"],
         ["cosface-s64", "CosFace", "east", "east", "6"],
@@ -112,10 +105,8 @@ fn numbers_are_those_worked_out_by_hand() {
 
 #[test]
 fn deep_measures_are_those_worked_out_by_hand() {
-    let folder = tempfile::tempdir().unwrap();
-    write_circle(folder.path(), &experiment(&[0]));
-    report(folder.path(), &experiment(&[0])).unwrap();
-    let at = |metric: &str| value(folder.path(), "Classification", "0", metric);
+    let made = on_circle(&[0]);
+    let at = |metric: &str| value(&made, "Classification", "0", metric);
     let close = |metric: &str, expected: f64| {
         assert!((at(metric) - expected).abs() < 1e-5, "{metric}: {} is not {expected}", at(metric));
     };
@@ -143,13 +134,9 @@ fn deep_measures_are_those_worked_out_by_hand() {
 
 #[test]
 fn variants_are_compared_by_paired_seeds() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0, 1, 2]);
-    write_circle(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-
+    let made = on_circle(&[0, 1, 2]);
     // Differences 0, 0.25, 0.5: t = sqrt(3) with two degrees of freedom, where p = 1 - t / sqrt(t^2 + 2).
-    let table = rows(&folder.path().join("comparisons.csv"));
+    let table = made.rows("comparisons.csv");
     let row = &table[1];
     assert_eq!(row[..6], ["Classification", "Classification", "cosface-s64", "CosFace", "dnn_accuracy", "3"]);
     let numbers: Vec<f64> = row[6..].iter().map(|text| text.parse().unwrap()).collect();
@@ -160,34 +147,29 @@ fn variants_are_compared_by_paired_seeds() {
     }
 
     // A tie, then two first ranks of three.
-    let ranks = rows(&folder.path().join("ranks.csv"));
+    let ranks = made.rows("ranks.csv");
     assert_eq!(ranks[1][..4], ["Classification", "Classification", "dnn_accuracy", "3"]);
     assert!((ranks[1][4].parse::<f64>().unwrap() - 3.5 / 3.0).abs() < 1e-12);
     assert!((ranks[2][4].parse::<f64>().unwrap() - 5.5 / 3.0).abs() < 1e-12);
-    assert!(folder.path().join("plots/ranks_dnn_accuracy.svg").exists());
+    assert!(made.path("plots/ranks_dnn_accuracy.svg").exists());
 }
 
 #[test]
 fn one_seed_decides_no_statement() {
-    let folder = tempfile::tempdir().unwrap();
-    made_up().write(folder.path(), &experiment(&[0]));
-    let summary = report(folder.path(), &experiment(&[0])).unwrap();
-    let statements = rows(&folder.path().join("statements.csv"));
+    let made = Reported::of(&experiment(&[0]));
+    let statements = made.rows("statements.csv");
     let verdict = statements[0].iter().position(|name| name == "statement_verdict").unwrap();
     assert!(statements.len() > 4);
     assert!(statements[1..].iter().all(|row| row[verdict] == "undecided"));
-    let page = std::fs::read_to_string(summary.page).unwrap();
+    let page = std::fs::read_to_string(&made.summary.page).unwrap();
     assert_eq!(page.matches("<span class=\"verdict undecided\">").count(), 5);
-    assert!(!folder.path().join("plots/ranks_dnn_accuracy.svg").exists());
+    assert!(!made.path("plots/ranks_dnn_accuracy.svg").exists());
 }
 
 #[test]
 fn explained_variance_is_of_the_total() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0]);
-    write_circle(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let table = rows(&folder.path().join("explained_variance.csv"));
+    let made = on_circle(&[0]);
+    let table = made.rows("explained_variance.csv");
     assert_eq!(table[0], ["variant", "head", "seed", "components_kept", "component", "ratio", "cumulative"]);
 
     // The points lie symmetrically about 45 degrees: the first component runs across, the second along that direction.
@@ -209,10 +191,8 @@ fn explained_variance_is_of_the_total() {
 
 #[test]
 fn one_seed_has_no_interval() {
-    let folder = tempfile::tempdir().unwrap();
-    made_up().write(folder.path(), &experiment(&[4]));
-    report(folder.path(), &experiment(&[4])).unwrap();
-    let summary = rows(&folder.path().join("summary.csv"));
+    let made = Reported::of(&experiment(&[4]));
+    let summary = made.rows("summary.csv");
     assert!(summary.len() > 10);
     for row in &summary[1..] {
         assert_eq!((row[3].as_str(), &row[5..]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
@@ -221,15 +201,12 @@ fn one_seed_has_no_interval() {
 
 #[test]
 fn histories_and_maps_have_a_row_an_epoch_and_an_image() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = experiment(&[0, 1, 2]);
-    made_up().write(folder.path(), &experiment);
-    report(folder.path(), &experiment).unwrap();
-    let history = rows(&folder.path().join("history.csv"));
+    let made = Reported::of(&experiment(&[0, 1, 2]));
+    let history = made.rows("history.csv");
     assert_eq!(history.len(), 1 + 2 * 3 * 3);
     assert_eq!(history[1][..5], ["Classification", "Classification", "0", "1", "10"]);
     for (file, columns) in [("tsne.csv", "seed,id,label,class,x,y"), ("pca.csv", "seed,id,label,class,pc1,pc2,pc3")] {
-        let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let text = made.text(file);
         assert_eq!(text.lines().next().unwrap(), format!("variant,head,{columns}"));
         // First seeds only.
         assert_eq!(text.lines().count(), 1 + 2 * 80, "{file}");
@@ -240,13 +217,11 @@ fn histories_and_maps_have_a_row_an_epoch_and_an_image() {
 
 #[test]
 fn unseen_classes_have_no_classifier() {
-    let folder = tempfile::tempdir().unwrap();
     let mut experiment = experiment(&[0]);
     experiment.data.held_out_classes = vec![made_up().classes[0].clone(), made_up().classes[1].clone()];
-    made_up().write(folder.path(), &experiment);
-    let summary = report(folder.path(), &experiment).unwrap();
-    assert_eq!(summary.metrics[0].to_string(), "knn_accuracy_k5");
-    assert!(summary.rows.iter().all(|row| row.means[0].is_some()));
-    assert!(!std::fs::read_to_string(folder.path().join("metrics.csv")).unwrap().contains("dnn_"));
-    assert!(!folder.path().join("confusion").exists());
+    let made = Reported::of(&experiment);
+    assert_eq!(made.summary.metrics[0].to_string(), "knn_accuracy_k5");
+    assert!(made.summary.rows.iter().all(|row| row.means[0].is_some()));
+    assert!(!made.text("metrics.csv").contains("dnn_"));
+    assert!(!made.path("confusion").exists());
 }
