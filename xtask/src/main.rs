@@ -43,13 +43,9 @@ fn run() -> Result<ExitCode> {
 /// The workspace around the current folder.
 fn workspace() -> Result<PathBuf> {
     let current = std::env::current_dir().context("the current folder cannot be found")?;
-    let mut folders = current.ancestors();
-    let found = folders.find(|folder| folder.join("xtask/Cargo.toml").is_file());
-    Ok(found
-        .with_context(|| {
-            format!("{} is no folder of the workspace; go there, or pass it with --root DIR", current.display())
-        })?
-        .to_path_buf())
+    let found = current.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    let lost = || format!("{} is no folder of the workspace; go there, or pass it with --root DIR", current.display());
+    Ok(found.with_context(lost)?.to_path_buf())
 }
 
 fn main() -> ExitCode {

@@ -16,7 +16,6 @@ pub(crate) struct ReferenceArgs {
     check: bool,
 }
 
-/// Writes or checks the pages.
 pub(crate) fn run(program: &Program, args: &ReferenceArgs) -> Result<ExitCode> {
     let heads: String = HEADS.iter().map(|head| format!("\n```text\n{head}\n```\n")).collect();
     let heads = format!(

@@ -32,7 +32,6 @@ pub struct BenchmarkArgs {
     dry_run: bool,
 }
 
-/// Runs the benchmark.
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.training.experiment(program, args.seeds.clone())?;
@@ -45,9 +44,9 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         Err(Error::Data(error)) if experiment.data.synthetic_fallback && error.is_unavailable() => {
             eprintln!("warning: {}", with_causes(&error.into()));
             experiment = experiment.on_synthetic();
+            let name = &experiment.name;
             eprintln!(
-                "warning: going on with SYNTHETIC images as experiment `{}`: its numbers say nothing about real images",
-                experiment.name
+                "warning: going on with SYNTHETIC images as experiment `{name}`: its numbers say nothing about real images"
             );
             session.open_images(&experiment)?
         }
@@ -92,29 +91,22 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
     println!("device      {}, {} threads", session.arithmetic, rayon::current_num_threads());
-    println!(
-        "runs        {} ({} heads x {} conditions x {} seeds)",
-        specs.len(),
-        experiment.heads.len(),
-        experiment.conditions.len().max(1),
-        experiment.training.seeds.len()
-    );
+    let (heads, conditions) = (experiment.heads.len(), experiment.conditions.len().max(1));
+    let seeds = experiment.training.seeds.len();
+    println!("runs        {} ({heads} heads x {conditions} conditions x {seeds} seeds)", specs.len());
     let folder = args.training.out.report_folder(program, &experiment.name);
     for spec in &specs {
         println!("            {}", RunFolder::new(&folder, spec).path().display());
     }
     let minutes = 60.0 * hours;
-    println!(
-        "time        about {hours:.2} hours ({minutes:.0} minutes) at {per_second:.0} training images/s, the report not counted"
-    );
+    let rate = format!("{per_second:.0} training images/s, the report not counted");
+    println!("time        about {hours:.2} hours ({minutes:.0} minutes) at {rate}");
+    let results = specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS;
     let images = match profile.disk_mib {
         0 => String::new(),
         mib => format!(", {mib} MiB of images in data/"),
     };
-    println!(
-        "disk        about {} MiB of results{images}",
-        specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS
-    );
+    println!("disk        about {results} MiB of results{images}");
     println!("nothing was done");
     Ok(ExitCode::SUCCESS)
 }

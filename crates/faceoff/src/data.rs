@@ -29,7 +29,6 @@ pub struct DataArgs {
     source: SourceArgs,
 }
 
-/// Fetches or verifies.
 pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> {
     let (DataCommand::Fetch(args) | DataCommand::Verify(args)) = command;
     let profile = profile(&args.dataset)?;

@@ -19,17 +19,10 @@ pub enum ExperimentCommand {
     },
 }
 
-/// Lists or shows.
 pub(crate) fn run(program: &Program, command: &ExperimentCommand) -> Result<ExitCode> {
     match command {
-        ExperimentCommand::List => {
-            for name in program.experiment_names()? {
-                println!("{name}");
-            }
-        }
-        ExperimentCommand::Show { experiment } => {
-            print!("{}", program.experiment_file(experiment)?.show());
-        }
+        ExperimentCommand::List => program.experiment_names()?.iter().for_each(|name| println!("{name}")),
+        ExperimentCommand::Show { experiment } => print!("{}", program.experiment_file(experiment)?.show()),
     }
     Ok(ExitCode::SUCCESS)
 }

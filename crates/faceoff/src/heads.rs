@@ -14,15 +14,14 @@ pub struct HeadsArgs {
     names: bool,
 }
 
-/// Prints the table of heads.
 pub(crate) fn run(program: &Program, args: &HeadsArgs) -> Result<ExitCode> {
     for head in HEADS {
         if args.names { println!("{}", head.name) } else { println!("{head}\n") }
     }
     if !args.names {
+        let shown = program.command("experiment show quick");
         println!(
-            "An experiment names a head in a block [[heads]] with `kind` and its parameters; for one, see: {}",
-            program.command("experiment show quick")
+            "An experiment names a head in a block [[heads]] with `kind` and its parameters; for one, see: {shown}"
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -84,13 +84,8 @@ pub fn end(result: Result<ExitCode>) -> ExitCode {
 
 /// An error with its causes, those left out that its message already holds.
 fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| {
-        if message.is_empty() {
-            cause
-        } else if message.contains(&cause) {
-            message
-        } else {
-            format!("{message}: {cause}")
-        }
-    })
+    let with = |message: String, cause: String| {
+        if message.contains(&cause) { message } else { format!("{message}: {cause}") }
+    };
+    error.chain().map(ToString::to_string).reduce(with).unwrap_or_default()
 }

@@ -9,26 +9,16 @@ use faceoff_runs::Experiment;
 
 /// The device asked for, or an error with the command that builds it in.
 fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
+    use DeviceChoice::{Auto, Cpu, Cuda, Metal};
     let (cuda, metal) = (candle_core::utils::cuda_is_available(), candle_core::utils::metal_is_available());
+    let silent = |name: &str| format!("{name} is built in but no GPU answers; try --device cpu");
+    let command = |feature: &str| program.command_with_feature(feature, &format!("benchmark --device {feature}"));
     match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto if cuda => {
-            Device::new_cuda(0).context("CUDA is built in but no GPU answers; try --device cpu")
-        }
-        DeviceChoice::Auto if metal => {
-            Device::new_metal(0).context("Metal is built in but no GPU answers; try --device cpu")
-        }
-        DeviceChoice::Auto => Ok(Device::Cpu),
-        DeviceChoice::Cuda if cuda => Device::new_cuda(0).context("no CUDA GPU answers; try --device cpu"),
-        DeviceChoice::Metal if metal => Device::new_metal(0).context("no Metal GPU answers; try --device cpu"),
-        DeviceChoice::Cuda => bail!(
-            "this build has no CUDA; build and run it with: {}",
-            program.command_with_feature("cuda", "benchmark --device cuda")
-        ),
-        DeviceChoice::Metal => bail!(
-            "this build has no Metal; build and run it with: {}",
-            program.command_with_feature("metal", "benchmark --device metal")
-        ),
+        Cuda | Auto if cuda => Device::new_cuda(0).with_context(|| silent("CUDA")),
+        Metal | Auto if metal => Device::new_metal(0).with_context(|| silent("Metal")),
+        Cpu | Auto => Ok(Device::Cpu),
+        Cuda => bail!("this build has no CUDA; build and run it with: {}", command("cuda")),
+        Metal => bail!("this build has no Metal; build and run it with: {}", command("metal")),
     }
 }
 

@@ -17,12 +17,10 @@ const IMAGES_BAR: &str = "{prefix} {wide_bar:.cyan} {per_sec}  {msg}";
 /// What is shown of a job. It hears events from any thread.
 pub(crate) struct Progress(Mutex<Shown>);
 
-/// What is shown. Work is counted in training images.
+/// Work is counted in training images.
 struct Shown {
     terminal: bool,
     bar: ProgressBar,
-    /// What the images are going through; empty when they are not being prepared.
-    phase: String,
     runs: usize,
     work_left: f64,
     work_done: f64,
@@ -42,7 +40,6 @@ impl Progress {
         Self(Mutex::new(Shown {
             terminal: std::io::stderr().is_terminal(),
             bar: ProgressBar::hidden(),
-            phase: String::new(),
             runs: 0,
             work_left: 0.0,
             work_done: 0.0,
@@ -69,7 +66,7 @@ impl Shown {
             Event::Images(phase, done, total) => self.images(phase, done, total),
             Event::ImagesEnd => {
                 self.bar.finish_and_clear();
-                self.phase.clear();
+                self.bar = ProgressBar::hidden();
             }
             Event::FailedBefore(spec, Failure { epoch, message, .. }) => self.line(&format!(
                 "{} failed before at epoch {epoch} and would again ({message}); change the experiment, or use --force to see it",
@@ -106,9 +103,8 @@ impl Shown {
     }
 
     fn images(&mut self, phase: &str, done: u64, total: u64) {
-        if self.phase != phase {
+        if self.bar.prefix() != phase {
             self.bar.finish_and_clear();
-            self.phase = phase.to_string();
             if !self.terminal {
                 eprintln!("{phase} ...");
             }
@@ -151,18 +147,11 @@ impl Shown {
         self.last_line = Instant::now();
         self.trained.add(timing);
         self.bar.finish_and_clear();
-        eprintln!(
-            "{}: epoch {}/{}  loss {:.3}  accuracy {:.1} %  lr {:.1e}  {:.0} images/s  waited for data {:.1} %  {}",
-            self.title,
-            record.epoch,
-            self.epochs,
-            record.train_loss,
-            100.0 * record.train_accuracy,
-            record.learning_rate,
-            timing.images_per_second(),
-            100.0 * timing.wait_share(),
-            self.time_left()
-        );
+        let EpochRecord { epoch, train_loss, train_accuracy, learning_rate, .. } = record;
+        let learnt = format!("loss {train_loss:.3}  accuracy {:.1} %  lr {learning_rate:.1e}", 100.0 * train_accuracy);
+        let (speed, waited) = (timing.images_per_second(), 100.0 * timing.wait_share());
+        let time = format!("{speed:.0} images/s  waited for data {waited:.1} %  {}", self.time_left());
+        eprintln!("{}: epoch {epoch}/{}  {learnt}  {time}", self.title, self.epochs);
     }
 
     fn embedded(&mut self, split: &str, done: usize, total: usize) {
@@ -192,12 +181,11 @@ impl Shown {
 
     fn start_bar(&mut self, template: &str, title: String, length: u64) {
         let target = if self.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template(template).expect("the template is valid").with_key(
-            "per_sec",
-            |state: &ProgressState, out: &mut dyn Write| {
-                let _ = write!(out, "{:.0} images/s", state.per_sec());
-            },
-        );
+        let per_second = |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{:.0} images/s", state.per_sec());
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is valid");
+        let style = style.with_key("per_sec", per_second);
         self.bar = ProgressBar::with_draw_target(Some(length), target).with_style(style).with_prefix(title);
     }
 

@@ -34,10 +34,8 @@ pub struct ReportArgs {
     out: OutArgs,
 }
 
-/// Writes the report and prints the results.
 pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
-    if let (Some(embeddings), Some(labels)) = (&args.embeddings, &args.labels) {
-        let queries = LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() };
+    if let Some(queries) = files(&args.embeddings, &args.labels) {
         return external(program, args, &queries);
     }
     let (experiment, folder) = find(program, &args.experiment, &args.out)?;
@@ -56,26 +54,24 @@ pub(crate) fn find(program: &Program, name: &str, out: &OutArgs) -> Result<(Expe
     let folder = out.report_folder(program, &experiment.name);
     if !folder.is_dir() {
         let fallback = out.report_folder(program, &format!("{}-synthetic", experiment.name));
-        let hint = if fallback.is_dir() {
+        let mut remedy = program.command(&format!("benchmark {name}"));
+        if fallback.is_dir() {
             let command = program.command(&format!("report {name}-synthetic"));
-            format!(", or report those on synthetic images: {command}")
-        } else {
-            String::new()
-        };
-        let command = program.command(&format!("benchmark {name}"));
-        bail!("{} does not exist; make runs with: {command}{hint}", folder.display());
+            remedy += &format!(", or report those on synthetic images: {command}");
+        }
+        bail!("{} does not exist; make runs with: {remedy}", folder.display());
     }
     Ok((experiment, folder))
 }
 
+/// Embeddings and their labels; the options require each other.
+fn files(embeddings: &Option<PathBuf>, labels: &Option<PathBuf>) -> Option<LabelledFiles> {
+    Some(LabelledFiles { embeddings: embeddings.clone()?, labels: labels.clone()? })
+}
+
 /// The report of external embeddings, in a folder named after their file.
 fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Result<ExitCode> {
-    let index = match (&args.train_embeddings, &args.train_labels) {
-        (Some(embeddings), Some(labels)) => {
-            Some(LabelledFiles { embeddings: embeddings.clone(), labels: labels.clone() })
-        }
-        _ => None,
-    };
+    let index = files(&args.train_embeddings, &args.train_labels);
     let analysis = program.experiment(&args.experiment)?.analysis;
     let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("embeddings-{stem}");

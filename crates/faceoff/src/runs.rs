@@ -34,7 +34,6 @@ pub struct ExportArgs {
     out: OutArgs,
 }
 
-/// Does what the command says.
 pub(crate) fn run(program: &Program, command: &RunsCommand) -> Result<ExitCode> {
     let RunsCommand::Export(ExportArgs { dir, experiment, maps, out }) = command;
     let (experiment, folder) = report::find(program, experiment, out)?;

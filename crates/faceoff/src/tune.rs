@@ -32,7 +32,6 @@ pub struct TuneArgs {
     force: bool,
 }
 
-/// Tunes and writes the new experiment.
 pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.training.experiment(program, None)?;

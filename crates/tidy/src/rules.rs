@@ -15,8 +15,7 @@ static FILES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
 });
 
 fn read_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
         let made = ["target", ".git", "data"].contains(&path.as_str())
             || path.ends_with("__pycache__")
@@ -201,11 +200,10 @@ fn indexes_are_complete() {
 
 #[test]
 fn environment_variables_are_documented_and_read() {
-    let names = |ends: &[&str]| {
-        let texts = FILES.iter().filter(|(path, _)| ends.iter().any(|end| path.ends_with(end)));
-        let words = texts
-            .flat_map(|(_, text)| text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_'));
+    let names = |end: &str| {
+        let ends_name = |c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_';
+        let words = ending(end).flat_map(|(_, text)| text.split(ends_name));
         words.filter(|word| word.len() > 8 && word.starts_with("FACEOFF_")).collect::<BTreeSet<_>>()
     };
-    assert_eq!(names(&[".rs"]), names(&[".md"]), "left: in the sources; right: in the documents");
+    assert_eq!(names(".rs"), names(".md"), "left: in the sources; right: in the documents");
 }

@@ -58,19 +58,11 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     let (step, forward, backward) = (part(StepSeconds::step), part(|s| s.forward), part(|s| s.backward));
     let (optimizer, embed) = (part(|s| s.optimizer), part(|s| s.embed));
 
-    println!(
-        "{size_px} px, batch {count}, {} on {} threads, median of {repeats}",
-        arithmetic.kernels_name(),
-        rayon::current_num_threads()
-    );
+    let (kernels, threads) = (arithmetic.kernels_name(), rayon::current_num_threads());
+    println!("{size_px} px, batch {count}, {kernels} on {threads} threads, median of {repeats}");
     let mut table = plain_table(&["", "ms", "images/s"]);
-    for (name, seconds) in [
-        ("step", step),
-        ("  forward", forward),
-        ("  backward", backward),
-        ("  optimizer", optimizer),
-        ("embedding", embed),
-    ] {
+    let parts = [("  forward", forward), ("  backward", backward), ("  optimizer", optimizer)];
+    for (name, seconds) in [("step", step)].into_iter().chain(parts).chain([("embedding", embed)]) {
         table.add_row([name.into(), format!("{:.1}", seconds * 1e3), format!("{:.0}", count as f64 / seconds)]);
     }
     println!("{table}");
@@ -91,36 +83,32 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
                 timed.push((operator, seconds));
             }
             println!("{}", operator_table(&timed, gflops));
-            println!(
-                "matrix products from the first-level cache: {gflops:.0} GFLOP/s; convolutions count as direct ones"
-            );
+            let how = "convolutions count as direct ones";
+            println!("matrix products from the first-level cache: {gflops:.0} GFLOP/s; {how}");
             peak = Some(gflops);
         }
     }
     if let Some(path) = &args.json {
-        let operators: Vec<_> = timed.iter().map(operator_json).collect();
-        write_json(
-            path,
-            &json!({
-                "machine": describe_machine(),
-                "commit": COMMIT,
-                "path": arithmetic.kernels_name(),
-                "image_size_px": size_px,
-                "batch": count,
-                "step": {
-                    "images_per_second": count as f64 / step,
-                    "seconds": step,
-                    "forward_seconds": forward,
-                    "backward_seconds": backward,
-                    "optimizer_seconds": optimizer,
-                    "data_seconds": data_seconds,
-                    "peak_rss_mib": peak_rss_mib,
-                },
-                "embed": { "images_per_second": count as f64 / embed, "seconds": embed },
-                "gemm_peak_gflops": peak,
-                "operators": operators,
-            }),
-        )?;
+        let numbers = json!({
+            "machine": describe_machine(),
+            "commit": COMMIT,
+            "path": kernels,
+            "image_size_px": size_px,
+            "batch": count,
+            "step": {
+                "images_per_second": count as f64 / step,
+                "seconds": step,
+                "forward_seconds": forward,
+                "backward_seconds": backward,
+                "optimizer_seconds": optimizer,
+                "data_seconds": data_seconds,
+                "peak_rss_mib": peak_rss_mib,
+            },
+            "embed": { "images_per_second": count as f64 / embed, "seconds": embed },
+            "gemm_peak_gflops": peak,
+            "operators": timed.iter().map(operator_json).collect::<Vec<_>>(),
+        });
+        write_json(path, &numbers)?;
     }
     Ok(ExitCode::SUCCESS)
 }

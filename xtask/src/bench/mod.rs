@@ -20,7 +20,6 @@ pub(crate) enum BenchCommand {
     Kernels(kernels::KernelsArgs),
 }
 
-/// Runs one of the benches.
 pub(crate) fn run(program: &Program, command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Analysis(args) => analysis::run(program, args),

@@ -1,19 +1,20 @@
 //! `cargo xtask` hands Faceoff's commands on, with the folders of the workspace.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn xtask(folder: &str, arguments: &[&str]) -> Output {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let program = env!("CARGO_BIN_EXE_xtask");
-    Command::new(program).args(arguments).current_dir(workspace.join(folder)).output().unwrap()
+/// Whether the program succeeds when it is started in a folder of the workspace, and what it prints and says.
+fn xtask(folder: &str, arguments: &[&str]) -> (bool, String, String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).current_dir(folder).output().unwrap();
+    let [text, message] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.success(), text, message)
 }
 
 #[test]
 fn the_commands_use_the_workspace_from_each_of_its_folders() {
-    let output = xtask("crates/runs/src", &["experiment", "show", "smoke"]);
-    let (text, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("name = \"smoke\""), "{message}");
+    let (success, text, message) = xtask("crates/runs/src", &["experiment", "show", "smoke"]);
+    assert!(success && text.contains("name = \"smoke\""), "{message}");
     let file = Path::new("experiments/smoke.toml");
     assert!(message.trim_end().ends_with(&file.display().to_string()), "{message}");
 }
@@ -21,13 +22,10 @@ fn the_commands_use_the_workspace_from_each_of_its_folders() {
 #[test]
 fn commands_to_type_are_those_of_xtask() {
     let folder = tempfile::tempdir().unwrap();
-    let output = xtask("", &["report", "smoke", "--out", folder.path().to_str().unwrap()]);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && message.contains("with: cargo xtask benchmark smoke"), "{message}");
-    let output = xtask("", &["benchmark", "smoke", "--device", "metal"]);
-    let message = String::from_utf8_lossy(&output.stderr);
+    let (success, _, message) = xtask("", &["report", "smoke", "--out", folder.path().to_str().unwrap()]);
+    assert!(!success && message.contains("with: cargo xtask benchmark smoke"), "{message}");
+    let (_, _, message) = xtask("", &["benchmark", "smoke", "--device", "metal"]);
     assert!(message.contains("cargo xtask-metal benchmark --device metal"), "{message}");
-    let help = xtask("", &["--help"]).stdout;
-    let help = String::from_utf8_lossy(&help);
+    let (_, help, _) = xtask("", &["--help"]);
     assert!(help.contains("cargo xtask") && help.contains("bench ") && help.contains("benchmark "), "{help}");
 }

@@ -5,18 +5,15 @@ use std::path::Path;
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = experiment(folder.path(), "key", |text| text.replace("batch_size", "batch_sice"));
-    let message = complaint(&mut benchmark(&path, &folder.path().join("out")));
+    let (_folder, path, out) = experiment("key", |text| text.replace("batch_size", "batch_sice"));
+    let message = complaint(&mut benchmark(&path, &out));
     assert!(message.contains("batch_sice") && message.contains("key.toml"), "{message}");
-    assert!(!folder.path().join("out").exists());
+    assert!(!out.exists());
 }
 
 #[test]
 fn unknown_names_are_answered_with_the_known_ones() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let path = two_heads(folder.path(), "names");
+    let (_folder, path, out) = two_heads("names");
     let message = complaint(benchmark(&path, &out).args(["--heads", "SphereFace"]));
     assert!(message.contains("SphereFace") && message.contains("Classification, AdaCos"), "{message}");
     let message = complaint(&mut benchmark(Path::new("imagenet"), &out));
@@ -26,17 +23,15 @@ fn unknown_names_are_answered_with_the_known_ones() {
 
 #[test]
 fn a_device_that_the_build_lacks_is_answered_with_its_command() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = two_heads(folder.path(), "device");
+    let (_folder, path, out) = two_heads("device");
     let mut command = faceoff();
-    command.args(["benchmark", "--device", "metal", "--out"]).arg(folder.path().join("out")).arg(&path);
+    command.args(["benchmark", "--device", "metal", "--out"]).arg(&out).arg(&path);
     assert!(complaint(&mut command).contains("--features metal && faceoff benchmark --device metal"));
 }
 
 #[test]
 fn a_report_without_runs_says_how_to_make_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = two_heads(folder.path(), "nothing");
+    let (folder, path, _) = two_heads("nothing");
     let message = complaint(&mut report(&path, folder.path()));
     assert!(message.contains("with: faceoff benchmark") && !message.contains("synthetic"), "{message}");
     std::fs::create_dir(folder.path().join("nothing-synthetic")).unwrap();
@@ -46,11 +41,8 @@ fn a_report_without_runs_says_how_to_make_them() {
 
 #[test]
 fn missing_images_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = experiment(folder.path(), "images", |text| {
-        text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\"")
-    });
-    let out = folder.path().join("out");
+    let real = |text: String| text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\"");
+    let (folder, path, out) = experiment("images", real);
     let message = complaint(benchmark(&path, &out).arg("--data").arg(folder.path().join("nowhere")));
     assert!(message.contains("nowhere"), "{message}");
     let archive = folder.path().join("half.tgz");
@@ -62,9 +54,7 @@ fn missing_images_are_named() {
 /// Two benchmarks in one folder would mix their files: the second gives up at once.
 #[test]
 fn a_folder_has_one_benchmark_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let path = two_heads(folder.path(), "locked");
+    let (_folder, path, out) = two_heads("locked");
     let mut first = benchmark(&path, &out).stderr(std::process::Stdio::null()).spawn().unwrap();
     while !out.join("locked/runs").exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));

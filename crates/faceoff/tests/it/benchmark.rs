@@ -1,25 +1,10 @@
 //! Whole benchmarks: results, repeatability, reuse of whole runs, a head that diverges.
 
-use crate::{assert_same_outcomes, benchmark, complaint, experiment, report, stderr, succeed, two_heads};
-use std::path::Path;
-
-/// The values of `metric` by variant.
-fn metric(folder: &Path, metric: &str) -> Vec<(String, f64)> {
-    let table = std::fs::read_to_string(folder.join("metrics.csv")).unwrap();
-    assert!(table.starts_with("variant,head,seed,metric,value\n"), "{table}");
-    table
-        .lines()
-        .skip(1)
-        .map(|line| line.split(',').collect::<Vec<_>>())
-        .filter(|fields| fields[3] == metric)
-        .map(|fields| (fields[0].to_string(), fields[4].parse().unwrap()))
-        .collect()
-}
+use crate::{assert_same_outcomes, benchmark, complaint, experiment, report, stderr, stdout, succeed, two_heads};
 
 #[test]
 fn both_commands_make_the_same_report_on_any_number_of_threads() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "pair");
+    let (folder, experiment, _) = two_heads("pair");
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let first = succeed(benchmark(&experiment, &one).args(["--threads", "1"]));
     succeed(benchmark(&experiment, &two).args(["--threads", "2"]));
@@ -28,12 +13,12 @@ fn both_commands_make_the_same_report_on_any_number_of_threads() {
     for name in ["index.html", "summary.csv", "explained_variance.csv", "runs/AdaCos-seed0/manifest.json"] {
         assert!(one.join("pair").join(name).is_file(), "{name}");
     }
-    let accuracies = metric(&one.join("pair"), "dnn_accuracy");
-    assert_eq!(
-        accuracies.iter().map(|(variant, _)| variant.as_str()).collect::<Vec<_>>(),
-        ["Classification", "AdaCos"]
-    );
-    let table = String::from_utf8(first.stdout).unwrap();
+    let metrics = std::fs::read_to_string(one.join("pair/metrics.csv")).unwrap();
+    assert!(metrics.starts_with("variant,head,seed,metric,value\n"), "{metrics}");
+    let of_metric = |line: &&str| line.split(',').nth(3) == Some("dnn_accuracy");
+    let variants = metrics.lines().filter(of_metric).map(|line| line.split(',').next().unwrap());
+    assert!(variants.eq(["Classification", "AdaCos"]), "{metrics}");
+    let table = stdout(&first);
     assert!(table.contains("Classification") && table.contains("index.html"), "{table}");
 
     // The report alone, from the runs.
@@ -49,9 +34,7 @@ fn both_commands_make_the_same_report_on_any_number_of_threads() {
 
 #[test]
 fn whole_runs_are_kept_and_other_ones_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "kept");
-    let out = folder.path().join("out");
+    let (_folder, experiment, out) = two_heads("kept");
     succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--epochs", "1"]));
     let weights = out.join("kept/runs/AdaCos-seed0/encoder.safetensors");
     let before = std::fs::read(&weights).unwrap();
@@ -61,9 +44,7 @@ fn whole_runs_are_kept_and_other_ones_refused() {
     assert!(stderr(&again).contains("0 of 1 runs to do"), "{}", stderr(&again));
     assert_eq!(std::fs::metadata(&weights).unwrap().modified().unwrap(), written);
 
-    let refused = benchmark(&experiment, &out).output().unwrap();
-    let message = stderr(&refused);
-    assert!(!refused.status.success());
+    let message = complaint(&mut benchmark(&experiment, &out));
     assert!(message.contains("training.epochs: 2, not 1") && message.contains("--force"), "{message}");
     assert_eq!(std::fs::read(&weights).unwrap(), before);
 
@@ -73,8 +54,7 @@ fn whole_runs_are_kept_and_other_ones_refused() {
 
 #[test]
 fn a_training_goes_on_with_the_kernels_that_began_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (experiment, out) = (two_heads(folder.path(), "compute"), folder.path().join("out"));
+    let (_folder, experiment, out) = two_heads("compute");
     let one_run = || {
         let mut command = benchmark(&experiment, &out);
         command.args(["--heads", "AdaCos", "--epochs", "1"]);
@@ -96,17 +76,13 @@ fn a_training_goes_on_with_the_kernels_that_began_it() {
 /// A learning rate beyond all reason blows one training up; the benchmark says so, and reports what is whole.
 #[test]
 fn a_diverging_head_does_not_stop_the_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
     // Normalised heads survive absurd rates; the plain linear layer does not.
-    let experiment = experiment(folder.path(), "absurd", |text| {
+    let (_folder, experiment, out) = experiment("absurd", |text| {
         let heads = text.find("[[heads]]").unwrap();
         text[..heads].replace("peak_learning_rate = 0.003", "peak_learning_rate = 1e36")
             + "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"ArcMarginProduct\"\n"
     });
-    let output = benchmark(&experiment, &out).output().unwrap();
-    let message = stderr(&output);
-    assert!(!output.status.success(), "{message}");
+    let message = complaint(&mut benchmark(&experiment, &out));
     assert!(message.contains("Classification-seed0 FAILED at epoch 1, step"), "{message}");
     assert!(message.contains("ArcMarginProduct"), "{message}");
     let failure = std::fs::read_to_string(out.join("absurd/runs/Classification-seed0/failure.json")).unwrap();
@@ -115,10 +91,8 @@ fn a_diverging_head_does_not_stop_the_others() {
 
 #[test]
 fn a_dry_run_does_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "dry");
-    let output = succeed(benchmark(&experiment, &folder.path().join("out")).arg("--dry-run"));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let (_folder, experiment, out) = two_heads("dry");
+    let text = stdout(&succeed(benchmark(&experiment, &out).arg("--dry-run")));
     assert!(text.contains("runs        2 (2 heads x 1 conditions x 1 seeds)") && text.contains("hours"), "{text}");
-    assert!(!folder.path().join("out").exists());
+    assert!(!out.exists());
 }

@@ -1,6 +1,6 @@
 //! Which folders and experiments the program uses, wherever it lies and is started.
 
-use crate::{complaint, faceoff, files_below, stderr, succeed};
+use crate::{complaint, faceoff, files_below, stderr, stdout, succeed};
 use std::path::Path;
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
     let one_run = ["benchmark", "smoke", "--heads", "AdaCos", "--epochs", "1", "--device", "cpu"];
     let output = succeed(copied(folder.path()).args(one_run));
     assert!(stderr(&output).contains("smoke, as built into the program"), "{}", stderr(&output));
-    let shown = String::from_utf8(output.stdout).unwrap();
+    let shown = stdout(&output);
     assert!(shown.contains("open reports/smoke/index.html"), "{shown}");
     let report = folder.path().join("reports/smoke");
     assert!(report.join("index.html").is_file());
@@ -33,8 +33,8 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
     // A file of the folder goes before what is built in, and --root chooses the folder.
     let root = folder.path().join("elsewhere");
     std::fs::create_dir_all(root.join("experiments")).unwrap();
-    let text = String::from_utf8(succeed(copied(folder.path()).args(["experiment", "show", "smoke"])).stdout);
-    let changed = text.unwrap().replace("epochs = 2", "epochs = 1");
+    let text = stdout(&succeed(copied(folder.path()).args(["experiment", "show", "smoke"])));
+    let changed = text.replace("epochs = 2", "epochs = 1");
     std::fs::write(root.join("experiments/smoke.toml"), changed).unwrap();
     let mut command = copied(folder.path());
     command.args(["benchmark", "smoke", "--heads", "CosFace", "--device", "cpu", "--root", "elsewhere"]);
@@ -49,10 +49,9 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
 
 #[test]
 fn experiments_are_listed_and_shown_as_they_are_run() {
-    let output = succeed(faceoff().args(["experiment", "list"]));
-    let names = String::from_utf8(output.stdout).unwrap();
+    let names = stdout(&succeed(faceoff().args(["experiment", "list"])));
     assert!(names.lines().eq(["imagewoof", "label-noise", "quick", "scale-margin", "smoke", "unseen-breeds"]));
-    let shown = succeed(faceoff().args(["experiment", "show", "scale-margin"])).stdout;
-    assert!(String::from_utf8(shown).unwrap().contains("name = \"ArcFace-s16-m0.5\""));
+    let shown = stdout(&succeed(faceoff().args(["experiment", "show", "scale-margin"])));
+    assert!(shown.contains("name = \"ArcFace-s16-m0.5\""));
     assert!(complaint(faceoff().args(["experiment", "show", "none"])).contains("quick"));
 }

@@ -5,13 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Moments of each kill test, spread evenly over the command: a few here, more by `FACEOFF_KILL_MOMENTS=50`.
-fn kill_moments() -> u32 {
-    std::env::var("FACEOFF_KILL_MOMENTS").map_or(3, |value| value.parse().expect("FACEOFF_KILL_MOMENTS is a number"))
-}
-
 /// Runs `command` of a folder to the end, then, in fresh folders, kills it at moments spread evenly over the time that it
-/// took, and runs it again: the outcomes must be the same. `prepare` is done in every folder before.
+/// took (a few, more by `FACEOFF_KILL_MOMENTS=50`), and runs it again: the outcomes must be the same. `prepare` is done in every
+/// folder before.
 fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path) -> Command) {
     let whole = folder.join("whole");
     prepare(&whole);
@@ -20,7 +16,7 @@ fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path
     let length = started.elapsed();
     assert!(!outcomes(&whole).is_empty());
 
-    let moments = kill_moments();
+    let moments = std::env::var("FACEOFF_KILL_MOMENTS").map_or(3, |moments| moments.parse().expect("it is a number"));
     let mut killed = 0;
     for moment in 0..moments {
         let out = folder.join(format!("killed-{moment}"));
@@ -39,8 +35,7 @@ fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path
 
 #[test]
 fn a_killed_benchmark_ends_with_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "killed");
+    let (folder, experiment, _) = two_heads("killed");
     // Once for the made-up images, so that the time taken is the benchmark's own.
     succeed(&mut benchmark(&experiment, &folder.path().join("warm")));
     survives_kills(folder.path(), |_| {}, |out| benchmark(&experiment, out));
@@ -48,8 +43,7 @@ fn a_killed_benchmark_ends_with_the_same_bytes() {
 
 #[test]
 fn a_killed_report_ends_with_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "again");
+    let (folder, experiment, _) = two_heads("again");
     let runs = folder.path().join("runs");
     succeed(benchmark(&experiment, &runs).args(["--epochs", "1"]));
     let prepare = |out: &Path| {
@@ -64,17 +58,15 @@ fn a_killed_report_ends_with_the_same_bytes() {
 
 #[test]
 fn a_killed_search_ends_with_the_same_experiment() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "searched");
+    let (folder, experiment, _) = two_heads("searched");
     survives_kills(folder.path(), |_| {}, |out| tune(&experiment, out));
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_cleanly_and_the_benchmark_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let experiment = two_heads(folder.path(), "stopped");
-    let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
+    let (folder, experiment, out) = two_heads("stopped");
+    let whole = folder.path().join("whole");
     succeed(&mut benchmark(&experiment, &whole));
 
     let child = benchmark(&experiment, &out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -10,6 +10,7 @@ mod tune;
 use faceoff_runs::Experiment;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tempfile::TempDir;
 
 /// The program on the workspace's folders.
 fn faceoff() -> Command {
@@ -59,25 +60,26 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The smoke experiment under another name, changed by `change`, as a file in `folder`.
-fn experiment(folder: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A folder with the smoke experiment under another name, changed by `change`: the folder, the experiment's file, and a path there
+/// for reports.
+fn experiment(name: &str, change: impl Fn(String) -> String) -> (TempDir, PathBuf, PathBuf) {
     let experiments = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments"));
     let text = Experiment::load(experiments, "smoke").unwrap().to_toml();
     let text = change(text.replace("name = \"smoke\"", &format!("name = \"{name}\"")));
-    let path = folder.join(format!("{name}.toml"));
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join(format!("{name}.toml")), folder.path().join("out"));
     std::fs::write(&path, text).unwrap();
-    path
+    (folder, path, out)
 }
 
-/// The smoke experiment with two heads only, one of them with state.
-fn two_heads(folder: &Path, name: &str) -> PathBuf {
-    experiment(folder, name, |text| {
-        let heads = text.find("[[heads]]").unwrap();
-        format!(
-            "{}[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n",
-            &text[..heads]
-        )
-    })
+/// The same with two heads only, one of them with state.
+fn two_heads(name: &str) -> (TempDir, PathBuf, PathBuf) {
+    let heads = "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n";
+    experiment(name, |text| text[..text.find("[[heads]]").unwrap()].to_string() + heads)
 }
 
 /// Relative paths and bytes of all files below `folder`, sorted.
@@ -101,10 +103,9 @@ fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// Those of them that an interruption must not change: weights, embeddings, histories, tables and experiments. (Pages and
 /// manifests hold times.)
 fn outcomes(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let kept = |path: &Path| {
-        path.extension().is_some_and(|extension| ["safetensors", "csv", "toml"].iter().any(|e| extension == *e))
-    };
-    files_below(folder).into_iter().filter(|(path, _)| kept(path)).collect()
+    let is_kept =
+        |path: &Path| ["safetensors", "csv", "toml"].iter().any(|kept| path.extension() == Some(kept.as_ref()));
+    files_below(folder).into_iter().filter(|(path, _)| is_kept(path)).collect()
 }
 
 fn assert_same_outcomes(a: &Path, b: &Path) {

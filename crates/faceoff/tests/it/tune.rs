@@ -1,13 +1,11 @@
 //! The search for settings: what it writes can be run, and bad input changes nothing.
 
-use crate::{benchmark, complaint, report, succeed, tune, two_heads};
+use crate::{benchmark, complaint, experiment, report, stdout, succeed, tune, two_heads};
 
 #[test]
 fn the_experiment_that_a_search_writes_can_be_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let (experiment, out) = (two_heads(folder.path(), "pair"), folder.path().join("out"));
-    let found = succeed(&mut tune(&experiment, &out));
-    let table = String::from_utf8(found.stdout).unwrap();
+    let (folder, experiment, out) = two_heads("pair");
+    let table = stdout(&succeed(&mut tune(&experiment, &out)));
     assert!(table.contains("AdaCos") && table.contains("tuned.toml"), "{table}");
     let tuned = out.join("tuned.toml");
     let text = std::fs::read_to_string(&tuned).unwrap();
@@ -38,15 +36,13 @@ fn the_experiment_that_a_search_writes_can_be_run() {
 
 #[test]
 fn a_search_without_budget_says_where_to_find_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let path = crate::experiment(folder.path(), "none", |text| {
+    let (_folder, path, out) = experiment("none", |text| {
         let (start, end) = (text.find("[tuning]").unwrap(), text.find("[[heads]]").unwrap());
         format!("{}{}", &text[..start], &text[end..])
     });
     let message = complaint(&mut tune(&path, &out));
     assert!(message.contains("[tuning]") && message.contains("experiment show quick"), "{message}");
-    let path = two_heads(folder.path(), "pair");
+    let (_folder, path, out) = two_heads("pair");
     let message = complaint(tune(&path, &out).args(["--file", "tuned.txt"]));
     assert!(!out.exists(), "{message}");
 }
