@@ -3,7 +3,7 @@
 //! FILE the output. `scripts/check_torchvision.py` feeds them to PyTorch.
 
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_runs::{Manifest, SplitName};
+use faceoff_runs::{RunFolder, SplitName};
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [run, folder, file] = arguments.as_slice() else {
         return Err("three arguments are needed: RUN DIR FILE".into());
     };
-    let manifest: Manifest = serde_json::from_str(&std::fs::read_to_string(run.join("manifest.json"))?)?;
+    let manifest = RunFolder::at(run).manifest()?;
     let mut config = manifest.spec.data;
     config.dataset = "folder".into();
     let cache = tempfile::tempdir()?;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         mirror: None,
     };
     let images = Dataset::open(&config, &source, &|_, _, _| {})?;
-    if images.fingerprint() != manifest.data.fingerprint {
+    if images.record().fingerprint != manifest.data.fingerprint {
         return Err(format!("{} does not hold the images of the run", folder.display()).into());
     }
     let mut out = std::fs::File::create(file)?;

@@ -1,25 +1,19 @@
 //! A `.tgz` to a folder: into a temporary folder that is renamed when all of it is there, and nothing outside it.
 
 use crate::{Error, ProgressFn, Result};
+use faceoff_runs::{PARTIAL_PREFIX, list_folder};
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 use std::path::{Component, Path};
 use tempfile::TempDir;
 
 /// md5 of a file, in hexadecimal.
 pub fn md5_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
     let mut digest = Md5::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::io("read", path))?;
-        if count == 0 {
-            return Ok(hex::encode(digest.finalize()));
-        }
-        digest.update(&buffer[..count]);
-    }
+    File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut digest)).map_err(Error::io("read", path))?;
+    Ok(hex::encode(digest.finalize()))
 }
 
 /// Extracts the one top folder of `archive` as `target`, which must not exist yet, if `check` finds nothing wrong with it.
@@ -35,7 +29,7 @@ pub fn extract(
     let file = File::open(archive).map_err(Error::io("open", archive))?;
     let mut tar = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 20, file)));
     let broken = |error: std::io::Error| refused(format!("it is damaged ({error})"));
-    let mut files = 0;
+    let (mut files, mut buffer) = (0, vec![0; 1 << 16]);
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.into_owned();
@@ -50,10 +44,14 @@ pub fn extract(
             let folder = to.parent().expect("the path lies in the temporary folder");
             std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
             let mut out = File::create_new(&to).map_err(Error::io("create", &to))?;
-            copy(&mut entry, &mut out, &to).map_err(|error| match error {
-                Copy::Read(error) => broken(error),
-                Copy::Write(error) => error,
-            })?;
+            // `std::io::copy` would not tell a damaged archive from a full disk.
+            loop {
+                let count = entry.read(&mut buffer).map_err(broken)?;
+                if count == 0 {
+                    break;
+                }
+                out.write_all(&buffer[..count]).map_err(Error::io("write", &to))?;
+            }
             files += 1;
             progress("extract", files, 0);
         } else if !matches!(kind, tar::EntryType::XGlobalHeader | tar::EntryType::XHeader) {
@@ -62,11 +60,10 @@ pub fn extract(
     }
     // The checksum stands behind the last entry, where nothing has looked yet.
     std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(broken)?;
-    let mut tops = std::fs::read_dir(temporary.path()).map_err(Error::io("list", temporary.path()))?.flatten();
-    match (tops.next(), tops.next()) {
-        (Some(top), None) if top.path().is_dir() => {
-            check(&top.path()).map_err(refused)?;
-            std::fs::rename(top.path(), target).map_err(Error::io("rename", top.path()))
+    match &list_folder(temporary.path())?[..] {
+        [top] if top.is_dir() => {
+            check(top).map_err(refused)?;
+            std::fs::rename(top, target).map_err(Error::io("rename", top))
         }
         _ => Err(refused("it does not hold one folder".into())),
     }
@@ -75,24 +72,6 @@ pub fn extract(
 /// A folder in `parent` (made if needed) to put files together in, before it is renamed. Dropping it removes it.
 pub(crate) fn unfinished_folder(parent: &Path) -> Result<TempDir> {
     std::fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
-    let folder = tempfile::Builder::new().prefix(faceoff_runs::PARTIAL_PREFIX).tempdir_in(parent);
+    let folder = tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(parent);
     folder.map_err(Error::io("create a temporary folder in", parent))
-}
-
-enum Copy {
-    Read(std::io::Error),
-    Write(Error),
-}
-
-/// `std::io::copy` that tells a damaged archive from a full disk.
-fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> std::result::Result<(), Copy> {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = from.read(&mut buffer).map_err(Copy::Read)?;
-        if count == 0 {
-            return Ok(());
-        }
-        std::io::Write::write_all(to, &buffer[..count])
-            .map_err(|error| Copy::Write(Error::io("write", path)(error)))?;
-    }
 }

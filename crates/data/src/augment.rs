@@ -107,27 +107,6 @@ fn bilinear() -> ResizeOptions {
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
 }
 
-/// The view of `image` in one epoch of training: `size_px * size_px * 3` bytes.
-pub fn train_view(
-    image: &Rgb,
-    size_px: usize,
-    config: &AugmentationConfig,
-    seed: u64,
-    epoch: usize,
-    id: &str,
-) -> Vec<u8> {
-    let mut out = vec![0; size_px * size_px * 3];
-    Viewer::new(size_px, config).train(image.into(), &mut stream(seed, epoch, id), &mut out);
-    out
-}
-
-/// The view of `image` in evaluation: `size_px * size_px * 3` bytes.
-pub fn eval_view(image: &Rgb, size_px: usize, config: &AugmentationConfig) -> Vec<u8> {
-    let mut out = vec![0; size_px * size_px * 3];
-    Viewer::new(size_px, config).eval(image.into(), &mut out);
-    out
-}
-
 /// torchvision's `RandomResizedCrop.get_params`.
 fn random_crop(width: u32, height: u32, config: &AugmentationConfig, random: &mut ChaCha8Rng) -> Crop {
     let area = f64::from(width) * f64::from(height);
@@ -170,6 +149,7 @@ fn flip(pixels: &mut [u8], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const CONFIG: AugmentationConfig = AugmentationConfig {
         crop_scale: [0.35, 1.0],
@@ -178,74 +158,81 @@ mod tests {
         eval_resize_factor: 1.14,
     };
 
-    /// One axis of a bilinear resize with antialiasing, in f64: `lengths[0]` to `lengths[1]` values, each of `width` numbers.
-    fn plain_axis(from: &[f64], width: usize, [long, short]: [usize; 2]) -> Vec<f64> {
-        let scale = long as f64 / short as f64;
-        let support = scale.max(1.0);
-        let mut to = Vec::new();
-        for index in 0..short {
-            let center = (index as f64 + 0.5) * scale;
-            let weights: Vec<f64> =
-                (0..long).map(|other| (1.0 - ((other as f64 + 0.5 - center) / support).abs()).max(0.0)).collect();
-            let sum: f64 = weights.iter().sum();
-            to.extend(
-                (0..width)
-                    .map(|column| (0..long).map(|row| weights[row] * from[row * width + column]).sum::<f64>() / sum),
-            );
-        }
-        to
+    fn image(width: u32, height: u32) -> Rgb {
+        let pixel = |index: u32| ((u64::from(index) * 7919 + u64::from(index) / 97 * 31) % 256) as u8;
+        Rgb { width, height, pixels: (0..width * height * 3).map(pixel).collect() }
     }
 
-    /// Rows of (row, column, channel) to (column, row, channel).
-    fn transposed(from: &[f64], rows: usize, columns: usize) -> Vec<f64> {
-        let mut to = Vec::with_capacity(from.len());
-        for column in 0..columns {
-            for row in 0..rows {
-                to.extend_from_slice(&from[(row * columns + column) * 3..][..3]);
-            }
-        }
-        to
+    fn train_view(image: &Rgb, size: usize, config: &AugmentationConfig, random: &mut ChaCha8Rng) -> Vec<u8> {
+        let mut out = vec![0; size * size * 3];
+        Viewer::new(size, config).train(image.into(), random, &mut out);
+        out
     }
 
-    /// Crop, resize and flip, each by itself and with no haste.
-    fn plain_train_view(image: &Rgb, size: usize, seed: u64, epoch: usize, id: &str) -> Vec<f64> {
-        let mut random = stream(seed, epoch, id);
-        let crop = random_crop(image.width, image.height, &CONFIG, &mut random);
-        let (width, height) = (crop.width as usize, crop.height as usize);
-        let mut pixels = Vec::new();
-        for y in crop.top..crop.top + crop.height {
-            for x in crop.left..crop.left + crop.width {
-                let at = ((y * image.width + x) * 3) as usize;
-                pixels.extend(image.pixels[at..at + 3].iter().map(|&byte| f64::from(byte)));
-            }
-        }
-        let rows = plain_axis(&pixels, width * 3, [height, size]);
-        let columns = plain_axis(&transposed(&rows, size, width), size * 3, [width, size]);
-        let view = transposed(&columns, size, size);
-        if random.random::<f64>() >= CONFIG.flip_probability {
-            return view;
-        }
-        let pixel = |row: usize, column: usize| view[(row * size + column) * 3..][..3].to_vec();
-        (0..size).flat_map(|row| (0..size).rev().flat_map(move |column| pixel(row, column))).collect()
+    /// The view of all of `image`, mirrored or not: scale 1 and the image's own aspect.
+    fn whole_view(image: &Rgb, size: usize, mirrored: bool) -> Vec<u8> {
+        let aspect = f64::from(image.width) / f64::from(image.height);
+        let flip_probability = if mirrored { 1.0 } else { 0.0 };
+        let whole =
+            AugmentationConfig { crop_scale: [1.0, 1.0], crop_aspect: [aspect, aspect], flip_probability, ..CONFIG };
+        train_view(image, size, &whole, &mut stream(0, 0, "x"))
     }
 
+    /// Asserts that a view is near the pixels that the golden samples.
+    fn assert_near(view: &[u8], golden: &Value) {
+        let sampled = view.iter().step_by((view.len() / 500).max(1));
+        let apart: Vec<f64> =
+            sampled.zip(golden.as_array().unwrap()).map(|(&a, b)| (f64::from(a) - b.as_f64().unwrap()).abs()).collect();
+        assert_eq!(apart.len(), golden.as_array().unwrap().len());
+        assert!(apart.iter().all(|&apart| apart <= 1.0) && apart.iter().sum::<f64>() / (apart.len() as f64) < 0.25);
+    }
+
+    /// On PIL images; the goldens are made by `scripts/golden_views.py`.
     #[test]
-    fn training_views_equal_a_plain_reference() {
+    fn views_equal_torchvisions() {
+        let cases: Value = serde_json::from_str(include_str!("../tests/golden/views.json")).unwrap();
+        for case in cases.as_array().unwrap() {
+            let [width, height, size] = ["width", "height", "size_px"].map(|key| case[key].as_u64().unwrap());
+            let (image, size) = (image(width as u32, height as u32), size as usize);
+            let mut view = vec![0; size * size * 3];
+            Viewer::new(size, &CONFIG).eval((&image).into(), &mut view);
+            assert_near(&view, &case["evaluation"]);
+            view = whole_view(&image, size, false);
+            assert_near(&view, &case["whole"]);
+            flip(&mut view, size);
+            assert_eq!(whole_view(&image, size, true), view);
+        }
+        let mut row = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        flip(&mut row, 3);
+        assert_eq!(row, [7, 8, 9, 4, 5, 6, 1, 2, 3]);
+    }
+
+    /// The view of a crop is that of an image cut out by itself: nothing beside the crop is seen.
+    #[test]
+    fn training_views_are_those_of_their_crops() {
         for (width, height, size) in [(160, 213, 64), (240, 160, 128), (40, 33, 48), (17, 90, 16)] {
-            let pixel = |index: u32| (u64::from(index) * 7919 % 251 + u64::from(index) / 97 % 5) as u8;
-            let image = Rgb { width, height, pixels: (0..width * height * 3).map(pixel).collect() };
+            let image = image(width, height);
             for (seed, epoch, id) in [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b"), (7, 3, "c")] {
-                let view = train_view(&image, size, &CONFIG, seed, epoch, id);
-                let plain = plain_train_view(&image, size, seed, epoch, id);
-                let apart: Vec<f64> = view.iter().zip(&plain).map(|(&a, b)| (f64::from(a) - b).abs()).collect();
-                let most = apart.iter().copied().fold(0.0, f64::max);
-                // Both passes of the fast one round to whole numbers.
-                assert!(
-                    view.len() == plain.len() && most < 1.6,
-                    "{width} x {height} to {size}, {seed} {epoch} {id}: {most}"
-                );
-                assert!(apart.iter().sum::<f64>() / (apart.len() as f64) < 0.5);
+                let view = train_view(&image, size, &CONFIG, &mut stream(seed, epoch, id));
+                let mut random = stream(seed, epoch, id);
+                let crop = random_crop(width, height, &CONFIG, &mut random);
+                let row = |y: u32| &image.pixels[3 * (y * width + crop.left) as usize..][..3 * crop.width as usize];
+                let pixels = (crop.top..crop.top + crop.height).flat_map(row).copied().collect();
+                let cut = Rgb { width: crop.width, height: crop.height, pixels };
+                let mirrored = random.random::<f64>() < CONFIG.flip_probability;
+                assert!(view == whole_view(&cut, size, mirrored), "{crop:?} of {width} x {height} to {size}");
             }
+        }
+    }
+
+    /// Another seed, epoch or image gives another view; the same ones the same.
+    #[test]
+    fn views_are_a_function_of_seed_epoch_and_name() {
+        let image = image(60, 50);
+        let view = |seed, epoch, id| train_view(&image, 32, &CONFIG, &mut stream(seed, epoch, id));
+        assert_eq!(view(0, 0, "a"), view(0, 0, "a"));
+        for other in [view(1, 0, "a"), view(0, 1, "a"), view(0, 0, "b")] {
+            assert_ne!(view(0, 0, "a"), other);
         }
     }
 

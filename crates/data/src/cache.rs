@@ -14,6 +14,7 @@ use crate::augment::Pixels;
 use crate::decode::decode;
 use crate::folder::Listing;
 use crate::{Error, ProgressFn, Result, Rgb};
+use faceoff_runs::list_folder;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ enum Place {
 impl Store {
     /// Opens the cache of the images that `listing` names below `folder`, after making it if need be.
     pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, progress: ProgressFn) -> Result<Self> {
-        let ids: Vec<&str> = listing.train.iter().chain(&listing.val).map(|file| file.id.as_str()).collect();
+        let ids: Vec<&str> = listing.images.iter().flatten().map(|file| file.id.as_str()).collect();
         let paths: Vec<PathBuf> = ids.iter().map(|id| folder.join(id)).collect();
         let key = key(&ids, &paths)?;
         let path = cache_dir.join("decoded").join(format!("{}.rgb", &key[..16]));
@@ -60,8 +61,9 @@ impl Store {
             return Ok(store);
         }
         if estimated_bytes(&paths)? > LARGEST_CACHE_BYTES {
-            let fingerprint = fingerprint_of_files(&ids, &paths)?;
-            return Ok(Self { fingerprint, place: Place::Files(paths) });
+            let digest = |path| Ok(Sha256::digest(std::fs::read(path).map_err(Error::io("read", path))?).into());
+            let digests = paths.par_iter().map(digest).collect::<Result<Vec<_>>>()?;
+            return Ok(Self { fingerprint: fingerprint(&ids, &digests), place: Place::Files(paths) });
         }
         build(&path, &ids, &paths, progress)?;
         remove_old(&path)?;
@@ -136,15 +138,10 @@ fn estimated_bytes(paths: &[PathBuf]) -> Result<u64> {
 }
 
 /// Reads and decodes a file; the image and the digest of the file's bytes.
-fn read(path: &Path) -> Result<(Rgb, [u8; 32])> {
+pub(crate) fn read(path: &Path) -> Result<(Rgb, [u8; 32])> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let image = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem })?;
     Ok((image, Sha256::digest(&bytes).into()))
-}
-
-/// What is wrong with the image at `path`, if anything.
-pub(crate) fn problem_with(path: &Path) -> Option<Error> {
-    read(path).err()
 }
 
 fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> Result<()> {
@@ -152,11 +149,9 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> 
     let total = ids.len() as u64;
     let mut failure = None;
     let written = faceoff_runs::write_atomically(path, |out| {
-        let mut fingerprint = Sha256::new();
-        let mut sizes = Vec::with_capacity(ids.len());
-        for (ids, paths) in ids.chunks(CHUNK).zip(paths.chunks(CHUNK)) {
-            let images: Vec<_> = paths.par_iter().map(|path| read(path)).collect();
-            for (id, image) in ids.iter().zip(images) {
+        let (mut digests, mut sizes) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+        for paths in paths.chunks(CHUNK) {
+            for image in paths.par_iter().map(|path| read(path)).collect::<Vec<_>>() {
                 let (image, digest) = match image {
                     Ok(image) => image,
                     Err(error) => {
@@ -165,13 +160,13 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> 
                         return Err(std::io::Error::other(text));
                     }
                 };
-                add(&mut fingerprint, id, &digest);
+                digests.push(digest);
                 out.write_all(&image.pixels)?;
                 sizes.push((image.width, image.height));
             }
             progress("decode", sizes.len() as u64, total);
         }
-        let trailer = Trailer { fingerprint: hex::encode(fingerprint.finalize()), sizes };
+        let trailer = Trailer { fingerprint: fingerprint(ids, &digests), sizes };
         let trailer = serde_json::to_vec(&trailer)?;
         out.write_all(&trailer)?;
         out.write_all(&(trailer.len() as u64).to_le_bytes())?;
@@ -187,8 +182,7 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> 
 fn remove_old(newest: &Path) -> Result<()> {
     let folder = newest.parent().expect("a cache lies in a folder");
     let mut caches = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let path = entry.map_err(Error::io("list", folder))?.path();
+    for path in list_folder(folder)? {
         let metadata = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
         let modified = metadata.modified().map_err(Error::io("read", &path))?;
         caches.push((path != newest, modified, metadata.len(), path));
@@ -205,20 +199,12 @@ fn remove_old(newest: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fingerprint_of_files(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
-    let digests: Vec<[u8; 32]> = paths
-        .par_iter()
-        .map(|path| Ok(Sha256::digest(std::fs::read(path).map_err(Error::io("read", path))?).into()))
-        .collect::<Result<_>>()?;
+fn fingerprint(ids: &[&str], digests: &[[u8; 32]]) -> String {
     let mut fingerprint = Sha256::new();
-    for (id, digest) in ids.iter().zip(&digests) {
-        add(&mut fingerprint, id, digest);
+    for (id, digest) in ids.iter().zip(digests) {
+        fingerprint.update(id.as_bytes());
+        fingerprint.update([0]);
+        fingerprint.update(digest);
     }
-    Ok(hex::encode(fingerprint.finalize()))
-}
-
-fn add(fingerprint: &mut Sha256, id: &str, digest: &[u8; 32]) {
-    fingerprint.update(id.as_bytes());
-    fingerprint.update([0]);
-    fingerprint.update(digest);
+    hex::encode(fingerprint.finalize())
 }

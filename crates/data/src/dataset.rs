@@ -1,9 +1,9 @@
 //! A data set, open: what training and embedding see of it.
 
-use crate::cache::{Store, problem_with};
+use crate::cache::{Store, read};
 use crate::folder::{self, File, Listing};
-use crate::loader::{Job, Sample, View};
-use crate::source::{self, ImageSource, Located};
+use crate::loader::{Job, View};
+use crate::source::{self, ImageSource};
 use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
 use faceoff_runs::{DataConfig, DataRecord, SplitName};
 use rand::SeedableRng;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 
-/// An image of an evaluated split.
+/// An image that is trained on or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Path relative to the data set's folder.
@@ -23,6 +23,8 @@ pub struct Item {
     pub label: u32,
     /// The class it was trained as; the same without label noise.
     pub label_trained: u32,
+    /// Its place in the store.
+    pub(crate) stored: usize,
 }
 
 /// An open data set.
@@ -33,12 +35,11 @@ pub struct Dataset {
     config: DataConfig,
     store: Arc<Store>,
     /// Training images with the labels to train on.
-    training: Vec<Sample>,
+    training: Vec<Item>,
     /// Classes that training tells apart.
     classes: usize,
-    /// Evaluated images, and where each is stored.
+    /// Evaluated images.
     items: [Vec<Item>; 2],
-    stored: [Vec<usize>; 2],
     record: DataRecord,
 }
 
@@ -47,20 +48,14 @@ impl Dataset {
     pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
         let _lock = source::lock(source, progress)?;
         let profile = profile(&config.dataset)?;
-        let Located { folder, archive_md5 } = source::locate(config, profile, source, progress)?;
+        let (folder, archive_md5) = source::locate(config, profile, source, progress)?;
         let mut listing = folder::list(&folder, profile, config.label_noise_percent)?;
         let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, progress)?);
-        let train_stored = listing.train.len();
-        let mut places =
-            [SplitName::Train, SplitName::Val].map(|split| (0..listing.split(split).len()).collect::<Vec<_>>());
-        places[1].iter_mut().for_each(|place| *place += train_stored);
         if let Some(seed) = config.tuning_split_seed {
-            hold_back(&mut listing, &mut places, seed);
+            hold_back(&mut listing, seed);
         }
         if let Some(most) = config.images_per_split {
-            let classes = listing.class_folders.len();
-            (listing.train, places[0]) = evenly(&listing.train, &places[0], classes, most);
-            (listing.val, places[1]) = evenly(&listing.val, &places[1], classes, most);
+            listing.images = listing.images.map(|files| evenly(&files, listing.class_folders.len(), most));
         }
 
         let held_out = held_out_classes(config, &listing)?;
@@ -68,27 +63,21 @@ impl Dataset {
             (0..listing.class_names.len() as u32).filter(|class| !held_out.contains(class)).collect();
         // Without held-out classes both sides see all of them.
         let evaluated = if held_out.is_empty() { &trained } else { &held_out };
-        let position = |classes: &[u32], label: u32| classes.iter().position(|&class| class == label);
-        let training = listing.train.iter().zip(&places[0]).filter_map(|(file, &stored)| {
+        let position = |classes: &[u32], label| classes.iter().position(|&class| class == label).map(|at| at as u32);
+        let training = listing.images[0].iter().filter_map(|file| {
             position(&trained, file.label)?;
             // A noisy label may name a held-out class; there is no such output, so the image is left out.
-            let label = position(&trained, file.noisy_label)? as u32;
-            Some(Sample { stored, id: file.id.clone(), label })
+            let label = position(&trained, file.noisy_label)?;
+            Some(Item { id: file.id.clone(), label, label_trained: label, stored: file.stored })
         });
-        let training: Vec<Sample> = training.collect();
-        let of_split = |split: SplitName, places: &[usize]| -> (Vec<Item>, Vec<usize>) {
-            let files = listing.split(split).iter().zip(places);
-            files
-                .filter_map(|(file, &place)| {
-                    let label = position(evaluated, file.label)? as u32;
-                    let noisy = if split == SplitName::Train { file.noisy_label } else { file.label };
-                    let label_trained = position(evaluated, noisy)? as u32;
-                    Some((Item { id: file.id.clone(), label, label_trained }, place))
-                })
-                .unzip()
-        };
-        let (train_items, train_places) = of_split(SplitName::Train, &places[0]);
-        let (val_items, val_places) = of_split(SplitName::Val, &places[1]);
+        let training: Vec<Item> = training.collect();
+        let items = listing.images.map(|files| {
+            let items = files.into_iter().filter_map(|File { id, label, noisy_label, stored }| {
+                let (label, label_trained) = (position(evaluated, label)?, position(evaluated, noisy_label)?);
+                Some(Item { id, label, label_trained, stored })
+            });
+            items.collect::<Vec<_>>()
+        });
         let record = DataRecord {
             name: profile.name.into(),
             title: profile.title.into(),
@@ -98,44 +87,29 @@ impl Dataset {
             archive_md5,
             classes: evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect(),
             train_images: training.len(),
-            val_images: val_items.len(),
+            val_images: items[1].len(),
         };
-        Ok(Self {
-            config: config.clone(),
-            store,
-            training,
-            classes: trained.len(),
-            items: [train_items, val_items],
-            stored: [train_places, val_places],
-            record,
-        })
-    }
-
-    /// Images that training sees.
-    pub fn train_len(&self) -> usize {
-        self.training.len()
+        Ok(Self { config: config.clone(), store, training, classes: trained.len(), items, record })
     }
 
     /// One epoch of training: augmented, shuffled, the last incomplete batch dropped.
     pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize) -> Result<Loader> {
-        let mut samples = self.training.clone();
+        let mut items = self.training.clone();
         let digest = Sha256::digest(format!("shuffle {seed} {epoch}"));
-        samples.shuffle(&mut ChaCha8Rng::from_seed(digest.into()));
-        samples.truncate(samples.len() / batch_size * batch_size);
-        self.load(samples, batch_size, View::Train { seed, epoch })
+        items.shuffle(&mut ChaCha8Rng::from_seed(digest.into()));
+        items.truncate(items.len() / batch_size * batch_size);
+        self.load(items, batch_size, View::Train { seed, epoch })
     }
 
     /// A split without augmentation, in the order of [`Dataset::items`].
     pub fn eval_batches(&self, split: SplitName, batch_size: usize) -> Result<Loader> {
-        let items = self.items(split).iter().zip(&self.stored[index(split)]);
-        let samples = items.map(|(item, &stored)| Sample { stored, id: item.id.clone(), label: item.label });
-        self.load(samples.collect(), batch_size, View::Eval)
+        self.load(self.items(split).to_vec(), batch_size, View::Eval)
     }
 
-    fn load(&self, samples: Vec<Sample>, batch_size: usize, view: View) -> Result<Loader> {
+    fn load(&self, items: Vec<Item>, batch_size: usize, view: View) -> Result<Loader> {
         Loader::start(Job {
             store: self.store.clone(),
-            samples,
+            items,
             batch_size,
             view,
             size_px: self.config.image_size_px,
@@ -145,7 +119,7 @@ impl Dataset {
 
     /// The evaluated images of a split, sorted by path.
     pub fn items(&self, split: SplitName) -> &[Item] {
-        &self.items[index(split)]
+        &self.items[split as usize]
     }
 
     /// Classes that training tells apart.
@@ -156,11 +130,6 @@ impl Dataset {
     /// Whether the evaluated classes were never seen in training.
     pub fn evaluates_unseen_classes(&self) -> bool {
         !self.config.held_out_classes.is_empty()
-    }
-
-    /// Changes whenever a name or a byte of an image changes; the same on every machine.
-    pub fn fingerprint(&self) -> &str {
-        &self.record.fingerprint
     }
 
     /// Side of the images in a batch.
@@ -174,27 +143,20 @@ impl Dataset {
     }
 }
 
-fn index(split: SplitName) -> usize {
-    match split {
-        SplitName::Train => 0,
-        SplitName::Val => 1,
-    }
-}
-
 /// Training and validation images of a data set in `folder`, after checking them against its list.
 pub fn count_images(folder: &Path, profile: &Profile) -> Result<(usize, usize)> {
     let listing = folder::list(folder, profile, 0)?;
-    Ok((listing.train.len(), listing.val.len()))
+    Ok((listing.images[0].len(), listing.images[1].len()))
 }
 
 /// Decodes every image of the data set in `folder`, after checking its list; what is wrong with those that are broken, and
 /// how many there are in all.
 pub fn broken_images(folder: &Path, profile: &Profile, progress: ProgressFn) -> Result<(Vec<Error>, usize)> {
     let listing = folder::list(folder, profile, 0)?;
-    let files: Vec<&File> = listing.train.iter().chain(&listing.val).collect();
+    let files: Vec<&File> = listing.images.iter().flatten().collect();
     let mut broken = Vec::new();
     for (index, chunk) in files.chunks(256).enumerate() {
-        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| problem_with(&folder.join(&file.id))).collect();
+        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| read(&folder.join(&file.id)).err()).collect();
         broken.extend(found.into_iter().flatten());
         progress("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
@@ -209,31 +171,28 @@ fn by_class(files: &[File], classes: usize) -> Vec<Vec<usize>> {
 }
 
 /// Puts a tenth of the training images of each class, at least one, in the place of the validation images.
-fn hold_back(listing: &mut Listing, places: &mut [Vec<usize>; 2], seed: u64) {
-    let mut of_class = by_class(&listing.train, listing.class_folders.len());
-    let mut held = vec![false; listing.train.len()];
-    for class in &mut of_class {
-        class.sort_by_cached_key(|&index| Sha256::digest(format!("tuning {seed} {}", listing.train[index].id)));
+fn hold_back(listing: &mut Listing, seed: u64) {
+    let [train, _] = &listing.images;
+    let mut held = vec![false; train.len()];
+    for mut class in by_class(train, listing.class_folders.len()) {
+        class.sort_by_cached_key(|&index| Sha256::digest(format!("tuning {seed} {}", train[index].id)));
         let tenth = ((class.len() + 5) / 10).max(1);
         class[..tenth].iter().for_each(|&index| held[index] = true);
     }
-    let chosen = |wanted: bool| -> (Vec<File>, Vec<usize>) {
-        let files = listing.train.iter().zip(&places[0]).zip(&held);
-        files.filter(|&(_, &held)| held == wanted).map(|((file, &place), _)| (file.clone(), place)).unzip()
-    };
-    let ((train, train_places), (val, val_places)) = (chosen(false), chosen(true));
-    (listing.train, listing.val) = (train, val);
-    *places = [train_places, val_places];
+    let chosen = |wanted: bool| train.iter().zip(&held).filter(move |&(_, &held)| held == wanted);
+    listing.images = [false, true].map(|wanted| chosen(wanted).map(|(file, _)| file.clone()).collect());
+    // Validation images are not trained on: their labels have no noise.
+    listing.images[1].iter_mut().for_each(|file| file.noisy_label = file.label);
 }
 
 /// At most `most` files, one of each class in turn, in their order.
-fn evenly(files: &[File], places: &[usize], classes: usize, most: usize) -> (Vec<File>, Vec<usize>) {
+fn evenly(files: &[File], classes: usize, most: usize) -> Vec<File> {
     let of_class = by_class(files, classes);
     let longest = of_class.iter().map(Vec::len).max().unwrap_or(0);
     let turns = (0..longest).flat_map(|turn| of_class.iter().filter_map(move |class| class.get(turn)));
     let mut chosen: Vec<usize> = turns.copied().take(most).collect();
     chosen.sort_unstable();
-    chosen.into_iter().map(|index| (files[index].clone(), places[index])).unzip()
+    chosen.into_iter().map(|index| files[index].clone()).collect()
 }
 
 /// The labels of the held-out classes, in the order of the labels.

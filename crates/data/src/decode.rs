@@ -21,7 +21,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
-    if bytes.starts_with(&[0xff, 0xd8]) { decode_jpeg(bytes) } else { decode_other(bytes) }
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        return decode_jpeg(bytes);
+    }
+    let image = image::load_from_memory(bytes).map_err(|error| error.to_string())?.into_rgb8();
+    Ok(Rgb { width: image.width(), height: image.height(), pixels: image.into_raw() })
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
@@ -35,9 +39,4 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
         return Err(format!("{} bytes decoded for {width} x {height} RGB pixels", pixels.len()));
     }
     Ok(Rgb { width, height, pixels })
-}
-
-fn decode_other(bytes: &[u8]) -> Result<Rgb, String> {
-    let image = image::load_from_memory(bytes).map_err(|error| error.to_string())?.into_rgb8();
-    Ok(Rgb { width: image.width(), height: image.height(), pixels: image.into_raw() })
 }

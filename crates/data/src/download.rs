@@ -25,12 +25,6 @@ pub struct Patience {
     pub attempts: u32,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(20), attempts: 4 }
-    }
-}
-
 /// Why a request ended before the end of the file.
 enum Interruption {
     /// Another request may bring the rest.
@@ -90,21 +84,19 @@ impl Download {
         }
         let response = request.call().map_err(|error| Interruption::Broken(error.to_string()))?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let refused = |problem: &str| Interruption::Final(self.failed(problem));
         let (start, total) = match response.status().as_u16() {
             // Nothing was asked, or the server ignores ranges: from the beginning.
             200 => (0, header("content-length").and_then(|text| text.parse::<u64>().ok())),
-            206 => match content_range(header("content-range").unwrap_or_default()) {
-                Some((start, total)) if start == begun => (start, total),
-                _ => {
-                    return Err(Interruption::Final(self.failed("the server answers with another range than asked")));
-                }
-            },
+            206 => content_range(header("content-range").unwrap_or_default())
+                .filter(|(start, _)| *start == begun)
+                .ok_or_else(|| refused("the server answers with another range than asked"))?,
             // All of it is there already; the md5 decides whether it is right.
             416 => return Ok(()),
             status @ (408 | 429 | 500..=599) => {
                 return Err(Interruption::Broken(format!("the server answers {status}")));
             }
-            status => return Err(Interruption::Final(self.failed(format!("the server answers {status}")))),
+            status => return Err(refused(&format!("the server answers {status}"))),
         };
         let disk = |error| Interruption::Final(Error::io("write", part)(error));
         let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(disk)?;

@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 use candle_datasets::vision::{self, cifar, fashion_mnist, mnist};
 use faceoff_runs::SplitName;
 use sha2::{Digest, Sha256};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Loads a set from a folder with its original files, or from the hub.
@@ -40,63 +41,38 @@ pub(crate) fn folder(profile: &Profile, load: Load, source: &ImageSource, progre
     if folder.exists() {
         return Ok(folder);
     }
-    let failed = |error: candle_core::Error| {
+    let failed = |error: &dyn Display| {
         let rule =
             format!("it cannot be loaded ({error}); pass a folder with its original binary files with --data DIR");
         Error::setting("data.dataset", profile.name, rule)
     };
-    let dataset = load(source.data_dir.as_deref()).map_err(failed)?;
+    let dataset = load(source.data_dir.as_deref()).map_err(|error| failed(&error))?;
     let temporary = unfinished_folder(&source.cache_dir)?;
-    write(&dataset, temporary.path(), profile.class_names, progress).map_err(|error| match error {
-        Failure::Tensor(error) => failed(error),
-        Failure::File(error) => error,
-    })?;
-    std::fs::rename(temporary.path(), &folder).map_err(Error::io("rename", temporary.path()))?;
-    Ok(folder)
-}
-
-enum Failure {
-    Tensor(candle_core::Error),
-    File(Error),
-}
-
-impl From<candle_core::Error> for Failure {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Tensor(error)
-    }
-}
-
-fn write(
-    dataset: &vision::Dataset,
-    folder: &Path,
-    classes: &[&str],
-    progress: ProgressFn,
-) -> std::result::Result<(), Failure> {
     for (split, images, labels) in [
         (SplitName::Train, &dataset.train_images, &dataset.train_labels),
         (SplitName::Val, &dataset.test_images, &dataset.test_labels),
     ] {
-        for class in classes {
-            let path = folder.join(split.as_str()).join(class);
-            std::fs::create_dir_all(&path).map_err(|error| Failure::File(Error::io("create folder", &path)(error)))?;
+        let split_folder = temporary.path().join(split.as_str());
+        for class in profile.class_names {
+            let path = split_folder.join(class);
+            std::fs::create_dir_all(&path).map_err(Error::io("create folder", &path))?;
         }
-        let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+        let labels = labels.to_dtype(DType::U32).and_then(|labels| labels.to_vec1::<u32>());
+        let labels = labels.map_err(|error| failed(&error))?;
         for (index, &label) in labels.iter().enumerate() {
-            let (pixels, side) = rgb(&images.get(index)?)?;
+            let (pixels, side) = images.get(index).and_then(|image| rgb(&image)).map_err(|error| failed(&error))?;
+            let (split, classes) = (split.as_str(), profile.class_names);
             let class = classes.get(label as usize).ok_or_else(|| {
-                candle_core::Error::Msg(format!(
-                    "image {index} of {} has label {label}, of {} classes",
-                    split.as_str(),
-                    classes.len()
-                ))
+                failed(&format!("image {index} of {split} has label {label}, of {} classes", classes.len()))
             })?;
-            let path = folder.join(format!("{}/{class}/{index:06}.png", split.as_str()));
+            let path = split_folder.join(class).join(format!("{index:06}.png"));
             image::save_buffer(&path, &pixels, side, side, image::ExtendedColorType::Rgb8)
-                .map_err(|error| Failure::File(Error::io("write", &path)(std::io::Error::other(error))))?;
+                .map_err(|error| Error::io("write", &path)(std::io::Error::other(error)))?;
             progress("write images", index as u64 + 1, labels.len() as u64);
         }
     }
-    Ok(())
+    std::fs::rename(temporary.path(), &folder).map_err(Error::io("rename", temporary.path()))?;
+    Ok(folder)
 }
 
 /// An image in [0, 1], `(3, side, side)` or `(side * side,)` grey, as RGB bytes and its side.

@@ -14,6 +14,8 @@ pub(crate) struct File {
     pub(crate) label: u32,
     /// Index of the class that the list's noisy column gives it; the same without noise.
     pub(crate) noisy_label: u32,
+    /// Its place among all files of the folder, training images first.
+    pub(crate) stored: usize,
 }
 
 /// What a folder holds.
@@ -23,61 +25,41 @@ pub(crate) struct Listing {
     pub(crate) class_folders: Vec<String>,
     /// Names of the classes for people.
     pub(crate) class_names: Vec<String>,
-    /// Training images, sorted by path.
-    pub(crate) train: Vec<File>,
-    /// Validation images, sorted by path.
-    pub(crate) val: Vec<File>,
-}
-
-impl Listing {
-    pub(crate) fn split(&self, split: SplitName) -> &[File] {
-        match split {
-            SplitName::Train => &self.train,
-            SplitName::Val => &self.val,
-        }
-    }
+    /// Training images and validation images, each sorted by path.
+    pub(crate) images: [Vec<File>; 2],
 }
 
 /// Lists the images below `folder`, with training labels of `noise_percent` % noise.
 pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Result<Listing> {
-    let mut files = BTreeMap::new();
-    let mut classes = BTreeSet::new();
-    for split in SplitName::ALL {
-        let found = images_of(folder, split.as_str())?;
-        classes.extend(found.iter().map(|(class, _)| class.clone()));
-        files.insert(split.as_str(), found);
-    }
-    let class_folders: Vec<String> = classes.into_iter().collect();
-    for split in SplitName::ALL {
-        for class in &class_folders {
-            if !files[split.as_str()].iter().any(|(other, _)| other == class) {
-                return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
-            }
+    let found = [images_of(folder, "train")?, images_of(folder, "val")?];
+    let classes: BTreeSet<&String> = found.iter().flatten().map(|(class, _)| class).collect();
+    let class_folders: Vec<String> = classes.into_iter().cloned().collect();
+    for (split, found) in SplitName::ALL.iter().zip(&found) {
+        if let Some(class) = class_folders.iter().find(|class| found.iter().all(|(other, _)| other != *class)) {
+            return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
         }
     }
     if class_folders.len() < 2 {
         return Err(Error::folder(folder, format!("{} class is too few to tell apart", class_folders.len())));
     }
     let label = |class: &str| class_folders.iter().position(|other| other == class).map(|index| index as u32);
-    let of_split = |split: SplitName| -> Vec<File> {
-        let mut files: Vec<File> = files[split.as_str()]
-            .iter()
-            .map(|(class, name)| {
-                let label = label(class).expect("the class was collected from these files");
-                File { id: format!("{}/{class}/{name}", split.as_str()), label, noisy_label: label }
-            })
-            .collect();
+    let mut images = SplitName::ALL.map(|split| {
+        let file = |(class, name): &(String, String)| {
+            let label = label(class).expect("the class was collected from these files");
+            File { id: format!("{}/{class}/{name}", split.as_str()), label, noisy_label: label, stored: 0 }
+        };
+        let mut files: Vec<File> = found[split as usize].iter().map(file).collect();
         files.sort_by(|a, b| a.id.cmp(&b.id));
         files
-    };
-    let (mut train, val) = (of_split(SplitName::Train), of_split(SplitName::Val));
+    });
+    images.iter_mut().flatten().enumerate().for_each(|(place, file)| file.stored = place);
 
     if let Some(list) = profile.list.filter(|list| folder.join(list).exists()) {
         let wrong = |problem: String| Error::FileList { path: folder.into(), list: list.into(), problem };
         let listed = read_list(&folder.join(list), noise_percent)
             .map_err(|problem| wrong(format!("the list cannot be read ({problem})")))?;
-        compare(&listed, train.iter().chain(&val)).map_err(wrong)?;
-        for file in &mut train {
+        compare(&listed, images.iter().flatten()).map_err(wrong)?;
+        for file in &mut images[0] {
             let noisy = &listed[&file.id];
             file.noisy_label = label(noisy)
                 .ok_or_else(|| wrong(format!("{} has the noisy label `{noisy}`, which is no class", file.id)))?;
@@ -88,7 +70,7 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
         return Err(Error::setting("data.label_noise_percent", noise_percent, rule));
     }
     let class_names = class_folders.iter().map(|class| profile.class_name(class)).collect();
-    Ok(Listing { class_folders, class_names, train, val })
+    Ok(Listing { class_folders, class_names, images })
 }
 
 /// (class, file name) of every image of a split.
@@ -105,12 +87,10 @@ fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
             .extension()
             .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
         if is_image {
-            let text = |part: Option<&std::ffi::OsStr>| {
-                part.and_then(|part| part.to_str())
-                    .map(String::from)
-                    .ok_or_else(|| Error::folder(&root, format!("{} is no valid UTF-8", path.display())))
-            };
-            images.push((text(path.parent().and_then(Path::file_name))?, text(path.file_name())?));
+            let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(String::from);
+            let names = path.parent().and_then(name).zip(name(path));
+            let refused = || Error::folder(&root, format!("{} is no valid UTF-8", path.display()));
+            images.push(names.ok_or_else(refused)?);
         }
     }
     if images.is_empty() {

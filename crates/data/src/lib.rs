@@ -24,7 +24,6 @@ mod source;
 mod synthetic;
 
 pub use archive::{extract, md5_of};
-pub use augment::{eval_view, train_view};
 pub use dataset::{Dataset, Item, broken_images, count_images};
 pub use decode::Rgb;
 pub use download::{Download, Patience};

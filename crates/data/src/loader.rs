@@ -2,7 +2,7 @@
 
 use crate::augment::{Viewer, stream};
 use crate::cache::Store;
-use crate::{Error, Result};
+use crate::{Error, Item, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use faceoff_runs::AugmentationConfig;
 use std::sync::Arc;
@@ -22,16 +22,6 @@ pub struct Batch {
     pub labels: Vec<u32>,
 }
 
-/// One image on its way into batches.
-#[derive(Debug, Clone)]
-pub(crate) struct Sample {
-    /// Its place in the store.
-    pub(crate) stored: usize,
-    /// Its name, which its random numbers depend on.
-    pub(crate) id: String,
-    pub(crate) label: u32,
-}
-
 /// What is made of the images.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum View {
@@ -43,7 +33,7 @@ pub(crate) enum View {
 pub(crate) struct Job {
     pub(crate) store: Arc<Store>,
     /// In the order of the batches.
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) items: Vec<Item>,
     pub(crate) batch_size: usize,
     pub(crate) view: View,
     pub(crate) size_px: usize,
@@ -61,7 +51,7 @@ pub struct Loader {
 
 impl Loader {
     pub(crate) fn start(job: Job) -> Result<Self> {
-        let batches = job.samples.len().div_ceil(job.batch_size);
+        let batches = job.items.len().div_ceil(job.batch_size);
         let count = rayon::current_num_threads().clamp(1, MOST_WORKERS).min(batches.max(1));
         let job = Arc::new(job);
         let mut workers = Vec::with_capacity(count);
@@ -109,15 +99,15 @@ fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sende
 }
 
 fn make(job: &Job, batch: usize, viewer: &mut Viewer) -> Result<Batch> {
-    let end = job.samples.len().min((batch + 1) * job.batch_size);
-    let samples = &job.samples[batch * job.batch_size..end];
+    let end = job.items.len().min((batch + 1) * job.batch_size);
+    let items = &job.items[batch * job.batch_size..end];
     let bytes = job.size_px * job.size_px * 3;
-    let mut pixels = vec![0; samples.len() * bytes];
-    for (sample, out) in samples.iter().zip(pixels.chunks_exact_mut(bytes)) {
-        job.store.with(sample.stored, |image| match job.view {
-            View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &sample.id), out),
+    let mut pixels = vec![0; items.len() * bytes];
+    for (item, out) in items.iter().zip(pixels.chunks_exact_mut(bytes)) {
+        job.store.with(item.stored, |image| match job.view {
+            View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &item.id), out),
             View::Eval => viewer.eval(image, out),
         })?;
     }
-    Ok(Batch { pixels, labels: samples.iter().map(|sample| sample.label).collect() })
+    Ok(Batch { pixels, labels: items.iter().map(|item| item.label).collect() })
 }

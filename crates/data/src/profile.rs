@@ -149,11 +149,6 @@ pub fn profile(name: &str) -> Result<&'static Profile> {
 }
 
 impl Profile {
-    /// Whether it is published as an archive that can be fetched.
-    pub fn is_archive(&self) -> bool {
-        matches!(self.origin, Origin::Archive { .. })
-    }
-
     /// The name of a class for people.
     pub(crate) fn class_name(&self, folder: &str) -> String {
         let place = self.class_folders.iter().position(|known| *known == folder);

@@ -4,6 +4,7 @@ use crate::archive::{extract, md5_of};
 use crate::{Download, Error, Origin, Patience, Profile, ProgressFn, Result, folder, synthetic};
 use faceoff_runs::{DataConfig, FolderLock};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the user says about the place of the images.
 #[derive(Debug, Clone)]
@@ -16,13 +17,6 @@ pub struct ImageSource {
     pub cache_dir: PathBuf,
     /// Where the archives lie instead of their own address: a URL without the file's name. Their md5 stays binding.
     pub mirror: Option<String>,
-}
-
-/// A data set's folder.
-#[derive(Debug)]
-pub(crate) struct Located {
-    pub(crate) folder: PathBuf,
-    pub(crate) archive_md5: Option<String>,
 }
 
 /// A published data set in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder
@@ -73,20 +67,21 @@ fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -
         let file = url.rsplit('/').next().unwrap_or(url);
         let url =
             source.mirror.as_ref().map_or(url.into(), |mirror| format!("{}/{file}", mirror.trim_end_matches('/')));
-        Download { url, md5: md5.into() }.run(&archive, Patience::default(), progress)?;
+        let patience = Patience { timeout: Duration::from_secs(20), attempts: 4 };
+        Download { url, md5: md5.into() }.run(&archive, patience, progress)?;
     }
     let found = extracted(&archive, md5)?;
     std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
     Ok(found)
 }
 
-/// The folder of the images of `config`, whose data set `profile` is.
+/// The folder of the images of `config`, whose data set `profile` is, and the md5 of their archive where there is one.
 pub(crate) fn locate(
     config: &DataConfig,
     profile: &Profile,
     source: &ImageSource,
     progress: ProgressFn,
-) -> Result<Located> {
+) -> Result<(PathBuf, Option<String>)> {
     let setting = |rule: &str| Error::setting("data.dataset", profile.name, rule);
     let folder = match (&profile.origin, &source.data_dir) {
         (Origin::Made, _) => {
@@ -104,10 +99,10 @@ pub(crate) fn locate(
         (Origin::Folder, None) => return Err(setting("pass the folder with --data DIR")),
         (Origin::Archive { .. }, None) => {
             let (folder, md5) = fetch_locked(profile, source, progress)?;
-            return Ok(Located { folder, archive_md5: Some(md5) });
+            return Ok((folder, Some(md5)));
         }
     };
-    Ok(Located { folder, archive_md5: None })
+    Ok((folder, None))
 }
 
 /// The md5 of the archive of a data set that the cache holds: the published one, or else the first other one.

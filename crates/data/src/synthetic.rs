@@ -28,9 +28,8 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, progress: ProgressF
         return Ok(folder);
     }
     let temporary = unfinished_folder(cache)?;
-    let mut list = String::from("path,");
-    list.push_str(&NOISE_PERCENT.map(|percent| format!("noisy_labels_{percent}")).join(","));
-    list.push_str(",is_valid\n");
+    let columns = NOISE_PERCENT.map(|percent| format!("noisy_labels_{percent}"));
+    let mut list = format!("path,{},is_valid\n", columns.join(","));
     for (split, count) in [(SplitName::Train, train_images), (SplitName::Val, val_images)] {
         for class in 0..CLASSES {
             let path = temporary.path().join(split.as_str()).join(name(class));

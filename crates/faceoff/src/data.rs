@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use faceoff_data::{PROFILES, broken_images, count_images, fetch, profile};
+use faceoff_data::{Origin, PROFILES, broken_images, count_images, fetch, profile};
 use faceoff_pipeline::Event;
 use std::process::ExitCode;
 
@@ -65,6 +65,6 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
 
 /// The data sets that can be fetched.
 fn published() -> PossibleValuesParser {
-    let archives = PROFILES.iter().filter(|profile| profile.is_archive());
+    let archives = PROFILES.iter().filter(|profile| matches!(profile.origin, Origin::Archive { .. }));
     archives.map(|profile| profile.name).collect::<Vec<_>>().into()
 }

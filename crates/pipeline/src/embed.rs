@@ -1,11 +1,10 @@
 //! A trained model and a split to embeddings: the raw results of a run, from which every metric is made later.
 
-use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use faceoff_data::Dataset;
 use faceoff_kernels::ImageBatch;
 use faceoff_runs::{Embeddings, SplitName};
-use faceoff_training::Model;
+use faceoff_training::{Error, Model, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Embeds a split without augmentation, in the data set's order.
@@ -15,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// # Errors
 /// [`Error::NotFinite`], and those of images, encoder and head.
-pub fn embed(
+pub(crate) fn embed(
     model: &Model,
     images: &Dataset,
     split: SplitName,

@@ -1,6 +1,7 @@
 //! All runs of an experiment, on their way to whole folders.
 
-use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, embed, run_work};
+use crate::embed::embed;
+use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{Compute, Difference, Experiment, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName};
 use faceoff_training::{TrainingEnd, train};
@@ -87,8 +88,8 @@ impl Job<'_> {
     fn complete_run(&self, spec: &RunSpec, stop: &AtomicBool, on_event: EventFn) -> Result<RunEnd> {
         let (folder, images) = (RunFolder::new(self.folder, spec), self.images.of(spec));
         let mut on_training = |event| on_event(Event::Training(event));
-        let end = train(spec, &folder, images, self.arithmetic, stop, &mut on_training)
-            .map_err(|error| Error::Training(spec.folder_name(), Box::new(error)))?;
+        let failed = |error| Error::Run(spec.folder_name(), Box::new(error));
+        let end = train(spec, &folder, images, self.arithmetic, stop, &mut on_training).map_err(failed)?;
         let (model, timing) = match end {
             TrainingEnd::Done(model, timing) => (model, timing),
             TrainingEnd::Stopped => return Ok(RunEnd::Stopped),
@@ -103,7 +104,8 @@ impl Job<'_> {
             let total = images.items(split).len();
             let embeddings = embed(&model, images, split, spec.training.batch_size, stop, &mut |done| {
                 on_event(Event::Embedded(split, done, total));
-            })?;
+            });
+            let embeddings = embeddings.map_err(failed)?;
             let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
             folder.write_embeddings(split, &embeddings)?;
         }

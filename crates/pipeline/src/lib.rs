@@ -16,7 +16,6 @@ mod job;
 mod machine;
 mod search;
 
-pub use embed::embed;
 pub use error::Error;
 pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
 pub use images::ImageSets;

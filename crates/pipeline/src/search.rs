@@ -52,15 +52,10 @@ impl Search {
             (trial.knn_accuracy, trial.dnn_accuracy) = (score.knn_accuracy, score.dnn_accuracy);
         }
         for variant in &mut tuned.heads {
-            let mut best: Option<usize> = None;
-            for (index, trial) in trials.iter().enumerate().filter(|(_, trial)| trial.head == variant.name) {
-                let score = |index: usize| (trials[index].knn_accuracy, trials[index].dnn_accuracy);
-                if trial.knn_accuracy.is_some() && best.is_none_or(|best| score(index) > score(best)) {
-                    best = Some(index);
-                }
-            }
-            let best = best.ok_or_else(|| Error::AllDiverged(variant.name.clone()))?;
-            let trial = &mut trials[best];
+            let of_head = trials.iter_mut().filter(|trial| trial.head == variant.name && trial.knn_accuracy.is_some());
+            let score = |trial: &Trial| (trial.knn_accuracy, trial.dnn_accuracy);
+            let best = of_head.reduce(|best, trial| if score(trial) > score(best) { trial } else { best });
+            let trial = best.ok_or_else(|| Error::AllDiverged(variant.name.clone()))?;
             trial.chosen = true;
             variant.peak_learning_rate = Some(trial.peak_learning_rate);
             variant.head = with_settings(&variant.head, trial.scale, trial.margin, trial.margin);

@@ -1,10 +1,10 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
-use crate::{Error, Result, TensorFile, write_atomically, write_tensors};
+use crate::{Error, Result, RunFolder, TensorFile, write_atomically, write_tensors};
 use ndarray::ArrayView2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,68 +89,67 @@ impl Embeddings {
         self.class_vectors.as_ref().map(|vectors| matrix(vectors, self.classes, self.dim))
     }
 
-    fn lengths(&self) -> [(&'static str, usize, usize); 8] {
-        let n = self.len();
-        let vectors = self.classes * self.dim;
-        [
+    /// Ok if every array holds as many values as the images, dimensions and classes ask for; otherwise its name, and how many
+    /// it holds and should.
+    fn check(&self) -> std::result::Result<(), (&'static str, usize, usize)> {
+        let (n, vectors) = (self.len(), self.classes * self.dim);
+        let lengths = [
             ("labels", self.labels.len(), n),
             ("labels_trained", self.labels_trained.len(), n),
             ("embeddings", self.unit.len(), n * self.dim),
             ("norms", self.norms.len(), n),
             ("scores", self.scores.len(), n * self.classes),
             ("predictions_labels_given", self.predictions_labels_given.len(), n),
-            ("effective_scale", 1, 1),
             ("class_vectors", self.class_vectors.as_ref().map_or(vectors, Vec::len), vectors),
-        ]
+        ];
+        lengths.into_iter().find(|(_, length, expected)| length != expected).map_or(Ok(()), Err)
     }
+}
 
+impl RunFolder {
     /// Writes `images-<split>.csv` and `embeddings-<split>.safetensors` (f32 and u32, readable by NumPy).
-    pub(crate) fn write(&self, folder: &Path, split: SplitName) -> Result<()> {
-        for (name, length, expected) in self.lengths() {
-            if length != expected {
-                return Err(Error::value(
-                    name,
-                    length,
-                    format!("{expected} values were expected for {} images", self.len()),
-                ));
-            }
-        }
-        write_atomically(&images_path(folder, split), |file| {
+    pub fn write_embeddings(&self, split: SplitName, embeddings: &Embeddings) -> Result<()> {
+        let n = embeddings.len();
+        embeddings.check().map_err(|(name, length, expected)| {
+            Error::value(name, length, format!("{expected} values were expected for {n} images"))
+        })?;
+        let [images, path] = self.paths(split);
+        write_atomically(&images, |file| {
             let mut writer = csv::Writer::from_writer(file);
-            for ((id, &label), &label_trained) in self.ids.iter().zip(&self.labels).zip(&self.labels_trained) {
+            for ((id, &label), &label_trained) in
+                embeddings.ids.iter().zip(&embeddings.labels).zip(&embeddings.labels_trained)
+            {
                 writer.serialize(ImageRow { id: id.clone(), label, label_trained })?;
             }
             writer.flush()
         })?;
-        let n = self.len();
         let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let predictions = self.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let predictions = embeddings.predictions_labels_given.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut tensors = vec![
-            ("effective_scale", Dtype::F32, vec![1], f32s(&[self.effective_scale])),
-            ("embeddings", Dtype::F32, vec![n, self.dim], f32s(&self.unit)),
-            ("norms", Dtype::F32, vec![n], f32s(&self.norms)),
+            ("effective_scale", Dtype::F32, vec![1], f32s(&[embeddings.effective_scale])),
+            ("embeddings", Dtype::F32, vec![n, embeddings.dim], f32s(&embeddings.unit)),
+            ("norms", Dtype::F32, vec![n], f32s(&embeddings.norms)),
             ("predictions_labels_given", Dtype::U32, vec![n], predictions),
-            ("scores", Dtype::F32, vec![n, self.classes], f32s(&self.scores)),
+            ("scores", Dtype::F32, vec![n, embeddings.classes], f32s(&embeddings.scores)),
         ];
-        if let Some(vectors) = &self.class_vectors {
-            tensors.push(("class_vectors", Dtype::F32, vec![self.classes, self.dim], f32s(vectors)));
+        if let Some(vectors) = &embeddings.class_vectors {
+            tensors.push(("class_vectors", Dtype::F32, vec![embeddings.classes, embeddings.dim], f32s(vectors)));
         }
-        write_tensors(&tensors_path(folder, split), &tensors, None)
+        write_tensors(&path, &tensors, None)
     }
 
-    /// Reads what `write` wrote, and checks that everything fits together.
-    pub(crate) fn read(folder: &Path, split: SplitName) -> Result<Self> {
-        let path = images_path(folder, split);
+    /// Reads the embeddings of a split, and checks that everything fits together.
+    pub fn embeddings(&self, split: SplitName) -> Result<Embeddings> {
+        let [images, path] = self.paths(split);
         let (mut ids, mut labels, mut labels_trained) = (Vec::new(), Vec::new(), Vec::new());
-        let mut reader = csv::Reader::from_path(&path).map_err(|error| Error::damaged(&path, error))?;
-        for row in reader.deserialize::<ImageRow>() {
-            let row = row.map_err(|error| Error::damaged(&path, error))?;
+        let mut reader = csv::Reader::from_path(&images).map_err(|error| Error::damaged(&images, error))?;
+        for row in reader.deserialize() {
+            let row: ImageRow = row.map_err(|error| Error::damaged(&images, error))?;
             ids.push(row.id);
             labels.push(row.label);
             labels_trained.push(row.label_trained);
         }
 
-        let path = tensors_path(folder, split);
         let damaged = |problem: String| Error::damaged(&path, problem);
         let file = TensorFile::read(&path)?;
         let tensors = file.tensors()?;
@@ -165,7 +164,7 @@ impl Embeddings {
             _ => Err(damaged(format!("`{name}` is no matrix"))),
         };
         let class_vectors = tensors.names().contains(&"class_vectors");
-        let embeddings = Self {
+        let embeddings = Embeddings {
             ids,
             labels,
             labels_trained,
@@ -181,25 +180,20 @@ impl Embeddings {
             },
             class_vectors: class_vectors.then(|| floats("class_vectors")).transpose()?,
         };
-        for (name, length, expected) in embeddings.lengths() {
-            if length != expected {
-                return Err(damaged(format!("`{name}` has {length} values where {expected} belong")));
-            }
-        }
+        embeddings.check().map_err(|(name, length, expected)| {
+            damaged(format!("`{name}` has {length} values where {expected} belong"))
+        })?;
         Ok(embeddings)
+    }
+
+    /// The files of a split: images, then embeddings.
+    fn paths(&self, split: SplitName) -> [PathBuf; 2] {
+        ["images-#.csv", "embeddings-#.safetensors"].map(|name| self.file(&name.replace('#', split.as_str())))
     }
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((rows, columns), values).expect("embeddings hold as many values as their sizes say")
-}
-
-fn images_path(folder: &Path, split: SplitName) -> std::path::PathBuf {
-    folder.join(format!("images-{}.csv", split.as_str()))
-}
-
-fn tensors_path(folder: &Path, split: SplitName) -> std::path::PathBuf {
-    folder.join(format!("embeddings-{}.safetensors", split.as_str()))
 }
 
 fn values<T>(tensor: &TensorView<'_>, convert: fn([u8; 4]) -> T) -> Vec<T> {

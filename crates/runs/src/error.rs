@@ -108,19 +108,8 @@ pub fn remedy(answer: &std::io::Error) -> &'static str {
 /// `; did you mean ...?` with the known name that is nearest to an unknown one, to stand behind a message; empty where none is
 /// near: where more than half of its letters would have to change.
 pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let unknown: Vec<char> = unknown.to_lowercase().chars().collect();
-    // Levenshtein's distance, one row of its table at a time.
-    let distance = |known: &str| {
-        let known: Vec<char> = known.to_lowercase().chars().collect();
-        let mut row: Vec<usize> = (0..=known.len()).collect();
-        for (i, a) in unknown.iter().enumerate() {
-            let above = std::mem::replace(&mut row, vec![i + 1]);
-            for (j, b) in known.iter().enumerate() {
-                row.push((above[j] + usize::from(a != b)).min(row[j] + 1).min(above[j + 1] + 1));
-            }
-        }
-        (row[known.len()], known.len())
-    };
+    let unknown = unknown.to_lowercase();
+    let distance = |known: &str| (strsim::levenshtein(&unknown, &known.to_lowercase()), known.chars().count());
     let nearest = known.into_iter().map(|known| (distance(known), known)).min();
     match nearest {
         Some(((changes, letters), known)) if 2 * changes <= letters => format!("; did you mean `{known}`?"),

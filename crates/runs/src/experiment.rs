@@ -13,7 +13,7 @@
 //! Tables are merged key by key; `[[heads]]`, `[[conditions]]` and every other list replace those of the extended file.
 
 use crate::layers::Layers;
-use crate::{Error, HeadInit, HeadVariant, Result, integers};
+use crate::{Error, HeadInit, HeadVariant, Result, integers, list_folder};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 use std::path::Path;
@@ -305,13 +305,9 @@ impl Experiment {
 
     /// The names of the experiments in a folder, sorted.
     pub fn names(folder: &Path) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-            let path = entry.map_err(Error::io("list", folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-            }
-        }
+        let files = list_folder(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "toml"));
+        let mut names: Vec<_> =
+            files.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
         names.sort();
         Ok(names)
     }
@@ -347,28 +343,77 @@ impl Experiment {
 
     /// Checks every value against its range.
     pub fn validate(&self) -> Result<()> {
+        let Self { training, analysis, tuning, heads, conditions, .. } = self;
         require(is_plain_name(&self.name), "name", &self.name, NAME_RULE)?;
         self.data.validate()?;
-        self.training.validate()?;
-        self.analysis.validate()?;
-        if let Some(tuning) = &self.tuning {
-            tuning.validate()?;
+        require(!training.seeds.is_empty(), "training.seeds", "empty", "at least one seed is needed")?;
+        require_distinct(&training.seeds, "training.seeds", "each seed may stand only once")?;
+        require(
+            training.batch_size >= 2,
+            "training.batch_size",
+            training.batch_size,
+            "batch norm needs at least 2 images",
+        )?;
+        require(is_plain_name(&training.encoder), "training.encoder", &training.encoder, NAME_RULE)?;
+        for (key, value) in [
+            ("training.epochs", training.epochs),
+            ("tuning.trials", tuning.as_ref().map_or(1, |tuning| tuning.trials)),
+            ("analysis.headline_neighbors", analysis.headline_neighbors),
+            ("analysis.bootstrap_resamples", analysis.bootstrap_resamples),
+            ("analysis.calibration_bins", analysis.calibration_bins),
+            ("analysis.tsne_iterations", analysis.tsne_iterations),
+        ] {
+            require(value > 0, key, value, AT_LEAST_ONE)?;
         }
-        let rule = "an experiment needs at least one [[heads]] block";
-        require(!self.heads.is_empty(), "heads", "empty", rule)?;
-        for (index, variant) in self.heads.iter().enumerate() {
-            require(is_plain_name(&variant.name), "heads.name", &variant.name, NAME_RULE)?;
-            let alone = !self.heads[..index].iter().any(|other| other.name == variant.name);
-            let rule = "another head has the same name; give each [[heads]] block a `name` of its own";
-            require(alone, "heads.name", &variant.name, rule)?;
-            let rate = variant.peak_learning_rate.unwrap_or(1.0);
-            require(is_positive(rate), format!("{}: peak_learning_rate", variant.name), rate, POSITIVE)?;
+        for (key, value) in [
+            ("training.peak_learning_rate", training.peak_learning_rate),
+            ("training.start_divisor", training.start_divisor),
+            ("training.end_divisor", training.end_divisor),
+            ("training.epsilon", training.epsilon),
+            ("training.warmup_fraction", training.warmup_fraction),
+            ("analysis.vote_temperature", analysis.vote_temperature),
+        ] {
+            require(is_positive(value), key, value, POSITIVE)?;
         }
-        for (index, condition) in self.conditions.iter().enumerate() {
-            let Condition { name, .. } = condition;
-            require(is_plain_name(name), "conditions.name", name, NAME_RULE)?;
-            let alone = !self.conditions[..index].iter().any(|other| other.name == *name);
-            require(alone, "conditions.name", name, "another condition has the same name")?;
+        for (key, value) in [
+            ("training.warmup_fraction", training.warmup_fraction),
+            ("training.beta1_high", training.beta1_high),
+            ("training.beta1_low", training.beta1_low),
+            ("training.beta2", training.beta2),
+            ("training.weight_decay", training.weight_decay),
+        ] {
+            require((0.0..1.0).contains(&value), key, value, "it must lie in [0, 1)")?;
+        }
+        for (key, values) in [
+            ("analysis.knn_neighbors", &analysis.knn_neighbors[..]),
+            ("analysis.pca_components", &analysis.pca_components),
+            ("analysis.headline_components", &analysis.headline_components),
+        ] {
+            let valid = !values.is_empty() && !values.contains(&0);
+            require(valid, key, format!("{values:?}"), "it must list numbers of at least 1")?;
+        }
+        let perplexity = analysis.tsne_perplexity;
+        require(perplexity.is_finite() && perplexity >= 1.0, "analysis.tsne_perplexity", perplexity, AT_LEAST_ONE)?;
+        if let Some(tuning) = tuning {
+            require_range(tuning.peak_learning_rate, "tuning.peak_learning_rate", None, "0 < low <= high")?;
+            require_range(tuning.scale, "tuning.scale", None, "0 < low <= high")?;
+            let most = (0.0, FRAC_PI_2);
+            require_range(tuning.margin_radians, "tuning.margin_radians", Some(most), "0 <= low <= high <= pi/2")?;
+            require_range(tuning.margin_cosine, "tuning.margin_cosine", Some((0.0, 1.0)), "0 <= low <= high <= 1")?;
+        }
+        require(!heads.is_empty(), "heads", "empty", "an experiment needs at least one [[heads]] block")?;
+        let names: Vec<_> = heads.iter().map(|variant| &variant.name).collect();
+        let rule = "another head has the same name; give each [[heads]] block a `name` of its own";
+        require_distinct(&names, "heads.name", rule)?;
+        for HeadVariant { name, peak_learning_rate, .. } in heads {
+            require(is_plain_name(name), "heads.name", name, NAME_RULE)?;
+            let rate = peak_learning_rate.unwrap_or(1.0);
+            require(is_positive(rate), format!("{name}: peak_learning_rate"), rate, POSITIVE)?;
+        }
+        let names: Vec<_> = conditions.iter().map(|condition| &condition.name).collect();
+        require_distinct(&names, "conditions.name", "another condition has the same name")?;
+        for condition in conditions {
+            require(is_plain_name(&condition.name), "conditions.name", &condition.name, NAME_RULE)?;
             self.data_under(Some(condition)).validate()?;
         }
         Ok(())
@@ -464,19 +509,22 @@ fn is_positive(value: f64) -> bool {
     value.is_finite() && value > 0.0
 }
 
-/// Whether a range [low, high] is one, within [least, most].
-fn is_range([low, high]: [f64; 2], least: f64, most: f64) -> bool {
-    least <= low && low <= high && high <= most && high.is_finite()
-}
-
 /// Ok if the value of a key is valid, otherwise an error with the rule that it breaks.
 fn require(valid: bool, key: impl Into<String>, value: impl ToString, rule: &str) -> Result<()> {
     if valid { Ok(()) } else { Err(Error::value(key, value, rule)) }
 }
 
-/// The first value that stands twice.
-fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
-    values.iter().enumerate().find(|(index, value)| values[..*index].contains(value)).map(|(_, value)| value)
+/// Ok if `range` is [low, high] within `ends`, or above 0 where none are given; `rule` says the same for people.
+fn require_range(range: [f64; 2], key: &str, ends: Option<(f64, f64)>, rule: &str) -> Result<()> {
+    let ([low, high], (least, most)) = (range, ends.unwrap_or((f64::MIN_POSITIVE, f64::MAX)));
+    let valid = least <= low && low <= high && high <= most;
+    require(valid, key, format!("{range:?}"), &format!("it must be [low, high] with {rule}"))
+}
+
+/// Ok if no value of a key stands twice.
+fn require_distinct(values: &[impl PartialEq + ToString], key: &str, rule: &str) -> Result<()> {
+    let twice = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
+    twice.map_or(Ok(()), |(_, value)| Err(Error::value(key, value.to_string(), rule)))
 }
 
 impl DataConfig {
@@ -493,108 +541,23 @@ impl DataConfig {
         require(self.images_per_split != Some(0), "data.images_per_split", 0, rule)?;
         let rule = "the data set has columns for 0, 1, 5, 25 and 50 only";
         require([0, 1, 5, 25, 50].contains(&noise), "data.label_noise_percent", noise, rule)?;
-        if let Some(twice) = repeated(&self.held_out_classes) {
-            return Err(Error::value("data.held_out_classes", twice, "each class may stand only once"));
-        }
+        require_distinct(&self.held_out_classes, "data.held_out_classes", "each class may stand only once")?;
         let needed = self.is_synthetic() || self.synthetic_fallback;
         let rule = "the synthetic set needs a [data.synthetic] table";
         require(self.synthetic.is_some() || !needed, "data.synthetic", "absent", rule)?;
-        if let Some(SyntheticConfig { train_images, val_images, image_px, .. }) = &self.synthetic {
-            for (key, images) in [("train_images", train_images), ("val_images", val_images)] {
-                let rule = "ten classes need at least 10 images";
-                require(*images >= 10, format!("data.synthetic.{key}"), images, rule)?;
-            }
-            let rule = "it must lie in 16 ..= 512";
-            require((16..=512).contains(image_px), "data.synthetic.image_px", image_px, rule)?;
+        if let Some(SyntheticConfig { train_images, val_images, image_px, .. }) = self.synthetic {
+            let rule = "ten classes need at least 10 images";
+            require(train_images >= 10, "data.synthetic.train_images", train_images, rule)?;
+            require(val_images >= 10, "data.synthetic.val_images", val_images, rule)?;
+            require((16..=512).contains(&image_px), "data.synthetic.image_px", image_px, "it must lie in 16 ..= 512")?;
         }
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
-        let check =
-            |valid, key: &str, value: String, rule| require(valid, format!("data.augmentation.{key}"), value, rule);
-        let valid = is_range(crop_scale, f64::MIN_POSITIVE, 1.0);
-        let rule = "it must be [low, high] with 0 < low <= high <= 1";
-        check(valid, "crop_scale", format!("{crop_scale:?}"), rule)?;
-        let valid = is_range(crop_aspect, f64::MIN_POSITIVE, f64::MAX);
-        let rule = "it must be [low, high] with 0 < low <= high";
-        check(valid, "crop_aspect", format!("{crop_aspect:?}"), rule)?;
-        let valid = (0.0..=1.0).contains(&flip_probability);
-        check(valid, "flip_probability", flip_probability.to_string(), "it must lie in [0, 1]")?;
-        let valid = (1.0..=4.0).contains(&eval_resize_factor);
-        check(valid, "eval_resize_factor", eval_resize_factor.to_string(), "it must lie in [1, 4]")
-    }
-}
-
-impl TrainingConfig {
-    fn validate(&self) -> Result<()> {
-        require(!self.seeds.is_empty(), "training.seeds", "empty", "at least one seed is needed")?;
-        if let Some(twice) = repeated(&self.seeds) {
-            return Err(Error::value("training.seeds", twice, "each seed may stand only once"));
-        }
-        require(self.epochs > 0, "training.epochs", 0, AT_LEAST_ONE)?;
-        let rule = "batch norm needs at least 2 images";
-        require(self.batch_size >= 2, "training.batch_size", self.batch_size, rule)?;
-        require(is_plain_name(&self.encoder), "training.encoder", &self.encoder, NAME_RULE)?;
-        for (key, value) in [
-            ("peak_learning_rate", self.peak_learning_rate),
-            ("start_divisor", self.start_divisor),
-            ("end_divisor", self.end_divisor),
-            ("epsilon", self.epsilon),
-            ("warmup_fraction", self.warmup_fraction),
-        ] {
-            require(is_positive(value), format!("training.{key}"), value, POSITIVE)?;
-        }
-        for (key, value) in [
-            ("warmup_fraction", self.warmup_fraction),
-            ("beta1_high", self.beta1_high),
-            ("beta1_low", self.beta1_low),
-            ("beta2", self.beta2),
-            ("weight_decay", self.weight_decay),
-        ] {
-            require((0.0..1.0).contains(&value), format!("training.{key}"), value, "it must lie in [0, 1)")?;
-        }
-        Ok(())
-    }
-}
-
-impl TuningConfig {
-    fn validate(&self) -> Result<()> {
-        require(self.trials > 0, "tuning.trials", 0, AT_LEAST_ONE)?;
-        let above_zero = "it must be [low, high] with 0 < low <= high";
-        let radians = "it must be [low, high] with 0 <= low <= high <= pi/2";
-        let cosine = "it must be [low, high] with 0 <= low <= high <= 1";
-        for (key, range, least, most, rule) in [
-            ("peak_learning_rate", self.peak_learning_rate, f64::MIN_POSITIVE, f64::MAX, above_zero),
-            ("scale", self.scale, f64::MIN_POSITIVE, f64::MAX, above_zero),
-            ("margin_radians", self.margin_radians, 0.0, FRAC_PI_2, radians),
-            ("margin_cosine", self.margin_cosine, 0.0, 1.0, cosine),
-        ] {
-            require(is_range(range, least, most), format!("tuning.{key}"), format!("{range:?}"), rule)?;
-        }
-        Ok(())
-    }
-}
-
-impl AnalysisConfig {
-    fn validate(&self) -> Result<()> {
-        for (key, values) in [
-            ("knn_neighbors", &self.knn_neighbors[..]),
-            ("pca_components", &self.pca_components),
-            ("headline_components", &self.headline_components),
-        ] {
-            let valid = !values.is_empty() && !values.contains(&0);
-            let rule = "it must list numbers of at least 1";
-            require(valid, format!("analysis.{key}"), format!("{values:?}"), rule)?;
-        }
-        for (key, value) in [
-            ("headline_neighbors", self.headline_neighbors),
-            ("bootstrap_resamples", self.bootstrap_resamples),
-            ("calibration_bins", self.calibration_bins),
-            ("tsne_iterations", self.tsne_iterations),
-        ] {
-            require(value > 0, format!("analysis.{key}"), value, AT_LEAST_ONE)?;
-        }
-        let (perplexity, temperature) = (self.tsne_perplexity, self.vote_temperature);
-        let valid = perplexity.is_finite() && perplexity >= 1.0;
-        require(valid, "analysis.tsne_perplexity", perplexity, AT_LEAST_ONE)?;
-        require(is_positive(temperature), "analysis.vote_temperature", temperature, POSITIVE)
+        let up_to_one = Some((f64::MIN_POSITIVE, 1.0));
+        require_range(crop_scale, "data.augmentation.crop_scale", up_to_one, "0 < low <= high <= 1")?;
+        require_range(crop_aspect, "data.augmentation.crop_aspect", None, "0 < low <= high")?;
+        let (valid, key) = ((0.0..=1.0).contains(&flip_probability), "data.augmentation.flip_probability");
+        require(valid, key, flip_probability, "it must lie in [0, 1]")?;
+        let (valid, key) = ((1.0..=4.0).contains(&eval_resize_factor), "data.augmentation.eval_resize_factor");
+        require(valid, key, eval_resize_factor, "it must lie in [1, 4]")
     }
 }

@@ -15,35 +15,18 @@ pub const PARTIAL_PREFIX: &str = ".partial-";
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(PARTIAL_PREFIX)
-        .permissions_if_unix()
-        .tempfile_in(folder)
-        .map_err(Error::io("create a temporary file in", folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PARTIAL_PREFIX);
+    // Temporary files are private by default; results are meant to be read by others.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut temporary = builder.tempfile_in(folder).map_err(Error::io("create a temporary file in", folder))?;
     let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
     write(&mut buffered).and_then(|()| buffered.flush()).map_err(Error::io("write", path))?;
     drop(buffered);
     temporary.as_file().sync_all().map_err(Error::io("write", path))?;
     temporary.persist(path).map_err(|error| Error::io("rename to", path)(error.error))?;
     Ok(())
-}
-
-/// Temporary files are private by default; results are meant to be read by others.
-trait PermissionsIfUnix {
-    fn permissions_if_unix(&mut self) -> &mut Self;
-}
-
-impl PermissionsIfUnix for tempfile::Builder<'_, '_> {
-    #[cfg(unix)]
-    fn permissions_if_unix(&mut self) -> &mut Self {
-        use std::os::unix::fs::PermissionsExt;
-        self.permissions(std::fs::Permissions::from_mode(0o644))
-    }
-
-    #[cfg(not(unix))]
-    fn permissions_if_unix(&mut self) -> &mut Self {
-        self
-    }
 }
 
 /// Sole right to write below a folder, held as long as the value lives; the system releases it if the process dies.
@@ -55,48 +38,37 @@ pub struct FolderLock {
 impl FolderLock {
     /// Takes the lock of `folder` (made if needed) or fails at once with [`Error::Locked`].
     pub fn take(folder: &Path) -> Result<Self> {
-        Self::try_take(folder)?.ok_or_else(|| Error::Locked { folder: folder.to_path_buf() })
+        Self::lock(folder, |_| Err(Error::Locked { folder: folder.to_path_buf() }))
     }
 
     /// Takes the lock of `folder` (made if needed); where another process holds it, tells `waiting` and waits.
     pub fn wait(folder: &Path, waiting: impl FnOnce()) -> Result<Self> {
-        if let Some(lock) = Self::try_take(folder)? {
-            return Ok(lock);
-        }
-        waiting();
-        let (path, file) = Self::open(folder)?;
-        file.lock().map_err(Error::io("lock", path))?;
-        remove_unfinished(folder)?;
-        Ok(Self { _file: file })
+        Self::lock(folder, |file| {
+            waiting();
+            file.lock().map_err(Error::io("lock", folder))
+        })
     }
 
-    fn try_take(folder: &Path) -> Result<Option<Self>> {
-        let (path, file) = Self::open(folder)?;
-        match file.try_lock() {
-            Ok(()) => {
-                remove_unfinished(folder)?;
-                Ok(Some(Self { _file: file }))
-            }
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
-        }
-    }
-
-    fn open(folder: &Path) -> Result<(PathBuf, File)> {
+    fn lock(folder: &Path, in_use: impl FnOnce(&File) -> Result<()>) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
         let path = folder.join(".lock");
         let file = File::create(&path).map_err(Error::io("create", &path))?;
-        Ok((path, file))
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => in_use(&file)?,
+            Err(TryLockError::Error(source)) => return Err(Error::Io { action: "lock", path, source }),
+        }
+        remove_unfinished(folder)?;
+        Ok(Self { _file: file })
     }
 }
 
 /// Removes what a killed process left unfinished below `folder`.
 fn remove_unfinished(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let entry = entry.map_err(Error::io("list", folder))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io("list", folder))?);
-        let unfinished = entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX);
-        match (unfinished, kind.is_dir()) {
+    for path in list_folder(folder)? {
+        let unfinished = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL_PREFIX));
+        // What a link points to is not looked into.
+        match (unfinished, path.is_dir() && !path.is_symlink()) {
             (true, true) => std::fs::remove_dir_all(&path).map_err(Error::io("remove", path))?,
             (true, false) => std::fs::remove_file(&path).map_err(Error::io("remove", path))?,
             (false, true) => remove_unfinished(&path)?,
@@ -104,4 +76,21 @@ fn remove_unfinished(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The paths of all that a folder holds, sorted.
+pub fn list_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut paths: Vec<PathBuf> = entries.map_err(Error::io("list", folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Removes a file or a folder with everything in it, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
 }

@@ -1,8 +1,7 @@
 //! `history.csv`: how a training went, one row an epoch. No times: the same seed gives the same bytes.
 
-use crate::{Error, Result, RunSpec, write_atomically};
+use crate::{Error, Result, RunFolder, RunSpec, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// One epoch of training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,20 +23,23 @@ pub struct EpochRecord {
 /// The fields of [`EpochRecord`] behind those that name the run.
 const COLUMNS: &str = "variant,head,seed,epoch,step,train_loss,train_accuracy,learning_rate,effective_scale";
 
-/// Writes the history of a run; each row names the run too.
-pub(crate) fn write_history(path: &Path, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
-    write_atomically(path, |file| {
-        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
-        writer.write_record(COLUMNS.split(','))?;
-        for record in records {
-            writer.serialize((&spec.variant.name, spec.variant.head.kind(), spec.seed, record))?;
-        }
-        writer.flush()
-    })
-}
+impl RunFolder {
+    /// Writes the history of the run of `spec`; each row names the run too.
+    pub fn write_history(&self, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
+        write_atomically(&self.file("history.csv"), |file| {
+            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(file);
+            writer.write_record(COLUMNS.split(','))?;
+            for record in records {
+                writer.serialize((&spec.variant.name, spec.variant.head.kind(), spec.seed, record))?;
+            }
+            writer.flush()
+        })
+    }
 
-/// Reads the history of a run.
-pub(crate) fn read_history(path: &Path) -> Result<Vec<EpochRecord>> {
-    let mut reader = csv::Reader::from_path(path).map_err(|error| Error::damaged(path, error))?;
-    reader.deserialize().map(|row| row.map_err(|error| Error::damaged(path, error))).collect()
+    /// Reads the history.
+    pub fn history(&self) -> Result<Vec<EpochRecord>> {
+        let path = self.file("history.csv");
+        let mut reader = csv::Reader::from_path(&path).map_err(|error| Error::damaged(&path, error))?;
+        reader.deserialize().map(|row| row.map_err(|error| Error::damaged(&path, error))).collect()
+    }
 }

@@ -31,7 +31,7 @@ pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
     Precision, SYNTHETIC, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
-pub use files::{FolderLock, PARTIAL_PREFIX, write_atomically};
+pub use files::{FolderLock, PARTIAL_PREFIX, list_folder, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::EpochRecord;
 pub use integers::parse_integers;

@@ -1,8 +1,9 @@
 //! A run and its folder: one variant trained with one seed.
 
+use crate::files::remove;
 use crate::{
-    DataConfig, DataRecord, Embeddings, EpochRecord, Error, Experiment, Failure, FileRecord, HeadVariant, Manifest,
-    PARTIAL_PREFIX, Result, SCHEMA, SplitName, TrainingConfig, history, write_atomically,
+    DataConfig, DataRecord, Error, Experiment, Failure, FileRecord, HeadVariant, Manifest, PARTIAL_PREFIX, Result,
+    SCHEMA, TrainingConfig, list_folder, write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,6 +11,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// Name of the manifest.
+const MANIFEST: &str = "manifest.json";
 
 /// What computes a training: two of these agree to rounding only, so no training goes from one to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,35 +187,28 @@ impl RunFolder {
         &self.path
     }
 
+    /// Whether the manifest is there.
+    pub fn is_whole(&self) -> bool {
+        self.file(MANIFEST).exists()
+    }
+
     /// The encoder's weights with torchvision's names.
     pub fn encoder_path(&self) -> PathBuf {
-        self.path.join("encoder.safetensors")
+        self.file("encoder.safetensors")
     }
 
     /// The head's weights and state.
     pub fn head_path(&self) -> PathBuf {
-        self.path.join("head.safetensors")
+        self.file("head.safetensors")
     }
 
     /// The state of an unfinished training; removed when the run is whole.
     pub fn checkpoint_path(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        self.file("checkpoint.safetensors")
     }
 
-    fn history_path(&self) -> PathBuf {
-        self.path.join("history.csv")
-    }
-
-    fn manifest_path(&self) -> PathBuf {
-        self.path.join("manifest.json")
-    }
-
-    fn failure_path(&self) -> PathBuf {
-        self.path.join("failure.json")
-    }
-
-    fn spec_path(&self) -> PathBuf {
-        self.path.join("spec.json")
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// What stands here, compared with `spec` and the data at hand.
@@ -233,8 +230,8 @@ impl RunFolder {
             });
         }
         let failure = self.failure()?;
-        if self.spec_path().exists() {
-            let mut differences = spec.differences(&read_json(&self.spec_path())?);
+        if self.file("spec.json").exists() {
+            let mut differences = spec.differences(&read_json(&self.file("spec.json"))?);
             differences.retain(|difference| failure.is_none() || !difference.is_compute());
             if !differences.is_empty() {
                 return Ok(RunState::Other(differences));
@@ -245,47 +242,19 @@ impl RunFolder {
 
     /// Makes the folder and notes what is trained in it, so that a half-done run is never continued as another.
     pub fn begin(&self, spec: &RunSpec) -> Result<()> {
-        write_json(&self.spec_path(), spec)
+        write_json(&self.file("spec.json"), spec)
     }
 
     /// Removes the folder with everything in it.
     pub fn clear(&self) -> Result<()> {
         // The manifest goes first: a removal that is interrupted must not leave a run that looks whole.
-        match std::fs::remove_file(self.manifest_path()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", self.manifest_path())(error));
-            }
-            _ => {}
-        }
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes the history.
-    pub fn write_history(&self, spec: &RunSpec, records: &[EpochRecord]) -> Result<()> {
-        history::write_history(&self.history_path(), spec, records)
-    }
-
-    /// Reads the history.
-    pub fn history(&self) -> Result<Vec<EpochRecord>> {
-        history::read_history(&self.history_path())
-    }
-
-    /// Writes the embeddings of a split.
-    pub fn write_embeddings(&self, split: SplitName, embeddings: &Embeddings) -> Result<()> {
-        embeddings.write(&self.path, split)
-    }
-
-    /// Reads the embeddings of a split.
-    pub fn embeddings(&self, split: SplitName) -> Result<Embeddings> {
-        Embeddings::read(&self.path, split)
+        remove(&self.file(MANIFEST))?;
+        remove(&self.path)
     }
 
     /// Reads the manifest and checks its schema.
     pub fn manifest(&self) -> Result<Manifest> {
-        let path = self.manifest_path();
+        let path = self.file(MANIFEST);
         // The schema is looked at first: another version may have other fields.
         let value: Value = read_json(&path)?;
         let schema = value.get("schema").unwrap_or(&Value::Null);
@@ -303,17 +272,16 @@ impl RunFolder {
     /// Declares the run whole: writes the manifest with the checksums of all other files, then drops the checkpoint.
     pub fn finish(&self, manifest: &Manifest) -> Result<()> {
         let manifest = Manifest { files: self.files()?, ..manifest.clone() };
-        write_json(&self.manifest_path(), &manifest)?;
-        remove_if_there(&self.checkpoint_path())
+        write_json(&self.file(MANIFEST), &manifest)?;
+        remove(&self.checkpoint_path())
     }
 
     /// Length and checksum of the files that a whole run consists of.
     fn files(&self) -> Result<BTreeMap<String, FileRecord>> {
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.path).map_err(Error::io("list", &self.path))? {
-            let path = entry.map_err(Error::io("list", &self.path))?.path();
+        for path in list_folder(&self.path)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path != self.manifest_path() && path != self.checkpoint_path() && !name.starts_with(PARTIAL_PREFIX) {
+            if path != self.file(MANIFEST) && path != self.checkpoint_path() && !name.starts_with(PARTIAL_PREFIX) {
                 files.insert(name, FileRecord::of(&path)?);
             }
         }
@@ -322,13 +290,13 @@ impl RunFolder {
 
     /// Notes that the run stopped for good; its last good checkpoint stays.
     pub fn fail(&self, failure: &Failure) -> Result<()> {
-        write_json(&self.failure_path(), failure)
+        write_json(&self.file("failure.json"), failure)
     }
 
     /// The failure noted here, if any.
     pub fn failure(&self) -> Result<Option<Failure>> {
-        let path = self.failure_path();
-        if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+        let path = self.file("failure.json");
+        path.exists().then(|| read_json(&path)).transpose()
     }
 }
 
@@ -338,29 +306,8 @@ pub fn list_runs(report_folder: &Path) -> Result<Vec<RunFolder>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let mut runs = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
-        let path = entry.map_err(Error::io("list", &folder))?.path();
-        if path.is_dir() {
-            runs.push(RunFolder { path });
-        }
-    }
-    runs.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(runs)
-}
-
-impl RunFolder {
-    /// Whether the manifest is there.
-    pub fn is_whole(&self) -> bool {
-        self.manifest_path().exists()
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
+    let paths = list_folder(&folder)?.into_iter().filter(|path| path.is_dir());
+    Ok(paths.map(|path| RunFolder { path }).collect())
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

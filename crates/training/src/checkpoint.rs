@@ -6,7 +6,7 @@
 
 use crate::model::Model;
 use crate::weights::{load, save, unusable};
-use crate::{Error, Result, Timing};
+use crate::{Result, Timing};
 use faceoff_kernels::State;
 use faceoff_runs::EpochRecord;
 use serde::{Deserialize, Serialize};
@@ -40,17 +40,9 @@ pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<(
     save(path, &all, Some(json))
 }
 
-/// The tensors of a checkpoint, by part.
-pub(crate) struct Checkpoint {
-    pub encoder: State,
-    pub encoder_optimizer: State,
-    pub head: State,
-    pub head_optimizer: State,
-    pub progress: Progress,
-}
-
-/// Reads the checkpoint at `path`, if there is one, and checks that it belongs to this run and these images.
-pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<Checkpoint>> {
+/// Reads the checkpoint at `path`, if there is one, and checks that it belongs to this run and these images: its tensors by
+/// part, as in `PARTS`, and the rest.
+pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<([State; 4], Progress)>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -60,17 +52,13 @@ pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Resu
     if progress.spec_hash != spec_hash || progress.data_fingerprint != data_fingerprint {
         return Err(unusable(path, "it was made with another configuration or other images"));
     }
-    let [mut encoder, mut encoder_optimizer, mut head, mut head_optimizer] = [const { State::new() }; 4];
+    let mut states = [const { State::new() }; 4];
     for (name, tensor) in all {
-        let parts = [&mut encoder, &mut encoder_optimizer, &mut head, &mut head_optimizer];
-        let (part, rest) = PARTS
-            .iter()
-            .zip(parts)
-            .find_map(|(prefix, part)| name.strip_prefix(prefix).map(|rest| (part, rest.to_string())))
-            .ok_or_else(|| -> Error { unusable(path, format!("unknown tensor `{name}`")) })?;
-        part.push((rest, tensor));
+        let part = PARTS.iter().zip(&mut states).find_map(|(part, state)| Some((state, name.strip_prefix(part)?)));
+        let (state, rest) = part.ok_or_else(|| unusable(path, format!("unknown tensor `{name}`")))?;
+        state.push((rest.to_string(), tensor));
     }
-    Ok(Some(Checkpoint { encoder, encoder_optimizer, head, head_optimizer, progress }))
+    Ok(Some((states, progress)))
 }
 
 #[cfg(test)]

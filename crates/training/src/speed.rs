@@ -28,27 +28,23 @@ impl StepSeconds {
 pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) -> Result<Vec<StepSeconds>> {
     let mut times = Vec::with_capacity(steps);
     for number in 0..=steps {
-        let started = Instant::now();
+        let mut last = Instant::now();
+        let mut lap = || std::mem::replace(&mut last, Instant::now()).elapsed().as_secs_f64();
         let (embeddings, tape) = encoder.forward_train(images)?;
-        let forward = started.elapsed();
+        let forward = lap();
         let gradients = encoder.backward(tape, &embeddings)?;
-        let backward = started.elapsed();
+        let backward = lap();
         let (learning_rate, beta1, beta2, epsilon, step) = (1e-4, 0.9, 0.999, 1e-8, number as u64 + 1);
         encoder.apply(gradients, &AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step })?;
         // A GPU answers before it is done; reading a result waits for it.
         if !embeddings.device().is_cpu() {
             encoder.optimizer_state()?;
         }
-        let optimizer = started.elapsed();
+        let optimizer = lap();
         encoder.forward(images)?.sum_all()?.to_scalar::<f32>()?;
-        let embed = started.elapsed();
+        let embed = lap();
         if number > 0 {
-            times.push(StepSeconds {
-                forward: forward.as_secs_f64(),
-                backward: (backward - forward).as_secs_f64(),
-                optimizer: (optimizer - backward).as_secs_f64(),
-                embed: (embed - optimizer).as_secs_f64(),
-            });
+            times.push(StepSeconds { forward, backward, optimizer, embed });
         }
     }
     Ok(times)

@@ -97,9 +97,10 @@ pub fn train(
     progress: &mut dyn FnMut(Event),
 ) -> Result<TrainingEnd> {
     let recipe = &spec.training;
-    let steps_per_epoch = images.train_len() / recipe.batch_size;
+    let (train_images, batch_size) = (images.record().train_images, recipe.batch_size);
+    let steps_per_epoch = train_images / batch_size;
     if steps_per_epoch == 0 {
-        return Err(Error::TooFewImages { images: images.train_len(), batch_size: recipe.batch_size });
+        return Err(Error::TooFewImages { images: train_images, batch_size });
     }
     let schedule = Schedule::new(recipe, recipe.epochs * steps_per_epoch);
     folder.begin(spec)?;
@@ -167,15 +168,15 @@ pub fn train(
 
 /// The model at the start of training, or as the checkpoint holds it.
 fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arithmetic) -> Result<(Model, Progress)> {
-    let (spec_hash, data_fingerprint) = (spec.hash(), images.fingerprint().to_string());
+    let (spec_hash, data_fingerprint) = (spec.hash(), images.record().fingerprint.clone());
     let classes = images.classes();
     match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
-        Some(saved) => {
-            let mut model = Model::with_encoder(&saved.encoder, spec, classes, arithmetic)?;
-            model.encoder.load_optimizer_state(&saved.encoder_optimizer)?;
-            model.head.load(&saved.head)?;
-            model.head_optimizer.load_state(&saved.head_optimizer)?;
-            Ok((model, saved.progress))
+        Some(([encoder, encoder_optimizer, head, head_optimizer], progress)) => {
+            let mut model = Model::with_encoder(&encoder, spec, classes, arithmetic)?;
+            model.encoder.load_optimizer_state(&encoder_optimizer)?;
+            model.head.load(&head)?;
+            model.head_optimizer.load_state(&head_optimizer)?;
+            Ok((model, progress))
         }
         None => {
             let model = Model::new(spec, classes, arithmetic)?;

@@ -27,8 +27,9 @@ fn mnist_comes_from_its_own_files() {
     let config = DataConfig { dataset: "mnist".into(), ..synthetic() };
     let source = ImageSource { data_dir: Some(files.path().to_path_buf()), ..source(cache.path()) };
     let images = Dataset::open(&config, &source, &quiet).unwrap();
-    assert_eq!((images.train_len(), images.record().val_images, images.classes()), (40, 20, 10));
-    assert_eq!(images.record().name, "mnist");
+    let record = images.record();
+    assert_eq!((record.train_images, record.val_images, images.classes()), (40, 20, 10));
+    assert_eq!(record.name, "mnist");
     let batch = images.eval_batches(SplitName::Val, 20).unwrap().next().unwrap().unwrap();
     for (image, &label) in batch.pixels.chunks_exact(32 * 32 * 3).zip(&batch.labels) {
         assert!(image.iter().all(|&value| u32::from(value) == 10 * label));

@@ -2,7 +2,7 @@
 
 use crate::{quiet, source, synthetic};
 use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images, profile};
-use faceoff_runs::{DataConfig, SplitName};
+use faceoff_runs::{DataConfig, DataRecord, SplitName};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,18 @@ fn folder_in(cache: &Path) -> PathBuf {
     cache.join("synthetic-60-40-40px-0")
 }
 
+fn open(config: &DataConfig, cache: &Path) -> Dataset {
+    Dataset::open(config, &source(cache), &quiet).unwrap()
+}
+
+/// Why the images cannot be opened.
+fn refusal(config: &DataConfig, source: &ImageSource) -> Error {
+    Dataset::open(config, source, &quiet).err().unwrap()
+}
+
 /// The synthetic set as a user's own folder.
 fn as_folder(cache: &Path) -> (DataConfig, ImageSource) {
-    Dataset::open(&synthetic(), &source(cache), &quiet).unwrap();
+    open(&synthetic(), cache);
     let config = DataConfig { dataset: "folder".into(), ..synthetic() };
     (config, ImageSource { data_dir: Some(folder_in(cache)), ..source(cache) })
 }
@@ -25,26 +34,22 @@ fn as_folder(cache: &Path) -> (DataConfig, ImageSource) {
 #[test]
 fn the_synthetic_set_is_the_same_everywhere() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let open = |cache: &Path, threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| Dataset::open(&synthetic(), &source(cache), &quiet).unwrap())
-    };
-    let (a, b) = (open(one.path(), 1), open(two.path(), 3));
+    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (a, b) =
+        (with(1).install(|| open(&synthetic(), one.path())), with(3).install(|| open(&synthetic(), two.path())));
     assert_eq!(a.record(), b.record());
-    assert_eq!((a.train_len(), a.record().val_images, a.classes()), (60, 40, 10));
+    let DataRecord { train_images, val_images, .. } = a.record();
+    assert_eq!((*train_images, *val_images, a.classes()), (60, 40, 10));
     assert_eq!(a.items(SplitName::Val)[0].id, "val/stripes-0/000000.JPEG");
-    let other = DataConfig {
-        synthetic: synthetic().synthetic.map(|s| faceoff_runs::SyntheticConfig { seed: 1, ..s }),
-        ..synthetic()
-    };
-    let other = Dataset::open(&other, &source(one.path()), &quiet).unwrap();
-    assert_ne!(a.fingerprint(), other.fingerprint());
+    let mut other = synthetic();
+    other.synthetic.as_mut().unwrap().seed = 1;
+    assert_ne!(a.record().fingerprint, open(&other, one.path()).record().fingerprint);
 }
 
 #[test]
 fn batches_do_not_depend_on_the_number_of_workers() {
     let cache = tempfile::tempdir().unwrap();
-    let images = Dataset::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let images = open(&synthetic(), cache.path());
     let epoch = |threads: usize, epoch: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| batches(images.train_epoch(0, epoch, 16).unwrap()))
@@ -64,7 +69,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
 #[test]
 fn a_dropped_loader_does_not_hang() {
     let cache = tempfile::tempdir().unwrap();
-    let images = Dataset::open(&synthetic(), &source(cache.path()), &quiet).unwrap();
+    let images = open(&synthetic(), cache.path());
     let mut loader = images.train_epoch(0, 0, 2).unwrap();
     loader.next().unwrap().unwrap();
     assert!(loader.wait_seconds() >= 0.0);
@@ -73,10 +78,7 @@ fn a_dropped_loader_does_not_hang() {
 #[test]
 fn label_noise_comes_from_the_list() {
     let cache = tempfile::tempdir().unwrap();
-    let noisy = |percent| {
-        let config = DataConfig { label_noise_percent: percent, ..synthetic() };
-        Dataset::open(&config, &source(cache.path()), &quiet).unwrap()
-    };
+    let noisy = |percent| open(&DataConfig { label_noise_percent: percent, ..synthetic() }, cache.path());
     let wrong =
         |images: &Dataset, split| images.items(split).iter().filter(|item| item.label != item.label_trained).count();
     assert_eq!(wrong(&noisy(0), SplitName::Train), 0);
@@ -84,10 +86,10 @@ fn label_noise_comes_from_the_list() {
     assert!((18..=42).contains(&wrong(&half, SplitName::Train)));
     assert_eq!(wrong(&half, SplitName::Val), 0);
     // Training sees the noisy labels.
-    let mut trained = [0; 10];
-    let mut expected = [0; 10];
-    batches(half.train_epoch(0, 0, 60).unwrap())[0].labels.iter().for_each(|&label| trained[label as usize] += 1);
-    half.items(SplitName::Train).iter().for_each(|item| expected[item.label_trained as usize] += 1);
+    let mut trained = batches(half.train_epoch(0, 0, 60).unwrap()).remove(0).labels;
+    let mut expected: Vec<u32> = half.items(SplitName::Train).iter().map(|item| item.label_trained).collect();
+    trained.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(trained, expected);
 }
 
@@ -96,32 +98,29 @@ fn held_out_classes_are_evaluated_and_never_trained() {
     let cache = tempfile::tempdir().unwrap();
     let held_out_classes = vec!["stripes-3".to_string(), "stripes-7".into()];
     let config = DataConfig { held_out_classes, ..synthetic() };
-    let images = Dataset::open(&config, &source(cache.path()), &quiet).unwrap();
-    assert_eq!((images.train_len(), images.classes()), (48, 8));
+    let images = open(&config, cache.path());
+    assert_eq!((images.record().train_images, images.classes()), (48, 8));
     assert_eq!(images.record().classes, ["stripes-3", "stripes-7"]);
     assert_eq!(images.items(SplitName::Train).len(), 12);
     for item in images.items(SplitName::Val) {
         assert!(item.id.contains(if item.label == 0 { "stripes-3" } else { "stripes-7" }), "{item:?}");
     }
     let unknown = DataConfig { held_out_classes: vec!["poodle".into()], ..synthetic() };
-    let error = Dataset::open(&unknown, &source(cache.path()), &quiet).err().unwrap().to_string();
+    let error = refusal(&unknown, &source(cache.path())).to_string();
     assert!(error.contains("poodle") && error.contains("stripes-9"), "{error}");
 }
 
 #[test]
 fn tuning_sees_training_images_alone() {
     let cache = tempfile::tempdir().unwrap();
-    let open = |tuning_split_seed| {
-        let config = DataConfig { tuning_split_seed, ..synthetic() };
-        Dataset::open(&config, &source(cache.path()), &quiet).unwrap()
-    };
+    let open = |tuning_split_seed| open(&DataConfig { tuning_split_seed, ..synthetic() }, cache.path());
     let ids = |images: &Dataset, split| -> BTreeSet<String> {
         images.items(split).iter().map(|item| item.id.clone()).collect()
     };
     let all = ids(&open(None), SplitName::Train);
     let images = open(Some(1));
     let (trained, held) = (ids(&images, SplitName::Train), ids(&images, SplitName::Val));
-    assert_eq!((trained.len(), held.len(), images.train_len()), (50, 10, 50));
+    assert_eq!((trained.len(), held.len(), images.record().train_images), (50, 10, 50));
     assert!(trained.is_disjoint(&held));
     assert_eq!(trained.union(&held).cloned().collect::<BTreeSet<_>>(), all);
     let classes: BTreeSet<u32> = images.items(SplitName::Val).iter().map(|item| item.label).collect();
@@ -140,7 +139,7 @@ fn tuning_sees_training_images_alone() {
 fn fewer_images_are_taken_evenly() {
     let cache = tempfile::tempdir().unwrap();
     let config = DataConfig { images_per_split: Some(25), ..synthetic() };
-    let images = Dataset::open(&config, &source(cache.path()), &quiet).unwrap();
+    let images = open(&config, cache.path());
     let mut counts = [0; 10];
     images.items(SplitName::Val).iter().for_each(|item| counts[item.label as usize] += 1);
     counts.sort_unstable();
@@ -162,13 +161,13 @@ fn the_cache_follows_the_files() {
     let path = cached()[0].clone();
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    assert_eq!(open().fingerprint(), first.fingerprint());
+    assert_eq!(open().record().fingerprint, first.record().fingerprint);
     assert_eq!(std::fs::read(&path).unwrap(), whole);
 
     // Another image under an old name: another fingerprint.
     let folder = folder_in(cache.path());
     std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-0/000000.JPEG")).unwrap();
-    assert_ne!(open().fingerprint(), first.fingerprint());
+    assert_ne!(open().record().fingerprint, first.record().fingerprint);
 }
 
 #[test]
@@ -179,7 +178,7 @@ fn broken_images_are_named() {
     let cut = folder.join("train/stripes-4/000014.JPEG");
     let bytes = std::fs::read(&cut).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    let error = Dataset::open(&config, &source, &quiet).err().unwrap();
+    let error = refusal(&config, &source);
     assert!(matches!(&error, Error::Image { path, .. } if *path == cut), "{error}");
     let empty = folder.join("val/stripes-0/000010.JPEG");
     std::fs::write(&empty, b"").unwrap();
@@ -198,7 +197,7 @@ fn the_list_is_checked_with_counts_per_class() {
     let folder = folder_in(cache.path());
     std::fs::remove_file(folder.join("train/stripes-2/000012.JPEG")).unwrap();
     std::fs::copy(folder.join("val/stripes-1/000001.JPEG"), folder.join("val/stripes-1/new.JPEG")).unwrap();
-    let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
+    let message = refusal(&config, &source).to_string();
     for part in ["train/stripes-2: 5 of 6", "val/stripes-1: 5 of 4", "100 files where 100 are listed"] {
         assert!(message.contains(part), "{message} lacks {part}");
     }
@@ -227,8 +226,8 @@ fn grey_and_png_images_become_rgb() {
     assert_eq!([first(0), first(1), first(3)], [&[40, 40, 40], &[40, 0, 40], &[200, 0, 200]]);
 
     std::fs::remove_dir_all(folder.join("val/dog")).unwrap();
-    let message = Dataset::open(&config, &source, &quiet).err().unwrap().to_string();
+    let message = refusal(&config, &source).to_string();
     assert!(message.contains("class `dog` has no image in val/"), "{message}");
     let nowhere = ImageSource { data_dir: Some(cache.path().join("nowhere")), ..source };
-    assert!(Dataset::open(&config, &nowhere, &quiet).err().unwrap().to_string().contains("there is no such folder"));
+    assert!(refusal(&config, &nowhere).to_string().contains("there is no such folder"));
 }

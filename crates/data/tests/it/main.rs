@@ -6,22 +6,12 @@ mod download;
 mod extra;
 mod images;
 mod profiles;
-mod views;
 
 use faceoff_data::ImageSource;
 use faceoff_runs::{AugmentationConfig, DataConfig, SYNTHETIC, SyntheticConfig};
 use std::path::Path;
 
 fn quiet(_: &str, _: u64, _: u64) {}
-
-fn augmentation() -> AugmentationConfig {
-    AugmentationConfig {
-        crop_scale: [0.35, 1.0],
-        crop_aspect: [0.75, 4.0 / 3.0],
-        flip_probability: 0.5,
-        eval_resize_factor: 1.14,
-    }
-}
 
 /// 60 + 40 synthetic images.
 fn synthetic() -> DataConfig {
@@ -34,7 +24,12 @@ fn synthetic() -> DataConfig {
         tuning_split_seed: None,
         synthetic_fallback: false,
         synthetic: Some(SyntheticConfig { train_images: 60, val_images: 40, image_px: 40, seed: 0 }),
-        augmentation: augmentation(),
+        augmentation: AugmentationConfig {
+            crop_scale: [0.35, 1.0],
+            crop_aspect: [0.75, 4.0 / 3.0],
+            flip_probability: 0.5,
+            eval_resize_factor: 1.14,
+        },
     }
 }
 

@@ -21,11 +21,15 @@ fn smoke_text() -> String {
     smoke().to_toml()
 }
 
-/// The message that `smoke.toml` gives after replacing `from` by `to`.
-fn message(from: &str, to: &str) -> String {
+/// `smoke.toml` with `to` in the place of `from`.
+fn changed(from: &str, to: &str) -> Result<Experiment, Error> {
     let text = smoke_text();
     assert!(text.contains(from), "{from} is not in smoke.toml");
-    Experiment::parse(&text.replacen(from, to, 1), Path::new("smoke.toml")).unwrap_err().to_string()
+    Experiment::parse(&text.replacen(from, to, 1), Path::new("smoke.toml"))
+}
+
+fn message(from: &str, to: &str) -> String {
+    changed(from, to).unwrap_err().to_string()
 }
 
 #[test]
@@ -47,19 +51,14 @@ fn writing_and_reading_toml_changes_nothing() {
 
 #[test]
 fn lists_of_a_head_multiply() {
-    let text = smoke_text().replacen(
-        "margin_cosine = 0.35\nscale = 64.0",
-        "scale = [16, 64.5]\nmargin_cosine = [0.0, 0.35]",
-        1,
-    );
-    let experiment = Experiment::parse(&text, Path::new("smoke.toml")).unwrap();
+    let lists = "scale = [16, 64.5]\nmargin_cosine = [0.0, 0.35]";
+    let experiment = changed("margin_cosine = 0.35\nscale = 64.0", lists).unwrap();
     let names: Vec<_> = experiment.heads.iter().map(|head| head.name.as_str()).collect();
     let grid = ["CosFace-s16-m0", "CosFace-s16-m0.35", "CosFace-s64.5-m0", "CosFace-s64.5-m0.35"];
     assert_eq!(names[2..6], grid);
     assert_eq!(experiment.heads[4].head, HeadConfig::new("CosFace").with("scale", 64.5).with("margin_cosine", 0.0));
     assert_eq!(experiment.heads.len(), 10);
-    let text = smoke_text().replacen("sub_centers = 3", "sub_centers = [1, 3]", 1);
-    let experiment = Experiment::parse(&text, Path::new("smoke.toml")).unwrap();
+    let experiment = changed("sub_centers = 3", "sub_centers = [1, 3]").unwrap();
     assert_eq!(experiment.heads[6].name, "SubCenterArcFace-sub_centers3");
     assert_eq!(experiment.heads[6].head.get("sub_centers"), Some(&3.into()));
     assert!(message("margin_cosine = 0.35", "margin_cosine = []").contains("empty list"));
@@ -69,21 +68,14 @@ fn lists_of_a_head_multiply() {
 
 #[test]
 fn a_head_may_have_its_own_learning_rate() {
-    let text =
-        smoke_text().replacen("kind = \"Classification\"", "kind = \"Classification\"\npeak_learning_rate = 0.5", 1);
-    let specs = RunSpec::of(&Experiment::parse(&text, Path::new("smoke.toml")).unwrap(), &compute());
+    let kind = "kind = \"Classification\"";
+    let own_rate = |rate: &str| changed(kind, &format!("{kind}\npeak_learning_rate = {rate}"));
+    let specs = RunSpec::of(&own_rate("0.5").unwrap(), &compute());
     assert_eq!(specs[0].training.peak_learning_rate, 0.5);
     assert_eq!(specs[1].training.peak_learning_rate, smoke().training.peak_learning_rate);
     // The same training under the same name is the same run, wherever the number stood.
     assert_eq!(specs[1..], RunSpec::of(&smoke(), &compute())[1..]);
-    let wrong = "kind = \"Classification\"\npeak_learning_rate = 0.0";
-    assert!(message("kind = \"Classification\"", wrong).contains("above 0"));
-}
-
-#[test]
-fn the_budget_of_tuning_is_checked() {
-    assert!(message("trials = 2", "trials = 0").contains("tuning.trials"));
-    assert!(message("margin_cosine = [0.0, 0.35]", "margin_cosine = [0.4, 0.35]").contains("low <= high"));
+    assert!(own_rate("0.0").unwrap_err().to_string().contains("above 0"));
 }
 
 #[test]
@@ -110,6 +102,8 @@ fn values_out_of_range_are_explained() {
         ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is 0"),
         ("vote_temperature = 0.07", "vote_temperature = 0.0", "finite number above 0"),
         ("precision = \"f32\"", "precision = \"f16\"", "expected `f32` or `tf32`"),
+        ("trials = 2", "trials = 0", "`tuning.trials` is 0"),
+        ("margin_cosine = [0.0, 0.35]", "margin_cosine = [0.4, 0.35]", "low <= high"),
         ("name = \"smoke\"", "name = \"../smoke\"", "it must be letters, digits"),
     ] {
         let text = message(from, to);
@@ -214,8 +208,7 @@ fn lists_of_whole_numbers_may_be_ranges() {
         let text = parse_integers(wrong).unwrap_err().to_string();
         assert!(text.contains(&format!("is {wrong}, but ")), "{text}");
     }
-    let text = smoke_text().replace("knn_neighbors = [1, 5, 20]", "knn_neighbors = \"1..=50\"");
-    let analysis = Experiment::parse(&text, Path::new("smoke.toml")).unwrap().analysis;
+    let analysis = changed("knn_neighbors = [1, 5, 20]", "knn_neighbors = \"1..=50\"").unwrap().analysis;
     assert_eq!(analysis.knn_neighbors, (1..=50).collect::<Vec<_>>());
     assert!(message("seeds = [0]", "seeds = \"4..0\"").contains("at least one number"));
     assert!(message("seeds = [0]", "seeds = 4").contains("a list of whole numbers, or a range"));

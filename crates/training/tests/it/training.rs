@@ -7,21 +7,21 @@ use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{Arithmetic, ImageBatch};
 use faceoff_runs::{RunFolder, RunSpec};
 use faceoff_training::{Event, Model, TrainingEnd, initial_encoder, load_weights, train};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn cpu() -> Arithmetic {
     Arithmetic::on_cpu(None).unwrap()
 }
 
-/// The smoke experiment's run of AdaCos, a head with state, on 80 images.
-fn spec() -> RunSpec {
-    RunSpec::of(&smoke(), &compute()).into_iter().find(|spec| spec.variant.name == "AdaCos").unwrap()
-}
-
-fn images(spec: &RunSpec, cache: &Path) -> Dataset {
-    let source = ImageSource { data_dir: None, archive: None, cache_dir: cache.to_path_buf(), mirror: None };
-    Dataset::open(&spec.data, &source, &|_, _, _| {}).unwrap()
+/// The smoke experiment's run of a head, on 80 images, in a folder of its own.
+fn begun(variant: &str) -> (tempfile::TempDir, RunSpec, Dataset, RunFolder) {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke(), &compute()).into_iter().find(|spec| spec.variant.name == variant).unwrap();
+    let cache_dir = folder.path().to_path_buf();
+    let source = ImageSource { data_dir: None, archive: None, cache_dir, mirror: None };
+    let images = Dataset::open(&spec.data, &source, &|_, _, _| {}).unwrap();
+    let run_folder = RunFolder::new(folder.path(), &spec);
+    (folder, spec, images, run_folder)
 }
 
 /// Trains until the end, or until `stop_after` steps are done in this call.
@@ -39,11 +39,9 @@ fn run(spec: &RunSpec, folder: &RunFolder, images: &Dataset, stop_after: usize) 
 
 #[test]
 fn a_stopped_training_goes_on_bit_for_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec();
-    let images = images(&spec, folder.path());
-    let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
-    let (whole, resumed) = (RunFolder::new(&whole, &spec), RunFolder::new(&resumed, &spec));
+    // A head with state.
+    let (folder, spec, images, whole) = begun("AdaCos");
+    let resumed = RunFolder::new(&folder.path().join("resumed"), &spec);
     let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
     assert!(matches!(outcome, TrainingEnd::Done(..)));
     assert_eq!(losses.len(), 8);
@@ -63,10 +61,7 @@ fn a_stopped_training_goes_on_bit_for_bit() {
 
 #[test]
 fn a_whole_run_comes_back_from_its_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec();
-    let images = images(&spec, folder.path());
-    let run_folder = RunFolder::new(folder.path(), &spec);
+    let (_folder, spec, images, run_folder) = begun("AdaCos");
     let (TrainingEnd::Done(model, timing), _) = run(&spec, &run_folder, &images, usize::MAX) else { panic!("it ends") };
     assert_eq!(timing.images, 128);
     let read = Model::of_run(&run_folder, &spec, images.classes(), &cpu()).unwrap();
@@ -80,12 +75,8 @@ fn a_whole_run_comes_back_from_its_files() {
 /// A loss that is not finite ends the run, keeps the last checkpoint, and is noted with head, epoch, step and rate.
 #[test]
 fn a_diverging_training_is_noted() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut spec =
-        RunSpec::of(&smoke(), &compute()).into_iter().find(|spec| spec.variant.name == "Classification").unwrap();
+    let (_folder, mut spec, images, run_folder) = begun("Classification");
     spec.training.peak_learning_rate = 1e36;
-    let images = images(&spec, folder.path());
-    let run_folder = RunFolder::new(folder.path(), &spec);
     let (TrainingEnd::Diverged(failure), losses) = run(&spec, &run_folder, &images, usize::MAX) else {
         panic!("it ends")
     };
@@ -97,10 +88,7 @@ fn a_diverging_training_is_noted() {
 
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec();
-    let images = images(&spec, folder.path());
-    let run_folder = RunFolder::new(folder.path(), &spec);
+    let (_folder, spec, images, run_folder) = begun("AdaCos");
     run(&spec, &run_folder, &images, 5);
     let mut other = spec.clone();
     other.training.epochs = 3;
@@ -119,12 +107,9 @@ fn a_checkpoint_of_another_run_is_refused() {
 
 #[test]
 fn fewer_images_than_a_batch_are_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut spec = spec();
+    let (_folder, mut spec, images, run_folder) = begun("AdaCos");
     spec.training.batch_size = 100;
-    let images = images(&spec, folder.path());
     let stop = AtomicBool::new(false);
-    let run_folder = RunFolder::new(folder.path(), &spec);
     let error = train(&spec, &run_folder, &images, &cpu(), &stop, &mut |_| {}).err().unwrap().to_string();
     assert!(error.contains("64 training images make no batch of 100"), "{error}");
     assert!(!run_folder.path().exists());
