@@ -12,9 +12,6 @@ pub fn predictions(scores: ArrayView2<'_, f32>) -> Vec<u32> {
 }
 
 /// The fraction of predictions that equal their label.
-///
-/// # Errors
-/// Different lengths, no labels.
 pub fn accuracy(predictions: &[u32], labels: &[u32]) -> Result<f64> {
     check_lengths("predictions", predictions.len(), "labels", labels.len())?;
     let right = predictions.iter().zip(labels).filter(|(prediction, label)| prediction == label).count();
@@ -23,9 +20,6 @@ pub fn accuracy(predictions: &[u32], labels: &[u32]) -> Result<f64> {
 
 /// The mean over classes of the accuracy within a class (balanced accuracy): every class counts alike, whatever its size. Classes
 /// without a label are left out of the mean.
-///
-/// # Errors
-/// Different lengths, no labels, a prediction or label that is not below `classes`.
 pub fn macro_accuracy(predictions: &[u32], labels: &[u32], classes: usize) -> Result<f64> {
     let matrix = confusion_matrix(predictions, labels, classes)?;
     let recalls: Vec<f64> = (0..classes)
@@ -36,9 +30,6 @@ pub fn macro_accuracy(predictions: &[u32], labels: &[u32], classes: usize) -> Re
 }
 
 /// Counts (classes, classes): rows are true classes, columns predicted ones.
-///
-/// # Errors
-/// Different lengths, no labels, a prediction or label that is not below `classes`.
 pub fn confusion_matrix(predictions: &[u32], labels: &[u32], classes: usize) -> Result<Array2<u64>> {
     check_lengths("predictions", predictions.len(), "labels", labels.len())?;
     check_labels(labels, classes)?;

@@ -117,14 +117,6 @@ mod tests {
         (0..count * dims).map(|at| value(at / dims, at % dims)).collect()
     }
 
-    fn dot(a: &[f32], b: &[f32]) -> f32 {
-        a.iter().zip(b).map(|(a, b)| a * b).sum()
-    }
-
-    fn exact(a: &[f32], b: &[f32]) -> f64 {
-        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-    }
-
     #[test]
     fn products_lie_between_their_bounds() {
         for (count, dims, latent, noise) in
@@ -138,13 +130,13 @@ mod tests {
                 let mut width = 0.0_f32;
                 for i in 0..count {
                     for j in 0..count {
-                        let product = exact(&rows[i * dims..][..dims], &rows[j * dims..][..dims]);
-                        let upper = dot(&described[i * WIDTH..][..WIDTH], &described[j * WIDTH..][..WIDTH]);
+                        let pairs = rows[i * dims..][..dims].iter().zip(&rows[j * dims..]);
+                        let product: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                        let pairs = described[i * WIDTH..][..WIDTH].iter().zip(&described[j * WIDTH..]);
+                        let upper: f32 = pairs.map(|(a, b)| a * b).sum();
                         let lower = upper - outside[i].twice(outside[j]);
-                        assert!(
-                            f64::from(lower) <= product && product <= f64::from(upper),
-                            "{lower} {product} {upper}"
-                        );
+                        let between = f64::from(lower) <= product && product <= f64::from(upper);
+                        assert!(between, "{lower} {product} {upper}");
                         width = width.max((upper - lower) / (scale * scale * dims as f32));
                     }
                 }

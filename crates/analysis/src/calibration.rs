@@ -11,8 +11,9 @@
 //! | Brier | mean of sum over classes of (probability - \[class is the label\])^2, in [0, 2] |
 
 use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, check_at_least_one, check_labels, check_lengths, check_matrix};
+use crate::error::{Result, check_count, check_labels, check_lengths, check_matrix, check_positive};
 use crate::products::greatest;
 
 /// How far confidence and accuracy lie apart.
@@ -29,9 +30,11 @@ pub struct Calibration {
 }
 
 /// The points of one range of confidence.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReliabilityBin {
     /// Number of points.
+    #[serde(rename = "images")]
     pub count: usize,
     /// Mean confidence; 0 in an empty bin.
     pub confidence: f64,
@@ -43,20 +46,13 @@ pub struct ReliabilityBin {
 /// heads without one), in so many `bins`; 15 are usual.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a label that is not below C, a scale that is not above zero, no bin.
+/// A scale that is not above zero, no bin.
 pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64, bins: usize) -> Result<Calibration> {
     check_lengths("scores", scores.nrows(), "labels", labels.len())?;
     check_matrix("scores", scores)?;
     check_labels(labels, scores.ncols())?;
-    if !(scale > 0.0 && scale.is_finite()) {
-        return Err(Error::OutOfRange {
-            name: "scale",
-            value: scale,
-            rule: "it must be finite and above 0".into(),
-            remedy: "pass the head's effective scale, 1 for a head without one",
-        });
-    }
-    check_at_least_one("the number of bins", bins, "15 are usual")?;
+    check_positive("scale", scale, "pass the head's effective scale, 1 for a head without one")?;
+    check_count("the number of bins", bins, 1..=usize::MAX, "15 are usual")?;
     let mut curve = vec![ReliabilityBin::default(); bins];
     let (mut nll, mut brier) = (0.0, 0.0);
     let mut probabilities = vec![0.0_f64; scores.ncols()];
@@ -69,15 +65,10 @@ pub fn calibration(scores: ArrayView2<'_, f32>, labels: &[u32], scale: f64, bins
             *probability = relative(class).exp();
         }
         let sum: f64 = probabilities.iter().sum();
-        for probability in &mut probabilities {
-            *probability /= sum;
-        }
+        probabilities.iter_mut().for_each(|probability| *probability /= sum);
         nll += sum.ln() - relative(label);
-        brier += probabilities
-            .iter()
-            .enumerate()
-            .map(|(class, p)| (p - f64::from(u8::from(class == label))).powi(2))
-            .sum::<f64>();
+        let missed = |(class, p): (usize, &f64)| (p - f64::from(u8::from(class == label))).powi(2);
+        brier += probabilities.iter().enumerate().map(missed).sum::<f64>();
         let confidence = probabilities[prediction];
         let bin = &mut curve[((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1];
         bin.count += 1;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use statrs::function::gamma::ln_gamma;
 
-use crate::error::{Error, Result, check_lengths};
+use crate::error::{Error, Result, check_count, check_lengths};
 use crate::products::{check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, norm};
 
 /// Starts of [`kmeans`], of which the best is kept.
@@ -36,17 +36,10 @@ pub struct KMeans {
 /// leave clusters empty.
 ///
 /// # Errors
-/// Empty input, NaN or infinity, a row that has not unit length, clusters of 0 or more than points.
+/// Clusters of 0 or more than points.
 pub fn kmeans(embeddings: ArrayView2<'_, f32>, clusters: usize, seed: u64) -> Result<KMeans> {
     check_unit_rows(embeddings)?;
-    if !(1..=embeddings.nrows()).contains(&clusters) {
-        return Err(Error::OutOfRange {
-            name: "the number of clusters",
-            value: clusters as f64,
-            rule: format!("it must be 1 to the number of points, {}", embeddings.nrows()),
-            remedy: "pass the number of classes",
-        });
-    }
+    check_count("the number of clusters", clusters, 1..=embeddings.nrows(), "pass at most the number of points")?;
     let rows = contiguous(embeddings);
     let dims = embeddings.ncols();
     let starts: Vec<KMeans> = (0..RESTARTS)
@@ -78,20 +71,17 @@ fn plus_plus(rows: &[f32], dims: usize, clusters: usize, rng: &mut ChaCha8Rng) -
             *nearest = nearest.min((2.0 - 2.0 * dot(row, &center)).max(0.0));
         }
         let mut left = rng.random_range(0.0..1.0) * nearest.iter().sum::<f64>();
-        chosen = nearest.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
-        for (point, &weight) in nearest.iter().enumerate() {
+        let drawn = nearest.iter().position(|&weight| {
             left -= weight;
-            if left < 0.0 {
-                chosen = point;
-                break;
-            }
-        }
+            left < 0.0
+        });
+        chosen = drawn.or_else(|| nearest.iter().rposition(|&weight| weight > 0.0)).unwrap_or(0);
     }
 }
 
 fn lloyd(rows: &[f32], dims: usize, mut centers: Vec<f32>) -> KMeans {
     let (points, clusters) = (rows.len() / dims, centers.len() / dims);
-    let mut assignments = vec![u32::MAX; points];
+    let mut assignments = vec![usize::MAX; points];
     let mut products = vec![0.0_f32; points * clusters];
     for _ in 0..MAX_ITERATIONS {
         matmul(
@@ -108,63 +98,47 @@ fn lloyd(rows: &[f32], dims: usize, mut centers: Vec<f32>) -> KMeans {
         let mut closeness = vec![0.0_f32; points];
         for (point, products) in products.chunks_exact(clusters).enumerate() {
             let (cluster, closest) = greatest(products.iter().zip(&halves).map(|(product, half)| product - half));
-            changed |= assignments[point] != cluster as u32;
-            assignments[point] = cluster as u32;
+            changed |= assignments[point] != cluster;
+            assignments[point] = cluster;
             closeness[point] = closest as f32;
         }
         if !changed {
             break;
         }
         fill_empty_clusters(&mut assignments, &mut closeness, clusters);
-        move_centers(rows, dims, &assignments, &mut centers);
+        let (sums, counts) = class_sums(rows, dims, &assignments, clusters, |_| 1.0);
+        for ((center, sum), count) in centers.chunks_exact_mut(dims).zip(sums).zip(counts).filter(|(_, n)| *n > 0) {
+            center.iter_mut().zip(sum).for_each(|(center, sum)| *center = (sum / count as f64) as f32);
+        }
     }
     let inertia = rows
         .chunks_exact(dims)
         .zip(&assignments)
         .map(|(row, &cluster)| {
-            let center = &centers[cluster as usize * dims..][..dims];
+            let center = &centers[cluster * dims..][..dims];
             row.iter().zip(center).map(|(&x, &c)| f64::from(x - c).powi(2)).sum::<f64>()
         })
         .sum();
     let centers = Array2::from_shape_vec((clusters, dims), centers).expect("clusters x D");
-    KMeans { assignments, centers, inertia }
+    KMeans { assignments: assignments.into_iter().map(|cluster| cluster as u32).collect(), centers, inertia }
 }
 
 /// Hands the point farthest from its center to each cluster without a point.
-fn fill_empty_clusters(assignments: &mut [u32], closeness: &mut [f32], clusters: usize) {
+fn fill_empty_clusters(assignments: &mut [usize], closeness: &mut [f32], clusters: usize) {
     let mut counts = vec![0_usize; clusters];
-    for &cluster in assignments.iter() {
-        counts[cluster as usize] += 1;
-    }
+    assignments.iter().for_each(|&cluster| counts[cluster] += 1);
     for empty in 0..clusters {
         if counts[empty] > 0 {
             continue;
         }
         let farthest = (0..assignments.len())
-            .filter(|&point| counts[assignments[point] as usize] > 1)
+            .filter(|&point| counts[assignments[point]] > 1)
             .min_by(|&a, &b| closeness[a].total_cmp(&closeness[b]));
         if let Some(point) = farthest {
-            counts[assignments[point] as usize] -= 1;
+            counts[assignments[point]] -= 1;
             counts[empty] = 1;
-            assignments[point] = empty as u32;
+            assignments[point] = empty;
             closeness[point] = f32::INFINITY;
-        }
-    }
-}
-
-fn move_centers(rows: &[f32], dims: usize, assignments: &[u32], centers: &mut [f32]) {
-    let clusters = centers.len() / dims;
-    let mut sums = vec![0.0_f64; clusters * dims];
-    let mut counts = vec![0_usize; clusters];
-    for (row, &cluster) in rows.chunks_exact(dims).zip(assignments) {
-        counts[cluster as usize] += 1;
-        for (sum, &value) in sums[cluster as usize * dims..][..dims].iter_mut().zip(row) {
-            *sum += f64::from(value);
-        }
-    }
-    for (cluster, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-        for (center, sum) in centers[cluster * dims..][..dims].iter_mut().zip(&sums[cluster * dims..]) {
-            *center = (sum / count as f64) as f32;
         }
     }
 }
@@ -173,9 +147,6 @@ fn move_centers(rows: &[f32], dims: usize, assignments: &[u32], centers: &mut [f
 /// NMI = I(U, V) / ((H(U) + H(V)) / 2), as scikit-learn's `normalized_mutual_info_score`.
 ///
 /// 1 if both have one class only, 0 if one has.
-///
-/// # Errors
-/// No points, different lengths.
 pub fn normalized_mutual_information(labels: &[u32], clusters: &[u32]) -> Result<f64> {
     let table = Contingency::new(labels, clusters)?;
     if table.is_one_by_one() {
@@ -191,9 +162,6 @@ pub fn normalized_mutual_information(labels: &[u32], clusters: &[u32]) -> Result
 /// `adjusted_mutual_info_score`.
 ///
 /// 1 for equal partitions, about 0 for chance, below 0 for worse. 1 if both have one class only, 0 if one has.
-///
-/// # Errors
-/// No points, different lengths.
 pub fn adjusted_mutual_information(labels: &[u32], clusters: &[u32]) -> Result<f64> {
     let table = Contingency::new(labels, clusters)?;
     if table.is_one_by_one() {
@@ -271,41 +239,27 @@ impl Contingency {
     }
 }
 
-/// How much nearer points lie to their own class than to the next.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Silhouette {
-    /// Mean over all points, in [-1, 1].
-    pub mean: f64,
-    /// Of each point.
-    pub per_point: Vec<f64>,
-}
-
-/// Silhouette by cosine distance 1 - cos (Rousseeuw 1987): s = (b - a) / max(a, b), with a the mean distance of a point to
-/// the others of its class and b the smallest mean distance to another class. As scikit-learn's
-/// `silhouette_samples(metric="cosine")`.
+/// Silhouette of each point, in [-1, 1]: how much nearer it lies to its own class than to the next, by cosine distance 1 - cos
+/// (Rousseeuw 1987): s = (b - a) / max(a, b), with a the mean distance of a point to the others of its class and b the smallest
+/// mean distance to another class. As scikit-learn's `silhouette_samples(metric="cosine")`.
 ///
 /// Exact in O(N classes D): the mean cosine to a class is the cosine to the sum of its unit rows over their number. 0 for
 /// the only member of a class and where a and b are both 0 (to 1e-12).
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or no class with two members.
-pub fn silhouette(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Silhouette> {
+/// One class only, or no class with two members.
+pub fn silhouette(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Vec<f64>> {
     check_embeddings(embeddings, labels)?;
     let (classes, places) = classes_of(labels);
     if classes.len() < 2 || classes.len() == labels.len() {
-        return Err(Error::Undefined {
-            what: "the silhouette",
-            rule: format!(
-                "two classes or more are needed, one of them with two members; there are {} classes of {} points",
-                classes.len(),
-                labels.len()
-            ),
-            remedy: "pass a split with several images a class",
-        });
+        let (classes, points) = (classes.len(), labels.len());
+        let rule = "two classes or more are needed, one of them with two members; there are";
+        let remedy = "pass a split with several images a class";
+        return Err(Error::undefined("the silhouette", format!("{rule} {classes} classes of {points} points"), remedy));
     }
     let (rows, dims) = (contiguous(embeddings), embeddings.ncols());
-    let (sums, counts) = class_sums(&rows, dims, &places, classes.len());
-    let per_point: Vec<f64> = rows
+    let (sums, counts) = class_sums(&rows, dims, &places, classes.len(), norm);
+    let per_point = rows
         .par_chunks_exact(dims)
         .zip(&places)
         .map(|(row, &own)| {
@@ -324,5 +278,5 @@ pub fn silhouette(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Sil
             if largest < 1e-12 { 0.0 } else { (b - a) / largest }
         })
         .collect();
-    Ok(Silhouette { mean: per_point.iter().sum::<f64>() / per_point.len() as f64, per_point })
+    Ok(per_point)
 }

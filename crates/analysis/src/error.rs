@@ -1,6 +1,8 @@
 //! What can be wrong with embeddings, scores, labels and parameters: each error names the value, the rule and the remedy.
 
-use ndarray::ArrayView2;
+use std::ops::RangeInclusive;
+
+use ndarray::{ArrayView2, Axis, aview1};
 
 /// The sign bit of an f32.
 const SIGN: u32 = 1 << 31;
@@ -12,26 +14,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing to measure.
-    #[error("{what} is empty: at least one entry is needed; check the split or filter that it comes from")]
-    Empty {
-        /// The empty input.
-        what: &'static str,
-    },
-    /// Two inputs that describe the same things differ in length.
-    #[error(
-        "{left} has {left_len} entries but {right} has {right_len}: they must agree; pass both from the same split"
-    )]
-    LengthMismatch {
-        /// The first input.
-        left: &'static str,
-        /// Its length.
-        left_len: usize,
-        /// The second input.
-        right: &'static str,
-        /// Its length.
-        right_len: usize,
-    },
+    /// Nothing to measure: the name of the input.
+    #[error("{0} is empty: at least one entry is needed; check the split or filter that it comes from")]
+    Empty(&'static str),
+    /// Two inputs that describe the same things differ in length: each with its own.
+    #[error("{0} has {1} entries but {2} has {3}: they must agree; pass both from the same split")]
+    LengthMismatch(&'static str, usize, &'static str, usize),
     /// A NaN or an infinity.
     #[error("{what} holds {value} at row {row}, column {column}: every value must be finite; look for a diverged run")]
     NotFinite {
@@ -43,26 +31,6 @@ pub enum Error {
         column: usize,
         /// The value found.
         value: f64,
-    },
-    /// A label that names no class.
-    #[error(
-        "label {label} at position {position} is not below {classes} classes; check the class count or the label map"
-    )]
-    LabelOutOfRange {
-        /// Zero-based position.
-        position: usize,
-        /// The label found.
-        label: u32,
-        /// Number of classes.
-        classes: usize,
-    },
-    /// More neighbours are asked for than there are.
-    #[error("{k} neighbours asked for where 1 to {available} can be had; lower k or pass more points")]
-    NeighborCount {
-        /// Neighbours asked for.
-        k: usize,
-        /// Points that can be neighbours.
-        available: usize,
     },
     /// A number outside its range.
     #[error("{name} is {value}: {rule}; {remedy}")]
@@ -76,70 +44,97 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// Well-formed input for which the measure has no value, such as points without any spread.
-    #[error("{what} is not defined: {rule}; {remedy}")]
-    Undefined {
-        /// The measure.
-        what: &'static str,
-        /// What the input lacks.
-        rule: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// A library could not finish.
-    #[error("{library} failed: {reason}; use the default engine")]
-    Library {
-        /// The library.
-        library: &'static str,
-        /// Its own message.
-        reason: String,
-    },
+    /// Well-formed input for which the measure has no value, such as points without any spread: the measure, what the input
+    /// lacks, and what to do.
+    #[error("{0} is not defined: {1}; {2}")]
+    Undefined(&'static str, String, &'static str),
+    /// A library could not finish: its name and its own message.
+    #[error("{0} failed: {1}; use the default engine")]
+    Library(&'static str, String),
+}
+
+impl Error {
+    /// An [`Error::OutOfRange`].
+    pub fn out_of_range(name: &'static str, value: f64, rule: impl Into<String>, remedy: &'static str) -> Self {
+        Self::OutOfRange { name, value, rule: rule.into(), remedy }
+    }
+
+    /// An [`Error::Undefined`].
+    pub fn undefined(what: &'static str, rule: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Undefined(what, rule.into(), remedy)
+    }
 }
 
 /// Fails unless the matrix has rows and columns and all its values are finite; gives their greatest magnitude.
 pub(crate) fn check_matrix(what: &'static str, data: ArrayView2<'_, f32>) -> Result<f32> {
-    if data.is_empty() {
-        return Err(Error::Empty { what });
-    }
     // Magnitudes order like their bit patterns, which is a search that vectorises; infinity and NaN come last.
     let magnitude = |value: &f32| value.to_bits() & !SIGN;
     let largest = match data.to_slice() {
         Some(values) => values.iter().map(magnitude).max(),
         None => data.iter().map(magnitude).max(),
     };
-    let largest = f32::from_bits(largest.unwrap_or(0));
-    if largest.is_finite() {
-        return Ok(largest);
+    let largest = largest.map_or(f32::NAN, f32::from_bits);
+    if !largest.is_finite() {
+        check_finite(what, data)?;
     }
-    match data.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        Some(((row, column), &value)) => Err(Error::NotFinite { what, row, column, value: f64::from(value) }),
-        None => Ok(largest),
+    Ok(largest)
+}
+
+/// Fails unless there are values, all of them finite.
+pub(crate) fn check_finite<T: Copy + Into<f64>>(what: &'static str, data: ArrayView2<'_, T>) -> Result<()> {
+    if data.is_empty() {
+        return Err(Error::Empty(what));
+    }
+    let mut values = data.indexed_iter().map(|(at, &value)| -> (_, f64) { (at, value.into()) });
+    match values.find(|(_, value)| !value.is_finite()) {
+        Some(((row, column), value)) => Err(Error::NotFinite { what, row, column, value }),
+        None => Ok(()),
     }
 }
 
-/// Fails at 0.
-pub(crate) fn check_at_least_one(name: &'static str, count: usize, remedy: &'static str) -> Result<()> {
-    if count > 0 {
+/// [`check_finite`] of a column.
+pub(crate) fn check_values(what: &'static str, values: &[f64]) -> Result<()> {
+    check_finite(what, aview1(values).insert_axis(Axis(1)))
+}
+
+/// Fails unless the number is finite and above 0.
+pub(crate) fn check_positive(name: &'static str, value: f64, remedy: &'static str) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
         return Ok(());
     }
-    Err(Error::OutOfRange { name, value: 0.0, rule: "it must be at least 1".into(), remedy })
+    Err(Error::out_of_range(name, value, "it must be finite and above 0", remedy))
+}
+
+/// Fails outside a range, whose end is `usize::MAX` where there is none.
+pub(crate) fn check_count(
+    name: &'static str,
+    count: usize,
+    range: RangeInclusive<usize>,
+    remedy: &'static str,
+) -> Result<()> {
+    if range.contains(&count) {
+        return Ok(());
+    }
+    let rule = match range.into_inner() {
+        (least, usize::MAX) => format!("it must be at least {least}"),
+        (least, most) => format!("it must be from {least} to {most}"),
+    };
+    Err(Error::out_of_range(name, count as f64, rule, remedy))
 }
 
 /// Fails unless both lengths agree and are not zero.
 pub(crate) fn check_lengths(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<()> {
-    if left_len != right_len {
-        return Err(Error::LengthMismatch { left, left_len, right, right_len });
+    match left_len {
+        _ if left_len != right_len => Err(Error::LengthMismatch(left, left_len, right, right_len)),
+        0 => Err(Error::Empty(left)),
+        _ => Ok(()),
     }
-    if left_len == 0 {
-        return Err(Error::Empty { what: left });
-    }
-    Ok(())
 }
 
 /// Fails at the first label that is not below `classes`.
 pub(crate) fn check_labels(labels: &[u32], classes: usize) -> Result<()> {
-    match labels.iter().position(|&label| label as usize >= classes) {
-        Some(position) => Err(Error::LabelOutOfRange { position, label: labels[position], classes }),
-        None => Ok(()),
-    }
+    let Some(position) = labels.iter().position(|&label| label as usize >= classes) else { return Ok(()) };
+    let rule = format!("at position {position} it must be below {classes}, the number of classes");
+    let remedy = "check the class count or the label map";
+    Err(Error::out_of_range("a label", f64::from(labels[position]), rule, remedy))
 }

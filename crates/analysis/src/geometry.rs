@@ -1,34 +1,39 @@
 //! Geometry: how classes and points spread over the sphere.
 
 use faer::{Mat, Side};
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, check_labels, check_lengths, check_matrix};
+use crate::error::{Error, Result, check_labels, check_lengths, check_matrix, check_values};
 use crate::products::{
     LEFT_BLOCK, Panels, check_embeddings, check_unit_rows, class_sums, classes_of, contiguous, dot, greatest, inner,
     norm, visit_pairs,
 };
 
 /// Angles between class centers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CenterAngles {
     /// The classes that occur, rising.
     pub classes: Vec<u32>,
-    /// (classes, classes) angles in degrees between the means of the classes' embeddings; 0 on the diagonal.
-    pub degrees: Array2<f64>,
+    /// Between the means of any two classes' embeddings, in their order; 0 on the diagonal.
+    pub degrees: Vec<Vec<f64>>,
 }
 
 /// Angles between the means of the classes of unit rows (N, D).
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; a class whose embeddings cancel out.
+/// A class whose embeddings cancel out.
 pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<CenterAngles> {
     check_embeddings(embeddings, labels)?;
     let (classes, directions) = directions(embeddings, labels)?;
-    let degrees = Array2::from_shape_fn((classes.len(), classes.len()), |(i, j)| {
-        if i == j { 0.0 } else { inner(&directions[i], &directions[j]).clamp(-1.0, 1.0).acos().to_degrees() }
-    });
+    let angle = |i: usize, j: usize| match i == j {
+        true => 0.0,
+        false => inner(&directions[i], &directions[j]).clamp(-1.0, 1.0).acos().to_degrees(),
+    };
+    let all = || 0..classes.len();
+    let degrees = all().map(|i| all().map(|j| angle(i, j)).collect()).collect();
     Ok(CenterAngles { classes, degrees })
 }
 
@@ -36,7 +41,7 @@ pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<
 /// of equally near ones. Its accuracy is that of the nearest-center classifier.
 ///
 /// # Errors
-/// As [`center_angles`]; different dimensions.
+/// As [`center_angles`].
 pub fn nearest_center_predictions(
     index: ArrayView2<'_, f32>,
     index_labels: &[u32],
@@ -55,11 +60,8 @@ fn directions(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(Vec<u3
     for (mean, class) in means.iter_mut().zip(&classes) {
         let norm = inner(mean, mean).sqrt();
         if norm < 1e-6 {
-            return Err(Error::Undefined {
-                what: "the direction of a class",
-                rule: format!("the embeddings of class {class} cancel out, their mean has length {norm:e}"),
-                remedy: "leave the class out",
-            });
+            let rule = format!("the embeddings of class {class} cancel out, their mean has length {norm:e}");
+            return Err(Error::undefined("the direction of a class", rule, "leave the class out"));
         }
         mean.iter_mut().for_each(|v| *v /= norm);
     }
@@ -68,7 +70,7 @@ fn directions(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(Vec<u3
 
 fn class_means(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> (Vec<u32>, Vec<Vec<f64>>) {
     let (classes, places) = classes_of(labels);
-    let (mut sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len());
+    let (mut sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len(), norm);
     for (sum, &count) in sums.iter_mut().zip(&counts) {
         sum.iter_mut().for_each(|v| *v /= count as f64);
     }
@@ -98,11 +100,11 @@ fn nearest_places(
 /// Exact in O(N D): the squared distances of a class add up to n sum |x|^2 - |sum x|^2.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; no class with two members.
+/// No class with two members.
 pub fn alignment(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     let (classes, places) = classes_of(labels);
-    let (sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len());
+    let (sums, counts) = class_sums(&contiguous(embeddings), embeddings.ncols(), &places, classes.len(), norm);
     let (mut squares, mut pairs) = (0.0, 0.0);
     for (sum, &count) in sums.iter().zip(&counts) {
         let count = count as f64;
@@ -110,11 +112,8 @@ pub fn alignment(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64>
         pairs += 0.5 * count * (count - 1.0);
     }
     if pairs == 0.0 {
-        return Err(Error::Undefined {
-            what: "alignment",
-            rule: "a class with two members is needed".into(),
-            remedy: "pass a split with several images a class",
-        });
+        let remedy = "pass a split with several images a class";
+        return Err(Error::undefined("alignment", "a class with two members is needed", remedy));
     }
     Ok(squares / pairs)
 }
@@ -123,16 +122,12 @@ pub fn alignment(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64>
 /// arXiv:2005.10242, section 4.1, with t = 2.
 ///
 /// # Errors
-/// Empty input, NaN or infinity, a row that has not unit length; one point only.
+/// One point only.
 pub fn uniformity(embeddings: ArrayView2<'_, f32>) -> Result<f64> {
     check_unit_rows(embeddings)?;
     let points = embeddings.nrows();
     if points < 2 {
-        return Err(Error::Undefined {
-            what: "uniformity",
-            rule: "two points or more are needed".into(),
-            remedy: "pass the whole split",
-        });
+        return Err(Error::undefined("uniformity", "two points or more are needed", "pass the whole split"));
     }
     let rows = contiguous(embeddings);
     let panels = Panels::new(&rows, embeddings.ncols());
@@ -141,9 +136,8 @@ pub fn uniformity(embeddings: ArrayView2<'_, f32>) -> Result<f64> {
         .into_par_iter()
         .map(|block| {
             let mut sum = 0.0;
-            visit_pairs(&rows, &panels, block, |_, _, cosine| {
-                sum += (-4.0 * (1.0 - f64::from(cosine.min(1.0)))).exp();
-            });
+            let add = |_, _, cosine: f32| sum += (-4.0 * (1.0 - f64::from(cosine.min(1.0)))).exp();
+            visit_pairs(&rows, &panels, block, add);
             sum
         })
         .collect();
@@ -171,32 +165,24 @@ pub struct NeuralCollapse {
 /// have equal size. Eigenvalues of S_B below 1e-10 of the largest count as 0.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only, or a class mean that is
-/// the mean of all.
+/// One class only, or a class mean that is the mean of all.
 pub fn neural_collapse(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<NeuralCollapse> {
     check_embeddings(embeddings, labels)?;
     let (classes, means) = class_means(embeddings, labels);
     let count = classes.len();
-    let undefined = |rule: String| Error::Undefined {
-        what: "neural collapse",
-        rule,
-        remedy: "pass a split with several classes that differ",
-    };
+    let remedy = "pass a split with several classes that differ";
     if count < 2 {
-        return Err(undefined("two classes or more are needed".into()));
+        return Err(Error::undefined("neural collapse", "two classes or more are needed", remedy));
     }
     let centered = centered(&means);
     let norms: Vec<f64> = centered.iter().map(|m| inner(m, m).sqrt()).collect();
     if let Some(place) = norms.iter().position(|&norm| norm < 1e-9) {
-        return Err(undefined(format!("the mean of class {} is the mean of all classes", classes[place])));
+        let rule = format!("the mean of class {} is the mean of all classes", classes[place]);
+        return Err(Error::undefined("neural collapse", rule, remedy));
     }
     let gram = Mat::from_fn(count, count, |i, j| inner(&centered[i], &centered[j]));
-    let mut cosines = Vec::with_capacity(count * (count - 1) / 2);
-    for i in 0..count {
-        for j in i + 1..count {
-            cosines.push(gram[(i, j)] / norms[i] / norms[j]);
-        }
-    }
+    let pairs = (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j)));
+    let cosines: Vec<f64> = pairs.map(|(i, j)| gram[(i, j)] / norms[i] / norms[j]).collect();
     let ideal = -1.0 / (count as f64 - 1.0);
     let maximal_angle = cosines.iter().map(|cosine| (cosine - ideal).abs()).sum::<f64>() / cosines.len() as f64;
     let (mean_norm, sd_norm) = mean_and_sd(&norms);
@@ -227,10 +213,8 @@ fn within_over_between(
     gram: &Mat<f64>,
 ) -> Result<f64> {
     let count = classes.len();
-    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|error| Error::Library {
-        library: "faer",
-        reason: format!("eigenvalues of class means: {error:?}"),
-    })?;
+    let failed = |error| Error::Library("faer", format!("eigenvalues of class means: {error:?}"));
+    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(failed)?;
     let eigenvalue = |k: usize| eigen.S()[k] / count as f64;
     let largest = (0..count).map(eigenvalue).fold(0.0, f64::max);
     let kept: Vec<usize> = (0..count).filter(|&k| eigenvalue(k) > 1e-10 * largest).collect();
@@ -274,7 +258,7 @@ fn within_over_between(
 /// (arXiv:2008.08186), section "Quantification of convergence".
 ///
 /// # Errors
-/// As [`neural_collapse`]; weights of other dimensions, NaN or infinity or all 0; a label without a row of weights.
+/// As [`neural_collapse`]; weights that are all 0, a label without a row of them.
 pub fn self_duality(weights: ArrayView2<'_, f32>, embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     check_matrix("the weights", weights)?;
@@ -287,11 +271,9 @@ pub fn self_duality(weights: ArrayView2<'_, f32>, embeddings: ArrayView2<'_, f32
     let weights_norm = kept().flatten().map(|&weight| f64::from(weight) * f64::from(weight)).sum::<f64>().sqrt();
     for (norm, what) in [(means_norm, "class means"), (weights_norm, "weights")] {
         if norm < 1e-9 {
-            return Err(Error::Undefined {
-                what: "self-duality",
-                rule: format!("the {what} do not differ from each other or from 0"),
-                remedy: "pass a split with several classes that differ, and the weights of a trained head",
-            });
+            let rule = format!("the {what} do not differ from each other or from 0");
+            let remedy = "pass a split with several classes that differ, and the weights of a trained head";
+            return Err(Error::undefined("self-duality", rule, remedy));
         }
     }
     let squares = kept().zip(&centered).map(|(weights, mean)| {
@@ -304,9 +286,6 @@ pub fn self_duality(weights: ArrayView2<'_, f32>, embeddings: ArrayView2<'_, f32
 /// NC4, collapse to the nearest class mean: the share of points for which the head's `predictions` (N) name another class than
 /// that of the nearest class mean by Euclidean distance, in \[0, 1\], 0 at full collapse; the lower class of equally near ones.
 /// Papyan, Han and Donoho, PNAS 117, 2020 (arXiv:2008.08186).
-///
-/// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length.
 pub fn nearest_mean_disagreement(embeddings: ArrayView2<'_, f32>, labels: &[u32], predictions: &[u32]) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     check_lengths("predictions", predictions.len(), "labels", labels.len())?;
@@ -329,7 +308,7 @@ fn mean_and_sd(values: &[f64]) -> (f64, f64) {
 /// order; s is their root, up to a factor that cancels out.
 ///
 /// # Errors
-/// No values, NaN or infinity, values below 0 (beyond rounding), no variance at all.
+/// Values below 0 (beyond rounding), no variance at all.
 pub fn effective_rank(eigenvalues: &[f64]) -> Result<f64> {
     let total = total_variance(eigenvalues)?;
     let singular: Vec<f64> = eigenvalues.iter().map(|v| (v.max(0.0) / total).sqrt()).collect();
@@ -344,12 +323,8 @@ pub fn effective_rank(eigenvalues: &[f64]) -> Result<f64> {
 /// As [`effective_rank`]; a share outside (0, 1].
 pub fn components_for_variance(eigenvalues: &[f64], share: f64) -> Result<usize> {
     if !(share > 0.0 && share <= 1.0) {
-        return Err(Error::OutOfRange {
-            name: "the share of variance",
-            value: share,
-            rule: "it must be above 0 and at most 1".into(),
-            remedy: "0.95 is customary",
-        });
+        let rule = "it must be above 0 and at most 1";
+        return Err(Error::out_of_range("the share of variance", share, rule, "0.95 is customary"));
     }
     let total = total_variance(eigenvalues)?;
     let mut sum = 0.0;
@@ -364,28 +339,16 @@ pub fn components_for_variance(eigenvalues: &[f64], share: f64) -> Result<usize>
 }
 
 fn total_variance(eigenvalues: &[f64]) -> Result<f64> {
-    if eigenvalues.is_empty() {
-        return Err(Error::Empty { what: "eigenvalues" });
-    }
-    if let Some(row) = eigenvalues.iter().position(|v| !v.is_finite()) {
-        return Err(Error::NotFinite { what: "eigenvalues", row, column: 0, value: eigenvalues[row] });
-    }
+    check_values("eigenvalues", eigenvalues)?;
     let total: f64 = eigenvalues.iter().map(|v| v.max(0.0)).sum();
     let lowest = eigenvalues.iter().copied().fold(f64::INFINITY, f64::min);
     if lowest < -1e-6 * total || lowest < 0.0 && total == 0.0 {
-        return Err(Error::OutOfRange {
-            name: "an eigenvalue",
-            value: lowest,
-            rule: "a variance is at least 0".into(),
-            remedy: "pass the eigenvalues of a covariance",
-        });
+        let remedy = "pass the eigenvalues of a covariance";
+        return Err(Error::out_of_range("an eigenvalue", lowest, "a variance is at least 0", remedy));
     }
     if total == 0.0 {
-        return Err(Error::Undefined {
-            what: "the spectrum of variance",
-            rule: "all eigenvalues are 0: all embeddings are equal".into(),
-            remedy: "look for a collapsed encoder",
-        });
+        let rule = "all eigenvalues are 0: all embeddings are equal";
+        return Err(Error::undefined("the spectrum of variance", rule, "look for a collapsed encoder"));
     }
     Ok(total)
 }

@@ -3,6 +3,10 @@
 //! Nothing here reads a file, knows a network or draws a random number that is not a function of a given seed. Results do not
 //! depend on the number of threads. Embeddings are `(points, dimensions)` f32 matrices, one row a point.
 //!
+//! Every function fails on empty input, on inputs that must agree in a length or dimension and do not, on NaN and infinity, and on
+//! a label that is not below the number of classes; functions of embeddings and classes also on a row that has not unit length. The
+//! sections "Errors" name what comes beside that.
+//!
 //! | question | module |
 //! |---|---|
 //! | Which points are nearest, and what do they vote? | [`neighbors`], [`retrieval`] |

@@ -18,7 +18,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result, check_lengths, check_matrix},
+    error::{Error, Result, check_count, check_lengths, check_matrix},
     products::greatest,
     search::{from_rank_key, rank_key, search},
 };
@@ -35,7 +35,7 @@ pub struct Neighbors {
 /// The `k` nearest rows of `index` (points, D) for each row of `queries` (queries, D).
 ///
 /// # Errors
-/// Empty input, NaN or infinity, different dimensions, `k` of 0 or above the number of points.
+/// `k` of 0 or above the number of points.
 pub fn nearest(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(index, queries, k, index.nrows())?;
     Ok(search(index, queries, k, None, None))
@@ -54,10 +54,11 @@ fn check_pair(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize
     check_magnitude("the index", index)?;
     check_magnitude("the queries", queries)?;
     check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
-    if k == 0 || k > available {
-        return Err(Error::NeighborCount { k, available });
-    }
-    Ok(())
+    check_neighbors(k, available)
+}
+
+fn check_neighbors(k: usize, available: usize) -> Result<()> {
+    check_count("the number of neighbours", k, 1..=available, "lower k or pass more points")
 }
 
 /// Fails unless all values are finite and no inner product, nor a bound of one, can overflow.
@@ -67,31 +68,26 @@ fn check_magnitude(what: &'static str, data: ArrayView2<'_, f32>) -> Result<()> 
     if largest < limit {
         return Ok(());
     }
-    Err(Error::OutOfRange {
-        name: "the greatest magnitude of an embedding's values",
-        value: f64::from(largest),
-        rule: format!("below {limit:e} no inner product overflows"),
-        remedy: "scale the rows to unit length",
-    })
+    let name = "the greatest magnitude of an embedding's values";
+    let rule = format!("below {limit:e} no inner product overflows");
+    Err(Error::out_of_range(name, f64::from(largest), rule, "scale the rows to unit length"))
 }
 
 /// The `k` nearest other rows of each row of `points` (N, D) in Euclidean distance, and the squared distances in f64, both (N, k).
 pub(crate) fn nearest_by_distance(points: ArrayView2<'_, f32>, k: usize) -> Result<(Array2<u32>, Array2<f64>)> {
     // |x - y|^2 = |x|^2 - 2 (x'y - |y|^2 / 2): the order of the brackets. Centered, little of it is lost to rounding.
-    let mean = points.mapv(f64::from).mean_axis(Axis(0)).ok_or(Error::Empty { what: "the points" })?;
+    let mean = points.mapv(f64::from).mean_axis(Axis(0)).ok_or(Error::Empty("the points"))?;
     let mut centered = points.to_owned();
     centered.rows_mut().into_iter().for_each(|mut row| row.zip_mut_with(&mean, |x, m| *x = (f64::from(*x) - m) as f32));
     check_pair(centered.view(), centered.view(), k, points.nrows().saturating_sub(1))?;
     let bias: Vec<f32> = centered.rows().into_iter().map(|row| -0.5 * row.dot(&row)).collect();
     let found = search(centered.view(), centered.view(), k, Some(0), Some(&bias)).indices;
     let points = points.as_standard_layout();
+    let row_of = |at: usize| points.row(at).to_slice().expect("standard layout");
     let mut distances = Array2::<f64>::zeros(found.dim());
     distances.as_slice_mut().expect("standard layout").par_chunks_mut(k).enumerate().for_each(|(row, out)| {
         for (out, &other) in out.iter_mut().zip(found.row(row)) {
-            *out = squared_distance(
-                points.row(row).to_slice().expect("standard layout"),
-                points.row(other as usize).to_slice().expect("standard layout"),
-            );
+            *out = squared_distance(row_of(row), row_of(other as usize));
         }
     });
     Ok((found, distances))
@@ -121,7 +117,7 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 /// As [`nearest`].
 pub fn nearest_linfa(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(index, queries, k, index.nrows())?;
-    let failed = |reason: String| Error::Library { library: "linfa-nn", reason };
+    let failed = |reason: String| Error::Library("linfa-nn", reason);
     let tree = BallTree::new().from_batch(&index, L2Dist).map_err(|e| failed(e.to_string()))?;
     let mut indices = Array2::zeros((queries.nrows(), k));
     let mut similarities = Array2::zeros((queries.nrows(), k));
@@ -142,9 +138,7 @@ pub fn nearest_linfa(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k
 /// # Errors
 /// `k` of 0 or above the neighbours found; a neighbour without a label.
 pub fn knn_predictions(neighbors: &Neighbors, index_labels: &[u32], k: usize) -> Result<Vec<u32>> {
-    if k == 0 || k > neighbors.indices.ncols() {
-        return Err(Error::NeighborCount { k, available: neighbors.indices.ncols() });
-    }
+    check_neighbors(k, neighbors.indices.ncols())?;
     let mut predicted = vec![0; neighbors.indices.nrows()];
     poll(neighbors, index_labels, k, |_| 1.0, |query, _, class| predicted[query] = class)?;
     Ok(predicted)
@@ -163,12 +157,9 @@ pub(crate) fn poll(
     for (query, row) in neighbors.indices.rows().into_iter().enumerate() {
         votes.clear();
         for (rank, &point) in row.iter().take(k).enumerate() {
-            let label = *index_labels.get(point as usize).ok_or(Error::LengthMismatch {
-                left: "the index of the neighbours",
-                left_len: point as usize + 1,
-                right: "the index labels",
-                right_len: index_labels.len(),
-            })?;
+            let (point, labels) = (point as usize, index_labels.len());
+            let missing = Error::LengthMismatch("the index of the neighbours", point + 1, "the index labels", labels);
+            let label = *index_labels.get(point).ok_or(missing)?;
             match votes.iter_mut().find(|(class, _)| *class == label) {
                 Some((_, sum)) => *sum += weight([query, rank]),
                 None => votes.push((label, weight([query, rank]))),

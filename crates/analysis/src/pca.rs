@@ -25,7 +25,7 @@ use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result, check_lengths, check_matrix},
+    error::{Error, Result, check_count, check_lengths, check_matrix},
     wide::{clear_wide_registers, rows_times},
 };
 
@@ -55,15 +55,14 @@ pub struct Pca {
 /// others.
 ///
 /// # Errors
-/// Empty data, NaN or infinity, fewer than two points, `components` outside 1 to min(N, D), points that are all equal.
+/// Fewer than two points, `components` outside 1 to min(N, D), points that are all equal.
 pub fn fit(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
     let centered = Centered::new(data, components)?;
     let (points, dims) = data.dim();
     let side = dims.min(points);
     let scatter = if dims <= points { centered.scatter() } else { centered.gram() };
-    let eigen = scatter
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|e| Error::Library { library: "faer's eigen-decomposition", reason: format!("{e:?}") })?;
+    let failed = |error| Error::Library("faer's eigen-decomposition", format!("{error:?}"));
+    let eigen = scatter.self_adjoint_eigen(Side::Lower).map_err(failed)?;
 
     // Eigenvalues come in rising order.
     let variances = (0..components).map(|k| eigen.S()[side - 1 - k].max(0.0) / (points - 1) as f64).collect();
@@ -93,16 +92,13 @@ pub fn fit_linfa(data: ArrayView2<'_, f32>, components: usize) -> Result<Pca> {
     let centered = Centered::new(data, components)?;
     let fitted = linfa_reduction::Pca::params(components)
         .fit(&DatasetBase::from(data.mapv(f64::from)))
-        .map_err(|e| Error::Library { library: "linfa-reduction", reason: e.to_string() })?;
+        .map_err(|error| Error::Library("linfa-reduction", error.to_string()))?;
     let variances = fitted.singular_values().iter().map(|s| s * s / (data.nrows() - 1) as f64).collect();
     Ok(centered.into_pca(fitted.components().clone(), variances))
 }
 
 impl Pca {
     /// Coordinates (points, k) of `data` (points, D) along the components.
-    ///
-    /// # Errors
-    /// Empty data, NaN or infinity, dimensions other than those fitted.
     pub fn transform(&self, data: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         check_matrix("the data", data)?;
         check_lengths("a row of the data", data.ncols(), "a component", self.components.ncols())?;
@@ -147,32 +143,16 @@ impl<'a> Centered<'a> {
     fn new(data: ArrayView2<'a, f32>, components: usize) -> Result<Self> {
         check_matrix("the data", data)?;
         let (points, dims) = data.dim();
-        if points < 2 {
-            return Err(Error::OutOfRange {
-                name: "the number of points",
-                value: points as f64,
-                rule: "a variance needs at least 2".into(),
-                remedy: "pass more points",
-            });
-        }
-        let most = points.min(dims);
-        if components == 0 || components > most {
-            return Err(Error::OutOfRange {
-                name: "the number of components",
-                value: components as f64,
-                rule: format!("it must be from 1 to {most}, the smaller of {points} points and {dims} dimensions"),
-                remedy: "ask for fewer components",
-            });
-        }
-        let mut centered = Self { data: view_in_rows(data), offset: vec![0.0; dims], total_variance: 0.0 };
+        check_count("the number of points", points, 2..=usize::MAX, "a variance needs more points")?;
+        let remedy = "there are no more components than points, nor than dimensions";
+        check_count("the number of components", components, 1..=points.min(dims), remedy)?;
+        let data = if data.is_standard_layout() { data.into() } else { data.as_standard_layout().into_owned().into() };
+        let mut centered = Self { data, offset: vec![0.0; dims], total_variance: 0.0 };
         centered.offset = centered.column_sums(|x| x).into_iter().map(|sum| sum / points as f64).collect();
         centered.total_variance = centered.column_sums(|x| x * x).into_iter().sum::<f64>() / (points - 1) as f64;
         if centered.total_variance == 0.0 {
-            return Err(Error::Undefined {
-                what: "a principal component",
-                rule: format!("all {points} points are equal, so there is no variance to explain"),
-                remedy: "look for a collapsed encoder",
-            });
+            let rule = format!("all {points} points are equal, so there is no variance to explain");
+            return Err(Error::undefined("a principal component", rule, "look for a collapsed encoder"));
         }
         Ok(centered)
     }
@@ -272,14 +252,6 @@ impl<'a> Centered<'a> {
             explained_variance,
             total_variance,
         }
-    }
-}
-
-fn view_in_rows(data: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
-    if data.is_standard_layout() {
-        CowArray::from(data)
-    } else {
-        CowArray::from(data.as_standard_layout().into_owned())
     }
 }
 

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths, check_matrix};
 use crate::products::{check_embeddings, classes_of, contiguous, greatest, inner};
+use crate::wide::rows_times;
 
 /// Points of one task.
 const BLOCK: usize = 256;
@@ -41,8 +42,6 @@ pub struct LinearProbe {
     pub weights: Array2<f64>,
     /// One a class; they add up to 0.
     pub intercepts: Vec<f64>,
-    /// Steps taken.
-    pub iterations: usize,
 }
 
 /// How well a probe reads embeddings.
@@ -58,38 +57,31 @@ impl LinearProbe {
     /// Fits `embeddings` (N, D), rows of unit length.
     ///
     /// # Errors
-    /// Empty input, different lengths, NaN or infinity, a row that has not unit length; one class only.
+    /// One class only.
     pub fn fit(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Self> {
         check_embeddings(embeddings, labels)?;
         let (classes, places) = classes_of(labels);
         if classes.len() < 2 {
-            return Err(Error::Undefined {
-                what: "a linear probe",
-                rule: "two classes or more are needed".into(),
-                remedy: "pass a split with several classes",
-            });
+            let remedy = "pass a split with several classes";
+            return Err(Error::undefined("a linear probe", "two classes or more are needed", remedy));
         }
         let dims = embeddings.ncols();
         let rows = contiguous(embeddings);
         let objective = Objective { rows: &rows, dims, places: &places, classes: classes.len() };
-        let (parameters, iterations) = minimise(&objective)?;
+        let parameters = minimise(&objective)?;
         let weights = parameters.iter().enumerate().filter(|(at, _)| at % (dims + 1) < dims).map(|(_, v)| *v);
         Ok(Self {
             weights: Array2::from_shape_vec((classes.len(), dims), weights.collect()).expect("classes x D"),
             intercepts: parameters.iter().skip(dims).step_by(dims + 1).copied().collect(),
             classes,
-            iterations,
         })
     }
 
     /// Probabilities (N, classes) of embeddings (N, D).
-    ///
-    /// # Errors
-    /// Empty input, NaN or infinity, another D than the probe was fitted on.
     pub fn probabilities(&self, embeddings: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
         check_matrix("embeddings", embeddings)?;
         check_lengths("a row of the embeddings", embeddings.ncols(), "a row of the weights", self.weights.ncols())?;
-        let mut probabilities = embeddings.mapv(f64::from).dot(&self.weights.t());
+        let mut probabilities = embeddings.as_standard_layout().mapv(f64::from).dot(&self.weights.t());
         for mut row in probabilities.rows_mut() {
             row.iter_mut().zip(&self.intercepts).for_each(|(logit, intercept)| *logit += intercept);
             softmax(row.as_slice_mut().expect("standard layout"));
@@ -98,9 +90,6 @@ impl LinearProbe {
     }
 
     /// Accuracy and loss on `embeddings` (N, D) with their labels.
-    ///
-    /// # Errors
-    /// As [`LinearProbe::probabilities`]; different lengths.
     pub fn evaluate(&self, embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<ProbeScore> {
         check_lengths("embeddings", embeddings.nrows(), "labels", labels.len())?;
         let probabilities = self.probabilities(embeddings)?;
@@ -153,7 +142,7 @@ impl Objective<'_> {
     /// 0: all gradients and steps lie there.
     fn curvature(&self) -> Result<Llt<f64>> {
         let width = self.dims + 1;
-        let parts: Vec<Mat<f64>> = self
+        let parts = self
             .rows
             .par_chunks(CURVATURE_BLOCK * self.dims)
             .map(|rows| {
@@ -163,20 +152,15 @@ impl Objective<'_> {
                 matmul(product.as_mut(), Accum::Replace, extended.transpose(), extended, 1.0, Par::Seq);
                 product
             })
-            .collect();
+            .collect::<Vec<Mat<f64>>>();
         let points = self.places.len() as f64;
-        let mut sum = Mat::<f64>::zeros(width, width);
-        for part in &parts {
-            sum += part;
-        }
+        let sum = parts.into_iter().reduce(|a, b| a + b).expect("at least one point");
         let curvature = Mat::from_fn(width, width, |i, j| {
             let penalty = if i == j && i < self.dims { 1.0 } else { 0.0 };
             (sum[(i, j)] / self.classes as f64 + penalty) / points
         });
-        curvature.llt(Side::Lower).map_err(|error| Error::Library {
-            library: "faer",
-            reason: format!("curvature of the linear probe: {error:?}"),
-        })
+        let failed = |error| Error::Library("faer", format!("curvature of the linear probe: {error:?}"));
+        curvature.llt(Side::Lower).map_err(failed)
     }
 
     /// The value; the gradient goes to `gradient`.
@@ -188,17 +172,8 @@ impl Objective<'_> {
             .zip(self.places.par_chunks(BLOCK))
             .map(|(rows, places)| {
                 let extended = self.extended(rows);
-                let extended = MatRef::from_row_major_slice(&extended, places.len(), width);
-                let mut residuals = vec![0.0; places.len() * self.classes];
                 let weights = MatRef::from_row_major_slice(parameters, self.classes, width);
-                matmul(
-                    MatMut::from_row_major_slice_mut(&mut residuals, places.len(), self.classes),
-                    Accum::Replace,
-                    extended,
-                    weights.transpose(),
-                    1.0,
-                    Par::Seq,
-                );
+                let mut residuals = rows_times(&extended, weights.transpose());
                 let mut loss = 0.0;
                 for (residual, &place) in residuals.chunks_exact_mut(self.classes).zip(places) {
                     let logit = residual[place];
@@ -210,7 +185,7 @@ impl Objective<'_> {
                     MatMut::from_row_major_slice_mut(&mut gradient, self.classes, width),
                     Accum::Replace,
                     MatRef::from_row_major_slice(&residuals, places.len(), self.classes).transpose(),
-                    extended,
+                    MatRef::from_row_major_slice(&extended, places.len(), width),
                     1.0,
                     Par::Seq,
                 );
@@ -234,16 +209,16 @@ impl Objective<'_> {
     }
 }
 
-fn minimise(objective: &Objective<'_>) -> Result<(Vec<f64>, usize)> {
+fn minimise(objective: &Objective<'_>) -> Result<Vec<f64>> {
     let size = objective.classes * (objective.dims + 1);
     let curvature = objective.curvature()?;
     let mut parameters = vec![0.0; size];
     let mut gradient = vec![0.0; size];
     let mut value = objective.evaluate(&parameters, &mut gradient);
     let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
-    for iteration in 0..MAX_ITERATIONS {
+    for _ in 0..MAX_ITERATIONS {
         if gradient.iter().all(|g| g.abs() <= TOLERANCE) {
-            return Ok((parameters, iteration));
+            break;
         }
         let direction = descent(&gradient, &memory, &curvature, objective.classes);
         let slope = inner(&gradient, &direction);
@@ -251,9 +226,7 @@ fn minimise(objective: &Objective<'_>) -> Result<(Vec<f64>, usize)> {
         let mut next_gradient = vec![0.0; size];
         let mut step = 1.0;
         let next_value = loop {
-            for at in 0..size {
-                next[at] = parameters[at] + step * direction[at];
-            }
+            (0..size).for_each(|at| next[at] = parameters[at] + step * direction[at]);
             let next_value = objective.evaluate(&next, &mut next_gradient);
             // Near the minimum a right step changes f by less than its rounding.
             if next_value <= value + 1e-4 * step * slope + 4.0 * f64::EPSILON * value.abs() {
@@ -262,7 +235,7 @@ fn minimise(objective: &Objective<'_>) -> Result<(Vec<f64>, usize)> {
             step *= 0.5;
             // No point this near is lower: the minimum is as near as f64 can tell.
             if step < 1e-10 {
-                return Ok((parameters, iteration));
+                return Ok(parameters);
             }
         };
         let moved: Vec<f64> = next.iter().zip(&parameters).map(|(a, b)| a - b).collect();
@@ -276,7 +249,7 @@ fn minimise(objective: &Objective<'_>) -> Result<(Vec<f64>, usize)> {
         }
         (parameters, gradient, value) = (next, next_gradient, next_value);
     }
-    Ok((parameters, MAX_ITERATIONS))
+    Ok(parameters)
 }
 
 /// The two-loop recursion.

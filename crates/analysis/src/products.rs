@@ -32,12 +32,9 @@ pub(crate) fn check_unit_rows(embeddings: ArrayView2<'_, f32>) -> Result<()> {
     for row in embeddings.rows() {
         let norm = f64::from(row.dot(&row)).sqrt();
         if !norm.is_finite() || (norm - 1.0).abs() > NORM_TOLERANCE {
-            return Err(Error::OutOfRange {
-                name: "the norm of an embedding",
-                value: norm,
-                rule: format!("it must be 1 within {NORM_TOLERANCE}"),
-                remedy: "divide each row by its norm, and look for a collapsed encoder where it is 0",
-            });
+            let rule = format!("it must be 1 within {NORM_TOLERANCE}");
+            let remedy = "divide each row by its norm, and look for a collapsed encoder where it is 0";
+            return Err(Error::out_of_range("the norm of an embedding", norm, rule, remedy));
         }
     }
     Ok(())
@@ -64,11 +61,8 @@ impl Panels {
         let count = rows.len() / dims;
         let width = TileShape::of_this_machine().columns;
         let mut values = Aligned::zeros(count.next_multiple_of(width) * dims);
-        values.as_mut_slice().par_chunks_mut(width * dims).zip(rows.par_chunks(width * dims)).for_each(
-            |(panel, rows)| {
-                interleave(rows, dims, width, panel);
-            },
-        );
+        let panels = values.as_mut_slice().par_chunks_mut(width * dims).zip(rows.par_chunks(width * dims));
+        panels.for_each(|(panel, rows)| interleave(rows, dims, width, panel));
         Self { dims, rows: count, values }
     }
 
@@ -110,16 +104,12 @@ impl Aligned {
         Self { values, start }
     }
 
-    fn len(&self) -> usize {
-        self.values.len() - LINE
-    }
-
     fn as_slice(&self) -> &[f32] {
-        &self.values[self.start..][..self.len()]
+        &self.values[self.start..][..self.values.len() - LINE]
     }
 
     fn as_mut_slice(&mut self) -> &mut [f32] {
-        let count = self.len();
+        let count = self.values.len() - LINE;
         &mut self.values[self.start..][..count]
     }
 }
@@ -282,14 +272,20 @@ pub(crate) fn classes_of(labels: &[u32]) -> (Vec<u32>, Vec<usize>) {
     (classes, places)
 }
 
-/// Sum of the rows of each class, each row divided by its norm, (classes, D) row by row; and the number of rows of each class.
+/// Sum of the rows of each class, each row divided by its `length`, (classes, D) row by row; and the number of rows of each class.
 ///
-/// Divided in f64, so that a point's cosine with itself is 1 to all digits.
-pub(crate) fn class_sums(rows: &[f32], dims: usize, places: &[usize], classes: usize) -> (Vec<Vec<f64>>, Vec<usize>) {
+/// Divided in f64, so that by [`norm`] a point's cosine with itself is 1 to all digits.
+pub(crate) fn class_sums(
+    rows: &[f32],
+    dims: usize,
+    places: &[usize],
+    classes: usize,
+    length: fn(&[f32]) -> f64,
+) -> (Vec<Vec<f64>>, Vec<usize>) {
     let mut sums = vec![vec![0.0; dims]; classes];
     let mut counts = vec![0; classes];
     for (row, &class) in rows.chunks_exact(dims).zip(places) {
-        let scale = 1.0 / norm(row);
+        let scale = 1.0 / length(row);
         for (sum, &value) in sums[class].iter_mut().zip(row) {
             *sum += scale * f64::from(value);
         }

@@ -21,17 +21,14 @@
 //! let points = ndarray::array![[1.0_f32, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]];
 //! let found = retrieval_leave_one_out(points.view(), &[0, 0, 1, 1])?;
 //! // The two in the middle are nearest to each other, and of different classes.
-//! assert_eq!(found.precision_at_1, 0.5);
 //! assert_eq!(found.recall_at, [0.5, 1.0, 1.0, 1.0]);
 //! # Ok::<(), faceoff_analysis::Error>(())
 //! ```
 
-use std::collections::HashMap;
-
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use crate::error::{Error, Result, check_lengths};
+use crate::error::{Error, Result, check_count, check_finite, check_lengths, check_positive};
 use crate::neighbors::{Neighbors, poll};
 use crate::products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, check_embeddings, contiguous};
 use crate::search::rank_key;
@@ -46,9 +43,7 @@ pub struct Retrieval {
     pub queries: usize,
     /// Queries without an item of their class in the index, not counted.
     pub left_out: usize,
-    /// Fraction of queries whose first item has their class.
-    pub precision_at_1: f64,
-    /// Fraction of queries with a hit among the first 1, 2, 4 and 8 items ([`RECALL_AT`]).
+    /// Fraction of queries with a hit among the first 1, 2, 4 and 8 items ([`RECALL_AT`]); the first is precision@1.
     pub recall_at: [f64; 4],
     /// Mean R-precision.
     pub r_precision: f64,
@@ -61,8 +56,7 @@ pub struct Retrieval {
 /// Retrieval of `queries` (Q, D) from `index` (N, D), rows of unit length.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length, different dimensions, or no query with
-/// an item of its class.
+/// No query with an item of its class.
 pub fn retrieval(
     index: ArrayView2<'_, f32>,
     index_labels: &[u32],
@@ -101,7 +95,6 @@ fn rank_all(
 ) -> Result<Retrieval> {
     let dims = index.ncols();
     let (index, queries) = (contiguous(index), contiguous(queries));
-    let class_sizes = class_sizes(index_labels);
     let width = index_labels.len().next_multiple_of(RIGHT_BLOCK);
     let panels = Panels::new(&index, dims);
     let rankings: Vec<Option<Ranking>> = queries
@@ -115,15 +108,11 @@ fn rank_all(
                 let rows = cosines.chunks_exact_mut(width).zip(products.chunks_exact(RIGHT_BLOCK));
                 rows.for_each(|(all, row)| all[first_point..][..RIGHT_BLOCK].copy_from_slice(row));
             });
-            let mut keys = Vec::with_capacity(index_labels.len());
-            (0..count)
-                .map(|query| {
-                    let label = query_labels[first + query];
-                    let own = leave_one_out.then_some(first + query);
-                    let same_class = class_sizes.get(&label).copied().unwrap_or(0) - usize::from(own.is_some());
-                    rank(&cosines[query * width..], index_labels, label, own, same_class, &mut keys)
-                })
-                .collect::<Vec<_>>()
+            let rank = |query: usize| {
+                let own = leave_one_out.then_some(first + query);
+                rank(&cosines[query * width..], index_labels, query_labels[first + query], own)
+            };
+            (0..count).map(rank).collect::<Vec<_>>()
         })
         .collect();
     mean_of(&rankings)
@@ -133,53 +122,29 @@ fn rank_all(
 fn mean_of(rankings: &[Option<Ranking>]) -> Result<Retrieval> {
     let counted: Vec<&Ranking> = rankings.iter().flatten().collect();
     if counted.is_empty() {
-        return Err(Error::Undefined {
-            what: "retrieval",
-            rule: "at least one query needs another point of its class in the index".into(),
-            remedy: "pass index and queries that share classes",
-        });
+        let rule = "at least one query needs another point of its class in the index";
+        return Err(Error::undefined("retrieval", rule, "pass index and queries that share classes"));
     }
-    let mean = |value: &dyn Fn(&Ranking) -> f64| {
-        counted.iter().map(|ranking| value(ranking)).sum::<f64>() / counted.len() as f64
-    };
-    let recall_at = RECALL_AT.map(|k| mean(&|ranking| f64::from(u8::from(ranking.first_hit <= k))));
+    let sum = |value: &dyn Fn(&Ranking) -> f64| counted.iter().map(|ranking| value(ranking)).sum::<f64>();
+    let mean = |value: &dyn Fn(&Ranking) -> f64| sum(value) / counted.len() as f64;
     Ok(Retrieval {
         queries: counted.len(),
         left_out: rankings.len() - counted.len(),
-        precision_at_1: recall_at[0],
-        recall_at,
+        recall_at: RECALL_AT.map(|k| mean(&|ranking| f64::from(u8::from(ranking.first_hit <= k)))),
         r_precision: mean(&|ranking| ranking.r_precision),
         map_at_r: mean(&|ranking| ranking.average_precision_at_r),
         mean_reciprocal_rank: mean(&|ranking| 1.0 / ranking.first_hit as f64),
     })
 }
 
-fn class_sizes(labels: &[u32]) -> HashMap<u32, usize> {
-    let mut sizes = HashMap::new();
-    for &label in labels {
-        *sizes.entry(label).or_insert(0) += 1;
-    }
-    sizes
-}
-
-/// `None` for a query without an item of its class (`same_class` of 0).
-fn rank(
-    cosines: &[f32],
-    index_labels: &[u32],
-    label: u32,
-    own: Option<usize>,
-    same_class: usize,
-    keys: &mut Vec<u64>,
-) -> Option<Ranking> {
-    if same_class == 0 {
-        return None;
-    }
-    keys.clear();
-    keys.extend(
-        (0..index_labels.len()).filter(|&point| own != Some(point)).map(|point| rank_key(cosines[point], point)),
-    );
+/// `None` for a query without an item of its class.
+fn rank(cosines: &[f32], index_labels: &[u32], label: u32, own: Option<usize>) -> Option<Ranking> {
+    let mut keys = Vec::with_capacity(index_labels.len());
+    let others = (0..index_labels.len()).filter(|&point| own != Some(point));
+    keys.extend(others.map(|point| rank_key(cosines[point], point)));
     let is_hit = |key: &u64| index_labels[*key as u32 as usize] == label;
-    keys.select_nth_unstable(same_class - 1);
+    let same_class = keys.iter().filter(|key| is_hit(key)).count();
+    keys.select_nth_unstable(same_class.checked_sub(1)?);
     let top = &mut keys[..same_class];
     top.sort_unstable();
     let mut hits = 0;
@@ -220,8 +185,7 @@ pub enum Vote {
 /// neighbours vote for the query's own class. Ties go to the class of the nearest neighbour among the tied.
 ///
 /// # Errors
-/// No queries or neighbours, different lengths, a neighbour without a label, a NaN similarity, a temperature that is not
-/// above zero.
+/// No neighbours, one without a label, a temperature that is not above zero.
 pub fn knn_accuracy_curve(
     neighbors: &Neighbors,
     index_labels: &[u32],
@@ -230,23 +194,12 @@ pub fn knn_accuracy_curve(
 ) -> Result<Vec<f64>> {
     let (queries, depth) = neighbors.indices.dim();
     check_lengths("neighbours", queries, "query labels", query_labels.len())?;
-    if depth == 0 {
-        return Err(Error::NeighborCount { k: 0, available: 0 });
+    check_count("the number of neighbours", depth, 1..=usize::MAX, "search for some")?;
+    if let Vote::Softmax { temperature } = vote {
+        check_positive("temperature", temperature, "0.07 is customary")?;
     }
-    if let Vote::Softmax { temperature } = vote
-        && !(temperature > 0.0 && temperature.is_finite())
-    {
-        return Err(Error::OutOfRange {
-            name: "temperature",
-            value: temperature,
-            rule: "it must be finite and above 0".into(),
-            remedy: "0.07 is customary",
-        });
-    }
+    check_finite("similarities", neighbors.similarities.view())?;
     let similarities = neighbors.similarities.mapv(f64::from);
-    if let Some(((row, column), &value)) = similarities.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        return Err(Error::NotFinite { what: "similarities", row, column, value });
-    }
     let mut right = vec![0_usize; depth];
     let weight = |at: [usize; 2]| match vote {
         Vote::Majority => 1.0,

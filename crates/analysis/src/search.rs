@@ -51,6 +51,13 @@ struct Index<'a> {
     bias: Option<&'a [f32]>,
 }
 
+impl Index<'_> {
+    /// What the sum of a product and a bias may miss.
+    fn rounding_of_bias(self) -> f32 {
+        f32::EPSILON * self.bias.unwrap_or(&[]).iter().fold(0.0_f32, |most, bias| most.max(bias.abs()))
+    }
+}
+
 /// Finds candidates by products in f32: of descriptions, or of whole rows.
 struct Screen<'a> {
     index: Index<'a>,
@@ -126,31 +133,23 @@ impl<'a> Screen<'a> {
             Some((bounds, _)) => bounds.describe(queries).into(),
             None => queries.into(),
         };
-        let mut candidates: Vec<_> = (0..queries.len() / self.index.dims)
-            .map(|query| Candidates {
-                outside: self
-                    .descriptions
-                    .as_ref()
-                    .map(|(_, points)| (Outside::of(&described[query * WIDTH..][..WIDTH]), points.as_slice())),
-                margin: self.margin,
-                certain: Best::new(k),
-                threshold: f32::NEG_INFINITY,
-                keys: Vec::new(),
-            })
-            .collect();
+        let outside = |query: usize| {
+            let (_, points) = self.descriptions.as_ref()?;
+            Some((Outside::of(&described[query * WIDTH..][..WIDTH]), points.as_slice()))
+        };
+        let new = |query| Candidates {
+            outside: outside(query),
+            margin: self.margin,
+            certain: Best::new(k),
+            threshold: f32::NEG_INFINITY,
+            keys: Vec::new(),
+        };
+        let mut candidates: Vec<_> = (0..queries.len() / self.index.dims).map(new).collect();
         self.panels.multiply(&described, 0, |first, products| {
             let candidates = &mut candidates;
             pulp::Arch::new().dispatch(Offer { candidates, products, first, index: self.index, own });
         });
         candidates
-    }
-}
-
-impl Index<'_> {
-    /// What the sum of a product and a bias may miss.
-    fn rounding_of_bias(self) -> f32 {
-        let largest = self.bias.unwrap_or(&[]).iter().fold(0.0_f32, |most, bias| most.max(bias.abs()));
-        f32::EPSILON * largest
     }
 }
 

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF, Normal, StudentsT};
 use statrs::function::gamma::ln_gamma;
 
-use crate::error::{Error, Result, check_at_least_one, check_lengths};
+use crate::error::{Error, Result, check_count, check_finite, check_lengths, check_values};
 
 /// The level of all tests: 5 %.
 pub const ALPHA: f64 = 0.05;
@@ -58,33 +58,16 @@ pub struct Summary {
 }
 
 /// Mean, standard deviation and 95 % t interval.
-///
-/// # Errors
-/// No values, NaN or infinity.
 pub fn summary(values: &[f64]) -> Result<Summary> {
-    check_finite("values", values)?;
+    check_values("values", values)?;
     let n = values.len();
-    let mean = mean(values);
+    let mean = values.iter().sum::<f64>() / n as f64;
     let sd = (n > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
     let interval = sd.map(|sd| {
         let half_width = t_quantile(1.0 - ALPHA / 2.0, n - 1) * sd / (n as f64).sqrt();
         Interval { low: mean - half_width, high: mean + half_width }
     });
     Ok(Summary { n, mean, sd, interval })
-}
-
-fn check_finite(what: &'static str, values: &[f64]) -> Result<()> {
-    if values.is_empty() {
-        return Err(Error::Empty { what });
-    }
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(row) => Err(Error::NotFinite { what, row, column: 0, value: values[row] }),
-        None => Ok(()),
-    }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn t_distribution(degrees: usize) -> StudentsT {
@@ -110,18 +93,11 @@ fn t_quantile(probability: f64, degrees: usize) -> f64 {
 /// One image, or all right or all wrong, gives an interval of no width.
 ///
 /// # Errors
-/// No images, no resamples.
+/// No resamples.
 pub fn bootstrap_accuracy(right: &[bool], resamples: usize, seed: u64) -> Result<Interval> {
-    check_at_least_one("the number of resamples", resamples, "2,000 are usual")?;
-    if right.is_empty() {
-        return Err(Error::Empty { what: "right" });
-    }
-    let images = u32::try_from(right.len()).map_err(|_| Error::OutOfRange {
-        name: "the number of images",
-        value: right.len() as f64,
-        rule: "it must be below 2^32".into(),
-        remedy: "resample a part of them",
-    })?;
+    check_count("the number of resamples", resamples, 1..=usize::MAX, "2,000 are usual")?;
+    check_count("the number of images", right.len(), 1..=u32::MAX as usize, "resample a part of them")?;
+    let images = right.len() as u32;
     let mut accuracies: Vec<f64> = (0..resamples)
         .into_par_iter()
         .map(|resample| {
@@ -159,13 +135,10 @@ pub struct PairedDifference {
 /// Compares two heads by their values with the same seeds, `a[i]` and `b[i]` from one seed.
 ///
 /// Differences without any scatter: p is 1 if they are 0, else 0.
-///
-/// # Errors
-/// No values, different lengths, NaN or infinity.
 pub fn paired_difference(a: &[f64], b: &[f64]) -> Result<PairedDifference> {
     check_lengths("a", a.len(), "b", b.len())?;
-    check_finite("a", a)?;
-    check_finite("b", b)?;
+    check_values("a", a)?;
+    check_values("b", b)?;
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let difference = summary(&differences)?;
     Ok(PairedDifference {
@@ -224,27 +197,14 @@ pub struct RankTest {
 /// Ranks heads within each seed (Demšar, JMLR 7, 2006, section 3.2). `values` (seeds, heads), higher is better.
 ///
 /// # Errors
-/// No seeds, less than 2 heads or more than 50 (where the table of q ends), NaN or infinity.
+/// Less than 2 heads or more than 50 (where the table of q ends).
 pub fn rank_test(values: ArrayView2<'_, f64>) -> Result<RankTest> {
     let (seeds, heads) = values.dim();
-    if seeds == 0 {
-        return Err(Error::Empty { what: "values" });
-    }
-    if !(2..=NEMENYI_Q.len() + 1).contains(&heads) {
-        return Err(Error::OutOfRange {
-            name: "the number of heads",
-            value: heads as f64,
-            rule: format!("it must be 2 to {}", NEMENYI_Q.len() + 1),
-            remedy: "compare fewer variants at once",
-        });
-    }
+    check_finite("values", values)?;
+    check_count("the number of heads", heads, 2..=NEMENYI_Q.len() + 1, "compare fewer variants at once")?;
     let mut rank_sums = vec![0.0; heads];
     let mut tie_term = 0.0;
-    for (row, seed_values) in values.rows().into_iter().enumerate() {
-        let seed_values = seed_values.to_vec();
-        if let Some(column) = seed_values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { what: "values", row, column, value: seed_values[column] });
-        }
+    for seed_values in values.rows() {
         for (head, value) in seed_values.iter().enumerate() {
             let better = seed_values.iter().filter(|other| *other > value).count() as f64;
             let equal = seed_values.iter().filter(|other| *other == value).count() as f64;
@@ -291,28 +251,18 @@ pub fn indistinguishable_groups(average_ranks: &[f64], critical_difference: f64)
 /// which no number of seeds would show, or so small that it takes more than a million.
 ///
 /// # Errors
-/// NaN or infinity, a negative `sd`.
+/// A negative `sd`.
 pub fn seeds_needed(difference: f64, sd: f64) -> Result<Option<u64>> {
-    check_finite("difference", &[difference])?;
+    check_values("difference", &[difference])?;
     if !(sd >= 0.0 && sd.is_finite()) {
-        return Err(Error::OutOfRange {
-            name: "sd",
-            value: sd,
-            rule: "it must be finite and at least 0".into(),
-            remedy: "pass the standard deviation of the paired differences",
-        });
+        let remedy = "pass the standard deviation of the paired differences";
+        return Err(Error::out_of_range("sd", sd, "it must be finite and at least 0", remedy));
     }
     if difference == 0.0 {
         return Ok(None);
     }
     let enough = |n: u64| power(difference.abs(), sd, n as usize) >= POWER;
-    let mut high = 2;
-    while !enough(high) {
-        high *= 2;
-        if high > 1 << 20 {
-            return Ok(None);
-        }
-    }
+    let Some(mut high) = (1..=20).map(|doublings| 1_u64 << doublings).find(|&n| enough(n)) else { return Ok(None) };
     let mut low = high / 2;
     while high - low > 1 {
         let middle = (low + high) / 2;
@@ -343,12 +293,9 @@ fn power(difference: f64, sd: f64, n: usize) -> f64 {
     let integral: f64 = (0..=STEPS)
         .map(|i| {
             let u = low + i as f64 * step;
-            let weight = if i == 0 || i == STEPS {
-                1.0
-            } else if i % 2 == 1 {
-                4.0
-            } else {
-                2.0
+            let weight = match i {
+                0 | STEPS => 1.0,
+                _ => [2.0, 4.0][i % 2],
             };
             let log_power = if degrees == 1.0 { 0.0 } else { (degrees - 1.0) * u.ln() };
             let density = (constant + log_power - 0.5 * degrees * u * u).exp();

@@ -14,14 +14,14 @@ mod repulsion;
 
 use linfa::traits::Transformer;
 use linfa_tsne::TSneParams;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::{Rng, SeedableRng};
 use rand_08::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::{
-    error::{Error, Result, check_at_least_one, check_matrix},
+    error::{Error, Result, check_count, check_matrix},
     pca,
 };
 use affinities::Affinities;
@@ -67,7 +67,7 @@ pub struct Tsne {
 /// Embeds `data` (N, D) into the plane.
 ///
 /// # Errors
-/// Empty data, NaN or infinity, all points equal, no iteration, or a perplexity outside 1 to (N - 1) / 3.
+/// All points equal, no iteration, or a perplexity outside 1 to (N - 1) / 3.
 pub fn embed(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
     check(data, config)?;
     let mut map = start(data, config.seed)?;
@@ -76,15 +76,13 @@ pub fn embed(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
     let mut descent = Descent::new(map.len());
     for iteration in 0..config.iterations {
         descent.repulsion.keep_sorted(&map);
-        let phase = if iteration < exaggerated {
-            Phase { exaggeration: EXAGGERATION, momentum: 0.5 }
-        } else {
-            Phase { exaggeration: 1.0, momentum: 0.8 }
-        };
         if iteration == exaggerated {
-            descent.forget();
+            // The second phase begins at rest.
+            descent.updates.fill([0.0; 2]);
+            descent.gains.fill([1.0; 2]);
         }
-        descent.step(&mut map, &affinities, phase);
+        let (exaggeration, momentum) = if iteration < exaggerated { (EXAGGERATION, 0.5) } else { (1.0, 0.8) };
+        descent.step(&mut map, &affinities, exaggeration, momentum);
     }
     let coordinates = Array2::from_shape_fn((map.len(), 2), |(i, axis)| map[i][axis]);
     let kl_divergence = descent.divergence(&map, &affinities);
@@ -98,14 +96,7 @@ pub fn embed(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
 /// As [`embed`]; or fewer than two dimensions.
 pub fn embed_linfa(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
     check(data, config)?;
-    if data.ncols() < 2 {
-        return Err(Error::OutOfRange {
-            name: "the number of dimensions",
-            value: data.ncols() as f64,
-            rule: "linfa-tsne needs at least the 2 of the map".into(),
-            remedy: "use the default engine",
-        });
-    }
+    check_count("the number of dimensions", data.ncols(), 2..=usize::MAX, "use the default engine instead of linfa's")?;
     // A constant input ends in NaN there.
     pca::fit(data, 1)?;
     let generator = rand_08::rngs::SmallRng::seed_from_u64(config.seed);
@@ -115,7 +106,7 @@ pub fn embed_linfa(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsn
         .max_iter(config.iterations)
         .preliminary_iter(EXAGGERATED_ITERATIONS.min(config.iterations / 4))
         .transform(data.mapv(f64::from).as_standard_layout().into_owned())
-        .map_err(|e| Error::Library { library: "linfa-tsne", reason: e.to_string() })?;
+        .map_err(|error| Error::Library("linfa-tsne", error.to_string()))?;
     let map: Vec<_> = coordinates.rows().into_iter().map(|row| [row[0], row[1]]).collect();
     let kl_divergence = Descent::new(map.len()).divergence(&map, &Affinities::new(data, config.perplexity)?);
     Ok(Tsne { coordinates, kl_divergence })
@@ -125,14 +116,11 @@ fn check(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<()> {
     check_matrix("the data", data)?;
     let most = (data.nrows() - 1) as f64 / 3.0;
     if !(1.0..=most).contains(&config.perplexity) {
-        return Err(Error::OutOfRange {
-            name: "the perplexity",
-            value: config.perplexity,
-            rule: format!("it must be from 1 to {most:.1}, a third of the other points of {}", data.nrows()),
-            remedy: "lower the perplexity or pass more points (at least 4)",
-        });
+        let rule = format!("it must be from 1 to {most:.1}, a third of the other points of {}", data.nrows());
+        let remedy = "lower the perplexity or pass more points (at least 4)";
+        return Err(Error::out_of_range("the perplexity", config.perplexity, rule, remedy));
     }
-    check_at_least_one("the number of iterations", config.iterations, "1,000 are usual")
+    check_count("the number of iterations", config.iterations, 1..=usize::MAX, "1,000 are usual")
 }
 
 /// The first two principal components, scaled down, with a little noise.
@@ -142,24 +130,13 @@ fn start(data: ArrayView2<'_, f32>, seed: u64) -> Result<Vec<[f64; 2]>> {
     let coordinates = basis.transform(data)?;
     let scale = START_DEVIATION / basis.explained_variance[0].sqrt();
     let mut noise = ChaCha8Rng::seed_from_u64(seed);
-    Ok(coordinates
-        .rows()
-        .into_iter()
-        .map(|row| {
-            let mut point = [0.0; 2];
-            for axis in 0..2 {
-                let position = if axis < axes { f64::from(row[axis]) * scale } else { 0.0 };
-                point[axis] = position + noise.random_range(-JITTER..JITTER);
-            }
-            point
+    let mut place = |row: ArrayView1<'_, f32>| {
+        [0_usize, 1].map(|axis| {
+            let position = row.get(axis).map_or(0.0, |&x| f64::from(x) * scale);
+            position + noise.random_range(-JITTER..JITTER)
         })
-        .collect())
-}
-
-#[derive(Clone, Copy)]
-struct Phase {
-    exaggeration: f64,
-    momentum: f64,
+    };
+    Ok(coordinates.rows().into_iter().map(&mut place).collect())
 }
 
 /// Momentum, gains and buffers of the gradient descent.
@@ -185,16 +162,10 @@ impl Descent {
         self.points.iter_mut().zip(map).for_each(|(point, at)| *point = at.map(|x| x as f32));
     }
 
-    /// Begins a phase at rest.
-    fn forget(&mut self) {
-        self.updates.fill([0.0; 2]);
-        self.gains.fill([1.0; 2]);
-    }
-
-    fn step(&mut self, map: &mut [[f64; 2]], affinities: &Affinities, phase: Phase) {
+    fn step(&mut self, map: &mut [[f64; 2]], affinities: &Affinities, exaggeration: f64, momentum: f64) {
         self.round(map);
         let normalizer = self.repulsion.evaluate(&self.points, OPENING);
-        let learning_rate = (map.len() as f64 / phase.exaggeration).max(LEAST_LEARNING_RATE);
+        let learning_rate = (map.len() as f64 / exaggeration).max(LEAST_LEARNING_RATE);
         let (points, repulsion) = (&self.points, &self.repulsion);
         map.par_chunks_mut(TASK)
             .zip(self.updates.par_chunks_mut(TASK))
@@ -205,12 +176,12 @@ impl Descent {
                 for i in 0..map.len() {
                     let push = repulsion.force(task * TASK + i);
                     for axis in 0..2 {
-                        let gradient =
-                            phase.exaggeration * f64::from(attraction[i][axis]) - f64::from(push[axis]) / normalizer;
+                        let pull = exaggeration * f64::from(attraction[i][axis]);
+                        let gradient = pull - f64::from(push[axis]) / normalizer;
                         let (update, gain) = (&mut updates[i][axis], &mut gains[i][axis]);
-                        *gain =
-                            if (*update > 0.0) == (gradient > 0.0) { *gain * 0.8 + LEAST_GAIN } else { *gain + 0.2 };
-                        *update = phase.momentum * *update - learning_rate * *gain * gradient;
+                        let slow = (*update > 0.0) == (gradient > 0.0);
+                        *gain = if slow { *gain * 0.8 + LEAST_GAIN } else { *gain + 0.2 };
+                        *update = momentum * *update - learning_rate * *gain * gradient;
                     }
                     let length = (updates[i][0] * updates[i][0] + updates[i][1] * updates[i][1]).sqrt();
                     let shorten = if length > LONGEST_STEP { LONGEST_STEP / length } else { 1.0 };
@@ -220,10 +191,7 @@ impl Descent {
                     }
                 }
             });
-        let mut mean = [0.0; 2];
-        for axis in 0..2 {
-            mean[axis] = map.iter().map(|point| point[axis]).sum::<f64>() / map.len() as f64;
-        }
+        let mean = [0, 1].map(|axis| map.iter().map(|point| point[axis]).sum::<f64>() / map.len() as f64);
         map.iter_mut().for_each(|point| *point = [point[0] - mean[0], point[1] - mean[1]]);
     }
 

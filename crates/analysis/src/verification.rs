@@ -28,7 +28,7 @@ use crate::products::{LEFT_BLOCK, Panels, check_embeddings, contiguous, visit_pa
 /// The FAR of [`Verification::tar_at_far`].
 pub const FAR: [f64; 4] = [1e-1, 1e-2, 1e-3, 1e-4];
 /// Bins of one degree of [`Angles::histogram`].
-pub const ANGLE_BINS: usize = 180;
+const ANGLE_BINS: usize = 180;
 
 const BINS: usize = 1 << 21;
 const BIN_WIDTH: f64 = 2.0 / BINS as f64;
@@ -36,10 +36,6 @@ const BIN_WIDTH: f64 = 2.0 / BINS as f64;
 /// The outcome over all pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verification {
-    /// Pairs of one class.
-    pub positive_pairs: u64,
-    /// Pairs of two classes.
-    pub negative_pairs: u64,
     /// Area under the ROC, in [0, 1].
     pub auc: f64,
     /// How far `auc` can lie from the area without bins.
@@ -60,7 +56,7 @@ pub struct Verification {
 /// A distribution of angles between embeddings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Angles {
-    /// Pairs with an angle of [i, i + 1) degrees; 180 degrees stand in the last bin.
+    /// Pairs with an angle of [i, i + 1) degrees; 180 degrees stand in the last bin. All pairs of the kind are in it.
     pub histogram: Vec<u64>,
     /// Mean angle in degrees (to 0.1 degree at worst, near 0 and 180, where a bin of cosines is that wide).
     pub mean_degrees: f64,
@@ -73,7 +69,7 @@ pub struct Angles {
 /// If all embeddings are equal, every pair ties: AUC and EER are 0.5, and TAR is 0 at every FAR below 1.
 ///
 /// # Errors
-/// Empty input, different lengths, NaN or infinity, a row that has not unit length; no pair of one class, or no pair of two.
+/// No pair of one class, or no pair of two.
 pub fn verification(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Verification> {
     check_embeddings(embeddings, labels)?;
     let rows = contiguous(embeddings);
@@ -100,11 +96,8 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
     let (positive_pairs, negative_pairs) = (positive.iter().sum::<u64>(), negative.iter().sum::<u64>());
     for (pairs, kind) in [(positive_pairs, "of one class"), (negative_pairs, "of two classes")] {
         if pairs == 0 {
-            return Err(Error::Undefined {
-                what: "verification",
-                rule: format!("at least one pair {kind} is needed"),
-                remedy: "pass two classes or more, one of them with two members",
-            });
+            let remedy = "pass two classes or more, one of them with two members";
+            return Err(Error::undefined("verification", format!("at least one pair {kind} is needed"), remedy));
         }
     }
     let (p, m) = (positive_pairs as f64, negative_pairs as f64);
@@ -142,12 +135,8 @@ fn summarise(positive: &[u64], negative: &[u64]) -> Result<Verification> {
             eer = Some((before_negative as f64 + share * negative[bin] as f64) / m);
         }
     }
-    for &far in &roc_far[roc.len()..] {
-        roc.push((far, 1.0));
-    }
+    roc.extend(roc_far[roc.len()..].iter().map(|&far| (far, 1.0)));
     Ok(Verification {
-        positive_pairs,
-        negative_pairs,
         auc: area / (p * m),
         auc_error_bound: 0.5 * tied / (p * m),
         eer: eer.unwrap_or(1.0),

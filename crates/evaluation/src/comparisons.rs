@@ -11,6 +11,7 @@ use crate::statements::{self, Judgement, RunMetrics};
 use faceoff_analysis::statistics::{self, PairedDifference, RankTest};
 use faceoff_runs::{AnalysisConfig, HeadConfig};
 use ndarray::Array2;
+use std::collections::BTreeMap;
 
 /// All comparisons of a report.
 #[derive(Debug, Default)]
@@ -90,10 +91,11 @@ pub(crate) fn compare(
     all
 }
 
-/// (seed, value) of a variant, by seed.
-fn values(measured: &[Measured], variant: usize, metric: MetricId) -> Vec<(u64, f64)> {
-    let runs = measured.iter().filter(|run| run.variant == variant);
-    runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
+/// The paired difference a - b over the seeds that both have; `None` without one.
+fn paired(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> faceoff_analysis::Result<Option<PairedDifference>> {
+    let pairs = a.iter().filter_map(|(seed, &value)| Some((value, *b.get(seed)?)));
+    let (left, right): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    (!left.is_empty()).then(|| statistics::paired_difference(&left, &right)).transpose()
 }
 
 impl Comparisons {
@@ -104,52 +106,39 @@ impl Comparisons {
         variants: &[usize],
         measured: &[Measured],
     ) -> faceoff_analysis::Result<()> {
+        // The variants with values, each with these by seed.
+        let by_seed = |variant: usize| -> BTreeMap<u64, f64> {
+            let runs = measured.iter().filter(|run| run.variant == variant);
+            runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
+        };
+        let columns = variants.iter().map(|&variant| (variant, by_seed(variant)));
+        let columns: Vec<_> = columns.filter(|(_, values)| !values.is_empty()).collect();
         let first = self.pairs.len();
-        for (place, &a) in variants.iter().enumerate() {
-            for &b in &variants[place + 1..] {
-                let of_b = values(measured, b, metric);
-                let (left, right): (Vec<f64>, Vec<f64>) = values(measured, a, metric)
-                    .into_iter()
-                    .filter_map(|(seed, value)| Some((value, of_b.iter().find(|other| other.0 == seed)?.1)))
-                    .unzip();
-                if left.is_empty() {
-                    continue;
-                }
-                let paired = statistics::paired_difference(&left, &right)?;
+        for (place, (a, of_a)) in columns.iter().enumerate() {
+            for (b, of_b) in &columns[place + 1..] {
+                let Some(paired) = paired(of_a, of_b)? else { continue };
                 let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
                 let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
-                self.pairs.push(Pair { metric, a, b, paired, p_holm: None, seeds_needed });
+                self.pairs.push(Pair { metric, a: *a, b: *b, paired, p_holm: None, seeds_needed });
             }
         }
-        let tested: Vec<usize> = (first..self.pairs.len()).filter(|&at| self.pairs[at].paired.p.is_some()).collect();
-        let p_values: Vec<f64> = tested.iter().filter_map(|&at| self.pairs[at].paired.p).collect();
-        for (at, p) in tested.into_iter().zip(statistics::holm(&p_values)) {
-            self.pairs[at].p_holm = Some(p);
+        let tested = || self.pairs[first..].iter().filter_map(|pair| pair.paired.p);
+        let mut corrected = statistics::holm(&tested().collect::<Vec<_>>()).into_iter();
+        for pair in &mut self.pairs[first..] {
+            pair.p_holm = pair.paired.p.and_then(|_| corrected.next());
         }
 
-        let with_values: Vec<usize> =
-            variants.iter().copied().filter(|&v| !values(measured, v, metric).is_empty()).collect();
-        if with_values.len() < 2 {
-            return Ok(());
-        }
-        let columns: Vec<_> = with_values.iter().map(|&variant| values(measured, variant, metric)).collect();
-        let seeds: Vec<u64> = columns[0]
-            .iter()
-            .map(|&(seed, _)| seed)
-            .filter(|seed| columns.iter().all(|column| column.iter().any(|(other, _)| other == seed)))
-            .collect();
+        let [(_, of_first), _, ..] = &columns[..] else { return Ok(()) };
+        let in_all = |seed: &&u64| columns.iter().all(|(_, values)| values.contains_key(seed));
+        let seeds: Vec<u64> = of_first.keys().filter(in_all).copied().collect();
         if seeds.is_empty() {
             return Ok(());
         }
-        let value = |(row, column): (usize, usize)| {
-            let found = columns[column].iter().find(|(seed, _)| *seed == seeds[row]);
-            found.expect("every variant has every such seed").1
-        };
-        let table = Array2::from_shape_fn((seeds.len(), columns.len()), value);
+        let table = Array2::from_shape_fn((seeds.len(), columns.len()), |(row, at)| columns[at].1[&seeds[row]]);
         self.ranks.push(Ranks {
             metric,
             condition: condition.into(),
-            variants: with_values,
+            variants: columns.into_iter().map(|(variant, _)| variant).collect(),
             seeds: seeds.len(),
             test: statistics::rank_test(table.view())?,
         });
@@ -165,11 +154,10 @@ impl Comparisons {
     ) -> faceoff_analysis::Result<()> {
         let metrics = |run: &Measured| {
             let variant = &selection.variants[run.variant];
-            let mut sum = 0.0;
-            let cumulative = run.found.shapes.variance_ratios.iter().map(|ratio| {
-                sum += ratio;
-                sum
-            });
+            let add = |sum: &mut f64, ratio: &f64| {
+                *sum += ratio;
+                Some(*sum)
+            };
             Some(RunMetrics {
                 variant: variant.name.clone(),
                 head: variant.head.clone(),
@@ -177,11 +165,11 @@ impl Comparisons {
                 seed: run.seed,
                 dnn_accuracy: run.value(classifier::DNN_ACCURACY.id()),
                 knn_accuracy: run.value(neighbors::headline(settings))?,
-                explained_variance: cumulative.collect(),
+                explained_variance: run.found.shapes.variance_ratios.iter().scan(0.0, add).collect(),
             })
         };
-        let runs: Vec<RunMetrics> =
-            measured.iter().filter(|run| group.variants.contains(&run.variant)).filter_map(metrics).collect();
+        let of_group = measured.iter().filter(|run| group.variants.contains(&run.variant));
+        let runs: Vec<RunMetrics> = of_group.filter_map(metrics).collect();
         let judgements = statements::judge(&runs, group.classes(selection).len())?;
         self.judgements.push(Judged { condition: group.condition.clone(), judgements });
         Ok(())

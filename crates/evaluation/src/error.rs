@@ -1,6 +1,6 @@
 //! The errors of this crate: each carries the path or run, the rule and the remedy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,16 +22,6 @@ pub enum Error {
     /// A run's files could not be read.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
-    /// A file could not be read.
-    #[error("cannot {action} {path}: {source}{}", faceoff_runs::remedy(source))]
-    Io {
-        /// The attempted action, an infinitive.
-        action: &'static str,
-        /// What it was attempted on.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
     /// What was measured of a run without embeddings cannot be used.
     #[error("{problem}, and the embeddings of {run} are not there to measure it again; copy the run once more")]
     Measured {
@@ -42,7 +32,7 @@ pub enum Error {
     },
     /// Two runs of one configuration saw different images.
     #[error(
-        "runs {first} and {second} do not hold the same {split} images in the same order, although their data fingerprints agree; \
+        "runs {first} and {second} do not hold the same val images in the same order, although their data fingerprints agree; \
          remove one of the two folders and run the benchmark again"
     )]
     ImagesDiffer {
@@ -50,29 +40,20 @@ pub enum Error {
         first: String,
         /// The other's.
         second: String,
-        /// The split.
-        split: &'static str,
     },
-    /// External embeddings or labels do not do.
-    #[error("{path}: {problem}")]
-    Embeddings {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, the rule and the remedy.
-        problem: String,
-    },
+    /// External embeddings or labels do not do: the file, and what is wrong, the rule and the remedy.
+    #[error("{0}: {1}")]
+    Embeddings(PathBuf, String),
     /// The measured values could not be put into a table.
-    #[error("the table of values could not be made: {source}")]
-    Table {
-        /// What the table library says.
-        source: polars::error::PolarsError,
-    },
-    /// No family has such a metric.
-    #[error("no metric `{name}`; there are: {known}")]
-    UnknownMetric {
-        /// The name asked for.
-        name: String,
-        /// The ids of all rows.
-        known: String,
-    },
+    #[error("the table of values could not be made: {0}")]
+    Table(#[from] polars::error::PolarsError),
+    /// No family has a metric of this name; and the ids of all rows.
+    #[error("no metric `{0}`; there are: {1}")]
+    UnknownMetric(String, String),
+}
+
+impl Error {
+    pub(crate) fn embeddings(path: &Path, problem: String) -> Self {
+        Self::Embeddings(path.to_path_buf(), problem)
+    }
 }

@@ -1,15 +1,15 @@
 //! External embeddings: an NPY matrix and a CSV of labels instead of runs.
 
-use crate::comparisons::Comparisons;
 use crate::error::{Error, Result};
 use crate::families::neighbors;
 use crate::measured::{self, Measured, Points, Subject, ValImages};
 use crate::registry::Registry;
 use crate::selection::{Origin, Selection, Variant};
-use crate::{Evaluation, groups, headline};
+use crate::{Evaluation, groups};
 use faceoff_runs::AnalysisConfig;
 use ndarray::{Array2, Axis};
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -41,15 +41,11 @@ impl External {
         if let (Some(train), Some(files)) = (&train, index)
             && train.unit.ncols() != read.unit.ncols()
         {
-            return Err(Error::Embeddings {
-                path: files.embeddings.clone(),
-                problem: format!(
-                    "its rows have {} numbers, those of {} have {}; take both from one encoder",
-                    train.unit.ncols(),
-                    queries.embeddings.display(),
-                    read.unit.ncols()
-                ),
-            });
+            let (own, others) = (train.unit.ncols(), read.unit.ncols());
+            let other = queries.embeddings.display();
+            let rule =
+                format!("its rows have {own} numbers, those of {other} have {others}; take both from one encoder");
+            return Err(Error::embeddings(&files.embeddings, rule));
         }
         Ok(Self { name: name.into(), queries: read, index: train })
     }
@@ -77,24 +73,19 @@ impl External {
         say("mapping");
         let images = ValImages { ids: queries.ids.clone(), labels: query_labels.clone() };
         let maps = Some(measured::lay_out(queries.unit.view(), images, settings));
-        let variant = Variant {
-            name: name.clone(),
-            base: name.clone(),
-            head: "none".into(),
-            config: None,
-            condition: String::new(),
-            noise_percent: 0,
-            unseen: false,
-            classes,
+        let head = "none".into();
+        let variant = Variant { name: name.clone(), base: name.clone(), head, classes, ..Variant::default() };
+        let index = index.as_ref().map(|index| index.unit.dim());
+        let selection = Selection {
+            origin: Origin::External { queries: queries.unit.dim(), index },
+            variants: vec![variant],
+            runs: Vec::new(),
+            failed: Vec::new(),
+            notes: Vec::new(),
         };
-        let origin =
-            Origin::External { queries: queries.unit.dim(), index: index.as_ref().map(|index| index.unit.dim()) };
-        let selection =
-            Selection { origin, variants: vec![variant], runs: Vec::new(), failed: Vec::new(), notes: Vec::new() };
         let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps }];
         let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
-        let headline = headline(&measured, registry, settings);
-        Evaluation::new(selection, measured, groups, Comparisons::default(), headline, settings)
+        Evaluation::new(selection, measured, groups, registry, settings)
     }
 }
 
@@ -108,13 +99,11 @@ struct Labelled {
 impl Labelled {
     fn read(files: &LabelledFiles) -> Result<Self> {
         let mut embeddings = read_npy(&files.embeddings)?;
-        let broken = |problem: String| Error::Embeddings { path: files.embeddings.clone(), problem };
-        if embeddings.nrows() < 2 || embeddings.ncols() == 0 {
-            return Err(broken(format!(
-                "it is {} x {}; at least two rows of at least one number are needed",
-                embeddings.nrows(),
-                embeddings.ncols()
-            )));
+        let broken = |problem: String| Error::embeddings(&files.embeddings, problem);
+        let (rows, columns) = embeddings.dim();
+        if rows < 2 || columns == 0 {
+            let rule = "at least two rows of at least one number are needed";
+            return Err(broken(format!("it is {rows} x {columns}; {rule}")));
         }
         for (row, mut point) in embeddings.axis_iter_mut(Axis(0)).enumerate() {
             if let Some((column, value)) = point.iter().enumerate().find(|(_, value)| !value.is_finite()) {
@@ -127,16 +116,10 @@ impl Labelled {
             point.mapv_inplace(|value| value / norm);
         }
         let (ids, names) = read_labels(&files.labels)?;
-        if names.len() != embeddings.nrows() {
-            return Err(Error::Embeddings {
-                path: files.labels.clone(),
-                problem: format!(
-                    "it has {} labels, but {} has {} rows; there must be one label for each row, in the same order",
-                    names.len(),
-                    files.embeddings.display(),
-                    embeddings.nrows()
-                ),
-            });
+        if names.len() != rows {
+            let problem = format!("it has {} labels, but {} has {rows} rows", names.len(), files.embeddings.display());
+            let rule = "there must be one label for each row, in the same order";
+            return Err(Error::embeddings(&files.labels, format!("{problem}; {rule}")));
         }
         Ok(Self { unit: embeddings.mapv(|value| value as f32), ids, names })
     }
@@ -144,16 +127,9 @@ impl Labelled {
 
 /// A matrix of f32 or f64, in either memory order.
 fn read_npy(path: &Path) -> Result<Array2<f64>> {
-    let open = || {
-        File::open(path).map_err(|error| Error::Embeddings {
-            path: path.to_path_buf(),
-            problem: format!("it cannot be opened: {error}"),
-        })
-    };
-    let problem = |error: ReadNpyError| Error::Embeddings {
-        path: path.to_path_buf(),
-        problem: format!("it is no NPY matrix (rows, numbers) of f32 or f64: {error}"),
-    };
+    let broken = |problem: String| Error::embeddings(path, problem);
+    let open = || File::open(path).map_err(|error| broken(format!("it cannot be opened: {error}")));
+    let problem = |error| broken(format!("it is no NPY matrix (rows, numbers) of f32 or f64: {error}"));
     match Array2::<f32>::read_npy(open()?) {
         Ok(matrix) => Ok(matrix.mapv(f64::from)),
         Err(ReadNpyError::WrongDescriptor(_)) => Array2::<f64>::read_npy(open()?).map_err(problem),
@@ -163,7 +139,7 @@ fn read_npy(path: &Path) -> Result<Array2<f64>> {
 
 /// Ids (the row's number without a column `id`) and class names.
 fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let broken = |problem: String| Error::Embeddings { path: path.to_path_buf(), problem };
+    let broken = |problem: String| Error::embeddings(path, problem);
     let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
     let header = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
     let column = |name: &str| header.iter().position(|title| title.trim() == name);
@@ -195,9 +171,7 @@ fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
 
 /// Each class once: by number if all are numbers, else by name.
 fn class_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut classes: Vec<String> = names.cloned().collect();
-    classes.sort();
-    classes.dedup();
+    let mut classes = Vec::from_iter(names.cloned().collect::<BTreeSet<_>>());
     if classes.iter().all(|class| class.parse::<u64>().is_ok()) {
         classes.sort_by_key(|class| class.parse::<u64>().unwrap_or(u64::MAX));
     }

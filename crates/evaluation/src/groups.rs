@@ -54,14 +54,11 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
     for group in &mut groups {
         let all = std::mem::take(&mut group.variants);
         let head = |variant: usize| &selection.variants[variant].head;
-        group.variants = all
-            .iter()
-            .copied()
-            .filter(|&variant| {
-                let twins: Vec<usize> = all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
-                twins.len() <= FEW || best(&twins, measured, chosen_by) == variant
-            })
-            .collect();
+        let is_shown = |&variant: &usize| {
+            let twins: Vec<usize> = all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
+            twins.len() <= FEW || best(&twins, measured, chosen_by) == variant
+        };
+        group.variants = all.iter().copied().filter(is_shown).collect();
         group.hidden = all.len() - group.variants.len();
     }
     groups
@@ -70,15 +67,11 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
 /// The variant with the highest mean of a metric; the first of equals.
 fn best(variants: &[usize], measured: &[Measured], metric: MetricId) -> usize {
     let mean = |variant: usize| {
-        let values: Vec<f64> =
-            measured.iter().filter(|run| run.variant == variant).filter_map(|run| run.value(metric)).collect();
+        let runs = measured.iter().filter(|run| run.variant == variant);
+        let values: Vec<f64> = runs.filter_map(|run| run.value(metric)).collect();
         if values.is_empty() { f64::NEG_INFINITY } else { values.iter().sum::<f64>() / values.len() as f64 }
     };
-    let mut best = variants[0];
-    for &variant in &variants[1..] {
-        if mean(variant) > mean(best) {
-            best = variant;
-        }
-    }
-    best
+    // The last of equals, from behind.
+    let best = variants.iter().copied().rev().max_by(|&a, &b| mean(a).total_cmp(&mean(b)));
+    best.expect("a head has variants")
 }

@@ -82,12 +82,9 @@ pub fn evaluate(folder: &Path, experiment: &Experiment, registry: &Registry, say
     for (index, run) in selection.runs.iter().enumerate() {
         let mut store = Store::open(run, registry, settings)?;
         let twin = measured.iter().position(|other| other.variant == run.variant);
-        if let Some(first) = twin.filter(|&first| stores[first].images() != store.images()) {
-            return Err(Error::ImagesDiffer {
-                first: selection.runs[first].name.clone(),
-                second: run.name.clone(),
-                split: "val",
-            });
+        if let Some(first) = twin.filter(|&first| stores[first].record.images != store.record.images) {
+            let first = selection.runs[first].name.clone();
+            return Err(Error::ImagesDiffer { first, second: run.name.clone() });
         }
         let found = store.findings(&|| say(&format!("measuring {} ({} {of})", run.name, index + 1)))?;
         let (name, variant, seed) = (run.name.clone(), run.variant, run.seed());
@@ -102,25 +99,18 @@ pub fn evaluate(folder: &Path, experiment: &Experiment, registry: &Registry, say
         let say = || say(&format!("mapping {name} ({} of {})", index + 1, shown.len()));
         measured[first].maps = stores[first].maps(&say)?;
     }
-    let without = stores.iter().zip(&selection.runs).filter(|(store, _)| !store.measurable());
+    let without = stores.iter().zip(&selection.runs).filter(|(store, _)| !store.measurable);
     let without: Vec<&str> = without.map(|(_, run)| run.name.as_str()).collect();
     let unmapped = shown.iter().filter_map(|variant| measured.iter().find(|run| run.variant == *variant));
     let unmapped: Vec<&str> = unmapped.filter(|run| run.maps.is_none()).map(|run| run.run.as_str()).collect();
-    let mut notes = Vec::new();
-    if !without.is_empty() {
-        notes.push(format!("Without embeddings, so as they were measured before: {}.", without.join(", ")));
-    }
-    if !unmapped.is_empty() {
-        notes.push(format!(
-            "No maps, since neither their coordinates nor embeddings are there: {}.",
-            unmapped.join(", ")
-        ));
-    }
+    let notes = [
+        ("Without embeddings, so as they were measured before", without),
+        ("No maps, since neither their coordinates nor embeddings are there", unmapped),
+    ];
+    let notes = notes.into_iter().filter(|(_, runs)| !runs.is_empty());
+    let notes: Vec<_> = notes.map(|(what, runs)| format!("{what}: {}.", runs.join(", "))).collect();
     drop(stores);
-    let headline = headline(&measured, registry, settings);
-    let compared: Vec<MetricId> = compared(&headline).collect();
-    let comparisons = comparisons::compare(&selection, &measured, &groups, &compared, settings);
-    let mut evaluation = Evaluation::new(selection, measured, groups, comparisons, headline, settings)?;
+    let mut evaluation = Evaluation::new(selection, measured, groups, registry, settings)?;
     evaluation.trials.clone_from(&experiment.trials);
     evaluation.notes.extend(notes);
     Ok(evaluation)
@@ -149,12 +139,6 @@ pub fn export(
     Ok((selection.runs.len(), bytes))
 }
 
-/// The metrics that stand out and were measured on some run.
-fn headline(measured: &[Measured], registry: &Registry, settings: &AnalysisConfig) -> Vec<(MetricId, Headline)> {
-    let all = registry.families().iter().flat_map(|family| (family.headline)(settings));
-    all.filter(|&(metric, _)| measured.iter().any(|run| run.value(metric).is_some())).collect()
-}
-
 fn compared(headline: &[(MetricId, Headline)]) -> impl Iterator<Item = MetricId> {
     headline.iter().filter(|(_, rank)| *rank == Headline::Compared).map(|&(metric, _)| metric)
 }
@@ -164,10 +148,14 @@ impl Evaluation {
         selection: Selection,
         measured: Vec<Measured>,
         groups: Vec<Group>,
-        comparisons: Comparisons,
-        headline: Vec<(MetricId, Headline)>,
+        registry: &Registry,
         settings: &AnalysisConfig,
     ) -> Result<Self> {
+        let is_measured = |&(metric, _): &_| measured.iter().any(|run| run.value(metric).is_some());
+        let headline = registry.families().iter().flat_map(|family| (family.headline)(settings));
+        let headline: Vec<(MetricId, Headline)> = headline.filter(is_measured).collect();
+        let compared: Vec<MetricId> = compared(&headline).collect();
+        let comparisons = comparisons::compare(&selection, &measured, &groups, &compared, settings);
         let mut notes = selection.notes.clone();
         notes.extend(measured.iter().flat_map(Measured::notes));
         notes.extend(comparisons.notes.iter().cloned());

@@ -2,6 +2,8 @@
 
 use crate::registry::{Family, MetricId, Registry};
 use crate::selection::Run;
+use faceoff_analysis::calibration::ReliabilityBin;
+pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
 use faceoff_analysis::{Result, pca};
@@ -40,7 +42,7 @@ pub struct Shapes {
     pub centers: Option<CenterAngles>,
     /// The reliability curve: bins of the confidence that hold images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reliability: Vec<Reliability>,
+    pub reliability: Vec<ReliabilityBin>,
 }
 
 /// Verification over all pairs of validation images.
@@ -53,28 +55,6 @@ pub struct PairCurves {
     pub intra_class: Vec<u64>,
     /// Pairs of two classes by whole degrees of their angle.
     pub inter_class: Vec<u64>,
-}
-
-/// Angles between class centres.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CenterAngles {
-    /// The classes that occur, rising.
-    pub classes: Vec<u32>,
-    /// Degrees between any two of them, in their order; 0 on the diagonal.
-    pub degrees: Vec<Vec<f64>>,
-}
-
-/// The images of one bin of the confidence.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reliability {
-    /// How many there are, above 0.
-    pub images: usize,
-    /// Mean confidence.
-    pub confidence: f64,
-    /// Share of right predictions.
-    pub accuracy: f64,
 }
 
 impl Findings {
@@ -95,10 +75,8 @@ impl Findings {
         subject: &Subject<'_>,
     ) -> Result<()> {
         let right: Vec<bool> = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
-        self.intervals.push((
-            metric,
-            statistics::bootstrap_accuracy(&right, subject.settings.bootstrap_resamples, subject.seed)?,
-        ));
+        let interval = statistics::bootstrap_accuracy(&right, subject.settings.bootstrap_resamples, subject.seed)?;
+        self.intervals.push((metric, interval));
         Ok(())
     }
 
@@ -201,22 +179,18 @@ impl Splits {
         Ok(Self { train: run.embeddings(SplitName::Train)?, val: run.embeddings(SplitName::Val)? })
     }
 
-    fn val_images(&self) -> ValImages {
-        ValImages { ids: self.val.ids.clone(), labels: self.val.labels.clone() }
-    }
-
     /// Changes whenever a validation image, its label or their order does.
     pub(crate) fn images_digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        for (id, label) in self.val.ids.iter().zip(&self.val.labels) {
-            hasher.update(format!("{id}\n{label}\n").as_bytes());
-        }
+        let images = self.val.ids.iter().zip(&self.val.labels);
+        images.for_each(|(id, label)| _ = hasher.update(format!("{id}\n{label}\n").as_bytes()));
         hasher.finalize().to_hex().to_string()
     }
 
     /// Maps of the validation images.
     pub(crate) fn lay_out(&self, settings: &AnalysisConfig) -> Maps {
-        lay_out(self.val.unit(), self.val_images(), settings)
+        let images = ValImages { ids: self.val.ids.clone(), labels: self.val.labels.clone() };
+        lay_out(self.val.unit(), images, settings)
     }
 
     /// What families measure of a run.
@@ -292,9 +266,7 @@ impl<'a> Points<'a> {
 /// What is not defined is left out, and the notes say why; the rest does not suffer.
 pub fn measure(subject: &Subject<'_>, registry: &Registry) -> Findings {
     let mut all = Findings::default();
-    for family in registry.families() {
-        all.append(measure_family(subject, family));
-    }
+    registry.families().iter().for_each(|family| all.append(measure_family(subject, family)));
     all
 }
 
@@ -317,18 +289,16 @@ pub(crate) fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &A
             Engine::Linfa => pca::fit_linfa(data, components)?,
         };
         let places = fitted.transform(data)?;
-        let axis = |row: ArrayView1<'_, f32>, at| row.get(at).map_or(0.0, |&value| f64::from(value));
-        maps.pca = Some(places.rows().into_iter().map(|row| [0, 1, 2].map(|at| axis(row, at))).collect());
+        let place = |row: ArrayView1<'_, f32>| [0, 1, 2].map(|at| row.get(at).map_or(0.0, |&x| f64::from(x)));
+        maps.pca = Some(places.rows().into_iter().map(place).collect());
         maps.pca_ratios = fitted.explained_variance_ratio;
         Ok(())
     });
-    let most = (points.saturating_sub(1)) as f64 / 3.0;
-    let perplexity = settings.tsne_perplexity.min(most);
-    if perplexity < settings.tsne_perplexity {
-        found.notes.push(format!(
-            "t-SNE took perplexity {perplexity:.1} instead of {}: {points} images allow no more.",
-            settings.tsne_perplexity
-        ));
+    let wanted = settings.tsne_perplexity;
+    let perplexity = wanted.min(points.saturating_sub(1) as f64 / 3.0);
+    if perplexity < wanted {
+        let why = format!("{points} images allow no more");
+        found.notes.push(format!("t-SNE took perplexity {perplexity:.1} instead of {wanted}: {why}."));
     }
     let tsne_settings = TsneConfig { perplexity, iterations: settings.tsne_iterations, seed: settings.tsne_seed };
     found.part("t-SNE map", |_| {

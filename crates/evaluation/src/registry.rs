@@ -199,10 +199,8 @@ impl Registry {
             };
             (id.to_string() == name).then_some(id)
         };
-        rows().find_map(fits).ok_or_else(|| Error::UnknownMetric {
-            name: name.into(),
-            known: rows().map(|metric| metric.id).collect::<Vec<_>>().join(", "),
-        })
+        let known = || rows().map(|metric| metric.id).collect::<Vec<_>>().join(", ");
+        rows().find_map(fits).ok_or_else(|| Error::UnknownMetric(name.into(), known()))
     }
 
     /// The reference documentation of every metric, as Markdown.
@@ -215,10 +213,8 @@ impl Registry {
         for metric in self.families.iter().flat_map(|family| family.metrics) {
             if metric.group != last {
                 last = metric.group;
-                let _ = write!(
-                    text,
-                    "\n## {last}\n\n| metric | name | unit | better | meaning | source |\n|---|---|---|---|---|---|\n"
-                );
+                let header = "| metric | name | unit | better | meaning | source |\n|---|---|---|---|---|---|";
+                let _ = writeln!(text, "\n## {last}\n\n{header}");
             }
             let unit = format!("{:?}", metric.unit).to_lowercase();
             let better = format!("{:?}", metric.direction).to_lowercase();

@@ -49,7 +49,7 @@ pub struct FailedRun {
 }
 
 /// What a run is a run of, the seed aside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Variant {
     /// Unique within the report.
     pub name: String,
@@ -143,19 +143,15 @@ struct Found {
 pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection> {
     let wanted = RunSpec::of(experiment, &Compute::unknown());
     let mut found = Found::below(folder, &wanted)?;
-    let chosen = found
-        .groups
-        .iter()
-        .max_by_key(|(key, runs)| (key.0.is_empty(), runs.len(), Reverse((*key).clone())))
-        .map(|(key, _)| key.clone());
+    let rank = |(key, runs): &(&Key, &Vec<Run>)| (key.0.is_empty(), runs.len(), Reverse((*key).clone()));
+    let chosen = found.groups.iter().max_by_key(rank).map(|(key, _)| key.clone());
     let Some((key, mut runs)) = chosen.and_then(|key| found.groups.remove_entry(&key)) else {
         return Err(found.nothing_whole(folder, experiment));
     };
     let origin = Origin::Runs(Box::new(runs.first().expect("a group has a run").manifest.clone()));
     let variants = present_variants(&mut runs, &wanted);
-    let mut notes = found.notes_of_others(&key);
-    notes.extend(found.notes_of_runs(&runs, experiment));
-    notes.extend(found.note_of_missing(&runs, &wanted, folder));
+    let mut notes = found.notes(&key, &runs, experiment);
+    notes.extend(note_of_missing(&runs, &wanted, folder));
     notes.extend(note_of_machines(&runs));
     Ok(Selection { origin, variants, runs, failed: found.failed, notes })
 }
@@ -207,14 +203,13 @@ impl Found {
         }
     }
 
-    /// What is said of the chosen group's settings, of what is left out and of the groups that were not chosen.
-    fn notes_of_others(&self, chosen: &Key) -> Vec<String> {
+    /// What is said of the chosen group's settings, of what is left out, of the groups that were not chosen, of seeds that the
+    /// experiment does not list, of unfinished and of failed runs.
+    fn notes(&self, chosen: &Key, runs: &[Run], experiment: &Experiment) -> Vec<String> {
         let mut notes = Vec::new();
         if !chosen.0.is_empty() {
-            notes.push(format!(
-                "The runs were made with other settings than the experiment has now: {}.",
-                chosen.0.join("; ")
-            ));
+            let differences = chosen.0.join("; ");
+            notes.push(format!("The runs were made with other settings than the experiment has now: {differences}."));
         }
         notes.extend(self.left_out.iter().map(|text| text.trim_end_matches('.').to_string() + "."));
         for ((differences, fingerprint), others) in &self.groups {
@@ -225,57 +220,35 @@ impl Found {
             if *fingerprint != chosen.1 {
                 reasons.push("other images".into());
             }
-            notes.push(format!(
-                "{} left out, since runs of different settings are never mixed: {}.",
-                listed(others.iter().map(|run| run.name.as_str())),
-                reasons.join("; ")
-            ));
+            let (names, reasons) = (listed(others.iter().map(|run| run.name.as_str())), reasons.join("; "));
+            notes.push(format!("{names} left out, since runs of different settings are never mixed: {reasons}."));
         }
-        notes
-    }
-
-    /// What is said of seeds that the experiment does not list, of unfinished and of failed runs.
-    fn notes_of_runs(&self, runs: &[Run], experiment: &Experiment) -> Vec<String> {
-        let mut notes = Vec::new();
         let extra: Vec<_> = runs.iter().filter(|run| !experiment.training.seeds.contains(&run.seed())).collect();
         if !extra.is_empty() {
             let names = listed(extra.iter().map(|run| run.name.as_str()));
             notes.push(format!("{names} used, although the experiment does not list the seed."));
         }
         if !self.unfinished.is_empty() {
-            notes.push(format!(
-                "{} unfinished and left out; the command `benchmark {}` goes on with what the experiment lists.",
-                listed(self.unfinished.iter().map(String::as_str)),
-                experiment.name
-            ));
+            let names = listed(self.unfinished.iter().map(String::as_str));
+            let remedy = format!("the command `benchmark {}` goes on with what the experiment lists", experiment.name);
+            notes.push(format!("{names} unfinished and left out; {remedy}."));
         }
         notes.extend(self.failed.iter().map(|FailedRun { name, failure }| {
+            let Failure { epoch, step, learning_rate, message, .. } = failure;
+            let message = message.trim_end_matches('.');
             format!(
-                "{name} failed for good at epoch {}, step {}, learning rate {:.2e}: {}.",
-                failure.epoch,
-                failure.step,
-                failure.learning_rate,
-                failure.message.trim_end_matches('.')
+                "{name} failed for good at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}."
             )
         }));
         notes
     }
+}
 
-    fn note_of_missing(&self, runs: &[Run], wanted: &[RunSpec], folder: &Path) -> Option<String> {
-        let missing: Vec<String> = wanted
-            .iter()
-            .map(RunSpec::folder_name)
-            .filter(|name| !runs.iter().any(|run| run.name == *name) && !folder.join("runs").join(name).exists())
-            .collect();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "{} of the experiment's {} runs not there yet: {}.",
-                missing.len(),
-                wanted.len(),
-                missing.join(", ")
-            )
-        })
-    }
+fn note_of_missing(runs: &[Run], wanted: &[RunSpec], folder: &Path) -> Option<String> {
+    let is_there = |name: &String| runs.iter().any(|run| run.name == *name) || folder.join("runs").join(name).exists();
+    let missing: Vec<String> = wanted.iter().map(RunSpec::folder_name).filter(|name| !is_there(name)).collect();
+    let (count, all, names) = (missing.len(), wanted.len(), missing.join(", "));
+    (count > 0).then(|| format!("{count} of the experiment's {all} runs not there yet: {names}."))
 }
 
 /// Devices and kernels agree to rounding only, so that a mix is named.
@@ -335,10 +308,9 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
 
 /// `a is`, `a and b are`, `a, b and c are`.
 fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.into_iter().collect();
-    match names.split_last() {
-        None => String::new(),
-        Some((only, [])) => format!("{only} is"),
-        Some((last, others)) => format!("{} and {last} are", others.join(", ")),
+    match &Vec::from_iter(names)[..] {
+        [] => String::new(),
+        [only] => format!("{only} is"),
+        [others @ .., last] => format!("{} and {last} are", others.join(", ")),
     }
 }

@@ -41,44 +41,30 @@ pub struct Statement {
 }
 
 /// The five statements with their rules.
+#[rustfmt::skip]
 pub const RULES: [Statement; 5] = [
-    Statement {
-        number: 1,
-        text: "Classification is best by DNN accuracy.",
-        rule: "Differences in DNN accuracy of Classification minus every other variant. A difference holds if it is above 0 in a \
-               two-sided paired t-test at 5 % after Holm's correction, and is contradicted if it is below 0 in the same test.",
-    },
-    Statement {
-        number: 2,
-        text: "CosFace has the worst DNN accuracy and the best KNN accuracy.",
-        rule: "Differences in DNN accuracy of every other variant minus CosFace, and in KNN accuracy (k = 5) of CosFace minus every \
-               other variant. A difference holds if it is above 0 in a two-sided paired t-test at 5 % after Holm's correction over \
-               both measures, and is contradicted if it is below 0 in the same test.",
-    },
-    Statement {
-        number: 3,
-        text: "The explained-variance curves of all methods look the same.",
-        rule: "Differences in the explained share of the total variance between every two variants with 1, 2, 4, .. 128 components. \
-               Two curves look the same where they lie within 5 percentage points: a difference holds if two one-sided paired \
-               t-tests at 5 % (TOST) place it within the margin, and is contradicted if it lies outside by a t-test at 5 % after \
-               Holm's correction.",
-    },
-    Statement {
-        number: 4,
-        text: "ArcMarginProduct is good in both.",
-        rule: "Differences of ArcMarginProduct minus every other variant, hence also minus the best, in DNN accuracy and in KNN \
-               accuracy (k = 5). Good means not worse than any by more than 2 percentage points: a difference holds if a one-sided \
-               paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
-               a one-sided t-test at 5 % after Holm's correction.",
-    },
-    Statement {
-        number: 5,
-        text: "s = sqrt(2) ln(C - 1) is a good first scale.",
-        rule: "Differences of each variant with s = sqrt(2) ln(C - 1) minus its twin with s = 64, the same head, in DNN accuracy and \
-               in KNN accuracy (k = 5). Good means not worse by more than 2 percentage points: a difference holds if a one-sided \
-               paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
-               a one-sided t-test at 5 % after Holm's correction.",
-    },
+    Statement { number: 1, text: "Classification is best by DNN accuracy.", rule:
+        "Differences in DNN accuracy of Classification minus every other variant. A difference holds if it is above 0 in a \
+        two-sided paired t-test at 5 % after Holm's correction, and is contradicted if it is below 0 in the same test." },
+    Statement { number: 2, text: "CosFace has the worst DNN accuracy and the best KNN accuracy.", rule:
+        "Differences in DNN accuracy of every other variant minus CosFace, and in KNN accuracy (k = 5) of CosFace minus every \
+        other variant. A difference holds if it is above 0 in a two-sided paired t-test at 5 % after Holm's correction over \
+        both measures, and is contradicted if it is below 0 in the same test." },
+    Statement { number: 3, text: "The explained-variance curves of all methods look the same.", rule:
+        "Differences in the explained share of the total variance between every two variants with 1, 2, 4, .. 128 components. \
+        Two curves look the same where they lie within 5 percentage points: a difference holds if two one-sided paired \
+        t-tests at 5 % (TOST) place it within the margin, and is contradicted if it lies outside by a t-test at 5 % after \
+        Holm's correction." },
+    Statement { number: 4, text: "ArcMarginProduct is good in both.", rule:
+        "Differences of ArcMarginProduct minus every other variant, hence also minus the best, in DNN accuracy and in KNN \
+        accuracy (k = 5). Good means not worse than any by more than 2 percentage points: a difference holds if a one-sided \
+        paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
+        a one-sided t-test at 5 % after Holm's correction." },
+    Statement { number: 5, text: "s = sqrt(2) ln(C - 1) is a good first scale.", rule:
+        "Differences of each variant with s = sqrt(2) ln(C - 1) minus its twin with s = 64, the same head, in DNN accuracy and \
+        in KNN accuracy (k = 5). Good means not worse by more than 2 percentage points: a difference holds if a one-sided \
+        paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
+        a one-sided t-test at 5 % after Holm's correction." },
 ];
 
 /// The measures of one run, a variant with a seed.
@@ -113,11 +99,7 @@ pub enum Verdict {
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Verdict::Supported => "supported",
-            Verdict::Contradicted => "contradicted",
-            Verdict::Undecided => "undecided",
-        })
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 
@@ -213,11 +195,6 @@ impl Claim {
             }
         })
     }
-
-    /// Whether "holds" needs Holm's correction. Claims by intersection of tests at their own level need none (Berger 1982).
-    fn corrects_support(self) -> bool {
-        matches!(self, Claim::Better)
-    }
 }
 
 /// Judges the five statements, in their order. `classes` is the number C of classes of the data set.
@@ -227,14 +204,25 @@ impl Claim {
 /// where the article's scale is not above 0.
 pub fn judge(runs: &[RunMetrics], classes: usize) -> Result<Vec<Judgement>> {
     let variants = Variants::new(runs, classes)?;
-    let parts_per_scale = |part: fn(&[&Variant], Option<f64>) -> Result<Part>| -> Result<Vec<Part>> {
-        variants.scales.iter().map(|&scale| part(&variants.at(scale), scale)).collect()
+    let at_each_scale = |claim: Claim, compare: &dyn Fn(&mut Comparisons, &[&Variant]) -> Result<()>| {
+        let part = |&scale: &Option<f64>| -> Result<Part> {
+            let mut comparisons = Comparisons::new(scale, claim);
+            compare(&mut comparisons, &variants.at(scale))?;
+            Ok(comparisons.decide())
+        };
+        variants.scales.iter().map(part).collect::<Result<Vec<Part>>>()
     };
     let parts = [
-        parts_per_scale(classification_is_best)?,
-        parts_per_scale(cosface_is_worst_and_best)?,
-        parts_per_scale(curves_look_the_same)?,
-        parts_per_scale(arc_margin_product_is_good)?,
+        at_each_scale(Claim::Better, &|all, variants| all.add_head(variants, "Classification", &dnn(), false))?,
+        at_each_scale(Claim::Better, &|all, variants| {
+            all.add_head(variants, "CosFace", &dnn(), true)?;
+            all.add_head(variants, "CosFace", &knn(), false)
+        })?,
+        at_each_scale(Claim::Same(VARIANCE_MARGIN), &Comparisons::add_curves)?,
+        at_each_scale(Claim::NotWorse(ACCURACY_MARGIN), &|all, variants| {
+            all.add_head(variants, "ArcMarginProduct", &dnn(), false)?;
+            all.add_head(variants, "ArcMarginProduct", &knn(), false)
+        })?,
         vec![small_scale_is_good(&variants, classes)?],
     ];
     Ok(RULES.iter().zip(parts).map(|(&statement, parts)| conclude(statement, parts)).collect())
@@ -257,15 +245,12 @@ struct Variants<'a> {
 impl<'a> Variants<'a> {
     fn new(runs: &'a [RunMetrics], classes: usize) -> Result<Self> {
         if runs.is_empty() {
-            return Err(Error::Empty { what: "runs" });
+            return Err(Error::Empty("runs"));
         }
         if classes < 3 {
-            return Err(Error::OutOfRange {
-                name: "the number of classes",
-                value: classes as f64,
-                rule: "sqrt(2) ln(C - 1) is above 0 from 3 classes on".into(),
-                remedy: "use a data set with three classes or more",
-            });
+            let rule = "sqrt(2) ln(C - 1) is above 0 from 3 classes on";
+            let remedy = "use a data set with three classes or more";
+            return Err(Error::out_of_range("the number of classes", classes as f64, rule, remedy));
         }
         let mut all: Vec<Variant<'a>> = Vec::new();
         for (row, run) in runs.iter().enumerate() {
@@ -273,19 +258,14 @@ impl<'a> Variants<'a> {
             if let Some(value) = numbers.chain([run.knn_accuracy]).find(|v| !v.is_finite()) {
                 return Err(Error::NotFinite { what: "the measures of runs", row, column: 0, value });
             }
-            let variant = match all.iter_mut().find(|variant| variant.name == run.variant) {
-                Some(variant) => variant,
-                None => {
-                    let by_seed = BTreeMap::new();
-                    all.push(Variant { name: &run.variant, head: &run.head, scale: run.scale, by_seed });
-                    all.last_mut().expect("just added")
-                }
-            };
-            let ambiguous = |rule: String| Error::Undefined {
-                what: "a judgement",
-                rule,
-                remedy: "give each variant one name, one head and each of its runs its own seed",
-            };
+            let place = all.iter().position(|variant| variant.name == run.variant).unwrap_or(all.len());
+            if place == all.len() {
+                let by_seed = BTreeMap::new();
+                all.push(Variant { name: &run.variant, head: &run.head, scale: run.scale, by_seed });
+            }
+            let variant = &mut all[place];
+            let remedy = "give each variant one name, one head and each of its runs its own seed";
+            let ambiguous = |rule: String| Error::undefined("a judgement", rule, remedy);
             if variant.head != run.head || variant.scale != run.scale {
                 return Err(ambiguous(format!("variant {} has two heads or scales", run.variant)));
             }
@@ -369,25 +349,60 @@ impl Comparisons {
         Ok(())
     }
 
-    fn decide(mut self) -> Part {
-        // A comparison of one seed counts as one of the family, with a p value that decides nothing.
-        let corrected = |p: fn(&Evidence) -> Option<f64>, evidence: &[Evidence]| {
-            holm(&evidence.iter().map(|e| p(e).unwrap_or(1.0)).collect::<Vec<_>>())
-        };
-        // One two-sided test decides both ways: the family corrects the smaller of the two.
-        let smaller = |e: &Evidence| Some(e.p_holds?.min(e.p_contradicts?));
-        let contradicts = match self.claim {
-            Claim::Better => corrected(smaller, &self.evidence),
-            _ => corrected(|e| e.p_contradicts, &self.evidence),
-        };
-        for (evidence, corrected) in self.evidence.iter_mut().zip(contradicts) {
-            let holds_side = evidence.p_holds < evidence.p_contradicts;
-            if self.claim.corrects_support() {
-                evidence.p_holds = evidence.p_holds.map(|_| if holds_side { corrected } else { 1.0 });
-                evidence.p_contradicts = evidence.p_contradicts.map(|_| if holds_side { 1.0 } else { corrected });
-            } else {
-                evidence.p_contradicts = evidence.p_contradicts.map(|_| corrected);
+    /// Compares every variant of `head` with every other; `reverse` subtracts the head's.
+    fn add_head(&mut self, variants: &[&Variant], head: &str, measure: &Measure, reverse: bool) -> Result<()> {
+        let (subjects, others): (Vec<_>, Vec<_>) = variants.iter().copied().partition(|variant| variant.head == head);
+        if subjects.is_empty() {
+            self.lack(format!("no variant has the head {head}"));
+        }
+        if others.is_empty() {
+            self.lack(format!("no variant stands beside {head}"));
+        }
+        for subject in &subjects {
+            for other in &others {
+                let (a, b) = if reverse { (other, subject) } else { (subject, other) };
+                self.compare(a, b, measure)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Compares the explained-variance curves of every two variants, as far as all reach.
+    fn add_curves(&mut self, variants: &[&Variant]) -> Result<()> {
+        if variants.len() < 2 {
+            self.lack("two variants or more are needed".into());
+        }
+        let runs = variants.iter().flat_map(|variant| variant.by_seed.values());
+        let reach = runs.map(|run| run.explained_variance.len()).min().unwrap_or(0);
+        if reach == 0 {
+            self.lack("a run lacks its explained-variance curve".into());
+        }
+        for components in COMPONENTS.into_iter().filter(|&components| components <= reach) {
+            let value = |run: &RunMetrics| Some(run.explained_variance[components - 1]);
+            let measure: Measure = (format!("variance explained by {components}"), &value);
+            for (place, a) in variants.iter().enumerate() {
+                variants[place + 1..].iter().try_for_each(|b| self.compare(a, b, &measure))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(mut self) -> Part {
+        // One two-sided test decides both ways: the family corrects the smaller of its two p values. Claims by intersection of
+        // tests at their own level need no correction to hold (Berger 1982).
+        let two_sided = matches!(self.claim, Claim::Better);
+        let in_family = |e: &Evidence| match two_sided {
+            true => Some(e.p_holds?.min(e.p_contradicts?)),
+            false => e.p_contradicts,
+        };
+        // A comparison of one seed counts as one of the family, with a p value that decides nothing.
+        let corrected = holm(&self.evidence.iter().map(|e| in_family(e).unwrap_or(1.0)).collect::<Vec<_>>());
+        for (evidence, corrected) in self.evidence.iter_mut().zip(corrected) {
+            let holds_side = two_sided && evidence.p_holds < evidence.p_contradicts;
+            if two_sided {
+                evidence.p_holds = evidence.p_holds.map(|_| if holds_side { corrected } else { 1.0 });
+            }
+            evidence.p_contradicts = evidence.p_contradicts.map(|_| if holds_side { 1.0 } else { corrected });
             let significant = |p: Option<f64>| p.is_some_and(|p| p < ALPHA);
             evidence.verdict = if significant(evidence.p_contradicts) {
                 Verdict::Contradicted
@@ -407,81 +422,6 @@ impl Comparisons {
         };
         Part { scale: self.scale, verdict, evidence: self.evidence, missing: self.missing }
     }
-}
-
-/// The variants of a head, and all others.
-fn split<'v, 'a>(variants: &[&'v Variant<'a>], head: &str) -> (Vec<&'v Variant<'a>>, Vec<&'v Variant<'a>>) {
-    variants.iter().copied().partition(|variant| variant.head == head)
-}
-
-/// Compares every variant of `head` with every other; `reverse` subtracts the head's.
-fn head_against_others(
-    comparisons: &mut Comparisons,
-    variants: &[&Variant],
-    head: &str,
-    measure: &Measure,
-    reverse: bool,
-) -> Result<()> {
-    let (subjects, others) = split(variants, head);
-    if subjects.is_empty() {
-        comparisons.lack(format!("no variant has the head {head}"));
-    }
-    if others.is_empty() {
-        comparisons.lack(format!("no variant stands beside {head}"));
-    }
-    for subject in &subjects {
-        for other in &others {
-            let (a, b) = if reverse { (other, subject) } else { (subject, other) };
-            comparisons.compare(a, b, measure)?;
-        }
-    }
-    Ok(())
-}
-
-fn classification_is_best(variants: &[&Variant], scale: Option<f64>) -> Result<Part> {
-    let mut comparisons = Comparisons::new(scale, Claim::Better);
-    head_against_others(&mut comparisons, variants, "Classification", &dnn(), false)?;
-    Ok(comparisons.decide())
-}
-
-fn cosface_is_worst_and_best(variants: &[&Variant], scale: Option<f64>) -> Result<Part> {
-    let mut comparisons = Comparisons::new(scale, Claim::Better);
-    head_against_others(&mut comparisons, variants, "CosFace", &dnn(), true)?;
-    head_against_others(&mut comparisons, variants, "CosFace", &knn(), false)?;
-    Ok(comparisons.decide())
-}
-
-fn curves_look_the_same(variants: &[&Variant], scale: Option<f64>) -> Result<Part> {
-    let mut comparisons = Comparisons::new(scale, Claim::Same(VARIANCE_MARGIN));
-    if variants.len() < 2 {
-        comparisons.lack("two variants or more are needed".into());
-    }
-    let reach = variants
-        .iter()
-        .flat_map(|variant| variant.by_seed.values().map(|run| run.explained_variance.len()))
-        .min()
-        .unwrap_or(0);
-    if reach == 0 {
-        comparisons.lack("a run lacks its explained-variance curve".into());
-    }
-    for components in COMPONENTS.into_iter().filter(|&components| components <= reach) {
-        let value = |run: &RunMetrics| Some(run.explained_variance[components - 1]);
-        let measure: Measure = (format!("variance explained by {components}"), &value);
-        for (place, a) in variants.iter().enumerate() {
-            for b in &variants[place + 1..] {
-                comparisons.compare(a, b, &measure)?;
-            }
-        }
-    }
-    Ok(comparisons.decide())
-}
-
-fn arc_margin_product_is_good(variants: &[&Variant], scale: Option<f64>) -> Result<Part> {
-    let mut comparisons = Comparisons::new(scale, Claim::NotWorse(ACCURACY_MARGIN));
-    for measure in [dnn(), knn()] {
-        head_against_others(&mut comparisons, variants, "ArcMarginProduct", &measure, false)?;
-    }
-    Ok(comparisons.decide())
 }
 
 fn small_scale_is_good(variants: &Variants, classes: usize) -> Result<Part> {
@@ -514,10 +454,7 @@ fn conclude(statement: Statement, parts: Vec<Part>) -> Judgement {
     } else {
         Verdict::Undecided
     };
-    let seeds_needed = match verdict {
-        Verdict::Undecided => seeds_to_settle(&parts),
-        _ => None,
-    };
+    let seeds_needed = (verdict == Verdict::Undecided).then(|| seeds_to_settle(&parts)).flatten();
     let mut why: Vec<String> = parts.iter().map(describe).collect();
     if verdict == Verdict::Undecided {
         let seeds = parts.iter().flat_map(|part| &part.evidence).map(|e| e.paired.difference.n).max();
@@ -567,23 +504,18 @@ fn describe(part: &Part) -> String {
         let rank = |e: &Evidence| e.verdict != Verdict::Contradicted;
         rank(a).cmp(&rank(b)).then(a.distance.total_cmp(&b.distance))
     });
-    let mut text = match weakest {
-        Some(weakest) => format!(
-            "{at}{} of {} comparisons hold, {} are contradicted; least favourable is {} of {} minus {}: {}.",
-            count(Verdict::Supported),
-            part.evidence.len(),
-            count(Verdict::Contradicted),
-            weakest.measure,
-            weakest.a,
-            weakest.b,
-            in_points(&weakest.paired)
-        ),
+    let text = match weakest {
+        Some(Evidence { measure, a, b, paired, .. }) => {
+            let (hold, all, contradicted) =
+                (count(Verdict::Supported), part.evidence.len(), count(Verdict::Contradicted));
+            let points = in_points(paired);
+            format!(
+                "{at}{hold} of {all} comparisons hold, {contradicted} are contradicted; least favourable is {measure} of {a} minus {b}: {points}."
+            )
+        }
         None => format!("{at}nothing to compare."),
     };
-    if let Some(missing) = &part.missing {
-        text.push_str(&format!(" Missing: {missing}."));
-    }
-    text
+    text + &part.missing.as_ref().map_or(String::new(), |missing| format!(" Missing: {missing}."))
 }
 
 fn in_points(paired: &PairedDifference) -> String {

@@ -12,8 +12,10 @@ use faceoff_analysis::statistics::Interval;
 use faceoff_runs::{AnalysisConfig, FileRecord, RunFolder, SplitName, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+const RECORD: &str = "measured.json";
+const MAPS: &str = "maps.csv";
 /// Version of the two files.
 const SCHEMA: u32 = 1;
 /// Version of the maps' coordinates: rises whenever they may change.
@@ -25,14 +27,14 @@ const EXPORTED_DECIMALS: i32 = 3;
 /// `measured.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+pub(crate) struct Record {
     schema: u32,
     /// BLAKE3 of the embeddings and image tables of both splits.
     embeddings: String,
     /// BLAKE3 of the analysis settings.
     settings: String,
     /// BLAKE3 of the validation images' ids and labels.
-    images: String,
+    pub(crate) images: String,
     /// By name of the family.
     families: BTreeMap<String, FamilyRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,26 +74,19 @@ struct MapsRecord {
     notes: Vec<String>,
 }
 
-/// A row of `maps.csv`; coordinates that were not laid out are empty.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct MapRow {
-    id: String,
-    label: u32,
-    pc1: Option<f64>,
-    pc2: Option<f64>,
-    pc3: Option<f64>,
-    tsne1: Option<f64>,
-    tsne2: Option<f64>,
-}
+/// The columns of `maps.csv`.
+const COLUMNS: [&str; 7] = ["id", "label", "pc1", "pc2", "pc3", "tsne1", "tsne2"];
+/// Its rows; coordinates that were not laid out are empty.
+type MapRow = (String, u32, [Option<f64>; 3], [Option<f64>; 2]);
 
 /// The store of one run. Findings and maps are taken from it, or measured and put into it.
 pub(crate) struct Store<'a> {
     run: &'a Run,
     registry: &'a Registry,
     settings: &'a AnalysisConfig,
-    record: Record,
+    pub(crate) record: Record,
     /// Whether the embeddings are there.
-    measurable: bool,
+    pub(crate) measurable: bool,
     splits: Option<Splits>,
     notes: Vec<String>,
 }
@@ -135,26 +130,14 @@ impl<'a> Store<'a> {
         };
         if record.settings != settings_hash {
             if embeddings.is_none() {
-                notes.push(
-                    "it was measured with other analysis settings than the experiment has now, and its embeddings are not there to measure it again."
-                        .into(),
-                );
+                let why = "it was measured with other analysis settings than the experiment has now";
+                notes.push(format!("{why}, and its embeddings are not there to measure it again."));
             }
             record.settings = settings_hash;
             record.families.clear();
             record.maps = None;
         }
         Ok(Self { run, registry, settings, record, measurable: embeddings.is_some(), splits, notes })
-    }
-
-    /// Changes whenever a validation image, its label or their order does.
-    pub(crate) fn images(&self) -> &str {
-        &self.record.images
-    }
-
-    /// Whether the embeddings are there.
-    pub(crate) fn measurable(&self) -> bool {
-        self.measurable
     }
 
     /// What every family found; `say` is called once if anything has to be measured.
@@ -175,11 +158,9 @@ impl<'a> Store<'a> {
                     found
                 }
                 None => {
-                    let version = family.version;
-                    all.notes.push(format!(
-                        "no {}: it was not measured by version {version} of its code, and the embeddings are not there.",
-                        family.name
-                    ));
+                    let Family { name, version, .. } = family;
+                    let why = format!("it was not measured by version {version} of its code");
+                    all.notes.push(format!("no {name}: {why}, and the embeddings are not there."));
                     continue;
                 }
             };
@@ -188,27 +169,24 @@ impl<'a> Store<'a> {
         // Embeddings are large, and there are many runs.
         self.splits = None;
         if measured {
-            self.write()?;
+            write_record(&self.run.folder, &self.record)?;
         }
         Ok(all)
     }
 
     /// The maps of the validation images; `say` is called if they have to be laid out.
     pub(crate) fn maps(&mut self, say: &dyn Fn()) -> Result<Option<Maps>> {
-        if let Some(known) = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION)
-            && let Some(maps) = known.maps(&maps_path(&self.run.folder))?
-        {
-            return Ok(Some(maps));
-        }
-        if !self.measurable {
-            return Ok(None);
+        let known = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION);
+        let found = known.map(|known| known.maps(&self.run.folder)).transpose()?.flatten();
+        if found.is_some() || !self.measurable {
+            return Ok(found);
         }
         say();
         let settings = self.settings;
         let maps = self.splits()?.lay_out(settings);
         // The coordinates go first: a record that does not fit them is never used.
         self.record.maps = Some(write_maps(&self.run.folder, &maps, None)?);
-        self.write()?;
+        write_record(&self.run.folder, &self.record)?;
         Ok(Some(maps))
     }
 
@@ -219,16 +197,12 @@ impl<'a> Store<'a> {
         Ok(self.splits.as_ref().expect("just read"))
     }
 
-    fn write(&self) -> Result<()> {
-        write_record(&self.run.folder, &self.record)
-    }
-
     /// Writes the small part of the run into `folder`: specification, manifest, history and what was measured, with coordinates
     /// of [`EXPORTED_DECIMALS`] if `with_maps`. The number of bytes.
     pub(crate) fn export(&self, folder: &RunFolder, with_maps: bool) -> Result<u64> {
         let mut record = Record { maps: None, ..self.record.clone() };
         if let Some(known) = self.record.maps.as_ref().filter(|_| with_maps)
-            && let Some(maps) = known.maps(&maps_path(&self.run.folder))?
+            && let Some(maps) = known.maps(&self.run.folder)?
         {
             record.maps = Some(write_maps(folder, &maps, Some(EXPORTED_DECIMALS))?);
         }
@@ -242,7 +216,7 @@ impl<'a> Store<'a> {
                 bytes += content.len() as u64;
             }
         }
-        for path in [record_path(folder), maps_path(folder)].into_iter().filter(|path| path.exists()) {
+        for path in [RECORD, MAPS].map(|name| folder.path().join(name)).into_iter().filter(|path| path.exists()) {
             bytes += FileRecord::of(&path)?.bytes;
         }
         Ok(bytes)
@@ -251,10 +225,7 @@ impl<'a> Store<'a> {
 
 impl FamilyRecord {
     fn of(family: &Family, found: &Findings) -> Self {
-        let value = |value: f64| match value.is_finite() {
-            true => Value::Finite(value),
-            false => Value::Other(value.to_string()),
-        };
+        let value = |of: f64| if of.is_finite() { Value::Finite(of) } else { Value::Other(of.to_string()) };
         let intervals = found.intervals.iter();
         Self {
             version: family.version,
@@ -284,18 +255,21 @@ impl FamilyRecord {
 
 impl MapsRecord {
     /// `None` if the file is missing, or not the one that was written with this record.
-    fn maps(&self, path: &Path) -> Result<Option<Maps>> {
-        let Some(bytes) = read_if_there(path)?.filter(|bytes| digest(bytes) == self.file) else {
-            return Ok(None);
-        };
+    fn maps(&self, folder: &RunFolder) -> Result<Option<Maps>> {
+        let bytes = read_if_there(&folder.path().join(MAPS))?;
+        let Some(bytes) = bytes.filter(|bytes| digest(bytes) == self.file) else { return Ok(None) };
         let mut maps = Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
         let (mut pca, mut tsne) = (Vec::new(), Vec::new());
         for row in csv::Reader::from_reader(&bytes[..]).deserialize::<MapRow>() {
-            let Ok(row) = row else { return Ok(None) };
-            maps.images.ids.push(row.id);
-            maps.images.labels.push(row.label);
-            pca.extend(row.pc1.zip(row.pc2).zip(row.pc3).map(|((x, y), z)| [x, y, z]));
-            tsne.extend(row.tsne1.zip(row.tsne2).map(|(x, y)| [x, y]));
+            let Ok((id, label, along_pca, along_tsne)) = row else { return Ok(None) };
+            maps.images.ids.push(id);
+            maps.images.labels.push(label);
+            if let [Some(x), Some(y), Some(z)] = along_pca {
+                pca.push([x, y, z]);
+            }
+            if let [Some(x), Some(y)] = along_tsne {
+                tsne.push([x, y]);
+            }
         }
         let images = maps.images.ids.len();
         maps.pca = (pca.len() == images).then_some(pca);
@@ -309,20 +283,15 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
     let factor = decimals.map(|decimals| 10_f64.powi(decimals));
     let number = |value: f64| factor.map_or(value, |factor| (value * factor).round() / factor);
     let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS).expect("memory takes everything");
     for (image, (id, &label)) in maps.images.ids.iter().zip(&maps.images.labels).enumerate() {
-        let [pc1, pc2, pc3] = match &maps.pca {
-            Some(pca) => pca[image].map(|value| Some(number(value))),
-            None => [None; 3],
-        };
-        let [tsne1, tsne2] = match &maps.tsne {
-            Some(tsne) => tsne[image].map(|value| Some(number(value))),
-            None => [None; 2],
-        };
-        let row = MapRow { id: id.clone(), label, pc1, pc2, pc3, tsne1, tsne2 };
+        let pca = maps.pca.as_ref().map_or([None; 3], |pca| pca[image].map(|value| Some(number(value))));
+        let tsne = maps.tsne.as_ref().map_or([None; 2], |tsne| tsne[image].map(|value| Some(number(value))));
+        let row: MapRow = (id.clone(), label, pca, tsne);
         writer.serialize(row).expect("a row of plain data is written to memory");
     }
     let bytes = writer.into_inner().expect("memory takes everything");
-    write_atomically(&maps_path(folder), |file| file.write_all(&bytes))?;
+    write_atomically(&folder.path().join(MAPS), |file| file.write_all(&bytes))?;
     let (pca_ratios, notes) = (maps.pca_ratios.clone(), maps.notes.clone());
     Ok(MapsRecord { version: MAPS_VERSION, file: digest(&bytes), pca_ratios, notes })
 }
@@ -330,16 +299,14 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
 /// Compact: a tenth shorter than with line ends.
 fn write_record(folder: &RunFolder, record: &Record) -> Result<()> {
     let bytes = serde_json::to_vec(record).expect("plain data is always valid JSON");
-    Ok(write_atomically(&record_path(folder), |file| file.write_all(&bytes))?)
+    Ok(write_atomically(&folder.path().join(RECORD), |file| file.write_all(&bytes))?)
 }
 
 /// The record of a run, `None` without one; or what is wrong with the file.
 fn read(folder: &RunFolder) -> std::result::Result<Option<Record>, String> {
-    let path = record_path(folder);
+    let path = folder.path().join(RECORD);
     let broken = |problem: String| format!("{} cannot be used ({problem})", path.display());
-    let Some(bytes) = read_if_there(&path).map_err(|error| broken(error.to_string()))? else {
-        return Ok(None);
-    };
+    let Some(bytes) = read_if_there(&path).map_err(|error| broken(error.to_string()))? else { return Ok(None) };
     let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
     match record.schema {
         SCHEMA => Ok(Some(record)),
@@ -351,7 +318,7 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { action: "read", path: path.to_path_buf(), source }),
+        Err(source) => Err(faceoff_runs::Error::Io { action: "read", path: path.to_path_buf(), source }.into()),
     }
 }
 
@@ -372,12 +339,4 @@ fn checksum(folder: &RunFolder) -> Result<Option<String>> {
 
 fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
-}
-
-fn record_path(folder: &RunFolder) -> PathBuf {
-    folder.path().join("measured.json")
-}
-
-fn maps_path(folder: &RunFolder) -> PathBuf {
-    folder.path().join("maps.csv")
 }

@@ -1,14 +1,12 @@
-//! The measured values as tables: one row a value, joined with what its run is a run of, and grouped over seeds.
+//! The measured values as tables: one row a value, with what its run is a run of, and grouped over seeds.
 
-use crate::error::{Error, Result};
+use crate::Result;
 use crate::measured::Measured;
 use crate::registry::MetricId;
 use crate::selection::{Selection, Variant};
 use faceoff_analysis::statistics::{self, Summary};
-use polars::prelude::{
-    Column, DataFrame, DataFrameJoinOps, GroupsIndicator, JoinArgs, JoinType, MaintainOrderJoin, NamedFrom,
-    PolarsResult, Series,
-};
+use faceoff_runs::{HeadConfig, Margin};
+use polars::prelude::{Column, DataFrame, NamedFrom, PolarsResult, Series};
 
 /// Columns of rows that are plain Rust values.
 pub struct Columns<'a, R> {
@@ -54,56 +52,41 @@ pub struct MetricSummary {
     pub summary: Summary,
 }
 
-struct Value<'a> {
-    run: &'a Measured,
-    metric: MetricId,
-    value: f64,
-}
-
 /// Every value with its run and what that is a run of: `run`, `metric`, `value`, `variant`, `head`, `condition`, `seed`, `scale`,
 /// `margin`, `margin_unit`, `noise_percent`; and every metric of every variant over its seeds, in the order of the values.
 pub(crate) fn tables(selection: &Selection, measured: &[Measured]) -> Result<(DataFrame, Vec<MetricSummary>)> {
-    let value = |run, &(metric, value)| Value { run, metric, value };
-    let rows: Vec<Value<'_>> =
-        measured.iter().flat_map(|run| run.found.values.iter().map(move |of| value(run, of))).collect();
-    let frame = joined(&rows, selection, measured).map_err(|source| Error::Table { source })?;
-    let groups = frame.group_by_stable(["variant", "metric"]).map_err(|source| Error::Table { source })?;
-    let mut summaries = Vec::new();
-    for group in groups.get_groups().iter() {
-        let of_group: Vec<&Value<'_>> = match group {
-            GroupsIndicator::Idx((_, all)) => all.iter().map(|&row| &rows[row as usize]).collect(),
-            GroupsIndicator::Slice([first, length]) => rows[first as usize..][..length as usize].iter().collect(),
-        };
-        let Value { run, metric, .. } = of_group[0];
-        let values: Vec<f64> = of_group.iter().map(|row| row.value).collect();
-        // Infinite values (a negative log-likelihood of a zero probability) have no mean.
-        if let Ok(summary) = statistics::summary(&values) {
-            summaries.push(MetricSummary { variant: run.variant, metric: *metric, values, summary });
+    let mut rows: Vec<(&Measured, MetricId, f64)> = Vec::new();
+    for run in measured {
+        rows.extend(run.found.values.iter().map(|&(metric, value)| (run, metric, value)));
+    }
+    let variant = |run: &Measured| -> &Variant { &selection.variants[run.variant] };
+    let margin = |run: &Measured| variant(run).config.as_ref().and_then(HeadConfig::margin);
+    let frame = Columns::of(&rows)
+        .with("run", |(run, ..)| run.run.clone())
+        .with("metric", |(_, metric, _)| metric.to_string())
+        .with("value", |&(_, _, value)| value)
+        .with("variant", |(run, ..)| variant(run).name.clone())
+        .with("head", |(run, ..)| variant(run).head.clone())
+        .with("condition", |(run, ..)| variant(run).condition.clone())
+        .with("seed", |(run, ..)| run.seed)
+        .with("scale", |(run, ..)| variant(run).config.as_ref().and_then(HeadConfig::scale))
+        .with("margin", |(run, ..)| margin(run).map(Margin::value))
+        .with("margin_unit", |(run, ..)| margin(run).map(Margin::unit))
+        .with("noise_percent", |(run, ..)| variant(run).noise_percent)
+        .frame()?;
+    let mut over_seeds: Vec<(usize, MetricId, Vec<f64>)> = Vec::new();
+    for &(run, metric, value) in &rows {
+        // The runs of a variant stand together.
+        let mut of_variant = over_seeds.iter_mut().rev().take_while(|row| row.0 == run.variant);
+        match of_variant.find(|row| row.1 == metric) {
+            Some((.., values)) => values.push(value),
+            None => over_seeds.push((run.variant, metric, vec![value])),
         }
     }
-    Ok((frame, summaries))
-}
-
-fn joined(rows: &[Value<'_>], selection: &Selection, measured: &[Measured]) -> PolarsResult<DataFrame> {
-    let values = Columns::of(rows)
-        .with("run", |row| row.run.run.clone())
-        .with("metric", |row| row.metric.to_string())
-        .with("value", |row| row.value)
-        .frame()?;
-    let variant = |run: &Measured| -> &Variant { &selection.variants[run.variant] };
-    let margin = |run: &Measured| variant(run).config.as_ref().and_then(|head| head.margin());
-    let runs = Columns::of(measured)
-        .with("run", |run| run.run.clone())
-        .with("variant", |run| variant(run).name.clone())
-        .with("head", |run| variant(run).head.clone())
-        .with("condition", |run| variant(run).condition.clone())
-        .with("seed", |run| run.seed)
-        .with("scale", |run| variant(run).config.as_ref().and_then(|head| head.scale()))
-        .with("margin", |run| margin(run).map(|margin| margin.value()))
-        .with("margin_unit", |run| margin(run).map(|margin| margin.unit()))
-        .with("noise_percent", |run| variant(run).noise_percent)
-        .frame()?;
-    let mut order = JoinArgs::new(JoinType::Left);
-    order.maintain_order = MaintainOrderJoin::Left;
-    values.join(&runs, ["run"], ["run"], order, None)
+    // Infinite values (a negative log-likelihood of a zero probability) have no mean.
+    let summaries = over_seeds.into_iter().filter_map(|(variant, metric, values)| {
+        let summary = statistics::summary(&values).ok()?;
+        Some(MetricSummary { variant, metric, values, summary })
+    });
+    Ok((frame, summaries.collect()))
 }

@@ -21,6 +21,7 @@ use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -136,14 +137,12 @@ pub(crate) fn run(program: &Program, args: &AnalysisArgs) -> Result<ExitCode> {
 /// Neighbours, components and maps, in turns with the peers.
 fn headline(program: &Program, args: &AnalysisArgs, train: &Split, val: &Split, report: &mut Value) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut peers = match &args.peers {
-        Some(python) => Some(Peers::start(program, python, folder.path(), train, val)?),
-        None => None,
-    };
+    let start = |python: &PathBuf| Peers::start(program, python, folder.path(), train, val);
+    let mut peers = args.peers.as_ref().map(start).transpose()?;
     let mut rows = Vec::new();
     for (key, name) in [("knn", KNN), ("pca", PCA), ("tsne", TSNE)] {
         let mut own = Vec::new();
-        let mut theirs: Vec<(String, Vec<f64>)> = Vec::new();
+        let mut theirs: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         let mut entry = json!({});
         for turn in 1..=args.repeats {
             eprintln!("bench: {name}, turn {turn} of {}", args.repeats);
@@ -164,10 +163,7 @@ fn headline(program: &Program, args: &AnalysisArgs, train: &Split, val: &Split, 
             let answer = peers.ask(&question)?;
             for (peer, seconds) in answer["seconds"].as_object().context("the peers gave no seconds")? {
                 let seconds = seconds.as_f64().context("seconds are no number")?;
-                match theirs.iter_mut().find(|(name, _)| name == peer) {
-                    Some((_, all)) => all.push(seconds),
-                    None => theirs.push((peer.clone(), vec![seconds])),
-                }
+                theirs.entry(peer.clone()).or_default().push(seconds);
             }
             for (from, to) in [("divergence", "peer_kl_divergence"), ("own_divergence", "kl_divergence")] {
                 if let Some(value) = answer.get(from) {
@@ -243,21 +239,13 @@ fn growth(program: &Program, args: &AnalysisArgs, report: &mut Value) -> Result<
         memories.push(curve(memory));
     }
     let largest = sizes.last().copied().unwrap_or(0);
-    let seconds = format!("s at {largest}");
-    let mib = format!("MiB at {largest}");
+    let (seconds, mib) = (format!("s at {largest}"), format!("MiB at {largest}"));
     print_table(&["analysis", &seconds, "exponent", &mib, "exponent"], &rows);
-    for (file, y, alt, curves) in [
-        ("analysis-time.svg", "seconds", "Time of each analysis over the number of embeddings", &times),
-        (
-            "analysis-memory.svg",
-            "MiB beside the embeddings",
-            "Memory of each analysis over the number of embeddings",
-            &memories,
-        ),
-    ] {
-        let picture = growth_picture(alt, "embeddings of 512 dimensions", y, curves)?;
+    for (what, y, curves) in [("Time", "seconds", &times), ("Memory", "MiB beside the embeddings", &memories)] {
+        let alt = format!("{what} of each analysis over the number of embeddings");
+        let picture = growth_picture(&alt, "embeddings of 512 dimensions", y, curves)?;
         let folder = args.out.clone().unwrap_or_else(|| program.path("reports/bench"));
-        let path = folder.join(file);
+        let path = folder.join(format!("analysis-{}.svg", what.to_lowercase()));
         write_atomically(&path, |out| out.write_all(picture.as_bytes()))?;
         println!("open {}", path.display());
     }
@@ -306,11 +294,8 @@ fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     let count = last.len() as f64;
     let mean = |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let (mut covariance, mut variance) = (0.0, 0.0);
-    for point in last {
-        covariance += (point.0.ln() - x) * (point.1.ln() - y);
-        variance += (point.0.ln() - x).powi(2);
-    }
+    let covariance: f64 = last.iter().map(|point| (point.0.ln() - x) * (point.1.ln() - y)).sum();
+    let variance: f64 = last.iter().map(|point| (point.0.ln() - x).powi(2)).sum();
     (variance > 0.0).then(|| covariance / variance)
 }
 
@@ -324,14 +309,13 @@ struct Peers {
 impl Peers {
     fn start(program: &Program, python: &Path, folder: &Path, train: &Split, val: &Split) -> Result<Self> {
         let script = program.path("scripts/peers_analysis.py");
-        let write = |name: &str, split: &Split| -> Result<PathBuf> {
-            let path = folder.join(name);
-            std::fs::write(&path, Vec::from_iter(split.rows.iter().flat_map(|x| x.to_le_bytes())))?;
-            Ok(path)
-        };
+        let paths = ["train.f32", "val.f32"].map(|name| folder.join(name));
+        for (path, split) in paths.iter().zip([train, val]) {
+            std::fs::write(path, Vec::from_iter(split.rows.iter().flat_map(|x| x.to_le_bytes())))?;
+        }
         let mut process = Command::new(python)
             .arg(script)
-            .args([write("train.f32", train)?, write("val.f32", val)?])
+            .args(paths)
             .args([train.rows.ncols().to_string(), rayon::current_num_threads().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -378,9 +362,7 @@ fn made_up(points: usize, stream: u64) -> Split {
     rng.set_stream(stream);
     let labels: Vec<u32> = (0..points).map(|_| rng.random_range(0..CLASSES)).collect();
     let mut latent = uniform(&mut rng, (points, LATENT));
-    for (mut row, &label) in latent.rows_mut().into_iter().zip(&labels) {
-        row += &centers.row(label as usize);
-    }
+    latent.rows_mut().into_iter().zip(&labels).for_each(|(mut row, &label)| row += &centers.row(label as usize));
     let mut rows = latent.dot(&directions);
     rows.mapv_inplace(|value| value.max(0.0) + 0.1 * rng.random_range(0.0_f32..1.0));
     for mut row in rows.rows_mut() {

@@ -22,13 +22,9 @@ impl Affinities {
     pub(super) fn new(data: ArrayView2<'_, f32>, perplexity: f64) -> Result<Self> {
         let count = data.nrows();
         let k = ((3.0 * perplexity) as usize).min(count - 1);
-        let (nearest, squared_distances) = neighbors::nearest_by_distance(data, k)?;
-        let mut conditional = squared_distances;
-        conditional
-            .as_slice_mut()
-            .expect("standard layout")
-            .par_chunks_mut(k)
-            .for_each(|row| to_probabilities(row, perplexity));
+        let (nearest, mut conditional) = neighbors::nearest_by_distance(data, k)?;
+        let squared_distances = conditional.as_slice_mut().expect("standard layout");
+        squared_distances.par_chunks_mut(k).for_each(|row| to_probabilities(row, perplexity));
 
         // Who picks j, in rising order.
         let mut pickers = vec![Vec::new(); count];
@@ -41,14 +37,10 @@ impl Affinities {
             .map(|(i, mut row)| {
                 row.extend(nearest.row(i).iter().copied().zip(conditional.row(i).iter().copied()));
                 row.sort_by_key(|&(j, _)| j);
-                row.dedup_by(|later, kept| {
-                    let same = later.0 == kept.0;
-                    if same {
-                        kept.1 += later.1;
-                    }
-                    same
-                });
-                row
+                // Two points that pick each other are one pair.
+                row.chunk_by(|a, b| a.0 == b.0)
+                    .map(|same| (same[0].0, same.iter().fold(0.0, |sum, (_, p)| sum + p)))
+                    .collect()
             })
             .collect();
 
@@ -79,9 +71,9 @@ impl Affinities {
             .into_par_iter()
             .map(|i| {
                 let row = self.starts[i]..self.starts[i + 1];
-                let pairs =
-                    self.columns[row.clone()].iter().zip(&self.weights[row]).filter(|(_, weight)| **weight > 0.0);
+                let pairs = self.columns[row.clone()].iter().zip(&self.weights[row]);
                 pairs
+                    .filter(|(_, weight)| **weight > 0.0)
                     .map(|(&j, &weight)| {
                         let [dx, dy] = [0, 1].map(|axis| map[i][axis] - map[j as usize][axis]);
                         let p = f64::from(weight);
@@ -157,13 +149,8 @@ fn to_probabilities(squared_distances: &mut [f64], perplexity: f64) {
         if excess.abs() < 1e-8 {
             break;
         }
-        if excess > 0.0 {
-            low = beta;
-            beta = if high.is_finite() { (low + high) / 2.0 } else { beta * 2.0 };
-        } else {
-            high = beta;
-            beta = (low + high) / 2.0;
-        }
+        *(if excess > 0.0 { &mut low } else { &mut high }) = beta;
+        beta = if high.is_finite() { (low + high) / 2.0 } else { beta * 2.0 };
     }
     let sum: f64 = squared_distances.iter().sum();
     squared_distances.iter_mut().for_each(|p| *p /= sum);

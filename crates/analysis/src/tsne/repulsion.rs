@@ -92,8 +92,8 @@ impl Repulsion {
 
     /// Orders the points along the curve. Forces are right in any order, and fast in one that fits.
     pub(super) fn sort(&mut self, map: &[[f64; 2]]) {
-        let bound =
-            |axis: usize, pick: fn(f64, f64) -> f64| map.iter().map(|point| point[axis]).reduce(pick).unwrap_or(0.0);
+        type Pick = fn(f64, f64) -> f64;
+        let bound = |axis: usize, pick: Pick| map.iter().map(|point| point[axis]).reduce(pick).unwrap_or(0.0);
         let low = [bound(0, f64::min), bound(1, f64::min)];
         let side = (bound(0, f64::max) - low[0]).max(bound(1, f64::max) - low[1]).max(f64::MIN_POSITIVE);
         let cells = f64::from((1_u32 << BITS) - 1);
@@ -156,13 +156,8 @@ impl Repulsion {
         for (leaf, cell) in self.levels[0].iter_mut().enumerate() {
             let range = leaf * LEAF..((leaf + 1) * LEAF).min(count);
             let points = self.xs[range.clone()].iter().zip(&self.ys[range]);
-            *cell = merge(points.map(|(&x, &y)| Cell {
-                center: [x, y],
-                count: 1.0,
-                squared_size: 0.0,
-                low: [x, y],
-                high: [x, y],
-            }));
+            let at = |point| Cell { center: point, count: 1.0, squared_size: 0.0, low: point, high: point };
+            *cell = merge(points.map(|(&x, &y)| at([x, y])));
         }
         for level in 1..self.levels.len() {
             let (below, above) = self.levels.split_at_mut(level);
@@ -276,11 +271,7 @@ fn along_hilbert_curve(mut x: u32, mut y: u32) -> u32 {
         position = (position << 2) | ((3 * right) ^ top);
         // Turns the quadrant so that the curve enters it where it left the one before.
         if top == 0 {
-            if right == 1 {
-                x = !x;
-                y = !y;
-            }
-            std::mem::swap(&mut x, &mut y);
+            (x, y) = if right == 1 { (!y, !x) } else { (y, x) };
         }
     }
     position
@@ -292,15 +283,15 @@ mod tests {
 
     /// Three clouds of different spread, one point twice.
     fn cloud(count: usize) -> Vec<[f64; 2]> {
-        let turn = 2.4;
-        (0..count)
-            .map(|i| {
-                let (radius, angle) = ((i as f64 / count as f64).sqrt() * [1.0, 8.0, 30.0][i % 3], i as f64 * turn);
-                [radius * angle.cos() + 40.0 * (i % 3) as f64, radius * angle.sin()]
-            })
-            .enumerate()
-            .map(|(i, point)| if (2..4).contains(&i) { [1.0, 2.0] } else { point })
-            .collect()
+        let point = |i: usize| {
+            let (radius, angle) = ((i as f64 / count as f64).sqrt() * [1.0, 8.0, 30.0][i % 3], i as f64 * 2.4);
+            [radius * angle.cos() + 40.0 * (i % 3) as f64, radius * angle.sin()]
+        };
+        (0..count).map(|i| if (2..4).contains(&i) { [1.0, 2.0] } else { point(i) }).collect()
+    }
+
+    fn rounded(map: &[[f64; 2]]) -> Vec<[f32; 2]> {
+        map.iter().map(|point| point.map(|x| x as f32)).collect()
     }
 
     fn exact(map: &[[f64; 2]]) -> (Vec<[f64; 2]>, f64) {
@@ -322,12 +313,11 @@ mod tests {
 
     /// Relative error of Z, and the root mean square error of the forces relative to their own.
     fn errors(map: &[[f64; 2]], opening: f32, sorted: bool) -> (f64, f64) {
-        let points: Vec<[f32; 2]> = map.iter().map(|point| point.map(|x| x as f32)).collect();
         let mut repulsion = Repulsion::new(map.len());
         if sorted {
             repulsion.sort(map);
         }
-        let normalizer = repulsion.evaluate(&points, opening);
+        let normalizer = repulsion.evaluate(&rounded(map), opening);
         let (forces, expected) = exact(map);
         let (mut wrong, mut all) = (0.0, 0.0);
         for (i, force) in forces.iter().enumerate() {
@@ -367,34 +357,27 @@ mod tests {
     #[test]
     fn an_order_that_fits_no_longer_is_given_up() {
         let map = cloud(3_000);
-        let points: Vec<[f32; 2]> = map.iter().map(|point| point.map(|x| x as f32)).collect();
         let mut repulsion = Repulsion::new(map.len());
-        let mut step = |points: &[[f32; 2]], map: &[[f64; 2]]| {
+        let mut step = |map: &[[f64; 2]]| {
             repulsion.keep_sorted(map);
-            repulsion.evaluate(points, super::super::OPENING);
+            repulsion.evaluate(&rounded(map), super::super::OPENING);
             (repulsion.sources.len(), repulsion.sources[repulsion.sources.len() - 1])
         };
-        let (age, sources) = step(&points, &map);
-        assert_eq!((age, step(&points, &map)), (1, (2, sources)));
+        let (age, sources) = step(&map);
+        assert_eq!((age, step(&map)), (1, (2, sources)));
         // Every point moves to where another one was.
-        let elsewhere = |i: usize| i * 997 % map.len();
-        let moved_map = Vec::from_iter((0..map.len()).map(|i| map[elsewhere(i)]));
-        let moved = Vec::from_iter((0..map.len()).map(|i| points[elsewhere(i)]));
-        let (age, more) = step(&moved, &moved_map);
+        let moved = Vec::from_iter((0..map.len()).map(|i| map[i * 997 % map.len()]));
+        let (age, more) = step(&moved);
         assert!(age == 3 && more > 2 * sources, "{age} {more} {sources}");
-        assert_eq!(step(&moved, &moved_map), (1, sources));
+        assert_eq!(step(&moved), (1, sources));
     }
 
     #[test]
     fn the_curve_visits_every_cell_and_takes_steps_of_one() {
         // The lowest corner of the grid holds the beginning of the curve.
         let side = 1 << 5;
-        let mut visited: Vec<(u32, u32, u32)> = Vec::new();
-        for x in 0..side {
-            for y in 0..side {
-                visited.push((along_hilbert_curve(x, y), x, y));
-            }
-        }
+        let cells = (0..side).flat_map(|x| (0..side).map(move |y| (along_hilbert_curve(x, y), x, y)));
+        let mut visited: Vec<(u32, u32, u32)> = cells.collect();
         visited.sort_unstable();
         for (expected, (position, ..)) in visited.iter().enumerate() {
             assert_eq!(*position as usize, expected);

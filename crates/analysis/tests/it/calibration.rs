@@ -45,9 +45,9 @@ fn extremes_are_defined() {
 #[test]
 fn refuses_bad_input() {
     let scores = array![[1.0_f32, 0.0]];
-    assert!(matches!(calibration(scores.view(), &[2], 1.0, 15), Err(Error::LabelOutOfRange { .. })));
-    assert!(matches!(calibration(scores.view(), &[], 1.0, 15), Err(Error::LengthMismatch { .. })));
-    assert!(matches!(calibration(Array2::zeros((0, 2)).view(), &[], 1.0, 15), Err(Error::Empty { .. })));
+    assert!(matches!(calibration(scores.view(), &[2], 1.0, 15), Err(Error::OutOfRange { name: "a label", .. })));
+    assert!(matches!(calibration(scores.view(), &[], 1.0, 15), Err(Error::LengthMismatch(..))));
+    assert!(matches!(calibration(Array2::zeros((0, 2)).view(), &[], 1.0, 15), Err(Error::Empty(_))));
     for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(matches!(calibration(scores.view(), &[0], scale, 15), Err(Error::OutOfRange { .. })));
     }

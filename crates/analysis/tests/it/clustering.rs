@@ -6,7 +6,7 @@ use faceoff_analysis::Error;
 use faceoff_analysis::clustering::{adjusted_mutual_information, kmeans, normalized_mutual_information, silhouette};
 use ndarray::{Array2, array, s};
 
-use crate::golden::{assert_all_near, assert_near, labels, load, made_up, matrix, with_threads};
+use crate::golden::{assert_all_near, assert_near, labels, load, made_up, matrix, mean};
 
 #[test]
 fn information_agrees_with_scikit_learn() {
@@ -26,8 +26,8 @@ fn silhouette_agrees_with_scikit_learn() {
     let golden = load();
     let found = silhouette(golden.points.view(), &golden.labels).unwrap();
     let expected = &golden.values["clustering"];
-    assert_near(found.mean, &expected["silhouette"], "mean");
-    assert_all_near(&found.per_point, &expected["silhouette_samples"], "samples");
+    assert_near(mean(&found), &expected["silhouette"], "mean");
+    assert_all_near(&found, &expected["silhouette_samples"], "samples");
 }
 
 #[test]
@@ -58,13 +58,9 @@ fn kmeans_is_a_fixed_point_and_separates_what_is_apart() {
 }
 
 #[test]
-fn threads_change_nothing_and_the_seed_does() {
-    let (points, classes) = made_up(300, 16, 5, 1.5, 2);
-    let [one, three] = with_threads(|| kmeans(points.view(), 5, 3).unwrap());
-    assert_eq!(one, three);
-    assert_ne!(one.assignments, kmeans(points.view(), 5, 4).unwrap().assignments);
-    let [one, three] = with_threads(|| silhouette(points.view(), &classes).unwrap());
-    assert_eq!(one, three);
+fn another_seed_finds_other_clusters_where_none_stand_out() {
+    let (points, _) = made_up(300, 16, 5, 1.5, 2);
+    assert_ne!(kmeans(points.view(), 5, 3).unwrap().assignments, kmeans(points.view(), 5, 4).unwrap().assignments);
 }
 
 #[test]
@@ -73,7 +69,7 @@ fn equal_points_are_defined() {
     let found = kmeans(equal.view(), 3, 0).unwrap();
     assert!(found.inertia < 1e-10 && found.centers.iter().all(|v| v.is_finite()));
     let labels = [0, 0, 0, 1, 1, 1, 2, 2, 2];
-    assert_eq!(silhouette(equal.view(), &labels).unwrap().mean, 0.0);
+    assert_eq!(silhouette(equal.view(), &labels).unwrap(), [0.0; 9]);
     // As many clusters as points: each its own.
     let (points, _) = made_up(12, 8, 3, 1.0, 1);
     let mut own = kmeans(points.view(), 12, 0).unwrap();
@@ -86,7 +82,7 @@ fn equal_points_are_defined() {
 #[test]
 fn a_lone_member_has_silhouette_zero() {
     let points = array![[1.0_f32, 0.0], [1.0, 0.0], [0.0, 1.0]];
-    assert_eq!(silhouette(points.view(), &[0, 0, 1]).unwrap().per_point, [1.0, 1.0, 0.0]);
+    assert_eq!(silhouette(points.view(), &[0, 0, 1]).unwrap(), [1.0, 1.0, 0.0]);
 }
 
 #[test]
@@ -96,11 +92,8 @@ fn refuses_bad_input() {
         assert!(matches!(kmeans(points.view(), clusters, 0), Err(Error::OutOfRange { .. })));
     }
     for labels in [[0, 0], [0, 1]] {
-        assert!(matches!(silhouette(points.view(), &labels), Err(Error::Undefined { .. })));
+        assert!(matches!(silhouette(points.view(), &labels), Err(Error::Undefined(..))));
     }
-    let nan = array![[1.0_f32, 0.0], [f32::NAN, 1.0]];
-    assert!(matches!(kmeans(nan.view(), 1, 0), Err(Error::NotFinite { .. })));
-    assert!(matches!(silhouette(nan.view(), &[0, 0]), Err(Error::NotFinite { .. })));
-    assert!(matches!(normalized_mutual_information(&[], &[]), Err(Error::Empty { .. })));
-    assert!(matches!(adjusted_mutual_information(&[1], &[1, 2]), Err(Error::LengthMismatch { .. })));
+    assert!(matches!(normalized_mutual_information(&[], &[]), Err(Error::Empty(_))));
+    assert!(matches!(adjusted_mutual_information(&[1], &[1, 2]), Err(Error::LengthMismatch(..))));
 }

@@ -1,39 +1,56 @@
-//! Every function of embeddings on input without a proper answer: an error that fits or a finite value, never a panic.
+//! What holds for every function of embeddings: input without a proper answer gives an error that fits or a finite value, never a
+//! panic; threads and layout change nothing.
 
 use faceoff_analysis::probe::LinearProbe;
 use faceoff_analysis::tsne::{TsneConfig, embed, embed_linfa};
 use faceoff_analysis::{Error, Result, clustering, geometry, neighbors, pca, retrieval, verification};
-use ndarray::{Array2, ArrayView2, array};
+use ndarray::{Array2, ArrayView2, array, s};
+
+use crate::golden::{made_up, with_threads};
 
 type Points<'a> = ArrayView2<'a, f32>;
 type Measure = (&'static str, fn(Points<'_>, &[u32]) -> Result<Vec<f64>>);
 
-fn values(matrix: impl IntoIterator<Item = f32>) -> Vec<f64> {
-    matrix.into_iter().map(f64::from).collect()
+fn values<T: Into<f64>>(matrix: impl IntoIterator<Item = T>) -> Vec<f64> {
+    matrix.into_iter().map(Into::into).collect()
+}
+
+fn near(found: neighbors::Neighbors) -> Vec<f64> {
+    [values(found.indices), values(found.similarities)].concat()
+}
+
+fn ranked(found: retrieval::Retrieval) -> Vec<f64> {
+    [&found.recall_at[..], &[found.r_precision, found.map_at_r, found.mean_reciprocal_rank]].concat()
+}
+
+/// One direction a class.
+fn directions(x: Points<'_>, y: &[u32]) -> Array2<f32> {
+    let classes = y.iter().max().map_or(1, |&label| label as usize + 1);
+    Array2::from_shape_fn((classes, x.ncols()), |(i, j)| if i == j { 1.0 } else { 0.0 })
 }
 
 const MAP: TsneConfig = TsneConfig { perplexity: 1.0, iterations: 20, seed: 0 };
 
 #[rustfmt::skip]
 const MEASURES: [Measure; 20] = [
-    ("nearest", |x, _| Ok(values(neighbors::nearest(x, x, 1)?.similarities))),
-    ("nearest_excluding_self", |x, _| Ok(values(neighbors::nearest_excluding_self(x, 1)?.similarities))),
-    ("nearest_linfa", |x, _| Ok(values(neighbors::nearest_linfa(x, x, 1)?.similarities))),
-    ("pca::fit", |x, _| Ok(pca::fit(x, 1)?.explained_variance_ratio)),
+    ("nearest", |x, _| neighbors::nearest(x, x, 1).map(near)),
+    ("nearest_excluding_self", |x, _| neighbors::nearest_excluding_self(x, 1).map(near)),
+    ("nearest_linfa", |x, _| neighbors::nearest_linfa(x, x, 1).map(near)),
+    ("pca::fit", |x, _| pca::fit(x, 1).and_then(|found| Ok([values(found.transform(x)?), values(found.components), found.explained_variance_ratio].concat()))),
     ("pca::fit_linfa", |x, _| Ok(pca::fit_linfa(x, 1)?.explained_variance_ratio)),
-    ("tsne::embed", |x, _| embed(x, &MAP).map(|map| [map.coordinates.into_iter().collect(), vec![map.kl_divergence]].concat())),
-    ("tsne::embed_linfa", |x, _| embed_linfa(x, &MAP).map(|map| map.coordinates.into_iter().collect())),
-    ("retrieval", |x, y| retrieval::retrieval(x, y, x, y).map(|found| vec![found.map_at_r, found.mean_reciprocal_rank])),
-    ("retrieval_leave_one_out", |x, y| retrieval::retrieval_leave_one_out(x, y).map(|found| vec![found.map_at_r, found.r_precision])),
-    ("verification", |x, y| verification::verification(x, y).map(|found| vec![found.auc, found.eer, found.intra_class.sd_degrees])),
-    ("kmeans", |x, _| clustering::kmeans(x, 1, 0).map(|found| vec![found.inertia])),
-    ("silhouette", |x, y| clustering::silhouette(x, y).map(|found| found.per_point)),
-    ("center_angles", |x, y| geometry::center_angles(x, y).map(|found| found.degrees.into_iter().collect())),
-    ("nearest_center_predictions", |x, y| geometry::nearest_center_predictions(x, y, x).map(|found| vec![found.len() as f64])),
+    ("tsne::embed", |x, _| embed(x, &MAP).map(|map| [values(map.coordinates), vec![map.kl_divergence]].concat())),
+    ("tsne::embed_linfa", |x, _| embed_linfa(x, &MAP).map(|map| values(map.coordinates))),
+    ("retrieval", |x, y| retrieval::retrieval(x, y, x, y).map(ranked)),
+    ("retrieval_leave_one_out", |x, y| retrieval::retrieval_leave_one_out(x, y).map(ranked)),
+    ("verification", |x, y| verification::verification(x, y).map(|found| vec![found.auc, found.eer, found.intra_class.sd_degrees, found.inter_class.sd_degrees])),
+    ("kmeans", |x, _| clustering::kmeans(x, 2, 0).map(|found| [values(found.assignments), vec![found.inertia]].concat())),
+    ("silhouette", clustering::silhouette),
+    ("center_angles", |x, y| geometry::center_angles(x, y).map(|found| found.degrees.concat())),
+    ("nearest_center_predictions", |x, y| geometry::nearest_center_predictions(x, y, x).map(values)),
     ("alignment", |x, y| Ok(vec![geometry::alignment(x, y)?])),
     ("uniformity", |x, _| Ok(vec![geometry::uniformity(x)?])),
     ("neural_collapse", |x, y| geometry::neural_collapse(x, y).map(|found| vec![found.within_over_between, found.equinorm, found.equiangularity, found.maximal_angle])),
-    ("self_duality", |x, y| Ok(vec![geometry::self_duality(array![[1.0, 0.0], [0.0, 1.0]].view(), x, y)?])),
+    ("self_duality", |x, y| Ok(vec![geometry::self_duality(directions(x, y).view(), x, y)?])),
     ("nearest_mean_disagreement", |x, y| Ok(vec![geometry::nearest_mean_disagreement(x, y, y)?])),
     ("LinearProbe", |x, y| LinearProbe::fit(x, y)?.evaluate(x, y).map(|score| vec![score.accuracy, score.log_loss])),
 ];
@@ -61,13 +78,47 @@ fn degenerate_embeddings_give_an_error_or_a_finite_value() {
     }
     for (name, measure) in MEASURES {
         let empty = measure(Array2::zeros((0, 2)).view(), &[]);
-        assert!(matches!(empty, Err(Error::Empty { .. })), "{name}, no points: {empty:?}");
+        assert!(matches!(empty, Err(Error::Empty(_))), "{name}, no points: {empty:?}");
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut points = circle.clone();
             points[[5, 1]] = bad;
             let found = measure(points.view(), &halves);
             let at = matches!(found, Err(Error::NotFinite { row: 5, column: 1, .. }));
             assert!(at, "{name}, {bad}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_reads_labels_refuses_too_few_and_a_row_without_length() {
+    let (points, labels) = made_up(40, 6, 3, 0.5, 3);
+    let mut without_length = points.clone();
+    without_length.row_mut(7).fill(0.0);
+    for (name, measure) in MEASURES.into_iter().filter(|(name, _)| *name != "tsne::embed_linfa") {
+        let right = measure(points.view(), &labels);
+        match measure(points.view(), &labels[..39]) {
+            Err(Error::LengthMismatch(..)) => {
+                let found = measure(without_length.view(), &labels);
+                assert!(matches!(found, Err(Error::OutOfRange { value: 0.0, .. })), "{name}: {found:?}");
+            }
+            found => assert_eq!(found, right, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn threads_and_layout_change_nothing() {
+    // More points than one block or task of any step holds.
+    let (points, labels) = made_up(1_000, 24, 6, 1.0, 8);
+    let turned = points.t().as_standard_layout().into_owned();
+    let mut wide = Array2::zeros((1_000, 48));
+    wide.slice_mut(s![.., ..;2]).assign(&points);
+    // linfa draws random numbers, and sums in the order of the layout.
+    for (name, measure) in MEASURES.into_iter().filter(|(name, _)| !name.contains("linfa")) {
+        let [one, three] = with_threads(|| measure(points.view(), &labels).unwrap());
+        assert_eq!(one, three, "{name}");
+        for layout in [turned.t(), wide.slice(s![.., ..;2])] {
+            assert_eq!(one, measure(layout, &labels).unwrap(), "{name}");
         }
     }
 }

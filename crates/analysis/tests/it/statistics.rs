@@ -62,7 +62,7 @@ fn bootstrap_covers_what_the_binomial_says() {
     assert!((one.low - limits[0]).abs() <= 0.0051 && (one.high - limits[1]).abs() <= 0.0051, "{one:?}");
     assert_ne!(one, bootstrap_accuracy(&right, 2000, 1).unwrap());
     assert_eq!(bootstrap_accuracy(&[true], 2000, 0).unwrap(), Interval { low: 1.0, high: 1.0 });
-    assert!(matches!(bootstrap_accuracy(&[], 2000, 0), Err(Error::Empty { .. })));
+    assert!(matches!(bootstrap_accuracy(&[], 2000, 0), Err(Error::OutOfRange { .. })));
     assert!(matches!(bootstrap_accuracy(&right, 0, 0), Err(Error::OutOfRange { .. })));
 }
 
@@ -114,11 +114,11 @@ fn groups_are_the_bars_of_a_critical_difference_picture() {
 
 #[test]
 fn refuses_bad_input() {
-    assert!(matches!(summary(&[]), Err(Error::Empty { .. })));
+    assert!(matches!(summary(&[]), Err(Error::Empty(_))));
     assert!(matches!(summary(&[1.0, f64::NAN]), Err(Error::NotFinite { row: 1, .. })));
-    assert!(matches!(paired_difference(&[1.0], &[1.0, 2.0]), Err(Error::LengthMismatch { .. })));
+    assert!(matches!(paired_difference(&[1.0], &[1.0, 2.0]), Err(Error::LengthMismatch(..))));
     assert!(matches!(rank_test(Array2::zeros((3, 1)).view()), Err(Error::OutOfRange { .. })));
     assert!(matches!(rank_test(Array2::zeros((3, 51)).view()), Err(Error::OutOfRange { .. })));
-    assert!(matches!(rank_test(Array2::zeros((0, 3)).view()), Err(Error::Empty { .. })));
+    assert!(matches!(rank_test(Array2::zeros((0, 3)).view()), Err(Error::Empty(_))));
     assert_eq!(holm(&[]), Vec::<f64>::new());
 }

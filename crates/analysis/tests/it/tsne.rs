@@ -1,14 +1,11 @@
 //! t-SNE: openTSNE's divergence, the definition of its cost, other thread counts, and corners.
 
-use faceoff_analysis::{
-    Error,
-    neighbors::nearest,
-    tsne::{Tsne, TsneConfig, embed, embed_linfa},
-};
+use faceoff_analysis::Error;
+use faceoff_analysis::tsne::{Tsne, TsneConfig, embed, embed_linfa};
 use ndarray::{Array2, Axis, s};
 use serde_json::Value;
 
-use crate::golden::{labels, matrix, numbers, with_threads};
+use crate::golden::{labels, matrix, mean, numbers, with_threads};
 
 const SHORT: TsneConfig = TsneConfig { perplexity: 5.0, iterations: 60, seed: 1 };
 
@@ -70,7 +67,6 @@ fn its_divergence_is_the_definition_and_no_higher_than_that_of_opentsne() {
             fitted.kl_divergence
         })
         .collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     // A run differs from the next by about 1 %.
     assert!(mean(&ours) <= 1.01 * mean(&theirs), "{ours:?}, openTSNE {theirs:?}");
 }
@@ -94,23 +90,12 @@ fn separate_groups_stay_separate() {
 
 #[test]
 fn repeatable_for_any_number_of_threads_and_moved_by_the_seed() {
-    // More points than one task of any step holds.
-    let points =
-        Array2::from_shape_fn((700, 12), |(i, d)| (((i * 31 + d * 17) % 97) as f32 / 97.0).sin() + (i % 5) as f32);
+    let points = points();
     let [one, three] = with_threads(|| embed(points.view(), &SHORT).unwrap());
     assert_eq!(one, three);
-    assert_eq!(embed(points.view(), &SHORT).unwrap(), one);
     let other = embed(points.view(), &TsneConfig { seed: 2, ..SHORT }).unwrap();
     assert_ne!(other.coordinates, one.coordinates);
     assert!(one.coordinates.iter().all(|x| x.is_finite()));
-}
-
-#[test]
-fn any_layout_gives_the_same() {
-    let points = points();
-    let turned = points.t().as_standard_layout().into_owned();
-    assert_eq!(embed(turned.t(), &SHORT).unwrap(), embed(points.view(), &SHORT).unwrap());
-    finite(&embed_linfa(turned.t(), &SHORT).unwrap());
 }
 
 #[test]
@@ -127,8 +112,6 @@ fn few_points_lines_and_copies_have_maps() {
     finite(&embed(copies.view(), &SHORT).unwrap());
     // Far from the origin, where products in f32 hide small differences.
     let far = points.slice(s![..100, ..]).mapv(|x| x + 1000.0);
-    let near = nearest(points.slice(s![..100, ..]), points.slice(s![..100, ..]), 1).unwrap();
-    assert_eq!(near.indices.nrows(), 100);
     let fitted = embed(far.view(), &TsneConfig { iterations: 300, ..SHORT }).unwrap();
     let exact = written_out(&far, &fitted.coordinates, SHORT.perplexity);
     assert!((fitted.kl_divergence - exact).abs() < 1e-3, "{} instead of {exact}", fitted.kl_divergence);
@@ -154,23 +137,18 @@ fn linfa_can_be_chosen() {
 fn bad_input_is_named() {
     let points = points();
     for embed in [embed, embed_linfa] {
-        let empty = Array2::<f32>::zeros((0, 3));
-        assert_eq!(embed(empty.view(), &SHORT), Err(Error::Empty { what: "the data" }));
         for perplexity in [0.0, -1.0, 0.5, 5.1, f64::NAN, f64::INFINITY] {
             let refused = embed(points.slice(s![..16, ..]), &TsneConfig { perplexity, ..SHORT });
-            let Err(Error::OutOfRange { name: "the perplexity", rule, .. }) = refused else {
-                panic!("perplexity {perplexity} was let through: {refused:?}");
-            };
-            assert_eq!(rule, "it must be from 1 to 5.0, a third of the other points of 16");
+            let refused = refused.unwrap_err().to_string();
+            let rule =
+                format!("perplexity is {perplexity}: it must be from 1 to 5.0, a third of the other points of 16");
+            assert!(refused.contains(&rule), "{refused}");
         }
         assert!(matches!(embed(points.slice(s![..1, ..]), &SHORT), Err(Error::OutOfRange { .. })));
         let none = embed(points.view(), &TsneConfig { iterations: 0, ..SHORT });
         assert!(matches!(none, Err(Error::OutOfRange { name: "the number of iterations", .. })), "{none:?}");
         let constant = embed(Array2::from_elem((30, 3), 0.1_f32).view(), &SHORT);
-        assert!(matches!(constant, Err(Error::Undefined { .. })), "{constant:?}");
-        let mut broken = points.clone();
-        broken[[7, 1]] = f32::NEG_INFINITY;
-        assert!(matches!(embed(broken.view(), &SHORT), Err(Error::NotFinite { row: 7, column: 1, .. })));
+        assert!(matches!(constant, Err(Error::Undefined(..))), "{constant:?}");
     }
     assert!(matches!(embed_linfa(points.slice(s![.., ..1]), &SHORT), Err(Error::OutOfRange { .. })));
 }

@@ -1,7 +1,7 @@
 //! Is the head as sure as it is right? Probabilities are the softmax of the scores times the head's effective scale.
 
 use super::{no_headline, rows};
-use crate::measured::{Classifier, Findings, Reliability, Subject};
+use crate::measured::{Classifier, Findings, Subject};
 use crate::registry::Family;
 use faceoff_analysis::{Result, calibration};
 
@@ -20,18 +20,11 @@ pub const FAMILY: Family = Family { name: "calibration", version: 1, metrics: ME
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let Some(Classifier { val, .. }) = subject.classifier else { return Ok(()) };
-    let measured = calibration::calibration(
-        val.scores(),
-        &val.labels,
-        f64::from(val.effective_scale),
-        subject.settings.calibration_bins,
-    )?;
+    let (scale, bins) = (f64::from(val.effective_scale), subject.settings.calibration_bins);
+    let measured = calibration::calibration(val.scores(), &val.labels, scale, bins)?;
     found.add(CALIBRATION_ERROR.id(), measured.ece);
     found.add(NEGATIVE_LOG_LIKELIHOOD.id(), measured.nll);
     found.add(BRIER_SCORE.id(), measured.brier);
-    let bins = measured.bins.iter().filter(|bin| bin.count > 0);
-    let reliability =
-        bins.map(|bin| Reliability { images: bin.count, confidence: bin.confidence, accuracy: bin.accuracy });
-    found.shapes.reliability = reliability.collect();
+    found.shapes.reliability = measured.bins.into_iter().filter(|bin| bin.count > 0).collect();
     Ok(())
 }

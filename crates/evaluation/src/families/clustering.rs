@@ -24,6 +24,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
     found.add(KMEANS_NMI.id(), clustering::normalized_mutual_information(val.labels, &clusters)?);
     found.add(KMEANS_AMI.id(), clustering::adjusted_mutual_information(val.labels, &clusters)?);
-    found.add(SILHOUETTE.id(), clustering::silhouette(val.unit, val.labels)?.mean);
+    let silhouette = clustering::silhouette(val.unit, val.labels)?;
+    found.add(SILHOUETTE.id(), silhouette.iter().sum::<f64>() / silhouette.len() as f64);
     Ok(())
 }

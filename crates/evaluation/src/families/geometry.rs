@@ -1,7 +1,7 @@
 //! How classes lie on the sphere. Neural collapse is that of the index, or of the evaluated points where there is none.
 
 use super::{no_headline, rows};
-use crate::measured::{CenterAngles, Classifier, Findings, Points, Subject};
+use crate::measured::{Classifier, Findings, Points, Subject};
 use crate::registry::Family;
 use faceoff_analysis::{Result, accuracy, geometry};
 
@@ -53,10 +53,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
         found.add(NEAREST_CENTER_ACCURACY.id(), accuracy::accuracy(&nearest, val.labels)?);
     }
     let centers = geometry::center_angles(val.unit, val.labels)?;
-    let smallest = centers.degrees.indexed_iter().filter(|((i, j), _)| i != j).map(|(_, &angle)| angle);
-    found.add(SMALLEST_CENTER_ANGLE.id(), smallest.fold(180.0, f64::min));
-    let degrees = centers.degrees.rows().into_iter().map(|row| row.to_vec()).collect();
-    found.shapes.centers = Some(CenterAngles { classes: centers.classes, degrees });
+    // The matrix is symmetric.
+    let pairs = centers.degrees.iter().enumerate().flat_map(|(i, row)| &row[i + 1..]);
+    found.add(SMALLEST_CENTER_ANGLE.id(), pairs.copied().fold(180.0, f64::min));
+    found.shapes.centers = Some(centers);
     found.add(ALIGNMENT.id(), geometry::alignment(val.unit, val.labels)?);
     found.add(UNIFORMITY.id(), geometry::uniformity(val.unit)?);
     let train = subject.index.unwrap_or(val);

@@ -67,7 +67,7 @@ fn add(found: &mut Findings, metrics: &[&'static Metric], measured: &Retrieval) 
     let &[precision, recall, r_precision, map_at_r, reciprocal_rank] = metrics else {
         unreachable!("both families have five rows")
     };
-    found.add(precision.id(), measured.precision_at_1);
+    found.add(precision.id(), measured.recall_at[0]);
     for (k, share) in RECALL_AT.iter().zip(measured.recall_at) {
         found.add(recall.with(*k), share);
     }
