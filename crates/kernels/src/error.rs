@@ -3,55 +3,25 @@
 /// What can go wrong in the encoder's arithmetic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
 pub enum Error {
     /// The pixel buffer does not fit the stated batch.
     #[error(
         "{bytes} bytes of pixels for {count} images of {size_px} px: expected count * size * size * 3 bytes and at least one image; check the batch"
     )]
-    ImageBytes {
-        /// Bytes given.
-        bytes: usize,
-        /// Images stated.
-        count: usize,
-        /// Side stated, in pixels.
-        size_px: usize,
-    },
+    ImageBytes { bytes: usize, count: usize, size_px: usize },
     /// A tensor of a state has the wrong name, shape or type, or is missing.
     #[error("tensor `{name}`: {problem}; the file must hold {expected} names and shapes")]
-    State {
-        /// The tensor's name.
-        name: String,
-        /// What is wrong with it.
-        problem: String,
-        /// What was looked for.
-        expected: String,
-    },
+    State { name: String, problem: String, expected: String },
     /// No encoder has this name.
     #[error("`{name}` names no encoder; choose one of {known}")]
-    UnknownArchitecture {
-        /// The name given.
-        name: String,
-        /// All names.
-        known: String,
-    },
+    UnknownArchitecture { name: String, known: String },
     /// No kernels of this device have this name.
     #[error("`{name}` names no kernels of this machine's {device}, which has {known}; choose one of these")]
-    UnknownKernels {
-        /// The name given.
-        name: String,
-        /// The device asked for.
-        device: &'static str,
-        /// The kernels it has.
-        known: String,
-    },
+    UnknownKernels { name: String, device: &'static str, known: String },
     /// No precision has this name, or the kernels do not compute in it.
     #[error("precision `{name}` with {arithmetic}: it may be f32, or tf32 with own CUDA kernels; choose f32")]
-    Precision {
-        /// The name given.
-        name: String,
-        /// Device and kernels.
-        arithmetic: String,
-    },
+    Precision { name: String, arithmetic: String },
     /// A batch is too small for the batch norm of this name.
     #[error("batch norm `{0}` sees one value a channel and has no variance; train on more or larger images")]
     NoVariance(String),
@@ -62,20 +32,10 @@ pub enum Error {
     #[error(
         "the CUDA kernels do not compile for compute capability {capability}: {problem}; use a CUDA toolkit that supports this GPU, or the kernels `candle`"
     )]
-    CudaKernels {
-        /// Compute capability of the GPU, e.g. `9.0`.
-        capability: String,
-        /// What the compiler says.
-        problem: String,
-    },
+    CudaKernels { capability: String, problem: String },
     /// A gradient at the embeddings that does not fit them; a mistake of the calling program.
     #[error("the gradient's shape is {found:?}, the embeddings' {expected:?}: they must be equal")]
-    GradientShape {
-        /// The gradient's shape.
-        found: Vec<usize>,
-        /// The embeddings' shape.
-        expected: Vec<usize>,
-    },
+    GradientShape { found: Vec<usize>, expected: Vec<usize> },
     /// A tape or gradients of another encoder; a mistake of the calling program.
     #[error("the tape or the gradients are of another encoder; give back what this encoder returned")]
     Foreign,
