@@ -2,7 +2,7 @@
 //! GPU: against torchvision's goldens, against the portable encoder in f64, bit for bit against themselves, and what they
 //! refuse.
 
-use crate::portable::{check_goldens, encoder, golden_images, golden_state, step};
+use crate::portable::{check_goldens, direction, encoder, golden_images, golden_state, numbers, step};
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18};
 use faceoff_kernels::{Architecture, Arithmetic, Encoder, InstructionSet, PortableEncoder, State};
@@ -30,11 +30,6 @@ fn on_gpu(precision: &str) -> Option<Arithmetic> {
     Some(Arithmetic::resolve(device, None, precision).unwrap())
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    let tensor = tensor.to_device(&CPU).unwrap().to_dtype(DType::F64).unwrap();
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 /// Weights, statistics and moments.
 fn all_numbers(encoder: &dyn Encoder) -> Vec<Vec<f64>> {
     let state = encoder.state().unwrap().into_iter().chain(encoder.optimizer_state().unwrap());
@@ -57,11 +52,6 @@ fn assert_near(what: &str, found: &State, expected: &State, tolerance: f64) {
         let error = error(found, expected);
         assert!(error <= tolerance, "{what}, {name}: relative error {error:e}");
     }
-}
-
-fn direction(count: usize) -> Tensor {
-    let values: Vec<f64> = (0..count * 512).map(|index| (index as f64 * 0.37).sin()).collect();
-    Tensor::from_vec(values, (count, 512), &CPU).unwrap()
 }
 
 /// A step with the embeddings as their own gradient.
@@ -130,8 +120,7 @@ fn threads_change_nothing() {
             })
         };
         let one = trained(1);
-        assert!(one == trained(2), "2 threads, {arithmetic}");
-        assert!(one == trained(3), "3 threads, {arithmetic}");
+        (2..=3).for_each(|threads| assert!(one == trained(threads), "{threads} threads, {arithmetic}"));
     }
 }
 

@@ -53,18 +53,23 @@ pub(crate) fn step(step: u64) -> AdamWStep {
     AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, step }
 }
 
-fn projections(tensor: &Tensor) -> [f64; 2] {
-    let tensor = tensor.to_device(&CPU).unwrap();
-    let flat = tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let along = flat.iter().zip(wave(flat.len(), 0.3)).map(|(x, y)| x * y).sum();
-    [along, flat.iter().map(|x| x * x).sum::<f64>().sqrt()]
+/// A gradient at the embeddings.
+pub(crate) fn direction(count: usize) -> Tensor {
+    Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap()
+}
+
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_device(&CPU).unwrap().to_dtype(DType::F64).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Two projections agree to `tolerance` of the tensor's norm.
 fn assert_projections(what: &str, tensor: &Tensor, expected: &Value, tolerance: f64) {
     let expected = [expected[0].as_f64().unwrap(), expected[1].as_f64().unwrap()];
-    let found = projections(tensor);
-    for (found, wanted) in found.iter().zip(expected) {
+    let flat = numbers(tensor);
+    let along: f64 = flat.iter().zip(wave(flat.len(), 0.3)).map(|(x, y)| x * y).sum();
+    let norm = flat.iter().map(|x| x * x).sum::<f64>().sqrt();
+    for (found, wanted) in [along, norm].into_iter().zip(expected) {
         let error = (found - wanted).abs() / expected[1].max(1e-9);
         assert!(error <= tolerance, "{what}: {found} instead of {wanted}, error {error:e}");
     }
@@ -82,47 +87,38 @@ pub(crate) fn check_goldens(encoder: impl Fn(&Architecture, &State) -> Box<dyn E
         let path = format!("{}/tests/golden/{}.json", env!("CARGO_MANIFEST_DIR"), architecture.name);
         let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         for case in cases.as_array().unwrap() {
-            let encoder = encoder(architecture, &golden_state(architecture, dtype));
-            check_golden(encoder, architecture, case, dtype, tolerance);
-        }
-    }
-}
-
-fn check_golden(
-    mut encoder: Box<dyn Encoder>,
-    architecture: &Architecture,
-    case: &Value,
-    dtype: DType,
-    tolerance: f64,
-) {
-    let (count, size_px) = (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
-    let images = golden_images(count, size_px);
-    let direction = Tensor::from_vec(wave(count * 512, 0.1), (count, 512), &CPU).unwrap().to_dtype(dtype).unwrap();
-    for (index, golden) in case["steps"].as_array().unwrap().iter().enumerate() {
-        let (embeddings, tape) = encoder.forward_train(&images).unwrap();
-        let direction = direction.to_device(embeddings.device()).unwrap();
-        let gradients = encoder.backward(tape, &direction).unwrap();
-        if index == 0 {
-            assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
-            for (name, gradient) in encoder.named_gradients(&gradients).unwrap() {
-                assert_projections(&name, &gradient, &case["gradients"][&name], tolerance);
-            }
-            let state = encoder.state().unwrap();
-            let buffers = case["buffers"].as_object().unwrap();
-            let trained = architecture.parameters().len();
-            assert_eq!((case["gradients"].as_object().unwrap().len(), buffers.len()), (trained, trained));
-            for (name, expected) in buffers {
-                let (_, tensor) = state.iter().find(|(other, _)| other == name).unwrap();
-                assert_projections(name, tensor, expected, tolerance);
+            let mut encoder = encoder(architecture, &golden_state(architecture, dtype));
+            let (count, size_px) =
+                (case["count"].as_u64().unwrap() as usize, case["size_px"].as_u64().unwrap() as usize);
+            let images = golden_images(count, size_px);
+            let direction = direction(count).to_dtype(dtype).unwrap();
+            for (index, golden) in case["steps"].as_array().unwrap().iter().enumerate() {
+                let (embeddings, tape) = encoder.forward_train(&images).unwrap();
+                let direction = direction.to_device(embeddings.device()).unwrap();
+                let gradients = encoder.backward(tape, &direction).unwrap();
+                if index == 0 {
+                    assert_rows("embeddings", &embeddings, &case["embeddings"], tolerance);
+                    for (name, gradient) in encoder.named_gradients(&gradients).unwrap() {
+                        assert_projections(&name, &gradient, &case["gradients"][&name], tolerance);
+                    }
+                    let state = encoder.state().unwrap();
+                    let buffers = case["buffers"].as_object().unwrap();
+                    let trained = architecture.parameters().len();
+                    assert_eq!((case["gradients"].as_object().unwrap().len(), buffers.len()), (trained, trained));
+                    for (name, expected) in buffers {
+                        let (_, tensor) = state.iter().find(|(other, _)| other == name).unwrap();
+                        assert_projections(name, tensor, expected, tolerance);
+                    }
+                }
+                let number = |name: &str| golden[name].as_f64().unwrap();
+                let (learning_rate, beta1) = (number("learning_rate"), number("beta1"));
+                let step = AdamWStep { learning_rate, beta1, ..step(index as u64 + 1) };
+                encoder.apply(gradients, &step).unwrap();
+                // AdamW's first steps are the gradient's signs: what is near 0 flips with the last bit, so errors grow.
+                let after = encoder.forward(&images).unwrap();
+                assert_rows(&format!("after step {}", index + 1), &after, &golden["embeddings"], tolerance * 1e3);
             }
         }
-        let number = |name: &str| golden[name].as_f64().unwrap();
-        let (learning_rate, beta1) = (number("learning_rate"), number("beta1"));
-        let step = AdamWStep { learning_rate, beta1, ..step(index as u64 + 1) };
-        encoder.apply(gradients, &step).unwrap();
-        // AdamW's first steps are the gradient's signs: what is near 0 flips with the last bit, so errors grow.
-        let after = encoder.forward(&images).unwrap();
-        assert_rows(&format!("after step {}", index + 1), &after, &golden["embeddings"], tolerance * 1e3);
     }
 }
 
@@ -138,7 +134,7 @@ fn equals_torchvision_and_adamw_in_f64() {
 #[test]
 fn gradients_equal_finite_differences() {
     let images = golden_images(2, 33);
-    let direction = Tensor::from_vec(wave(2 * 512, 0.1), (2, 512), device()).unwrap();
+    let direction = direction(2).to_device(device()).unwrap();
     let state = golden_state(&RESNET18, DType::F64);
     let loss = |state: &State| {
         let mut encoder = PortableEncoder::new(&RESNET18, state, device(), DType::F64).unwrap();
