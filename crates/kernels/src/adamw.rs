@@ -66,14 +66,11 @@ pub struct AdamW {
 impl AdamW {
     /// Over `variables`, with all moments at 0.
     pub fn new(variables: Vec<(String, Var)>) -> Result<Self> {
-        let parameters = variables
-            .into_iter()
-            .map(|(name, var)| {
-                let (m, v) = (var.zeros_like()?, var.zeros_like()?);
-                Ok(Parameter { name, var, m, v })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { parameters })
+        let parameter = |(name, var): (String, Var)| {
+            let (m, v) = (var.zeros_like()?, var.zeros_like()?);
+            Ok(Parameter { name, var, m, v })
+        };
+        Ok(Self { parameters: variables.into_iter().map(parameter).collect::<Result<_>>()? })
     }
 
     /// One step along the gradients of a backward pass. A variable without a gradient stays as it is.
@@ -82,14 +79,6 @@ impl AdamW {
             if let Some(gradient) = gradients.get(&parameter.var) {
                 parameter.update(gradient, step)?;
             }
-        }
-        Ok(())
-    }
-
-    /// One step along `gradients`, one for each variable in the order of [`AdamW::new`].
-    pub(crate) fn step_all(&mut self, gradients: &[Tensor], step: &AdamWStep) -> Result<()> {
-        for (parameter, gradient) in self.parameters.iter_mut().zip(gradients) {
-            parameter.update(gradient, step)?;
         }
         Ok(())
     }
@@ -106,9 +95,8 @@ impl AdamW {
 
     /// Restores what [`AdamW::state`] returned.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
-        let shapes: Vec<_> =
-            self.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.var.dims().to_vec())).collect();
-        let moments = checked_moments(state, &shapes)?;
+        let shape = |parameter: &Parameter| (parameter.name.clone(), parameter.var.dims().to_vec());
+        let moments = checked_moments(state, &self.parameters.iter().map(shape).collect::<Vec<_>>())?;
         for Parameter { name, var, m, v } in &mut self.parameters {
             *m = moments[&format!("{name}.m")].to_device(var.device())?.to_dtype(var.dtype())?;
             *v = moments[&format!("{name}.v")].to_device(var.device())?.to_dtype(var.dtype())?;

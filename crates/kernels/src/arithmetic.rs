@@ -8,8 +8,8 @@ use std::fmt;
 #[derive(Debug, Clone)]
 pub struct Arithmetic {
     device: Device,
-    kernels: Kernels,
-    precision: Precision,
+    pub(crate) kernels: Kernels,
+    pub(crate) precision: Precision,
 }
 
 /// Who computes the encoder on a device.
@@ -108,16 +108,6 @@ impl Arithmetic {
             Kernels::Fast(set) => Some(set),
             Kernels::Cuda | Kernels::Candle => None,
         }
-    }
-
-    #[cfg(feature = "cuda")]
-    pub(crate) fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    #[cfg(feature = "cuda")]
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
     }
 }
 

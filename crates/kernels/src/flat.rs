@@ -1,10 +1,10 @@
 //! What the encoders written for CPUs and for CUDA share: all trained tensors in one flat buffer, all running statistics in
 //! another, and their way in and out under torchvision's names.
 
-use crate::resnet::{Architecture, BasicBlock, ConvBatchNorm};
+use crate::resnet::{Architecture, BasicBlock, ConvBatchNorm, Convolution, Map};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::{checked, checked_moments};
-use crate::{AdamWStep, Encoder, Gradients, ImageBatch, Result, State, Tape};
+use crate::{AdamWStep, Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,11 +17,11 @@ pub(crate) trait Machine: Sized + Send {
     type Tape: Send + 'static;
 
     /// Length of a convolution's weights in its own layout.
-    fn packed_len(&self, plan: &ConvBatchNorm) -> usize;
+    fn packed_len(&self, conv: &Convolution) -> usize;
     /// torchvision's `(out, in, kernel, kernel)` to its own layout.
-    fn pack(&self, plan: &ConvBatchNorm, weights: &[f32], packed: &mut [f32]);
+    fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]);
     /// The way back.
-    fn unpack(&self, plan: &ConvBatchNorm, packed: &[f32]) -> Vec<f32>;
+    fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32>;
     /// Numbers to its memory.
     fn upload(&self, values: Vec<f32>) -> Result<Self::Buffer>;
     /// The way back.
@@ -67,6 +67,30 @@ pub(crate) struct Network<M: Machine> {
     pub(crate) running: M::Buffer,
 }
 
+impl<M: Machine> Network<M> {
+    pub(crate) fn conv(&self, layer: usize) -> Convolution {
+        self.layers[layer].plan.shape
+    }
+
+    /// The extents of the first block's input and of every block's output, for images of extent `map`.
+    pub(crate) fn maps(&self, map: Map) -> Vec<Map> {
+        let mut maps = vec![self.conv(0).output(map).pooled()];
+        for block in &self.blocks {
+            maps.push(self.conv(block.first).output(maps[maps.len() - 1]));
+        }
+        maps
+    }
+
+    /// Every batch norm needs at least two values a channel.
+    fn check_batch(&self, map: Map) -> Result<()> {
+        let outputs = self.blocks.iter().map(|block| block.first).zip(self.maps(map).into_iter().skip(1));
+        match std::iter::once((0, self.conv(0).output(map))).chain(outputs).find(|(_, map)| map.pixels() < 2) {
+            Some((layer, _)) => Err(Error::NoVariance(self.layers[layer].plan.norm.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
 /// An encoder over flat buffers.
 pub(crate) struct FlatEncoder<M: Machine> {
     network: Network<M>,
@@ -87,15 +111,16 @@ impl<M: Machine> FlatEncoder<M> {
     pub(crate) fn new(architecture: &Architecture, state: &State, machine: M) -> Result<Self> {
         let tensors = checked(architecture, state)?;
         let plan = architecture.plan();
-        let decayed = plan.layers.iter().map(|plan| machine.packed_len(plan)).sum();
+        let decayed = plan.layers.iter().map(|plan| machine.packed_len(&plan.shape)).sum();
         let (mut weights, mut norm, mut running) = (0, decayed, 0);
         let mut layers = Vec::new();
         for plan in plan.layers {
-            weights += machine.packed_len(&plan);
+            let (start, channels) = (weights, plan.shape.out_channels);
+            weights += machine.packed_len(&plan.shape);
             layers.push(Layer {
-                weights: weights - machine.packed_len(&plan)..weights,
-                norm: pair(&mut norm, plan.out_channels),
-                running: pair(&mut running, plan.out_channels),
+                weights: start..weights,
+                norm: pair(&mut norm, channels),
+                running: pair(&mut running, channels),
                 batches: tensors[&format!("{}.num_batches_tracked", plan.norm)].to_scalar()?,
                 plan,
             });
@@ -120,9 +145,9 @@ impl<M: Machine> FlatEncoder<M> {
         let values = self.network.machine.download(values)?;
         let mut named = State::new();
         for Layer { plan, weights, norm, .. } in &self.network.layers {
-            let unpacked = self.network.machine.unpack(plan, &values[weights.clone()]);
-            let shape = (plan.out_channels, plan.in_channels, plan.kernel, plan.kernel);
-            let weights = Tensor::from_vec(unpacked, shape, &Device::Cpu)?;
+            let unpacked = self.network.machine.unpack(&plan.shape, &values[weights.clone()]);
+            let Convolution { in_channels, out_channels, kernel, .. } = plan.shape;
+            let weights = Tensor::from_vec(unpacked, (out_channels, in_channels, kernel, kernel), &Device::Cpu)?;
             named.push((format!("{}.weight{suffix}", plan.conv), weights));
             for (part, range) in ["weight", "bias"].into_iter().zip(norm) {
                 let values = Tensor::new(&values[range.clone()], &Device::Cpu)?;
@@ -143,7 +168,7 @@ fn packed<M: Machine>(
     let tensor = |name: &str, part: &str| numbers(&tensors[&format!("{name}.{part}{suffix}")]);
     let mut values = vec![0.0; layers.last().map_or(0, |layer| layer.norm[1].end)];
     for Layer { plan, weights, norm, .. } in layers {
-        machine.pack(plan, &tensor(&plan.conv, "weight")?, &mut values[weights.clone()]);
+        machine.pack(&plan.shape, &tensor(&plan.conv, "weight")?, &mut values[weights.clone()]);
         for (part, range) in ["weight", "bias"].into_iter().zip(norm) {
             values[range.clone()].copy_from_slice(&tensor(&plan.norm, part)?);
         }
@@ -158,7 +183,9 @@ pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
 
 impl<M: Machine> Encoder for FlatEncoder<M> {
     fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
+        self.network.check_batch(Map::of(images))?;
         let (embeddings, tape) = M::forward_train(&mut self.network, images)?;
+        self.network.layers.iter_mut().for_each(|layer| layer.batches += 1);
         Ok((embeddings, Tape(Owned::new(self.owner, (images.count(), tape)))))
     }
 

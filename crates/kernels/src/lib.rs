@@ -37,7 +37,7 @@
 //! | file of `fast/` | what |
 //! |---|---|
 //! | `network` | the step: which operator on which map |
-//! | `shape` | extents of maps, shapes of convolutions, the layout of weights |
+//! | `shape` | the layout of weights |
 //! | `algorithm`, `conv` | what an algorithm for convolutions computes; the choice of one |
 //! | `winograd` | 3x3 with stride 1: F(4x4, 3x3) |
 //! | `positions` | maps of a few pixels: a product for each pixel and tap |
@@ -86,8 +86,8 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
-        if arithmetic.kernels() == arithmetic::Kernels::Cuda {
-            let gpu = cuda::Gpu::new(device, arithmetic.precision())?;
+        if arithmetic.kernels == arithmetic::Kernels::Cuda {
+            let gpu = cuda::Gpu::new(device, arithmetic.precision)?;
             return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
         }
     }

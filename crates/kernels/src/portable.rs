@@ -10,6 +10,7 @@ use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM,
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::checked;
 use crate::{Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 
@@ -86,13 +87,13 @@ impl Layer {
     }
 
     fn convolve(&self, input: &Tensor) -> Result<Tensor> {
-        Ok(input.conv2d(&self.conv, self.plan.padding, self.plan.stride, 1, 1)?)
+        Ok(input.conv2d(&self.conv, self.plan.shape.padding, self.plan.shape.stride, 1, 1)?)
     }
 
     /// Convolution and batch norm with the batch's own statistics, which move the running ones.
     fn train(&mut self, input: &Tensor) -> Result<Tensor> {
         let x = self.convolve(input)?;
-        let count = x.elem_count() / self.plan.out_channels;
+        let count = x.elem_count() / self.plan.shape.out_channels;
         if count < 2 {
             return Err(Error::NoVariance(self.plan.norm.clone()));
         }
@@ -127,18 +128,8 @@ impl Layer {
 
 impl Encoder for PortableEncoder {
     fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
-        let input = self.input(images)?;
-        let mut x = max_pool(&relu(&self.layers[0].train(&input)?)?)?;
-        for &BasicBlock { first, second, downsample } in &self.blocks {
-            let branch = relu(&self.layers[first].train(&x)?)?;
-            let branch = self.layers[second].train(&branch)?;
-            let shortcut = match downsample {
-                Some(layer) => self.layers[layer].train(&x)?,
-                None => x,
-            };
-            x = relu(&(branch + shortcut)?)?;
-        }
-        let embeddings = x.mean((2, 3))?;
+        let (input, layers) = (self.input(images)?, &mut self.layers);
+        let embeddings = embed(&self.blocks, &input, |layer, x| layers[layer].train(x))?;
         Ok((embeddings.detach(), Tape(Owned::new(self.owner, embeddings))))
     }
 
@@ -146,28 +137,16 @@ impl Encoder for PortableEncoder {
         // The embeddings with their autograd graph.
         let embeddings: Tensor = tape.0.open(self.owner)?;
         check_gradient(grad, [embeddings.dim(0)?, self.dim])?;
-        let store = (&embeddings * grad)?.sum_all()?.backward()?;
-        let gradient =
-            |(_, var): &(String, Var)| store.get(var).cloned().expect("the embeddings depend on every parameter");
-        let gradients: Vec<Tensor> = self.parameters.iter().map(gradient).collect();
+        let gradients: GradStore = (&embeddings * grad)?.sum_all()?.backward()?;
         Ok(Gradients(Owned::new(self.owner, gradients)))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        self.optimizer.step_all(gradients.0.view::<Vec<Tensor>>(self.owner)?, step)
+        self.optimizer.step(gradients.0.view(self.owner)?, step)
     }
 
     fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
-        let mut x = max_pool(&relu(&self.layers[0].infer(&self.input(images)?)?)?)?;
-        for &BasicBlock { first, second, downsample } in &self.blocks {
-            let branch = self.layers[second].infer(&relu(&self.layers[first].infer(&x)?)?)?;
-            let shortcut = match downsample {
-                Some(layer) => self.layers[layer].infer(&x)?,
-                None => x,
-            };
-            x = relu(&(branch + shortcut)?)?;
-        }
-        Ok(x.mean((2, 3))?.detach())
+        Ok(embed(&self.blocks, &self.input(images)?, |layer, x| self.layers[layer].infer(x))?.detach())
     }
 
     fn dim(&self) -> usize {
@@ -198,11 +177,32 @@ impl Encoder for PortableEncoder {
     }
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
-        let names = self.parameters.iter().map(|(name, _)| name.clone());
-        let tensors = gradients.0.view::<Vec<Tensor>>(self.owner)?.iter();
-        let tensors = tensors.map(|tensor| tensor.to_device(&Device::Cpu));
-        names.zip(tensors).map(|(name, tensor)| Ok((name, tensor?))).collect()
+        let gradients: &GradStore = gradients.0.view(self.owner)?;
+        let named = |(name, var): &(String, Var)| {
+            let gradient = gradients.get(var).expect("the embeddings depend on every parameter");
+            Ok((name.clone(), gradient.to_device(&Device::Cpu)?))
+        };
+        self.parameters.iter().map(named).collect()
     }
+}
+
+/// The embeddings of normalised images; `layer` computes a convolution and its batch norm.
+fn embed(
+    blocks: &[BasicBlock],
+    images: &Tensor,
+    mut layer: impl FnMut(usize, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut x = max_pool(&relu(&layer(0, images)?)?)?;
+    for &BasicBlock { first, second, downsample } in blocks {
+        let branch = relu(&layer(first, &x)?)?;
+        let branch = layer(second, &branch)?;
+        let shortcut = match downsample {
+            Some(projection) => layer(projection, &x)?,
+            None => x,
+        };
+        x = relu(&(branch + shortcut)?)?;
+    }
+    Ok(x.mean((2, 3))?)
 }
 
 /// ReLU with gradient 0 at 0, as PyTorch's.
@@ -214,7 +214,7 @@ fn relu(x: &Tensor) -> Result<Tensor> {
 ///
 /// Padded to an even number of rows and columns, the map falls apart into four maps of every second row and column; the
 /// nine members of a window are nine shifted views of those.
-pub(crate) fn max_pool(x: &Tensor) -> Result<Tensor> {
+fn max_pool(x: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
     let padded = pad(&pad(x, 2, 2 * rows + 2)?, 3, 2 * columns + 2)?;

@@ -4,7 +4,7 @@
 //! convolution, batch norm and ReLU over the pixels, 3x3/2 max-pool with padding 1, stages of basic blocks, global average
 //! pool. The classification layer `fc` is left out: the output is the embedding, as wide as the last stage.
 
-use crate::{Error, Result};
+use crate::{Error, ImageBatch, Result};
 
 /// ImageNet's mean, RGB, for pixels in `[0, 1]`.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -21,20 +21,9 @@ pub struct Architecture {
     /// torchvision's name.
     pub name: &'static str,
     /// The convolution over the pixels.
-    pub stem: Stem,
+    pub stem: Convolution,
     /// The stages behind the max-pool, in the order of computation.
     pub stages: &'static [Stage],
-}
-
-/// The convolution over the pixels; its padding is half its kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stem {
-    /// Output channels.
-    pub channels: usize,
-    /// Side of the square kernel.
-    pub kernel: usize,
-    /// Stride in both directions.
-    pub stride: usize,
 }
 
 /// Basic blocks over maps of one size.
@@ -55,7 +44,7 @@ pub static RESNET34: Architecture = Architecture { name: "resnet34", stem: STEM,
 /// All architectures.
 pub static ARCHITECTURES: [&Architecture; 2] = [&RESNET18, &RESNET34];
 
-const STEM: Stem = Stem { channels: 64, kernel: 7, stride: 2 };
+const STEM: Convolution = Convolution::new([3, 64], 7, 2);
 
 const fn stages([first, second, third, fourth]: [usize; 4]) -> [Stage; 4] {
     [
@@ -74,13 +63,32 @@ pub fn architecture(name: &str) -> Result<&'static Architecture> {
     })
 }
 
-/// A convolution without bias followed by a batch norm, as it stands in the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConvBatchNorm {
-    /// Name of the convolution, e.g. `layer2.0.downsample.0`.
-    pub conv: String,
-    /// Name of the batch norm, e.g. `layer2.0.downsample.1`.
-    pub norm: String,
+/// Extent of a map, without its channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Map {
+    pub(crate) images: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+impl Map {
+    pub(crate) fn of(images: &ImageBatch) -> Self {
+        Self { images: images.count(), height: images.size_px(), width: images.size_px() }
+    }
+
+    pub(crate) fn pixels(&self) -> usize {
+        self.images * self.height * self.width
+    }
+
+    /// That of the max-pooled map.
+    pub(crate) fn pooled(self) -> Self {
+        Self { height: self.height.div_ceil(2), width: self.width.div_ceil(2), ..self }
+    }
+}
+
+/// A convolution's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
     /// Input channels.
     pub in_channels: usize,
     /// Output channels.
@@ -93,12 +101,31 @@ pub struct ConvBatchNorm {
     pub padding: usize,
 }
 
-impl ConvBatchNorm {
-    /// Padded by half the kernel; `names` are those of the convolution and of the batch norm.
-    fn new([conv, norm]: [String; 2], channels: [usize; 2], kernel: usize, stride: usize) -> Self {
-        let [in_channels, out_channels] = channels;
-        Self { conv, norm, in_channels, out_channels, kernel, stride, padding: kernel / 2 }
+impl Convolution {
+    /// Padded by half the kernel.
+    pub(crate) const fn new([in_channels, out_channels]: [usize; 2], kernel: usize, stride: usize) -> Self {
+        Self { in_channels, out_channels, kernel, stride, padding: kernel / 2 }
     }
+
+    pub(crate) fn output(&self, input: Map) -> Map {
+        let side = |len: usize| (len + 2 * self.padding - self.kernel) / self.stride + 1;
+        Map { images: input.images, height: side(input.height), width: side(input.width) }
+    }
+
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+}
+
+/// A convolution without bias followed by a batch norm, as it stands in the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvBatchNorm {
+    /// Name of the convolution, e.g. `layer2.0.downsample.0`.
+    pub conv: String,
+    /// Name of the batch norm, e.g. `layer2.0.downsample.1`.
+    pub norm: String,
+    /// The convolution's shape.
+    pub shape: Convolution,
 }
 
 /// A basic block: two 3x3 convolutions, of which the first carries the block's stride, and a shortcut, which is a 1x1
@@ -139,13 +166,6 @@ pub enum Role {
     Batches,
 }
 
-impl Role {
-    /// Whether training changes it along a gradient.
-    pub fn is_trained(self) -> bool {
-        matches!(self, Self::Kernels | Self::NormWeight | Self::NormBias)
-    }
-}
-
 /// A tensor of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorPlan {
@@ -160,21 +180,21 @@ pub struct TensorPlan {
 impl Architecture {
     /// Width of an embedding.
     pub fn dim(&self) -> usize {
-        self.stages.last().map_or(self.stem.channels, |stage| stage.channels)
+        self.stages.last().map_or(self.stem.out_channels, |stage| stage.channels)
     }
 
     /// Its layers and blocks.
     pub fn plan(&self) -> Plan {
-        let Stem { channels, kernel, stride } = self.stem;
-        let mut layers = vec![ConvBatchNorm::new(["conv1".into(), "bn1".into()], [3, channels], kernel, stride)];
+        let mut layers = vec![ConvBatchNorm { conv: "conv1".into(), norm: "bn1".into(), shape: self.stem }];
         let mut blocks = Vec::new();
-        let mut ins = channels;
+        let mut ins = self.stem.out_channels;
         for (stage, &Stage { blocks: count, channels, stride }) in self.stages.iter().enumerate() {
             for index in 0..count {
                 let stride = if index == 0 { stride } else { 1 };
                 let mut layer = |names: [&str; 2], ins, kernel, stride| {
-                    let names = names.map(|name| format!("layer{}.{index}.{name}", stage + 1));
-                    layers.push(ConvBatchNorm::new(names, [ins, channels], kernel, stride));
+                    let [conv, norm] = names.map(|name| format!("layer{}.{index}.{name}", stage + 1));
+                    let shape = Convolution::new([ins, channels], kernel, stride);
+                    layers.push(ConvBatchNorm { conv, norm, shape });
                     layers.len() - 1
                 };
                 blocks.push(BasicBlock {
@@ -191,8 +211,8 @@ impl Architecture {
 
     /// Every tensor of a state, in torchvision's order.
     pub fn tensors(&self) -> Vec<TensorPlan> {
-        let of_layer = |layer: ConvBatchNorm| {
-            let ConvBatchNorm { conv, norm, in_channels, out_channels, kernel, .. } = layer;
+        let of_layer = |ConvBatchNorm { conv, norm, shape }: ConvBatchNorm| {
+            let Convolution { in_channels, out_channels, kernel, .. } = shape;
             let of_norm = |part: &str, role| {
                 let shape = if role == Role::Batches { vec![] } else { vec![out_channels] };
                 TensorPlan { name: format!("{norm}.{part}"), shape, role }
@@ -212,7 +232,7 @@ impl Architecture {
 
     /// Names and shapes of the trained tensors, in torchvision's order.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        let trained = self.tensors().into_iter().filter(|tensor| tensor.role.is_trained());
-        trained.map(|TensorPlan { name, shape, .. }| (name, shape)).collect()
+        let is_trained = |plan: &TensorPlan| matches!(plan.role, Role::Kernels | Role::NormWeight | Role::NormBias);
+        self.tensors().into_iter().filter(is_trained).map(|plan| (plan.name, plan.shape)).collect()
     }
 }

@@ -7,7 +7,8 @@ use crate::{Error, Precision, Result};
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Shape, Storage, Tensor};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -17,53 +18,39 @@ use std::ops::Range;
 pub(super) type Address = u64;
 
 /// Numbers on the device.
-pub(crate) struct Buffer {
-    pub(super) slice: CudaSlice<f32>,
+pub(crate) struct Buffer<T = f32> {
+    pub(super) slice: CudaSlice<T>,
     /// Where it begins.
     address: Address,
 }
 
+/// Pixels, and the places of maxima.
+pub(super) type Bytes = Buffer<u8>;
+
 /// Numbers within a buffer, which lives at least as long.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct View<'a, T = f32> {
     pub(super) address: Address,
     pub(super) len: usize,
-    buffer: PhantomData<&'a Buffer>,
+    buffer: PhantomData<&'a T>,
 }
 
-impl Buffer {
-    pub(super) fn new(slice: CudaSlice<f32>) -> Self {
+impl<T> Buffer<T> {
+    pub(super) fn new(slice: CudaSlice<T>) -> Self {
         let address = slice.device_ptr(slice.stream()).0;
         Self { slice, address }
     }
 
     /// All of it.
-    pub(super) fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_, T> {
         View { address: self.address, len: self.slice.len(), buffer: PhantomData }
     }
 
     /// A part.
-    pub(super) fn part(&self, range: &Range<usize>) -> View<'_> {
+    pub(super) fn part(&self, range: &Range<usize>) -> View<'_, T> {
         assert!(range.start <= range.end && range.end <= self.slice.len());
-        let address = self.address + (range.start * size_of::<f32>()) as Address;
+        let address = self.address + (range.start * size_of::<T>()) as Address;
         View { address, len: range.len(), buffer: PhantomData }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slice.len()
-    }
-}
-
-/// Bytes on the device: pixels, and the places of maxima.
-pub(super) struct Bytes {
-    slice: CudaSlice<u8>,
-    pub(super) address: Address,
-}
-
-impl Bytes {
-    fn new(slice: CudaSlice<u8>) -> Self {
-        let address = slice.device_ptr(slice.stream()).0;
-        Self { slice, address }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,17 +63,14 @@ pub(crate) struct Gpu {
     pub(super) device: CudaDevice,
     pub(super) kernels: Kernels,
     precision: Precision,
-    /// What [`Gpu::tensor`] hangs its operator on.
-    anchor: Tensor,
     /// Buffers to be handed out again, by length.
     free: RefCell<HashMap<usize, Vec<Buffer>>>,
 }
 
 impl Gpu {
     pub(crate) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
-        let anchor = Tensor::zeros(1, DType::F32, &Device::Cuda(device.clone()))?;
         let kernels = Kernels::load(device)?;
-        Ok(Self { device: device.clone(), kernels, precision, anchor, free: RefCell::default() })
+        Ok(Self { device: device.clone(), kernels, precision, free: RefCell::default() })
     }
 
     /// A buffer of `len` numbers: zeros, or whatever its last user left.
@@ -105,24 +89,15 @@ impl Gpu {
         }
     }
 
-    /// Bytes, all 0.
-    pub(super) fn bytes(&self, len: usize) -> Result<Bytes> {
-        Ok(Bytes::new(self.device.alloc_zeros(len)?))
-    }
-
-    pub(super) fn upload_bytes(&self, bytes: &[u8]) -> Result<Bytes> {
-        Ok(Bytes::new(self.device.clone_htod(bytes)?))
-    }
-
     /// A tensor that owns `buffer`.
-    pub(super) fn tensor(&self, buffer: Buffer, shape: impl Into<Shape>) -> Result<Tensor> {
-        let wrapped = Wrap { buffer: RefCell::new(Some(buffer)), shape: shape.into(), device: self.device.clone() };
-        Ok(self.anchor.apply_op1_no_bwd(&wrapped)?)
+    pub(super) fn tensor(&self, buffer: Buffer, shape: impl Into<Shape>) -> Tensor {
+        let storage = CudaStorage::wrap_cuda_slice(buffer.slice, self.device.clone());
+        Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
     }
 
     /// Runs `work` with a tensor's numbers, as contiguous f32 on the device.
     pub(super) fn with_tensor<T>(&self, tensor: &Tensor, work: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
-        let tensor = tensor.to_dtype(DType::F32)?.to_device(self.anchor.device())?.contiguous()?;
+        let tensor = tensor.to_dtype(DType::F32)?.to_device(&Device::Cuda(self.device.clone()))?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             unreachable!("it was moved to the device");
@@ -133,17 +108,23 @@ impl Gpu {
         work(View { address, len: tensor.elem_count(), buffer: PhantomData })
     }
 
-    /// `c = op(a) op(b)` for matrices that lie column by column: `c` is `m` by `n`, `k` is summed over. A row-major
-    /// matrix is its own transpose in this reading.
+    /// `c = op(a) op(b)` for matrices that lie column by column, where `op` transposes or leaves as it is: `c` is `m` by
+    /// `n`, `k` is summed over. A row-major matrix is its own transpose in this reading.
     ///
     /// # Panics
     /// Where a matrix is not that large.
     #[allow(unsafe_code)]
-    pub(super) fn matmul(&self, a: Factor<'_>, b: Factor<'_>, c: View<'_>, [m, n, k]: [usize; 3]) -> Result<()> {
-        assert!((a.view.len, b.view.len, c.len) == (m * k, k * n, m * n));
+    pub(super) fn matmul(
+        &self,
+        (a, op_a): (View<'_>, Operation),
+        (b, op_b): (View<'_>, Operation),
+        c: View<'_>,
+        [m, n, k]: [usize; 3],
+    ) -> Result<()> {
+        assert!((a.len, b.len, c.len) == (m * k, k * n, m * n));
         assert!([m, n, k].iter().all(|&side| i32::try_from(side).is_ok()));
-        let lda = if a.operation == TRANSPOSED { k } else { m };
-        let ldb = if b.operation == TRANSPOSED { n } else { k };
+        let lda = if op_a == TRANSPOSED { k } else { m };
+        let ldb = if op_b == TRANSPOSED { n } else { k };
         let (one, zero) = (1f32, 0f32);
         let compute = match self.precision {
             Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
@@ -154,16 +135,16 @@ impl Gpu {
         unsafe {
             gemm_ex(
                 *self.device.cublas_handle().handle(),
-                a.operation,
-                b.operation,
+                op_a,
+                op_b,
                 m as i32,
                 n as i32,
                 k as i32,
                 (&raw const one).cast(),
-                a.view.address as *const _,
+                a.address as *const _,
                 f32_type,
                 lda as i32,
-                b.view.address as *const _,
+                b.address as *const _,
                 f32_type,
                 ldb as i32,
                 (&raw const zero).cast(),
@@ -179,26 +160,9 @@ impl Gpu {
     }
 }
 
-/// A factor of [`Gpu::matmul`].
-#[derive(Clone, Copy)]
-pub(super) struct Factor<'a> {
-    view: View<'a>,
-    operation: blas::cublasOperation_t,
-}
-
-const TRANSPOSED: blas::cublasOperation_t = blas::cublasOperation_t::CUBLAS_OP_T;
-
-impl<'a> View<'a> {
-    /// As a factor of [`Gpu::matmul`].
-    pub(super) fn factor(self) -> Factor<'a> {
-        Factor { view: self, operation: blas::cublasOperation_t::CUBLAS_OP_N }
-    }
-
-    /// As a factor that is transposed.
-    pub(super) fn transposed(self) -> Factor<'a> {
-        Factor { view: self, operation: TRANSPOSED }
-    }
-}
+type Operation = blas::cublasOperation_t;
+pub(super) const AS_IT_IS: Operation = Operation::CUBLAS_OP_N;
+pub(super) const TRANSPOSED: Operation = Operation::CUBLAS_OP_T;
 
 /// Number of elements as the kernels count them.
 pub(super) fn count(elements: usize) -> Result<u32> {
@@ -224,26 +188,4 @@ pub(crate) fn keep_memory(device: &CudaDevice) -> Result<()> {
         sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
     }
     Ok(())
-}
-
-/// The way of a buffer into a tensor: Candle makes tensors of storage in custom operators only.
-struct Wrap {
-    buffer: RefCell<Option<Buffer>>,
-    shape: Shape,
-    device: CudaDevice,
-}
-
-impl CustomOp1 for Wrap {
-    fn name(&self) -> &'static str {
-        "wrap"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        candle_core::bail!("a buffer of a GPU is no tensor of the CPU")
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
-        let buffer = self.buffer.take().expect("the operator runs once");
-        Ok((CudaStorage::wrap_cuda_slice(buffer.slice, self.device.clone()), self.shape.clone()))
-    }
 }

@@ -1,8 +1,8 @@
 //! The kernels of kernels.cu, compiled for the device at hand, as functions that check the extents of what they are given.
 //! Which is what makes launching them safe: the arguments' types stand here once for each.
 
-use super::gpu::{Address, Buffer, Bytes, Gpu, View, count};
-use crate::resnet::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, ConvBatchNorm, DEVIATION, MEAN};
+use super::gpu::{Address, Buffer, Gpu, View, count};
+use crate::resnet::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Convolution, DEVIATION, MEAN, Map};
 use crate::{Error, Result};
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
@@ -55,19 +55,19 @@ unsafe impl DeviceRepr for Color {}
 unsafe impl DeviceRepr for Step {}
 
 impl Window {
-    /// The windows of `plan`'s convolution over maps of `height` by `width`.
-    pub(super) fn of(plan: &ConvBatchNorm, height: usize, width: usize) -> Self {
-        Self::new(plan.in_channels, plan.kernel, plan.stride, plan.padding, height, width)
-    }
-
-    /// The windows of the max-pooling, 3x3 with stride 2 and padding 1.
-    pub(super) fn of_pooling(channels: usize, height: usize, width: usize) -> Self {
-        Self::new(channels, 3, 2, 1, height, width)
-    }
-
-    /// Pixels of an image's output.
-    pub(super) fn pixels(&self) -> usize {
-        (self.out_height * self.out_width) as usize
+    /// The windows of a convolution, or of a pooling, over `map`.
+    pub(super) fn of(conv: &Convolution, map: Map) -> Self {
+        let out = conv.output(map);
+        Self {
+            height: map.height as i32,
+            width: map.width as i32,
+            channels: conv.in_channels as i32,
+            kernel: conv.kernel as i32,
+            stride: conv.stride as i32,
+            padding: conv.padding as i32,
+            out_height: out.height as i32,
+            out_width: out.width as i32,
+        }
     }
 
     /// Panics unless maps of `input` and `output` numbers are the input and output of the same images, with `numbers` numbers
@@ -75,26 +75,13 @@ impl Window {
     fn check(&self, input: usize, output: usize, numbers: usize) {
         let of_image = (self.height * self.width * self.channels) as usize;
         let images = input / of_image;
-        assert!(input == images * of_image && output == images * self.pixels() * numbers);
+        let pixels = (self.out_height * self.out_width) as usize;
+        assert!(input == images * of_image && output == images * pixels * numbers);
     }
 
     /// Numbers that a window covers.
     fn covered(&self) -> usize {
         (self.kernel * self.kernel * self.channels) as usize
-    }
-
-    fn new(channels: usize, kernel: usize, stride: usize, padding: usize, height: usize, width: usize) -> Self {
-        let out = |length: usize| ((length + 2 * padding - kernel) / stride + 1) as i32;
-        Self {
-            height: height as i32,
-            width: width as i32,
-            channels: channels as i32,
-            kernel: kernel as i32,
-            stride: stride as i32,
-            padding: padding as i32,
-            out_height: out(height),
-            out_width: out(width),
-        }
     }
 }
 
@@ -117,85 +104,56 @@ macro_rules! kernels {
     };
 }
 
-kernels!(
-    columns,
-    stem_columns,
-    columns_backward,
-    statistics,
-    batch_norm,
-    running_norm,
-    transform,
-    norm_backward_sums,
-    norm_gradients,
-    norm_backward,
-    max_pool,
-    max_pool_backward,
-    average_pool,
-    average_pool_backward,
-    adamw
-);
+kernels! {
+    columns, stem_columns, columns_backward, statistics, batch_norm, running_norm, transform, norm_backward_sums,
+    norm_gradients, norm_backward, max_pool, max_pool_backward, average_pool, average_pool_backward, adamw
+}
 
 /// kernels.cu as PTX for the device at hand.
 fn compile(device: &CudaDevice) -> Result<String> {
     let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
     let architecture = format!("--gpu-architecture=compute_{major}{minor}");
     let options = CompileOptions { options: vec![architecture], ..CompileOptions::default() };
-    match compile_ptx_with_opts(include_str!("kernels.cu"), options) {
-        Ok(ptx) => Ok(ptx.to_src()),
-        Err(error) => Err(Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() }),
-    }
+    let ptx = compile_ptx_with_opts(include_str!("kernels.cu"), options)
+        .map_err(|error| Error::CudaKernels { capability: format!("{major}.{minor}"), problem: error.to_string() })?;
+    Ok(ptx.to_src())
 }
 
-/// The extent of a launch.
-struct Grid(LaunchConfig);
+/// A thread an element; the kernels stride over what is more than a grid holds.
+fn each(elements: u32) -> LaunchConfig {
+    const THREADS: u32 = 256;
+    let blocks = elements.div_ceil(THREADS).clamp(1, 1 << 20);
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }
+}
 
-impl Grid {
-    /// A thread an element; the kernels stride over what is more than a grid holds.
-    fn each(elements: u32) -> Self {
-        const THREADS: u32 = 256;
-        Self(LaunchConfig {
-            grid_dim: (elements.div_ceil(THREADS).clamp(1, 1 << 20), 1, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: 0,
-        })
-    }
-
-    /// 32 channels by 8 rows a block.
-    fn sums(channels: usize, parts: u32) -> Self {
-        Self(LaunchConfig { grid_dim: (channels as u32 / 32, parts, 1), block_dim: (32, 8, 1), shared_mem_bytes: 0 })
-    }
+/// 32 channels by 8 rows a block.
+fn summing(channels: u32, parts: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (channels / 32, parts, 1), block_dim: (32, 8, 1), shared_mem_bytes: 0 }
 }
 
 /// Launches a kernel with its arguments, which must be those of kernels.cu in type and number, over extents that the
 /// function around it has checked.
 macro_rules! launch {
-    ($gpu:expr, $name:ident, $grid:expr, $($argument:expr),* $(,)?) => {{
+    ($gpu:expr, $name:ident, $grid:expr; $($argument:expr),*) => {{
         let stream = $gpu.device.cuda_stream();
         #[allow(unsafe_code)]
         // SAFETY: views are of live buffers, and what was checked holds all numbers that the kernel walks over.
-        unsafe {
-            stream.launch_builder(&$gpu.kernels.$name)$(.arg(&$argument))*.launch($grid.0)
-        }
-        .w()?;
+        let launched = unsafe { stream.launch_builder(&$gpu.kernels.$name)$(.arg(&$argument))*.launch($grid) };
+        launched.w().map(|_| ()).map_err(Error::from)
     }};
 }
 
 /// Where a view begins; nowhere without one.
-fn place(view: Option<View<'_>>) -> Address {
+fn place<T>(view: Option<View<'_, T>>) -> Address {
     view.map_or(0, |view| view.address)
 }
 
 /// Sums of a map's channels, in parts.
-pub(super) struct Sums {
-    pub(super) buffer: Buffer,
-    channels: usize,
+struct Sums {
+    buffer: Buffer,
+    rows: u32,
     parts: u32,
-}
-
-impl Sums {
-    fn address(&self) -> Address {
-        self.buffer.view().address
-    }
+    rows_per_part: u32,
 }
 
 /// A map's rows are summed in at most so many parts.
@@ -203,23 +161,22 @@ const MOST_PARTS: usize = 256;
 /// Rows of a part: enough that a block is worth its launch.
 const LEAST_ROWS: usize = 64;
 
+// Calls of `launch` stand in braces, which rustfmt leaves alone: otherwise each argument would take a line.
 impl Gpu {
     /// The columns of a convolution: a row for each pixel of the output, the values of its window.
     pub(super) fn columns(&self, x: View<'_>, result: View<'_>, w: Window) -> Result<()> {
         w.check(x.len, result.len, w.covered());
         assert!(w.channels % 4 == 0);
         let total = count(result.len / 4)?;
-        launch!(self, columns, Grid::each(total), x.address, result.address, w, total);
-        Ok(())
+        launch! { self, columns, each(total); x.address, result.address, w, total }
     }
 
     /// The same of normalised pixels, rows filled with 0 to `row` numbers.
-    pub(super) fn stem_columns(&self, pixels: &Bytes, result: View<'_>, w: Window, row: usize) -> Result<()> {
-        w.check(pixels.len(), result.len, row);
+    pub(super) fn stem_columns(&self, pixels: View<'_, u8>, result: View<'_>, w: Window, row: usize) -> Result<()> {
+        w.check(pixels.len, result.len, row);
         assert!(w.channels == 3 && row >= w.covered());
         let (color, total, row) = (Color { mean: MEAN, deviation: DEVIATION }, count(result.len)?, row as u32);
-        launch!(self, stem_columns, Grid::each(total), pixels.address, result.address, w, color, row, total);
-        Ok(())
+        launch! { self, stem_columns, each(total); pixels.address, result.address, w, color, row, total }
     }
 
     /// The gradient at a convolution's input, from that at its columns; `base` is added.
@@ -232,77 +189,63 @@ impl Gpu {
     ) -> Result<()> {
         w.check(result.len, grad.len, w.covered());
         assert!(w.channels % 4 == 0 && base.is_none_or(|base| base.len == result.len));
-        let (base, total) = (place(base), count(result.len / 4)?);
-        launch!(self, columns_backward, Grid::each(total), grad.address, base, result.address, w, total);
-        Ok(())
+        let total = count(result.len / 4)?;
+        launch! { self, columns_backward, each(total); grad.address, place(base), result.address, w, total }
     }
 
-    /// A buffer for the sums of a map of `len` numbers, its rows, and the rows of a part: a function of their number alone.
-    fn sums(&self, len: usize, channels: usize) -> Result<(Sums, u32, u32)> {
-        assert!(channels.is_multiple_of(32) && len.is_multiple_of(channels));
-        count(len)?;
-        let rows = len / channels;
+    /// A buffer for the sums of a map of `len` numbers, cut into parts as a function of their number alone.
+    fn sums(&self, len: usize, channels: u32) -> Result<Sums> {
+        let channels = channels as usize;
+        assert!(len.is_multiple_of(channels));
+        let rows = count(len)? as usize / channels;
         let rows_per_part = rows.div_ceil(MOST_PARTS).max(LEAST_ROWS);
         let parts = rows.div_ceil(rows_per_part);
         let buffer = self.take(2 * parts * channels)?;
-        Ok((Sums { buffer, channels, parts: parts as u32 }, rows as u32, rows_per_part as u32))
+        Ok(Sums { buffer, rows: rows as u32, parts: parts as u32, rows_per_part: rows_per_part as u32 })
     }
 
-    /// Sums of `x` and of its square, shifted by the channel's first value.
-    pub(super) fn statistics(&self, x: View<'_>, channels: usize) -> Result<Sums> {
-        let (sums, rows, of_part) = self.sums(x.len, channels)?;
-        let (grid, wide, at) = (Grid::sums(channels, sums.parts), channels as u32, sums.address());
-        launch!(self, statistics, grid, x.address, at, rows, wide, of_part);
-        Ok(sums)
-    }
-
-    /// The batch's normalisation, from the sums; moves the running statistics. `layer` is weight, bias, running mean and
-    /// variance.
-    pub(super) fn batch_norm(&self, x: View<'_>, sums: &Sums, layer: [View<'_>; 4], norm: View<'_>) -> Result<()> {
+    /// The batch's normalisation, from sums of `x` and of its square, shifted by the channel's first value; moves the running
+    /// statistics. `layer` is weight, bias, running mean and variance.
+    pub(super) fn batch_norm(&self, x: View<'_>, layer: [View<'_>; 4], norm: View<'_>) -> Result<()> {
         let channels = channels_of(&layer, norm);
-        assert!(x.len.is_multiple_of(channels) && sums.channels == channels);
-        let [weight, bias, mean, variance] = layer.map(|view| view.address);
-        let (rows, wide, grid) = ((x.len / channels) as u32, channels as u32, Grid::sums(channels, 1));
+        let Sums { buffer, rows, parts, rows_per_part } = self.sums(x.len, channels)?;
+        let ([weight, bias, mean, variance], sums) = (layer.map(|view| view.address), buffer.view().address);
         let (epsilon, momentum) = (BATCH_NORM_EPSILON as f32, BATCH_NORM_MOMENTUM as f32);
-        #[rustfmt::skip]
-        launch!(
-            self, batch_norm, grid, x.address, sums.address(), sums.parts, weight, bias, mean, variance, norm.address,
-            rows, wide, epsilon, momentum,
-        );
+        launch! { self, statistics, summing(channels, parts); x.address, sums, rows, channels, rows_per_part }?;
+        launch! {
+            self, batch_norm, summing(channels, 1);
+            x.address, sums, parts, weight, bias, mean, variance, norm.address, rows, channels, epsilon, momentum
+        }?;
+        self.give([buffer]);
         Ok(())
     }
 
     /// The normalisation of inference, from the running statistics; `layer` as in [`Gpu::batch_norm`].
     pub(super) fn running_norm(&self, layer: [View<'_>; 4], norm: View<'_>) -> Result<()> {
-        let (channels, epsilon) = (channels_of(&layer, norm) as u32, BATCH_NORM_EPSILON as f32);
+        let (channels, epsilon) = (channels_of(&layer, norm), BATCH_NORM_EPSILON as f32);
         let [weight, bias, mean, variance] = layer.map(|view| view.address);
-        #[rustfmt::skip]
-        launch!(
-            self, running_norm, Grid::each(channels), weight, bias, mean, variance, norm.address, channels, epsilon,
-        );
-        Ok(())
+        launch! {
+            self, running_norm, each(channels); weight, bias, mean, variance, norm.address, channels, epsilon
+        }
     }
 
     /// Batch norm, the shortcut, ReLU; a shortcut with a norm of its own is normalised by it.
     pub(super) fn transform(
         &self,
-        x: View<'_>,
-        norm: View<'_>,
+        (x, norm): (View<'_>, View<'_>),
         shortcut: Option<(View<'_>, Option<View<'_>>)>,
         result: View<'_>,
     ) -> Result<()> {
         let channels = channels_of(&[], norm);
         let (other, other_norm) = (shortcut.map(|(view, _)| view), shortcut.and_then(|(_, norm)| norm));
-        assert!(x.len == result.len && x.len.is_multiple_of(channels));
+        assert!(x.len == result.len && x.len.is_multiple_of(channels as usize));
         assert!(other.is_none_or(|view| view.len == x.len));
         assert!(other_norm.is_none_or(|view| view.len == norm.len));
-        let (wide, total) = (channels as u32, count(x.len / 4)?);
-        #[rustfmt::skip]
-        launch!(
-            self, transform, Grid::each(total), x.address, norm.address, place(other), place(other_norm),
-            result.address, wide, total,
-        );
-        Ok(())
+        let total = count(x.len / 4)?;
+        launch! {
+            self, transform, each(total);
+            x.address, norm.address, place(other), place(other_norm), result.address, channels, total
+        }
     }
 
     /// The gradient at a batch norm's input, into `result`, from that behind it; those of its weight and bias. `out` is the
@@ -318,24 +261,20 @@ impl Gpu {
         let channels = channels_of(&[weight, bias], norm);
         assert!((grad.len, result.len) == (x.len, x.len));
         assert!([out, masked].into_iter().flatten().all(|view| view.len == x.len));
-        let (sums, rows, of_part) = self.sums(x.len, channels)?;
-        let (wide, total, one_over_rows) = (channels as u32, count(x.len / 4)?, 1.0 / rows as f32);
+        let Sums { buffer, rows, parts, rows_per_part } = self.sums(x.len, channels)?;
+        let (total, one_over_rows, sums) = (count(x.len / 4)?, 1.0 / rows as f32, buffer.view().address);
         let (out, masked) = (place(out), place(masked));
-        #[rustfmt::skip]
-        launch!(
-            self, norm_backward_sums, Grid::sums(channels, sums.parts), grad.address, out, x.address, norm.address,
-            sums.address(), rows, wide, of_part,
-        );
-        #[rustfmt::skip]
-        launch!(
-            self, norm_gradients, Grid::sums(channels, 1), sums.address(), sums.parts, weight.address, bias.address, wide,
-        );
-        #[rustfmt::skip]
-        launch!(
-            self, norm_backward, Grid::each(total), grad.address, out, x.address, norm.address, weight.address,
-            bias.address, masked, result.address, one_over_rows, wide, total,
-        );
-        self.give([sums.buffer]);
+        launch! {
+            self, norm_backward_sums, summing(channels, parts);
+            grad.address, out, x.address, norm.address, sums, rows, channels, rows_per_part
+        }?;
+        launch! { self, norm_gradients, summing(channels, 1); sums, parts, weight.address, bias.address, channels }?;
+        launch! {
+            self, norm_backward, each(total);
+            grad.address, out, x.address, norm.address, weight.address, bias.address, masked, result.address,
+            one_over_rows, channels, total
+        }?;
+        self.give([buffer]);
         Ok(())
     }
 
@@ -344,57 +283,43 @@ impl Gpu {
         &self,
         (x, norm): (View<'_>, View<'_>),
         result: View<'_>,
-        places: Option<&Bytes>,
+        places: Option<View<'_, u8>>,
         w: Window,
     ) -> Result<()> {
         let channels = channels_of(&[], norm);
-        w.check(x.len, result.len, channels);
-        assert!(w.channels as usize == channels && places.is_none_or(|places| places.len() == result.len));
-        let (places, total) = (places.map_or(0, |places| places.address), count(result.len)?);
-        #[rustfmt::skip]
-        launch!(
-            self, max_pool, Grid::each(total), x.address, norm.address, result.address, places, w, total,
-        );
-        Ok(())
+        w.check(x.len, result.len, channels as usize);
+        assert!(w.channels as u32 == channels && places.is_none_or(|places| places.len == result.len));
+        let total = count(result.len)?;
+        launch! { self, max_pool, each(total); x.address, norm.address, result.address, place(places), w, total }
     }
 
     /// The gradient behind the ReLU in front of a max-pooling.
     pub(super) fn max_pool_backward(
         &self,
         grad: View<'_>,
-        pooled: View<'_>,
-        places: &Bytes,
+        (pooled, places): (View<'_>, View<'_, u8>),
         result: View<'_>,
         w: Window,
     ) -> Result<()> {
         w.check(result.len, grad.len, w.channels as usize);
-        assert!((pooled.len, places.len()) == (grad.len, grad.len));
+        assert!((pooled.len, places.len) == (grad.len, grad.len));
         let total = count(result.len)?;
-        #[rustfmt::skip]
-        launch!(
-            self, max_pool_backward, Grid::each(total), grad.address, pooled.address, places.address, result.address, w,
-            total,
-        );
-        Ok(())
+        launch! {
+            self, max_pool_backward, each(total);
+            grad.address, pooled.address, places.address, result.address, w, total
+        }
     }
 
     /// The mean over the pixels of each image.
     pub(super) fn average_pool(&self, x: View<'_>, result: View<'_>, channels: usize) -> Result<()> {
-        let (pixels, wide) = pixels_of(x.len, result.len, channels);
-        let total = count(result.len)?;
-        launch!(self, average_pool, Grid::each(total), x.address, result.address, pixels, wide, total);
-        Ok(())
+        let (pixels, channels, total) = (pixels_of(x, result, channels), channels as u32, count(result.len)?);
+        launch! { self, average_pool, each(total); x.address, result.address, pixels, channels, total }
     }
 
     /// The gradient at its input.
     pub(super) fn average_pool_backward(&self, grad: View<'_>, result: View<'_>, channels: usize) -> Result<()> {
-        let (pixels, wide) = pixels_of(result.len, grad.len, channels);
-        let total = count(result.len)?;
-        #[rustfmt::skip]
-        launch!(
-            self, average_pool_backward, Grid::each(total), grad.address, result.address, pixels, wide, total,
-        );
-        Ok(())
+        let (pixels, channels, total) = (pixels_of(result, grad, channels), channels as u32, count(result.len)?);
+        launch! { self, average_pool_backward, each(total); grad.address, result.address, pixels, channels, total }
     }
 
     /// AdamW over all parameters, of which the first `decayed` decay.
@@ -408,26 +333,24 @@ impl Gpu {
     ) -> Result<()> {
         assert!([first, second, grad].iter().all(|view| view.len == parameters.len));
         let (decayed, total) = (count(decayed)?, count(parameters.len)?);
-        #[rustfmt::skip]
-        launch!(
-            self, adamw, Grid::each(total), parameters.address, first.address, second.address, grad.address, step,
-            decayed, total,
-        );
-        Ok(())
+        launch! {
+            self, adamw, each(total);
+            parameters.address, first.address, second.address, grad.address, step, decayed, total
+        }
     }
 }
 
 /// The channels of a batch norm whose parts are `vectors`; `norm` holds four vectors.
-fn channels_of(vectors: &[View<'_>], norm: View<'_>) -> usize {
+fn channels_of(vectors: &[View<'_>], norm: View<'_>) -> u32 {
     let channels = norm.len / 4;
     assert!(channels.is_multiple_of(32) && norm.len == 4 * channels);
     assert!(vectors.iter().all(|view| view.len == channels));
-    channels
+    channels as u32
 }
 
-/// Pixels of an image, whose map of `map` numbers was averaged to `means`; and its channels.
-fn pixels_of(map: usize, means: usize, channels: usize) -> (u32, u32) {
-    let pixels = map / means;
-    assert!(map == pixels * means && means.is_multiple_of(channels));
-    (pixels as u32, channels as u32)
+/// Pixels of an image, whose map was averaged to `means`.
+fn pixels_of(map: View<'_>, means: View<'_>, channels: usize) -> u32 {
+    let pixels = map.len / means.len;
+    assert!(map.len == pixels * means.len && means.len.is_multiple_of(channels));
+    pixels as u32
 }

@@ -11,7 +11,7 @@ mod kernels;
 mod network;
 
 use crate::flat::{Machine, Network};
-use crate::resnet::ConvBatchNorm;
+use crate::resnet::Convolution;
 use crate::{AdamWStep, ImageBatch, Result};
 use candle_core::Tensor;
 use gpu::Buffer;
@@ -24,14 +24,14 @@ impl Machine for Gpu {
     type Buffer = Buffer;
     type Tape = NetworkTape;
 
-    fn packed_len(&self, plan: &ConvBatchNorm) -> usize {
-        plan.out_channels * row(plan)
+    fn packed_len(&self, conv: &Convolution) -> usize {
+        conv.out_channels * row(conv)
     }
 
     /// A row of weights an output channel, the values of its window `(kernel, kernel, channel)`.
-    fn pack(&self, plan: &ConvBatchNorm, weights: &[f32], packed: &mut [f32]) {
-        let (channels, window) = (plan.in_channels, plan.kernel * plan.kernel);
-        let rows = packed.chunks_exact_mut(row(plan));
+    fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]) {
+        let (channels, window) = (conv.in_channels, conv.taps());
+        let rows = packed.chunks_exact_mut(row(conv));
         for (row, values) in rows.zip(weights.chunks_exact(channels * window)) {
             for (index, &value) in values.iter().enumerate() {
                 row[index % window * channels + index / window] = value;
@@ -39,9 +39,9 @@ impl Machine for Gpu {
         }
     }
 
-    fn unpack(&self, plan: &ConvBatchNorm, packed: &[f32]) -> Vec<f32> {
-        let (channels, window) = (plan.in_channels, plan.kernel * plan.kernel);
-        let rows = packed.chunks_exact(row(plan));
+    fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32> {
+        let (channels, window) = (conv.in_channels, conv.taps());
+        let rows = packed.chunks_exact(row(conv));
         rows.flat_map(|row| (0..channels * window).map(move |index| row[index % window * channels + index / window]))
             .collect()
     }
@@ -56,11 +56,11 @@ impl Machine for Gpu {
 
     fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
         let (embeddings, tape) = network.forward_train(images)?;
-        Ok((network.machine.tensor(embeddings, (images.count(), network.dim))?, tape))
+        Ok((network.machine.tensor(embeddings, (images.count(), network.dim)), tape))
     }
 
     fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
-        network.machine.tensor(network.forward(images)?, (images.count(), network.dim))
+        Ok(network.machine.tensor(network.forward(images)?, (images.count(), network.dim)))
     }
 
     fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Buffer> {

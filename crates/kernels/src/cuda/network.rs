@@ -8,35 +8,16 @@
 //! | convolution's gradients | columns (made again: they are nine times the map), two products, columns back |
 //! | stem | normalisation of the pixels in its columns; batch norm and ReLU in the max-pooling |
 
-use super::gpu::{Buffer, Bytes, Gpu, View};
+use super::gpu::{AS_IT_IS, Buffer, Bytes, Gpu, TRANSPOSED, View};
 use super::kernels::Window;
 use crate::flat::{Layer, Network};
-use crate::resnet::{BasicBlock, ConvBatchNorm};
-use crate::{Error, ImageBatch, Result};
+use crate::resnet::{BasicBlock, Convolution, Map};
+use crate::{ImageBatch, Result};
 
 /// Length of a row of columns and of weights: the window's values, filled to a multiple of four, over which products run
 /// faster.
-pub(super) fn row(plan: &ConvBatchNorm) -> usize {
-    (plan.in_channels * plan.kernel * plan.kernel).next_multiple_of(4)
-}
-
-/// Extent of a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Map {
-    images: usize,
-    height: usize,
-    width: usize,
-}
-
-impl Map {
-    fn rows(self) -> usize {
-        self.images * self.height * self.width
-    }
-
-    /// That of the windows' outputs.
-    fn behind(self, w: Window) -> Self {
-        Self { images: self.images, height: w.out_height as usize, width: w.out_width as usize }
-    }
+pub(super) fn row(conv: &Convolution) -> usize {
+    (conv.in_channels * conv.taps()).next_multiple_of(4)
 }
 
 /// The input of a layer.
@@ -46,17 +27,24 @@ enum Input<'a> {
     Values(&'a Buffer),
 }
 
-/// A layer's outcome in training: the convolution's output and the batch's normalisation.
-struct Trained {
+/// A layer's outcome: the convolution's output and its normalisation.
+struct Output {
     z: Buffer,
     norm: Buffer,
 }
 
+impl Output {
+    fn views(&self) -> (View<'_>, View<'_>) {
+        (self.z.view(), self.norm.view())
+    }
+}
+
+/// A block's outcome; `inner` stands between its convolutions.
 struct BlockTape {
-    first: Trained,
+    first: Output,
     inner: Buffer,
-    second: Trained,
-    downsample: Option<Trained>,
+    second: Output,
+    downsample: Option<Output>,
     out: Buffer,
 }
 
@@ -64,7 +52,7 @@ struct BlockTape {
 pub(crate) struct NetworkTape {
     pixels: Bytes,
     map: Map,
-    stem: Trained,
+    stem: Output,
     pooled: Buffer,
     places: Bytes,
     blocks: Vec<BlockTape>,
@@ -72,149 +60,129 @@ pub(crate) struct NetworkTape {
 
 impl Network<Gpu> {
     fn windows(&self, layer: usize, map: Map) -> Window {
-        Window::of(&self.layers[layer].plan, map.height, map.width)
+        Window::of(&self.conv(layer), map)
     }
 
-    /// The columns of a layer's input, and the extent of its output.
-    fn columns(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Buffer, Map)> {
-        let (w, row) = (self.windows(layer, map), row(&self.layers[layer].plan));
-        let out = map.behind(w);
-        let columns = self.machine.take(out.rows() * row)?;
+    /// The columns of a layer's input.
+    fn columns(&self, layer: usize, input: Input<'_>, map: Map) -> Result<Buffer> {
+        let (conv, w) = (self.conv(layer), self.windows(layer, map));
+        let columns = self.machine.take(conv.output(map).pixels() * row(&conv))?;
         match input {
-            Input::Pixels(pixels) => self.machine.stem_columns(pixels, columns.view(), w, row)?,
+            Input::Pixels(pixels) => self.machine.stem_columns(pixels.view(), columns.view(), w, row(&conv))?,
             Input::Values(values) => self.machine.columns(values.view(), columns.view(), w)?,
         }
-        Ok((columns, out))
+        Ok(columns)
     }
 
-    /// A layer's convolution, `(rows, out_channels)`.
-    fn convolve(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Buffer, Map)> {
-        let (columns, out) = self.columns(layer, input, map)?;
-        let Layer { plan, weights, .. } = &self.layers[layer];
-        let z = self.machine.take(out.rows() * plan.out_channels)?;
-        let sides = [plan.out_channels, out.rows(), row(plan)];
-        let weights = self.parameters.part(weights).transposed();
-        self.machine.matmul(weights, columns.view().factor(), z.view(), sides)?;
+    /// A layer's convolution, `(rows, out_channels)`, and its normalisation: by the batch's statistics, which move the running
+    /// ones, in training, by the running ones otherwise.
+    fn layer(&self, layer: usize, input: Input<'_>, map: Map, training: bool) -> Result<Output> {
+        let (conv, columns) = (self.conv(layer), self.columns(layer, input, map)?);
+        let rows = conv.output(map).pixels();
+        let z = self.machine.take(rows * conv.out_channels)?;
+        let sides = [conv.out_channels, rows, row(&conv)];
+        let Layer { weights, norm: [weight, bias], running: [mean, variance], .. } = &self.layers[layer];
+        let weights = (self.parameters.part(weights), TRANSPOSED);
+        self.machine.matmul(weights, (columns.view(), AS_IT_IS), z.view(), sides)?;
         self.machine.give([columns]);
-        Ok((z, out))
-    }
-
-    /// A layer's batch-norm weight and bias, running mean and variance.
-    fn norm_views(&self, layer: usize) -> [View<'_>; 4] {
-        let Layer { norm: [weight, bias], running: [mean, variance], .. } = &self.layers[layer];
+        let norm = self.machine.take(4 * conv.out_channels)?;
         let (parameters, running) = (&self.parameters, &self.running);
-        [parameters.part(weight), parameters.part(bias), running.part(mean), running.part(variance)]
-    }
-
-    /// Convolution, and the batch's statistics, which move the running ones.
-    fn train_layer(&mut self, layer: usize, input: Input<'_>, map: Map) -> Result<(Trained, Map)> {
-        let (z, out) = self.convolve(layer, input, map)?;
-        let channels = self.layers[layer].plan.out_channels;
-        if out.rows() < 2 {
-            return Err(Error::NoVariance(self.layers[layer].plan.norm.clone()));
+        let parts = [parameters.part(weight), parameters.part(bias), running.part(mean), running.part(variance)];
+        if training {
+            self.machine.batch_norm(z.view(), parts, norm.view())?;
+        } else {
+            self.machine.running_norm(parts, norm.view())?;
         }
-        let norm = self.machine.take(4 * channels)?;
-        let sums = self.machine.statistics(z.view(), channels)?;
-        self.machine.batch_norm(z.view(), &sums, self.norm_views(layer), norm.view())?;
-        self.machine.give([sums.buffer]);
-        self.layers[layer].batches += 1;
-        Ok((Trained { z, norm }, out))
-    }
-
-    /// Convolution, and the running statistics as a normalisation.
-    fn infer_layer(&self, layer: usize, input: Input<'_>, map: Map) -> Result<(Trained, Map)> {
-        let (z, out) = self.convolve(layer, input, map)?;
-        let norm = self.machine.take(4 * self.layers[layer].plan.out_channels)?;
-        self.machine.running_norm(self.norm_views(layer), norm.view())?;
-        Ok((Trained { z, norm }, out))
+        Ok(Output { z, norm })
     }
 
     /// Batch norm, the shortcut, ReLU; a shortcut with statistics is normalised by them.
-    fn transform(&self, trained: &Trained, shortcut: Option<(&Buffer, Option<&Buffer>)>) -> Result<Buffer> {
-        let out = self.machine.take(trained.z.len())?;
-        let shortcut = shortcut.map(|(values, norm)| (values.view(), norm.map(Buffer::view)));
-        self.machine.transform(trained.z.view(), trained.norm.view(), shortcut, out.view())?;
+    fn transform(&self, output: &Output, shortcut: Option<(View<'_>, Option<View<'_>>)>) -> Result<Buffer> {
+        let out = self.machine.take(output.z.len())?;
+        self.machine.transform(output.views(), shortcut, out.view())?;
         Ok(out)
     }
 
     /// The windows of the max-pooling behind the stem's map.
     fn pooling(&self, map: Map) -> Window {
-        Window::of_pooling(self.layers[0].plan.out_channels, map.height, map.width)
+        Window::of(&Convolution::new([self.conv(0).out_channels; 2], 3, 2), map)
     }
 
-    /// The stem's batch norm and ReLU, and the max-pooling.
-    fn pool(&self, stem: &Trained, map: Map, places: Option<&Bytes>) -> Result<(Buffer, Map)> {
-        let w = self.pooling(map);
-        let out = map.behind(w);
-        let pooled = self.machine.take(out.rows() * self.layers[0].plan.out_channels)?;
-        self.machine.max_pool((stem.z.view(), stem.norm.view()), pooled.view(), places, w)?;
-        Ok((pooled, out))
+    /// The stem with its batch norm and ReLU, and the max-pooling; in training with the places of the maxima.
+    fn stem(&self, pixels: &Bytes, map: Map, training: bool) -> Result<(Output, Buffer, Option<Bytes>)> {
+        let stem = self.layer(0, Input::Pixels(pixels), map, training)?;
+        let wide = self.conv(0).output(map);
+        let pooled = self.machine.take(wide.pooled().pixels() * self.conv(0).out_channels)?;
+        let places = match training {
+            true => Some(Bytes::new(self.machine.device.alloc_zeros(pooled.len())?)),
+            false => None,
+        };
+        let at = places.as_ref().map(Bytes::view);
+        self.machine.max_pool(stem.views(), pooled.view(), at, self.pooling(wide))?;
+        Ok((stem, pooled, places))
     }
 
-    fn average(&self, last: &Buffer, map: Map) -> Result<Buffer> {
-        let embeddings = self.machine.take(map.images * self.dim)?;
+    /// A block over `x` of extent `map`.
+    fn block(&self, block: usize, map: Map, x: &Buffer, training: bool) -> Result<BlockTape> {
+        let block = self.blocks[block];
+        let first = self.layer(block.first, Input::Values(x), map, training)?;
+        let inner = self.transform(&first, None)?;
+        let behind = self.conv(block.first).output(map);
+        let second = self.layer(block.second, Input::Values(&inner), behind, training)?;
+        let projection = block.downsample.map(|layer| self.layer(layer, Input::Values(x), map, training));
+        let downsample = projection.transpose()?;
+        let shortcut = match &downsample {
+            Some(projection) => (projection.z.view(), Some(projection.norm.view())),
+            None => (x.view(), None),
+        };
+        let out = self.transform(&second, Some(shortcut))?;
+        Ok(BlockTape { first, inner, second, downsample, out })
+    }
+
+    /// Gives back what a block left, but for its output.
+    fn give_inside(&self, block: BlockTape) -> Buffer {
+        let BlockTape { first, inner, second, downsample, out } = block;
+        self.machine.give([first.z, first.norm, inner, second.z, second.norm]);
+        self.machine.give(downsample.into_iter().flat_map(|projection| [projection.z, projection.norm]));
+        out
+    }
+
+    fn average(&self, last: &Buffer, images: usize) -> Result<Buffer> {
+        let embeddings = self.machine.take(images * self.dim)?;
         self.machine.average_pool(last.view(), embeddings.view(), self.dim)?;
         Ok(embeddings)
     }
 
-    fn upload(&self, images: &ImageBatch) -> Result<(Bytes, Map)> {
-        let map = Map { images: images.count(), height: images.size_px(), width: images.size_px() };
-        Ok((self.machine.upload_bytes(images.pixels())?, map))
+    fn upload(&self, images: &ImageBatch) -> Result<Bytes> {
+        Ok(Bytes::new(self.machine.device.clone_htod(images.pixels())?))
     }
 
     /// Embeddings with the batch's statistics, which move the running ones.
-    pub(super) fn forward_train(&mut self, images: &ImageBatch) -> Result<(Buffer, NetworkTape)> {
-        let (pixels, map) = self.upload(images)?;
-        let (stem, wide) = self.train_layer(0, Input::Pixels(&pixels), map)?;
-        let pooled_len = wide.behind(self.pooling(wide)).rows() * self.layers[0].plan.out_channels;
-        let places = self.machine.bytes(pooled_len)?;
-        let (pooled, mut at) = self.pool(&stem, wide, Some(&places))?;
+    pub(super) fn forward_train(&self, images: &ImageBatch) -> Result<(Buffer, NetworkTape)> {
+        let (pixels, map) = (self.upload(images)?, Map::of(images));
+        let maps = self.maps(map);
+        let (stem, pooled, places) = self.stem(&pixels, map, true)?;
+        let places = places.expect("training keeps them");
         let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
         for index in 0..self.blocks.len() {
-            let BasicBlock { first, second, downsample } = self.blocks[index];
             let x = blocks.last().map_or(&pooled, |block| &block.out);
-            let (one, next) = self.train_layer(first, Input::Values(x), at)?;
-            let inner = self.transform(&one, None)?;
-            let (two, _) = self.train_layer(second, Input::Values(&inner), next)?;
-            let projection = match downsample {
-                Some(layer) => Some(self.train_layer(layer, Input::Values(x), at)?.0),
-                None => None,
-            };
-            let shortcut = match &projection {
-                Some(trained) => (&trained.z, Some(&trained.norm)),
-                None => (x, None),
-            };
-            let out = self.transform(&two, Some(shortcut))?;
-            blocks.push(BlockTape { first: one, inner, second: two, downsample: projection, out });
-            at = next;
+            blocks.push(self.block(index, maps[index], x, true)?);
         }
-        let embeddings = self.average(&blocks.last().expect("an encoder has blocks").out, at)?;
+        let embeddings = self.average(&blocks.last().expect("an encoder has blocks").out, map.images)?;
         Ok((embeddings, NetworkTape { pixels, map, stem, pooled, places, blocks }))
     }
 
     /// Embeddings with the running statistics.
     pub(super) fn forward(&self, images: &ImageBatch) -> Result<Buffer> {
-        let (pixels, map) = self.upload(images)?;
-        let (stem, wide) = self.infer_layer(0, Input::Pixels(&pixels), map)?;
-        let (mut x, mut at) = self.pool(&stem, wide, None)?;
+        let (pixels, map) = (self.upload(images)?, Map::of(images));
+        let maps = self.maps(map);
+        let (stem, mut x, _) = self.stem(&pixels, map, false)?;
         self.machine.give([stem.z, stem.norm]);
-        for BasicBlock { first, second, downsample } in &self.blocks {
-            let (one, next) = self.infer_layer(*first, Input::Values(&x), at)?;
-            let inner = self.transform(&one, None)?;
-            let (two, _) = self.infer_layer(*second, Input::Values(&inner), next)?;
-            let out = match downsample {
-                Some(layer) => {
-                    let (other, _) = self.infer_layer(*layer, Input::Values(&x), at)?;
-                    let out = self.transform(&two, Some((&other.z, Some(&other.norm))))?;
-                    self.machine.give([other.z, other.norm]);
-                    out
-                }
-                None => self.transform(&two, Some((&x, None)))?,
-            };
-            self.machine.give([one.z, one.norm, two.z, two.norm, inner, x]);
-            (x, at) = (out, next);
+        for index in 0..self.blocks.len() {
+            let out = self.give_inside(self.block(index, maps[index], &x, false)?);
+            self.machine.give([std::mem::replace(&mut x, out)]);
         }
-        let embeddings = self.average(&x, at)?;
+        let embeddings = self.average(&x, map.images)?;
         self.machine.give([x]);
         Ok(embeddings)
     }
@@ -224,15 +192,15 @@ impl Network<Gpu> {
     fn norm_backward(
         &self,
         layer: usize,
-        trained: &Trained,
+        output: &Output,
         grad: &Buffer,
         around: [Option<&Buffer>; 2],
         gradients: &Buffer,
     ) -> Result<Buffer> {
-        let result = self.machine.take(trained.z.len())?;
+        let result = self.machine.take(output.z.len())?;
         let own = self.layers[layer].norm.each_ref().map(|range| gradients.part(range));
-        let (around, trained) = (around.map(|map| map.map(Buffer::view)), (trained.z.view(), trained.norm.view()));
-        self.machine.norm_backward(grad.view(), trained, around, own, result.view())?;
+        let around = around.map(|map| map.map(Buffer::view));
+        self.machine.norm_backward(grad.view(), output.views(), around, own, result.view())?;
         Ok(result)
     }
 
@@ -245,11 +213,10 @@ impl Network<Gpu> {
         grad: &Buffer,
         gradients: &Buffer,
     ) -> Result<Buffer> {
-        let (columns, out) = self.columns(layer, input, map)?;
-        let Layer { plan, weights, .. } = &self.layers[layer];
-        let sides = [row(plan), plan.out_channels, out.rows()];
-        let grad = grad.view().transposed();
-        self.machine.matmul(columns.view().factor(), grad, gradients.part(weights), sides)?;
+        let (conv, columns) = (self.conv(layer), self.columns(layer, input, map)?);
+        let sides = [row(&conv), conv.out_channels, conv.output(map).pixels()];
+        let weights = gradients.part(&self.layers[layer].weights);
+        self.machine.matmul((columns.view(), AS_IT_IS), (grad.view(), TRANSPOSED), weights, sides)?;
         Ok(columns)
     }
 
@@ -264,10 +231,10 @@ impl Network<Gpu> {
     ) -> Result<Buffer> {
         // The columns have served their purpose, and their gradient takes their place.
         let columns = self.weights_backward(layer, Input::Values(input), map, grad, gradients)?;
-        let Layer { plan, weights, .. } = &self.layers[layer];
-        let sides = [row(plan), columns.len() / row(plan), plan.out_channels];
-        let weights = self.parameters.part(weights).factor();
-        self.machine.matmul(weights, grad.view().factor(), columns.view(), sides)?;
+        let conv = self.conv(layer);
+        let sides = [row(&conv), columns.len() / row(&conv), conv.out_channels];
+        let weights = self.parameters.part(&self.layers[layer].weights);
+        self.machine.matmul((weights, AS_IT_IS), (grad.view(), AS_IT_IS), columns.view(), sides)?;
         let result = self.machine.take(input.len())?;
         let (base, w) = (base.map(Buffer::view), self.windows(layer, map));
         self.machine.columns_backward(columns.view(), base, result.view(), w)?;
@@ -277,54 +244,43 @@ impl Network<Gpu> {
 
     /// Gradients of all parameters, laid out as they are, given the gradient at the embeddings.
     pub(super) fn backward(&self, tape: NetworkTape, at_embeddings: View<'_>) -> Result<Buffer> {
-        let NetworkTape { pixels, map, stem, pooled, places, blocks } = tape;
+        let NetworkTape { pixels, map, stem, pooled, places, mut blocks } = tape;
         // Between the layers nothing is left to chance: places that no gradient reaches (the fill of the stem's rows)
         // are written by the product over columns of 0.
         let gradients = self.machine.take(self.parameters.len())?;
-        let wide = map.behind(self.windows(0, map));
-        let mut inputs = vec![wide.behind(self.pooling(wide))];
-        for block in &self.blocks {
-            let at = *inputs.last().expect("it begins with one");
-            inputs.push(at.behind(self.windows(block.first, at)));
-        }
-
+        let maps = self.maps(map);
         let last = &blocks.last().expect("an encoder has blocks").out;
         let mut grad = self.machine.take(last.len())?;
         self.machine.average_pool_backward(at_embeddings, grad.view(), self.dim)?;
 
-        let mut blocks = blocks;
         while let Some(block) = blocks.pop() {
             let BasicBlock { first, second, downsample } = self.blocks[blocks.len()];
-            let (at, next) = (inputs[blocks.len()], inputs[blocks.len() + 1]);
+            let (at, next) = (maps[blocks.len()], maps[blocks.len() + 1]);
             let x = blocks.last().map_or(&pooled, |block| &block.out);
             let masked = self.machine.take(grad.len())?;
             let around = [Some(&block.out), Some(&masked)];
             let second_grad = self.norm_backward(second, &block.second, &grad, around, &gradients)?;
-            let inner = (&block.inner, next);
-            let inner_grad = self.convolve_backward(second, inner, &second_grad, None, &gradients)?;
+            let inner_grad = self.convolve_backward(second, (&block.inner, next), &second_grad, None, &gradients)?;
             let around = [Some(&block.inner), None];
             let first_grad = self.norm_backward(first, &block.first, &inner_grad, around, &gradients)?;
             let shortcut_grad = match (downsample, &block.downsample) {
-                (Some(layer), Some(trained)) => {
-                    let projected = self.norm_backward(layer, trained, &masked, [None; 2], &gradients)?;
+                (Some(layer), Some(output)) => {
+                    let projected = self.norm_backward(layer, output, &masked, [None; 2], &gradients)?;
                     let shortcut = self.convolve_backward(layer, (x, at), &projected, None, &gradients)?;
                     self.machine.give([projected, masked]);
                     shortcut
                 }
                 _ => masked,
             };
-            let base = Some(&shortcut_grad);
-            let below = self.convolve_backward(first, (x, at), &first_grad, base, &gradients)?;
-            self.machine.give([grad, second_grad, inner_grad, first_grad, shortcut_grad]);
-            let BlockTape { first, inner, second, downsample, out } = block;
-            self.machine.give([first.z, first.norm, inner, second.z, second.norm, out]);
-            self.machine.give(downsample.into_iter().flat_map(|trained| [trained.z, trained.norm]));
+            let below = self.convolve_backward(first, (x, at), &first_grad, Some(&shortcut_grad), &gradients)?;
+            let out = self.give_inside(block);
+            self.machine.give([grad, second_grad, inner_grad, first_grad, shortcut_grad, out]);
             grad = below;
         }
 
         let stem_grad = self.machine.take(stem.z.len())?;
-        let w = self.pooling(wide);
-        self.machine.max_pool_backward(grad.view(), pooled.view(), &places, stem_grad.view(), w)?;
+        let w = self.pooling(self.conv(0).output(map));
+        self.machine.max_pool_backward(grad.view(), (pooled.view(), places.view()), stem_grad.view(), w)?;
         let z_grad = self.norm_backward(0, &stem, &stem_grad, [None; 2], &gradients)?;
         let columns = self.weights_backward(0, Input::Pixels(&pixels), map, &z_grad, &gradients)?;
         self.machine.give([grad, stem_grad, z_grad, columns, stem.z, stem.norm, pooled]);

@@ -5,7 +5,7 @@
 //! whole.
 
 use super::algorithm::{Algorithm, Problem};
-use super::arena::with_scratch;
+use super::arena::{Arena, with_scratch};
 use super::gemm::{Strided, Update, apart, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::read::Source;
@@ -63,9 +63,8 @@ impl Product {
     fn target_pixel(&self, row: usize) -> usize {
         let (x, line) = (row % self.grid.width, row / self.grid.width);
         let (y, image) = (line % self.grid.height, line / self.grid.height);
-        (image * self.target.height + y * self.target_step + self.phase.0) * self.target.width
-            + x * self.target_step
-            + self.phase.1
+        let line = image * self.target.height + y * self.target_step + self.phase.0;
+        line * self.target.width + x * self.target_step + self.phase.1
     }
 
     /// Writes the patches of rows `first..` into `patches`, `stride()` numbers apart.
@@ -139,24 +138,13 @@ impl Product {
             .collect();
         ChannelSums::total(out_channels, &strips)
     }
-}
 
-impl Product {
     /// The patches of a convolution's input.
-    fn of_input(conv: &Convolution, map: Map) -> Self {
-        let padding = conv.padding as isize;
+    fn of_input(conv: &Convolution, source: Map) -> Self {
+        let (channels, step, padding) = (conv.in_channels, conv.stride, conv.padding as isize);
         let run = |row: usize| Run { row: row as isize - padding, column: -padding, taps: conv.kernel };
-        let target = conv.output(map);
-        Self {
-            source: map,
-            channels: conv.in_channels,
-            step: conv.stride,
-            runs: (0..conv.kernel).map(run).collect(),
-            grid: target,
-            target,
-            target_step: 1,
-            phase: (0, 0),
-        }
+        let (runs, target) = ((0..conv.kernel).map(run).collect(), conv.output(source));
+        Self { source, channels, step, runs, grid: target, target, target_step: 1, phase: (0, 0) }
     }
 }
 
@@ -177,13 +165,10 @@ impl<S: Simd> Algorithm<S> for Gather {
         let Convolution { kernel, stride, padding, .. } = conv;
         // Taps of a row or column that a class meets, by rising place in `dy`, and the first place.
         let meets = |phase: usize| -> (isize, Vec<usize>) {
-            let taps: Vec<usize> = (0..kernel)
-                .rev()
-                .filter(|tap| (phase + padding + stride - tap % stride).is_multiple_of(stride))
-                .collect();
-            let first =
-                taps.first().map_or(0, |&tap| (phase as isize + padding as isize - tap as isize) / stride as isize);
-            (first, taps)
+            let meets = |tap: &usize| (phase + padding + stride - tap % stride).is_multiple_of(stride);
+            let taps: Vec<usize> = (0..kernel).rev().filter(meets).collect();
+            let place = |&tap: &usize| (phase as isize + padding as isize - tap as isize) / stride as isize;
+            (taps.first().map_or(0, place), taps)
         };
         let mut sums = Vec::new();
         for phase in (0..stride * stride).map(|class| (class / stride, class % stride)) {
@@ -194,17 +179,10 @@ impl<S: Simd> Algorithm<S> for Gather {
                 rows.iter().flat_map(|row| columns.iter().map(move |column| row * kernel + column)).collect();
             let run = |index: usize| Run { row: first_row + index as isize, column: first_column, taps: columns.len() };
             // A class that meets no tap is a product of no depth: zeros.
-            let product = Product {
-                source: problem.output(),
-                channels: conv.out_channels,
-                step: 1,
-                runs: (0..rows.len()).map(run).collect(),
-                grid,
-                target: map,
-                target_step: stride,
-                phase,
-            };
-            let mut transposed = arena.take(conv.transposed_len::<S>(taps.len()));
+            let (source, channels, runs) = (problem.output(), conv.out_channels, (0..rows.len()).map(run).collect());
+            let product = Product { source, channels, step: 1, runs, grid, target: map, target_step: stride, phase };
+            let padded = conv.in_channels.next_multiple_of(panel_width::<S>());
+            let mut transposed = arena.take(padded * taps.len() * conv.out_channels);
             conv.transpose(simd, weights, &taps, &mut transposed);
             sums.push(product.multiply(simd, dy, &transposed, conv.in_channels, target));
             arena.give(transposed);
@@ -213,55 +191,58 @@ impl<S: Simd> Algorithm<S> for Gather {
     }
 
     fn weight_gradient(&self, problem: &Problem<'_, S>, x: Source<'_>, dy: Source<'_>, gradient: &mut [f32]) {
-        /// Partial sums, of a fixed number for any number of threads.
-        const PARTS: usize = 8;
         let &Problem { simd, conv, input, arena, .. } = problem;
         let product = Product::of_input(&conv, input);
         let (width, depth, stride, strip) =
             (panel_width::<S>(), product.depth(), product.stride(), product.strip_rows());
-        let (len, outs) = (gradient.len(), conv.out_channels);
-        let padded = len / depth;
-        let strips = product.rows().div_ceil(strip);
-        let parts = PARTS.min(strips);
-        let mut partial = arena.take(parts * len);
-        partial.par_chunks_mut(len).enumerate().for_each(|(part, partial)| {
-            let strips = strips * part / parts..strips * (part + 1) / parts;
-            for index in strips.clone() {
-                let first = index * strip;
-                let rows = strip.min(product.rows() - first);
-                with_scratch(strip * (stride + padded), |scratch| {
-                    let (patches, rows_of_dy) = scratch.split_at_mut(strip * stride);
-                    vectorized!(simd, {
-                        product.fill(first, rows, x, patches);
-                        // Columns of the last panel that no channel fills stay 0.
-                        for (index, row) in rows_of_dy.chunks_exact_mut(padded).take(rows).enumerate() {
-                            let (channels, rest) = row.split_at_mut(outs);
-                            dy.copy((first + index) * outs, outs, channels);
-                            rest.fill(0.0);
-                        }
-                        let update = if index > strips.start { Update::Add } else { Update::Set };
-                        for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
-                            let a = Strided::new(patches, 1, stride);
-                            let b = (&rows_of_dy[panel * width..], padded);
-                            multiply_panel(simd, (depth, rows), a, b, partial, update);
-                        }
-                    });
+        let (padded, outs) = (gradient.len() / depth, conv.out_channels);
+        sum_strips(simd, arena, product.rows().div_ceil(strip), gradient, |index, partial, update| {
+            let first = index * strip;
+            let rows = strip.min(product.rows() - first);
+            with_scratch(strip * (stride + padded), |scratch| {
+                let (patches, rows_of_dy) = scratch.split_at_mut(strip * stride);
+                vectorized!(simd, {
+                    product.fill(first, rows, x, patches);
+                    // Columns of the last panel that no channel fills stay 0.
+                    for (index, row) in rows_of_dy.chunks_exact_mut(padded).take(rows).enumerate() {
+                        let (channels, rest) = row.split_at_mut(outs);
+                        dy.copy((first + index) * outs, outs, channels);
+                        rest.fill(0.0);
+                    }
+                    for (panel, partial) in partial.chunks_exact_mut(depth * width).enumerate() {
+                        let a = Strided::new(patches, 1, stride);
+                        let b = (&rows_of_dy[panel * width..], padded);
+                        multiply_panel(simd, (depth, rows), a, b, partial, update);
+                    }
                 });
-            }
+            });
         });
-        sum_parts(simd, &partial, gradient);
-        arena.give(partial);
     }
 }
 
-/// `sum` becomes the sum of `parts`, which lie one after the other, in their order.
-pub(crate) fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
+/// `sum` becomes the sum over all strips, which `strip` sets or adds by their number. Strips go to parts, of a fixed number
+/// for any number of threads, which are added in their order.
+pub(crate) fn sum_strips<S: Simd>(
+    simd: S,
+    arena: &Arena,
+    strips: usize,
+    sum: &mut [f32],
+    strip: impl Fn(usize, &mut [f32], Update) + Sync,
+) {
+    const PARTS: usize = 8;
     const PIECE: usize = 1 << 14;
-    let len = sum.len();
+    let (len, parts) = (sum.len(), PARTS.min(strips));
+    let mut partial = arena.take(parts * len);
+    partial.par_chunks_mut(len).enumerate().for_each(|(part, partial)| {
+        let own = strips * part / parts..strips * (part + 1) / parts;
+        for index in own.clone() {
+            strip(index, partial, if index > own.start { Update::Add } else { Update::Set });
+        }
+    });
     sum.par_chunks_mut(PIECE).enumerate().for_each(|(index, sum)| {
         vectorized!(simd, {
-            for (part, parts) in parts.chunks_exact(len).enumerate() {
-                let from = &parts[index * PIECE..][..sum.len()];
+            for (part, partial) in partial.chunks_exact(len).enumerate() {
+                let from = &partial[index * PIECE..][..sum.len()];
                 if part == 0 {
                     sum.copy_from_slice(from);
                 } else {
@@ -270,4 +251,5 @@ pub(crate) fn sum_parts<S: Simd>(simd: S, parts: &[f32], sum: &mut [f32]) {
             }
         });
     });
+    arena.give(partial);
 }

@@ -15,33 +15,19 @@ const fn depth_block<S: Simd>() -> usize {
 /// Rows and vectors of a tile of the result. Of 32 registers 24 hold it, of 16 registers 12.
 ///
 /// On 16 registers, three rows lie at distances that an address holds by itself; with six, every turn computes addresses,
-/// which costs a tenth where two threads share a core. Rows side by side need none, and the more of them are read at a
-/// time, the fewer cache lines are.
-const fn tile_shape<S: Simd>(neighbours: Neighbours) -> (usize, usize) {
-    match (S::REGISTER_COUNT >= 32, neighbours) {
+/// which costs a tenth where two threads share a core. Rows that lie side by side (`adjacent`) need none, and the more of
+/// them are read at a time, the fewer cache lines are.
+const fn tile_shape<S: Simd>(adjacent: bool) -> (usize, usize) {
+    match (S::REGISTER_COUNT >= 32, adjacent) {
         (true, _) => (12, 2),
-        (false, Neighbours::Rows) => (6, 2),
-        (false, Neighbours::Others) => (3, 4),
-    }
-}
-
-/// What lies side by side in a left-hand side.
-#[derive(Clone, Copy)]
-enum Neighbours {
-    Rows,
-    Others,
-}
-
-impl Neighbours {
-    #[inline(always)]
-    fn of(a: &Strided<'_>) -> Self {
-        if a.row == 1 { Self::Rows } else { Self::Others }
+        (false, true) => (6, 2),
+        (false, false) => (3, 4),
     }
 }
 
 /// Columns of a panel of packed weights: those of the widest tile.
 pub(crate) const fn panel_width<S: Simd>() -> usize {
-    tile_shape::<S>(Neighbours::Others).1 * S::F32_LANES
+    tile_shape::<S>(false).1 * S::F32_LANES
 }
 
 /// Numbers from one row of `len` numbers to the next, or from one plane to the next: whole cache lines, an odd number of
@@ -104,7 +90,7 @@ pub(crate) fn multiply_panel<S: Simd>(
         assert!(extent(a.segments.saturating_mul(depth), b_row, width) <= b.len());
     }
     assert!(extent(rows, width, width) <= c.len());
-    let (tallest, vectors) = tile_shape::<S>(Neighbours::of(&a));
+    let (tallest, vectors) = tile_shape::<S>(a.row == 1);
     // Tiles of nearly equal height: a tile of one or two rows would wait for its own sums.
     let tiles = rows.div_ceil(tallest);
     let mut done = 0;
@@ -221,11 +207,6 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
             }
         }
     }
-}
-
-/// The number of panels that `columns` take.
-pub(crate) fn panels<S: Simd>(columns: usize) -> usize {
-    columns.div_ceil(panel_width::<S>())
 }
 
 #[cfg(test)]

@@ -22,12 +22,11 @@ pub use operators::{Operator, matrix_products, operators};
 pub use simd::InstructionSet;
 
 use crate::flat::{Machine, Network, numbers};
-use crate::resnet::ConvBatchNorm;
+use crate::resnet::Convolution;
 use crate::{AdamWStep, ImageBatch, Result};
 use arena::Arena;
 use candle_core::{Device, Tensor};
 use network::NetworkTape;
-use shape::Convolution;
 use simd::with_instructions;
 
 /// The CPU, computing with the kernels of one [`InstructionSet`].
@@ -44,26 +43,20 @@ impl Cpu {
     }
 }
 
-impl Network<Cpu> {
-    fn tensor(&self, embeddings: Vec<f32>) -> Result<Tensor> {
-        Ok(Tensor::from_vec(embeddings, ((), self.dim), &Device::Cpu)?)
-    }
-}
-
 impl Machine for Cpu {
     type Buffer = Vec<f32>;
     type Tape = NetworkTape;
 
-    fn packed_len(&self, plan: &ConvBatchNorm) -> usize {
-        with_instructions!(self.instructions, simd => Convolution::from(plan).packed_len(simd))
+    fn packed_len(&self, conv: &Convolution) -> usize {
+        with_instructions!(self.instructions, simd => conv.packed_len(simd))
     }
 
-    fn pack(&self, plan: &ConvBatchNorm, weights: &[f32], packed: &mut [f32]) {
-        with_instructions!(self.instructions, simd => Convolution::from(plan).pack(simd, weights, packed));
+    fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]) {
+        with_instructions!(self.instructions, simd => conv.pack(simd, weights, packed));
     }
 
-    fn unpack(&self, plan: &ConvBatchNorm, packed: &[f32]) -> Vec<f32> {
-        with_instructions!(self.instructions, simd => Convolution::from(plan).unpack(simd, packed))
+    fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32> {
+        with_instructions!(self.instructions, simd => conv.unpack(simd, packed))
     }
 
     fn upload(&self, values: Vec<f32>) -> Result<Vec<f32>> {
@@ -75,15 +68,15 @@ impl Machine for Cpu {
     }
 
     fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
-        let (embeddings, tape) = with_instructions!(network.machine.instructions, simd => {
-            network.forward_train(simd, images)
-        })?;
-        Ok((network.tensor(embeddings)?, tape))
+        let instructions = network.machine.instructions;
+        let (embeddings, tape) = with_instructions!(instructions, simd => network.forward_train(simd, images));
+        Ok((Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?, tape))
     }
 
     fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
         let instructions = network.machine.instructions;
-        network.tensor(with_instructions!(instructions, simd => network.forward(simd, images)))
+        let embeddings = with_instructions!(instructions, simd => network.forward(simd, images));
+        Ok(Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?)
     }
 
     fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Vec<f32>> {

@@ -83,28 +83,36 @@ impl ChannelSums {
     }
 }
 
-/// A batch norm of a training step: the statistics of one batch.
+/// A batch norm, and the statistics that it normalises by.
 pub(crate) struct Normalization {
     pub(crate) affine: Affine,
     pub(crate) mean: Vec<f32>,
     /// Biased.
     pub(crate) variance: Vec<f64>,
     inverse_deviation: Vec<f64>,
+    /// Rows of the batch.
     pub(crate) rows: usize,
 }
 
 impl Normalization {
     /// From the sums of `z` and `z^2` over `rows` rows.
-    pub(crate) fn new(sums: &ChannelSums, rows: usize, weight: &[f32], bias: &[f32]) -> Self {
+    pub(crate) fn of_batch(sums: &ChannelSums, rows: usize, weight: &[f32], bias: &[f32]) -> Self {
         let count = rows as f64;
         let mean: Vec<f64> = sums.first.iter().map(|sum| sum / count).collect();
-        let variance: Vec<f64> =
-            sums.second.iter().zip(&mean).map(|(sum, mean)| (sum / count - mean * mean).max(0.0)).collect();
+        let variance = sums.second.iter().zip(&mean).map(|(sum, mean)| (sum / count - mean * mean).max(0.0)).collect();
+        Self { rows, ..Self::new(mean, variance, weight, bias) }
+    }
+
+    /// From statistics of no rows at hand.
+    pub(crate) fn new(mean: Vec<f64>, variance: Vec<f64>, weight: &[f32], bias: &[f32]) -> Self {
         let inverse_deviation: Vec<f64> =
             variance.iter().map(|variance| 1.0 / (variance + BATCH_NORM_EPSILON).sqrt()).collect();
-        let affine = affine(&mean, &inverse_deviation, weight, bias);
+        let scale = weight.iter().zip(&inverse_deviation).map(|(&weight, inverse)| f64::from(weight) * inverse);
+        let shift = bias.iter().zip(scale.clone()).zip(&mean);
+        let shift = shift.map(|((&bias, scale), mean)| (f64::from(bias) - scale * mean) as f32).collect();
+        let affine = Affine { scale: scale.map(|scale| scale as f32).collect(), shift };
         let mean = mean.iter().map(|&mean| mean as f32).collect();
-        Self { affine, mean, variance, inverse_deviation, rows }
+        Self { affine, mean, variance, inverse_deviation, rows: 0 }
     }
 
     /// The gradients of weight and bias from the sums of `g` and `g (z - mean)`, and what turns `g` into the gradient
@@ -130,21 +138,6 @@ impl Normalization {
         }
         backward
     }
-}
-
-fn affine(mean: &[f64], inverse_deviation: &[f64], weight: &[f32], bias: &[f32]) -> Affine {
-    let scale: Vec<f64> =
-        weight.iter().zip(inverse_deviation).map(|(&weight, inverse)| f64::from(weight) * inverse).collect();
-    let shift = bias.iter().zip(&scale).zip(mean).map(|((&bias, scale), mean)| f64::from(bias) - scale * mean);
-    Affine { shift: shift.map(|shift| shift as f32).collect(), scale: scale.iter().map(|&x| x as f32).collect() }
-}
-
-/// The affine of inference, from running statistics.
-pub(crate) fn inference_affine(mean: &[f32], variance: &[f32], weight: &[f32], bias: &[f32]) -> Affine {
-    let mean: Vec<f64> = mean.iter().map(|&mean| f64::from(mean)).collect();
-    let inverse: Vec<f64> =
-        variance.iter().map(|&variance| 1.0 / (f64::from(variance) + BATCH_NORM_EPSILON).sqrt()).collect();
-    affine(&mean, &inverse, weight, bias)
 }
 
 /// What is added to a block's second normalised map.
@@ -187,8 +180,14 @@ pub(crate) fn finish_block<S: Simd>(simd: S, z: &[f32], affine: &Affine, shortcu
     });
 }
 
-/// Sets `g` to 0 where the ReLU was closed, and sums `g` and `g (z - mean)`.
-pub(crate) fn mask_and_sum<S: Simd>(simd: S, g: &mut [f32], mask: Mask<'_>, z: &[f32], mean: &[f32]) -> ChannelSums {
+/// Sets `g` to 0 where `out`, the output of a ReLU, is not positive, and sums `g` and `g (z - mean)`.
+pub(crate) fn mask_and_sum<S: Simd>(
+    simd: S,
+    g: &mut [f32],
+    out: Option<&[f32]>,
+    z: &[f32],
+    mean: &[f32],
+) -> ChannelSums {
     let channels = mean.len();
     let piece = piece_rows(channels) * channels;
     let parts: Vec<ChannelSums> = g
@@ -206,18 +205,10 @@ pub(crate) fn mask_and_sum<S: Simd>(simd: S, g: &mut [f32], mask: Mask<'_>, z: &
                     for (row, g) in g.chunks_exact_mut(channels).enumerate() {
                         let at = start + (block * BLOCK_ROWS + row) * channels;
                         let (z, mean) = (&z[at..][..channels], &mean[..channels]);
-                        match mask {
-                            Mask::Output(out) => {
-                                let out = &out[at..][..channels];
-                                for c in 0..channels {
-                                    g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
-                                }
-                            }
-                            Mask::Normalized(affine) => {
-                                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-                                for c in 0..channels {
-                                    g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
-                                }
+                        if let Some(out) = out {
+                            let out = &out[at..][..channels];
+                            for c in 0..channels {
+                                g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
                             }
                         }
                         for c in 0..channels {
@@ -232,32 +223,4 @@ pub(crate) fn mask_and_sum<S: Simd>(simd: S, g: &mut [f32], mask: Mask<'_>, z: &
         })
         .collect();
     ChannelSums::total(channels, &parts)
-}
-
-/// Sums `g (z - mean)` for the projection of a shortcut; the sum of `g` is known from [`mask_and_sum`].
-pub(crate) fn product_sum<S: Simd>(simd: S, g: &[f32], z: &[f32], mean: &[f32]) -> Vec<f64> {
-    let channels = mean.len();
-    let piece = piece_rows(channels) * channels;
-    let parts: Vec<ChannelSums> = g
-        .par_chunks(piece)
-        .zip(z.par_chunks(piece))
-        .map(|(g, z)| {
-            vectorized!(simd, {
-                let mut sums = ChannelSums::zero(channels);
-                let mut second = vec![0.0; channels];
-                let block = BLOCK_ROWS * channels;
-                for (g, z) in g.chunks(block).zip(z.chunks(block)) {
-                    second.fill(0.0);
-                    for (g, z) in g.chunks_exact(channels).zip(z.chunks_exact(channels)) {
-                        for (((sum, g), z), mean) in second.iter_mut().zip(g).zip(z).zip(mean) {
-                            *sum += g * (z - mean);
-                        }
-                    }
-                    sums.add_block(0, &[], &second);
-                }
-                sums
-            })
-        })
-        .collect();
-    ChannelSums::total(channels, &parts).second
 }

@@ -5,7 +5,7 @@ use super::arena::Arena;
 use super::conv;
 use super::gemm::{Strided, Update, multiply_panel, panel_width};
 use super::norm::{Affine, Backward, Mask, Shortcut, finish_block};
-use super::pool::{MaxPooled, PooledGradient, pooled};
+use super::pool::{MaxPooled, PooledGradient};
 use super::read::Source;
 use super::shape::{Convolution, Map};
 use super::simd::{InstructionSet, vectorized, with_instructions};
@@ -36,6 +36,19 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Reads and writes so many `numbers` at least.
+    fn new(
+        layer: &str,
+        shape: String,
+        pass: &str,
+        flop: f64,
+        numbers: usize,
+        run: impl FnMut() + Send + 'static,
+    ) -> Self {
+        let (layer, pass, bytes) = (layer.into(), pass.into(), 4.0 * numbers as f64);
+        Self { layer, shape, layers: 1, pass, flop, bytes, run: Box::new(run) }
+    }
+
     /// Computes it once, on the current thread pool.
     pub fn run(&mut self) {
         (self.run)();
@@ -59,7 +72,7 @@ pub fn matrix_products(instructions: InstructionSet) -> Operator {
     const CALLS: usize = 2_000;
     with_instructions!(instructions, simd => {
         let (rows, depth, width) = (48, 64, panel(simd));
-        let (a, b) = (numbers(rows * depth), numbers(depth * width));
+        let (a, b) = (numbers(rows * depth, 0.1), numbers(depth * width, 0.2));
         let threads = rayon::current_num_threads();
         let run = move || (0..threads).into_par_iter().for_each(|_| {
             let mut c = vec![0.0; rows * width];
@@ -71,15 +84,8 @@ pub fn matrix_products(instructions: InstructionSet) -> Operator {
                 std::hint::black_box(&mut c);
             }
         });
-        Operator {
-            layer: "matrix product".into(),
-            shape: format!("{rows}x{depth} {depth}x{width}"),
-            layers: 1,
-            pass: "floor".into(),
-            flop: (2 * rows * depth * width * CALLS * threads) as f64,
-            bytes: 0.0,
-            run: Box::new(run),
-        }
+        let flop = (2 * rows * depth * width * CALLS * threads) as f64;
+        Operator::new("matrix product", format!("{rows}x{depth} {depth}x{width}"), "floor", flop, 0, run)
     })
 }
 
@@ -87,171 +93,155 @@ fn panel<S: Simd>(_: S) -> usize {
     panel_width::<S>()
 }
 
-/// Numbers around 0, the same every time.
-fn numbers(len: usize) -> Vec<f32> {
-    (0..len).map(|index| ((index * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
+/// Numbers around 0, another sequence for each `phase`.
+pub(crate) fn numbers(len: usize, phase: f64) -> Vec<f32> {
+    (0..len).map(|index| (index as f64 * 0.73 + phase).sin() as f32).collect()
 }
 
 fn all<S: Simd>(simd: S, architecture: &Architecture, size_px: usize, batch: usize) -> Vec<Operator> {
     let plan = architecture.plan();
-    let of_layer = |layer: usize| (&plan.layers[layer].conv, Convolution::from(&plan.layers[layer]));
     let pixels = vec![90; batch * size_px * size_px * 3];
     let images = ImageBatch::new(pixels, batch, size_px).expect("the sizes agree");
-    let (stem, conv) = of_layer(0);
-    let wide = conv.output(Map { images: batch, height: size_px, width: size_px });
-    let mut all = stem_operators(simd, stem, conv, images, wide);
-    let mut seen: Vec<(Convolution, Map, usize, usize)> = Vec::new();
-    let mut at = pooled(wide);
+    let (stem, conv) = (&plan.layers[0].conv, plan.layers[0].shape);
+    let mut at = conv.output(Map::of(&images)).pooled();
+    let mut all = Vec::from(stem_operators(simd, stem, conv, images));
     for block in plan.blocks {
-        let next = of_layer(block.first).1.output(at);
+        let next = plan.layers[block.first].shape.output(at);
         let layers = [(block.first, at), (block.second, next)];
         for (layer, map) in layers.into_iter().chain(block.downsample.map(|layer| (layer, at))) {
-            let (name, conv) = of_layer(layer);
-            if let Some((_, _, first, end)) = seen.iter().find(|(c, m, ..)| (*c, *m) == (conv, map)) {
-                all[*first..*end].iter_mut().for_each(|operator| operator.layers += 1);
-                continue;
+            let (name, conv) = (&plan.layers[layer].conv, plan.layers[layer].shape);
+            let Convolution { in_channels, out_channels, kernel, stride, .. } = conv;
+            let Map { height, width, .. } = map;
+            let shape = format!("{kernel}x{kernel}/{stride} {in_channels}->{out_channels} {height}x{width}");
+            all.iter_mut().filter(|operator| operator.shape == shape).for_each(|operator| operator.layers += 1);
+            if all.iter().all(|operator| operator.shape != shape) {
+                all.extend(convolution_operators(simd, name, &shape, conv, map));
             }
-            let first = all.len();
-            all.extend(convolution_operators(simd, name, conv, map));
-            seen.push((conv, map, first, all.len()));
         }
         at = next;
     }
     all
 }
 
-/// A convolution and what stands around it.
-struct Surroundings {
-    conv: Convolution,
-    map: Map,
-    x: Vec<f32>,
-    affine: Affine,
-    mean: Vec<f32>,
-    g: Vec<f32>,
-    z: Vec<f32>,
-    backward: Backward,
-    weights: Vec<f32>,
-    arena: Arena,
+/// A convolution and what stands around it, in made-up numbers.
+pub(crate) struct Surroundings {
+    pub(crate) conv: Convolution,
+    pub(crate) map: Map,
+    pub(crate) x: Vec<f32>,
+    pub(crate) affine: Affine,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) g: Vec<f32>,
+    pub(crate) z: Vec<f32>,
+    pub(crate) backward: Backward,
+    /// Packed.
+    pub(crate) weights: Vec<f32>,
+    pub(crate) arena: Arena,
 }
 
 impl Surroundings {
-    fn problem<S>(&self, simd: S) -> Problem<'_, S> {
-        let (weights, input, arena) = (&self.weights[..], self.map, &self.arena);
-        Problem { simd, conv: self.conv, weights, input, arena }
+    pub(crate) fn new<S: Simd>(simd: S, conv: Convolution, map: Map) -> Self {
+        let (len, ins, outs) = (conv.output(map).pixels() * conv.out_channels, conv.in_channels, conv.out_channels);
+        let scaled = |len, phase, factor: f32| numbers(len, phase).iter().map(|x| factor * x).collect();
+        let scale = numbers(ins, 1.0).iter().map(|x| 1.0 + 0.5 * x).collect();
+        let mut weights = vec![0.0; conv.packed_len(simd)];
+        conv.pack(simd, &numbers(outs * ins * conv.taps(), 0.4), &mut weights);
+        Self {
+            x: numbers(map.pixels() * ins, 0.1),
+            affine: Affine { scale, shift: scaled(ins, 2.0, 0.2) },
+            mean: numbers(ins, 0.9),
+            g: numbers(len, 0.2),
+            z: numbers(len, 0.3),
+            backward: Backward { k1: numbers(outs, 3.0), k2: numbers(outs, 4.0), k3: scaled(outs, 5.0, 0.1) },
+            arena: Arena::default(),
+            conv,
+            map,
+            weights,
+        }
     }
 
-    fn x(&self) -> Source<'_> {
+    pub(crate) fn problem<S>(&self, simd: S) -> Problem<'_, S> {
+        Problem { simd, conv: self.conv, weights: &self.weights, input: self.map, arena: &self.arena }
+    }
+
+    pub(crate) fn x(&self) -> Source<'_> {
         Source::Relu(&self.x, &self.affine)
     }
 
-    fn dz(&self) -> Source<'_> {
+    pub(crate) fn dz(&self) -> Source<'_> {
         Source::Gradient(&self.g, &self.z, &self.backward)
+    }
+
+    /// The mask of a ReLU behind `x`, and what the batch norm before it sums.
+    pub(crate) fn mask(&self) -> Then<'_> {
+        Then::Mask { mask: Mask::Normalized(&self.affine), z: &self.x, mean: &self.mean }
+    }
+
+    /// Operations of the convolution.
+    fn flop(&self) -> f64 {
+        2.0 * (self.z.len() * self.conv.taps() * self.conv.in_channels) as f64
     }
 }
 
-/// Like any batch norm's backward pass.
-fn backward(channels: usize) -> Backward {
-    Backward { k1: vec![0.9; channels], k2: vec![0.1; channels], k3: vec![0.01; channels] }
-}
-
-fn convolution_operators<S: Simd>(simd: S, name: &str, conv: Convolution, map: Map) -> Vec<Operator> {
-    let output = conv.output(map);
-    let (ins, outs) = (conv.in_channels, conv.out_channels);
-    let mut weights = vec![0.0; conv.packed_len(simd)];
-    conv.pack(simd, &numbers(outs * ins * conv.taps()), &mut weights);
-    let all = Arc::new(Surroundings {
-        conv,
-        map,
-        x: numbers(map.pixels() * ins),
-        affine: Affine { scale: vec![0.9; ins], shift: vec![0.1; ins] },
-        mean: vec![0.01; ins],
-        g: numbers(output.pixels() * outs),
-        z: numbers(output.pixels() * outs),
-        backward: backward(outs),
-        weights,
-        arena: Arena::default(),
-    });
+fn convolution_operators<S: Simd>(simd: S, name: &str, shape: &str, conv: Convolution, map: Map) -> [Operator; 3] {
+    let all = Arc::new(Surroundings::new(simd, conv, map));
     let algorithm = conv::algorithm(&all.problem(simd)).name();
-    let flop = 2.0 * (output.pixels() * outs * conv.taps() * ins) as f64;
-    let (x_bytes, z_bytes) = (4.0 * all.x.len() as f64, 4.0 * all.z.len() as f64);
-    let w_bytes = 4.0 * all.weights.len() as f64;
-    let operator = |pass: &str, bytes: f64, run: Box<dyn FnMut() + Send>| Operator {
-        layer: name.into(),
-        shape: format!("{}x{}/{} {ins}->{outs} {}x{}", conv.kernel, conv.kernel, conv.stride, map.height, map.width),
-        layers: 1,
-        pass: format!("{pass}, {algorithm}"),
-        flop,
-        bytes,
-        run,
-    };
-    let (a, mut y) = (all.clone(), vec![0.0; all.z.len()]);
+    let (flop, x_len, w_len, z_len) = (all.flop(), all.x.len(), all.weights.len(), all.z.len());
+    let pass = |pass: &str| format!("{pass}, {algorithm}");
+    let (a, mut y) = (all.clone(), vec![0.0; z_len]);
     let forward = move || {
         let target = Target::new(&mut y, Update::Set, Then::Squares);
         conv::forward(&a.problem(simd), a.x(), &target);
     };
-    let (a, mut gradient) = (all.clone(), vec![0.0; all.weights.len()]);
+    let (a, mut gradient) = (all.clone(), vec![0.0; w_len]);
     let weight_gradient = move || conv::weight_gradient(&a.problem(simd), a.x(), a.dz(), &mut gradient);
-    let (a, mut dx) = (all.clone(), vec![0.0; all.x.len()]);
+    let mut dx = vec![0.0; x_len];
     let input_gradient = move || {
-        let then = Then::Mask { mask: Mask::Normalized(&a.affine), z: &a.x, mean: &a.mean };
-        let target = Target::new(&mut dx, Update::Set, then);
-        conv::input_gradient(&a.problem(simd), a.dz(), &target);
+        let target = Target::new(&mut dx, Update::Set, all.mask());
+        conv::input_gradient(&all.problem(simd), all.dz(), &target);
     };
-    vec![
-        operator("forward", x_bytes + w_bytes + z_bytes, Box::new(forward)),
-        operator("weight gradient", x_bytes + w_bytes + 2.0 * z_bytes, Box::new(weight_gradient)),
-        operator("input gradient", 2.0 * x_bytes + w_bytes + 2.0 * z_bytes, Box::new(input_gradient)),
+    let numbers = x_len + w_len + z_len;
+    [
+        Operator::new(name, shape.into(), &pass("forward"), flop, numbers, forward),
+        Operator::new(name, shape.into(), &pass("weight gradient"), flop, numbers + z_len, weight_gradient),
+        Operator::new(name, shape.into(), &pass("input gradient"), flop, numbers + x_len + z_len, input_gradient),
     ]
 }
 
 /// The stem and the max-pool behind it, and the end of a block at the largest map.
-fn stem_operators<S: Simd>(simd: S, name: &str, conv: Convolution, images: ImageBatch, wide: Map) -> Vec<Operator> {
-    let channels = conv.out_channels;
-    let affine = || Affine { scale: vec![0.9; channels], shift: vec![0.1; channels] };
-    let small = pooled(wide);
-    let (wide_len, len) = (wide.pixels() * channels, small.pixels() * channels);
-    let mut weights = vec![0.0; conv.packed_len(simd)];
-    conv.pack(simd, &numbers(channels * 3 * conv.taps()), &mut weights);
-    let padded = Arc::new(Padded::new(simd, &images, conv.padding, &Arena::default()));
-    let image_len = padded.values.len();
-    let flop = 2.0 * (wide_len * conv.taps() * conv.in_channels) as f64;
-    let map = padded.map();
-    let operator = |layer: &str, map: Map, pass: &str, flop, numbers: usize, run: Box<dyn FnMut() + Send>| Operator {
-        layer: layer.into(),
-        shape: format!("{channels} {}x{}", map.height, map.width),
-        layers: 1,
-        pass: pass.into(),
-        flop,
-        bytes: 4.0 * numbers as f64,
-        run,
-    };
+fn stem_operators<S: Simd>(simd: S, name: &str, conv: Convolution, images: ImageBatch) -> [Operator; 5] {
+    let (map, channels) = (Map::of(&images), conv.out_channels);
+    let wide = conv.output(map);
+    let stem = Arc::new(Surroundings::new(simd, conv, map));
+    let behind = Arc::new(Surroundings::new(simd, Convolution::new([channels; 2], 3, 1), wide.pooled()));
+    let padded = Arc::new(Padded::new(simd, &images, conv.padding, &stem.arena));
+    let (flop, image_len, wide_len, len) = (stem.flop(), padded.values.len(), stem.z.len(), behind.x.len());
+    let shape = |map: Map| format!("{channels} {}x{}", map.height, map.width);
 
     let arena = Arena::default();
     let normalize = move || arena.give(Padded::new(simd, &images, conv.padding, &arena).values);
-    let (from, mut z) = (padded.clone(), vec![0.0; wide_len]);
+    let (a, from, mut z) = (stem.clone(), padded.clone(), vec![0.0; wide_len]);
     let forward = move || {
-        from.convolve(simd, &conv, &weights, &Target::new(&mut z, Update::Set, Then::Squares));
+        from.convolve(simd, &conv, &a.weights, &Target::new(&mut z, Update::Set, Then::Squares));
     };
     let pool = || MaxPooled { out: vec![0.0; len], z: vec![0.0; len], places: vec![0; len] };
-    let (z, around, mut out) = (numbers(wide_len), affine(), pool());
-    let max_pool = move || out.fill(simd, wide, &z, &around);
-    let (z, mut from_pool, g) = (numbers(wide_len), pool(), numbers(len));
-    from_pool.fill(simd, wide, &z, &affine());
-    let backward = backward(channels);
-    let (arena, mut gradient) = (Arena::default(), vec![0.0; conv.packed_len(simd)]);
+    let mut from_pool = pool();
+    from_pool.fill(simd, wide, &stem.z, &behind.affine);
+    let (a, around, mut out) = (stem.clone(), behind.clone(), pool());
+    let max_pool = move || out.fill(simd, wide, &a.z, &around.affine);
+    let mut gradient = vec![0.0; stem.weights.len()];
     let weight_gradient = move || {
-        let dz = PooledGradient { map: wide, g: &g, places: &from_pool.places, z: &z, backward: &backward };
-        padded.weight_gradient(simd, &conv, &dz, &mut gradient, &arena);
+        let Surroundings { g, z, backward, arena, .. } = &*stem;
+        let dz = PooledGradient { map: wide, g: &g[..len], places: &from_pool.places, z, backward };
+        padded.weight_gradient(simd, &conv, &dz, &mut gradient, arena);
     };
-    let (z, x, around, mut out) = (numbers(len), numbers(len), affine(), vec![0.0; len]);
-    let end = move || finish_block(simd, &z, &around, Shortcut::Identity(&x), &mut out);
-    let behind = "weight gradient behind max-pool";
-    let behind_len = image_len + wide_len + len + len / 4;
-    vec![
-        operator("images", map, "normalise", 0.0, image_len + image_len / 4, Box::new(normalize)),
-        operator(name, wide, "forward, segments", flop, image_len + wide_len, Box::new(forward)),
-        operator("maxpool", wide, "forward", 0.0, wide_len + 2 * len + len / 4, Box::new(max_pool)),
-        operator(name, wide, behind, flop, behind_len, Box::new(weight_gradient)),
-        operator("layer1.0", small, "batch norm + shortcut + ReLU", 0.0, 3 * len, Box::new(end)),
+    let mut out = vec![0.0; len];
+    let end = move || finish_block(simd, &behind.z, &behind.affine, Shortcut::Identity(&behind.x), &mut out);
+    let numbers = image_len + wide_len + len + len / 4;
+    [
+        Operator::new("images", shape(map), "normalise", 0.0, image_len + image_len / 4, normalize),
+        Operator::new(name, shape(wide), "forward, segments", flop, image_len + wide_len, forward),
+        Operator::new("maxpool", shape(wide), "forward", 0.0, wide_len + 2 * len + len / 4, max_pool),
+        Operator::new(name, shape(wide), "weight gradient behind max-pool", flop, numbers, weight_gradient),
+        Operator::new("layer1.0", shape(wide.pooled()), "batch norm + shortcut + ReLU", 0.0, 3 * len, end),
     ]
 }

@@ -9,11 +9,6 @@ use rayon::prelude::*;
 /// In place of a window's maximum where nothing in it is positive: no gradient passes.
 const NOWHERE: u8 = 9;
 
-/// The pooled map's extent.
-pub(crate) fn pooled(map: Map) -> Map {
-    Map { height: map.height.div_ceil(2), width: map.width.div_ceil(2), ..map }
-}
-
 /// Rows or columns of the window of output `index` in a map of `len`: the first, and one past the last.
 fn window(index: usize, len: usize) -> (usize, usize) {
     ((2 * index).saturating_sub(1), (2 * index + 2).min(len))
@@ -28,10 +23,10 @@ pub(crate) struct MaxPooled {
 }
 
 impl MaxPooled {
-    /// Fills the buffers, which have the extent of [`pooled`].
+    /// Fills the buffers, which have the extent of [`Map::pooled`].
     pub(crate) fn fill<S: Simd>(&mut self, simd: S, map: Map, z: &[f32], affine: &Affine) {
         let channels = affine.scale.len();
-        let to = pooled(map);
+        let to = map.pooled();
         let line = to.width * channels;
         assert_eq!(z.len(), map.pixels() * channels);
         let rows = self.out.par_chunks_mut(line).zip(self.z.par_chunks_mut(line));
@@ -111,7 +106,7 @@ impl PooledGradient<'_> {
         let Self { map, g, places, z, backward } = self;
         let channels = backward.k1.len();
         let (k1, k2, k3) = (&backward.k1[..channels], &backward.k2[..channels], &backward.k3[..channels]);
-        let small = pooled(*map);
+        let small = map.pooled();
         // Windows that cover a row or column: the one it is in the middle of or begins, and the one it ends.
         let covering = |at: usize, len: usize| at / 2..(at / 2 + 1 + at % 2).min(len);
         for (x, to) in to.chunks_exact_mut(stride).enumerate() {

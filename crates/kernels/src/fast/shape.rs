@@ -1,70 +1,28 @@
-//! Shapes: the extent of a map, a convolution and the layout of its weights.
+//! Convolutions' weights as the CPU keeps them.
 //!
 //! Weights are kept in *panels* `(out / width, tap, in, width)`, zero-padded to whole panels of a few vectors: the layout
 //! that the matrix product streams, and the layout in which the gradient of the weights comes out of one.
 
-use super::gemm::{panel_width, panels};
+use super::gemm::panel_width;
 use super::simd::vectorized;
-use crate::resnet::ConvBatchNorm;
+pub(crate) use crate::resnet::{Convolution, Map};
 use pulp::Simd;
 use rayon::prelude::*;
 
-/// Extent of a map in NHWC, without its channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Map {
-    pub(crate) images: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-}
-
-impl Map {
-    pub(crate) fn pixels(&self) -> usize {
-        self.images * self.height * self.width
-    }
-}
-
-/// A convolution's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Convolution {
-    pub(crate) in_channels: usize,
-    pub(crate) out_channels: usize,
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) padding: usize,
-}
-
-impl From<&ConvBatchNorm> for Convolution {
-    fn from(plan: &ConvBatchNorm) -> Self {
-        let &ConvBatchNorm { in_channels, out_channels, kernel, stride, padding, .. } = plan;
-        Self { in_channels, out_channels, kernel, stride, padding }
-    }
-}
-
 impl Convolution {
-    pub(crate) fn output(&self, input: Map) -> Map {
-        let side = |len: usize| (len + 2 * self.padding - self.kernel) / self.stride + 1;
-        Map { images: input.images, height: side(input.height), width: side(input.width) }
-    }
-
-    pub(crate) fn taps(&self) -> usize {
-        self.kernel * self.kernel
-    }
-
     /// Its weights as kernels.
     pub(crate) fn kernels<'a>(&self, weights: &'a [f32]) -> Kernels<'a> {
-        let (ins, outs) = (self.in_channels, self.out_channels);
-        Kernels { weights, taps: self.taps(), ins, outs, order: Order::Stored }
+        Kernels { weights, taps: self.taps(), ins: self.in_channels, outs: self.out_channels, turned: false }
     }
 
     /// Its weights as the kernels of its input's gradient.
     pub(crate) fn turned_kernels<'a>(&self, weights: &'a [f32]) -> Kernels<'a> {
-        let (ins, outs) = (self.out_channels, self.in_channels);
-        Kernels { weights, taps: self.taps(), ins, outs, order: Order::Turned }
+        Kernels { weights, taps: self.taps(), ins: self.out_channels, outs: self.in_channels, turned: true }
     }
 
     /// Length of the packed weights.
     pub(crate) fn packed_len<S: Simd>(&self, _: S) -> usize {
-        panels::<S>(self.out_channels) * panel_width::<S>() * self.taps() * self.in_channels
+        self.out_channels.next_multiple_of(panel_width::<S>()) * self.taps() * self.in_channels
     }
 
     /// Places in the packed weights, in the order of torchvision's `(out, in, row, column)`.
@@ -85,11 +43,6 @@ impl Convolution {
     /// Panels to torchvision's `(out, in, kernel, kernel)`.
     pub(crate) fn unpack<S: Simd>(&self, _: S, packed: &[f32]) -> Vec<f32> {
         self.packed_places::<S>().map(|place| packed[place]).collect()
-    }
-
-    /// Length of `taps` taps of the transposed weights.
-    pub(crate) fn transposed_len<S: Simd>(&self, taps: usize) -> usize {
-        panels::<S>(self.in_channels) * panel_width::<S>() * taps * self.out_channels
     }
 
     /// The weights of `taps` as panels `(in / width, tap, out, width)`.
@@ -116,14 +69,6 @@ impl Convolution {
     }
 }
 
-/// In which order kernels are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Stored,
-    /// Turned by half a turn, input and output channels exchanged.
-    Turned,
-}
-
 /// The kernels of a product: those of a layer, or the turned ones for the gradient of its input. The latter are made panel
 /// by panel where they are used, and never in whole.
 #[derive(Clone, Copy)]
@@ -134,13 +79,14 @@ pub(crate) struct Kernels<'a> {
     pub(crate) ins: usize,
     /// Output channels of the product.
     pub(crate) outs: usize,
-    order: Order,
+    /// By half a turn, input and output channels exchanged.
+    turned: bool,
 }
 
 impl Kernels<'_> {
     /// Numbers of scratch memory that [`Kernels::panel`] needs.
     pub(crate) fn scratch<S: Simd>(&self) -> usize {
-        if self.order == Order::Turned { self.taps * self.ins * panel_width::<S>() } else { 0 }
+        if self.turned { self.taps * self.ins * panel_width::<S>() } else { 0 }
     }
 
     /// A panel, `(tap, ins, width)`. The channels must fill whole panels.
@@ -148,7 +94,7 @@ impl Kernels<'_> {
     pub(crate) fn panel<'a, S: Simd>(&'a self, _: S, panel: usize, scratch: &'a mut [f32]) -> &'a [f32] {
         let (width, ins, outs) = (panel_width::<S>(), self.ins, self.outs);
         let len = self.taps * ins * width;
-        if self.order == Order::Stored {
+        if !self.turned {
             return &self.weights[panel * len..][..len];
         }
         for (tap, rows) in scratch.chunks_exact_mut(ins * width).enumerate() {

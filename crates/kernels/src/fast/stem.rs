@@ -6,7 +6,7 @@
 //! product reads patches where they are, one *segment* for each row of the kernel.
 
 use super::arena::{Arena, with_scratch};
-use super::gather::sum_parts;
+use super::gather::sum_strips;
 use super::gemm::{Strided, Update, multiply_panel, panel_width};
 use super::norm::ChannelSums;
 use super::pool::PooledGradient;
@@ -26,7 +26,8 @@ const STRIP_PIXELS: usize = 256;
 /// Normalised images with a border of zeros, `(image, row, column, channel)`.
 pub(crate) struct Padded {
     pub(crate) values: Vec<f32>,
-    map: Map,
+    /// Extent without the border.
+    pub(crate) map: Map,
     padding: usize,
 }
 
@@ -35,8 +36,7 @@ impl Padded {
     pub(crate) fn new<S: Simd>(simd: S, images: &ImageBatch, padding: usize, arena: &Arena) -> Self {
         let scale = DEVIATION.map(|deviation| 1.0 / (255.0 * deviation));
         let shift: [f32; CHANNELS] = std::array::from_fn(|channel| -MEAN[channel] / DEVIATION[channel]);
-        let size = images.size_px();
-        let map = Map { images: images.count(), height: size, width: size };
+        let (size, map) = (images.size_px(), Map::of(images));
         let side = size + 2 * padding;
         let mut values = arena.take(images.count() * side * side * CHANNELS);
         values.par_chunks_mut(side * CHANNELS).enumerate().for_each(|(index, row)| {
@@ -60,11 +60,6 @@ impl Padded {
             });
         });
         Self { values, map, padding }
-    }
-
-    /// Extent without the border.
-    pub(crate) fn map(&self) -> Map {
-        self.map
     }
 
     /// Numbers of a row.
@@ -134,46 +129,34 @@ impl Padded {
         gradient: &mut [f32],
         arena: &Arena,
     ) {
-        /// Partial sums, of a fixed number for any number of threads.
-        const PARTS: usize = 8;
         let output = conv.output(self.map);
         let (width, segment) = (panel_width::<S>(), conv.kernel * CHANNELS);
-        let (len, depth) = (gradient.len(), conv.kernel * segment);
-        let padded = len / depth;
+        let padded = gradient.len() / (conv.kernel * segment);
         let strip = (STRIP_PIXELS / output.width).clamp(1, output.height);
         let strips_of_image = output.height.div_ceil(strip);
-        let strips = output.images * strips_of_image;
-        let parts = PARTS.min(strips);
-        let mut partial = arena.take(parts * len);
-        partial.par_chunks_mut(len).enumerate().for_each(|(part, partial)| {
-            let own = strips * part / parts..strips * (part + 1) / parts;
-            for index in own.clone() {
-                let (image, y) = (index / strips_of_image, index % strips_of_image * strip);
-                let rows = strip.min(output.height - y);
-                let update = if index > own.start { Update::Add } else { Update::Set };
-                with_scratch(rows * output.width * padded, |dz| {
-                    vectorized!(simd, {
-                        for (row, dz) in dz.chunks_exact_mut(output.width * padded).enumerate() {
-                            dy.row(image, y + row, padded, dz);
-                        }
-                        // A panel's segments of `(segment, width)`, one for each row of the kernel.
-                        for (index, sum) in partial.chunks_exact_mut(segment * width).enumerate() {
-                            let (panel, kernel_row) = (index / conv.kernel, index % conv.kernel);
-                            let a = Strided {
-                                values: self.window(image, y * conv.stride + kernel_row),
-                                row: 1,
-                                column: conv.stride * CHANNELS,
-                                segment: conv.stride * self.row(),
-                                segments: rows,
-                            };
-                            let b = (&dz[panel * width..], padded);
-                            multiply_panel(simd, (segment, output.width), a, b, sum, update);
-                        }
-                    });
+        sum_strips(simd, arena, output.images * strips_of_image, gradient, |index, partial, update| {
+            let (image, y) = (index / strips_of_image, index % strips_of_image * strip);
+            let rows = strip.min(output.height - y);
+            with_scratch(rows * output.width * padded, |dz| {
+                vectorized!(simd, {
+                    for (row, dz) in dz.chunks_exact_mut(output.width * padded).enumerate() {
+                        dy.row(image, y + row, padded, dz);
+                    }
+                    // A panel's segments of `(segment, width)`, one for each row of the kernel.
+                    for (index, sum) in partial.chunks_exact_mut(segment * width).enumerate() {
+                        let (panel, kernel_row) = (index / conv.kernel, index % conv.kernel);
+                        let a = Strided {
+                            values: self.window(image, y * conv.stride + kernel_row),
+                            row: 1,
+                            column: conv.stride * CHANNELS,
+                            segment: conv.stride * self.row(),
+                            segments: rows,
+                        };
+                        let b = (&dz[panel * width..], padded);
+                        multiply_panel(simd, (segment, output.width), a, b, sum, update);
+                    }
                 });
-            }
+            });
         });
-        sum_parts(simd, &partial, gradient);
-        arena.give(partial);
     }
 }
