@@ -149,10 +149,10 @@ def main():
     if args.check is None and args.out is None:
         parser.error("say --check DIR or --out DIR")
     if args.check is not None:
-        files = sorted(args.check.glob("*.json"))
+        all_files = [(file, json.loads(file.read_text())) for file in sorted(args.check.glob("*.json"))]
+        files = [(file, golden) for file, golden in all_files if golden["source"] == SOURCE]
         worst = 0.0
-        for file in files:
-            golden = json.loads(file.read_text())
+        for file, golden in files:
             off = difference(golden, compute(golden))
             worst = max(worst, off)
             print(f"{file.name:40} {off:.1e}")

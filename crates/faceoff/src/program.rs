@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 pub const COMMIT: &str = env!("FACEOFF_COMMIT");
 
 /// Name and text of the experiments that are built in, so that the program needs no folder beside it.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
+    ("heads-all", include_str!("../../../experiments/heads-all.toml")),
     ("imagewoof", include_str!("../../../experiments/imagewoof.toml")),
     ("label-noise", include_str!("../../../experiments/label-noise.toml")),
     ("quick", include_str!("../../../experiments/quick.toml")),

@@ -148,7 +148,8 @@ impl Shown {
         self.trained.add(timing);
         self.bar.finish_and_clear();
         let EpochRecord { epoch, train_loss, train_accuracy, learning_rate, .. } = record;
-        let learnt = format!("loss {train_loss:.3}  accuracy {:.1} %  lr {learning_rate:.1e}", 100.0 * train_accuracy);
+        let accuracy = train_accuracy.map(|share| format!("  accuracy {:.1} %", 100.0 * share)).unwrap_or_default();
+        let learnt = format!("loss {train_loss:.3}{accuracy}  lr {learning_rate:.1e}");
         let (speed, waited) = (timing.images_per_second(), 100.0 * timing.wait_share());
         let time = format!("{speed:.0} images/s  waited for data {waited:.1} %  {}", self.time_left());
         eprintln!("{}: epoch {epoch}/{}  {learnt}  {time}", self.title, self.epochs);

@@ -20,7 +20,7 @@
 //! classes are an error (s would start at 0 or below).
 
 use crate::tensors::{restore, restored_number, saved, saved_number, scores_and_labels, take};
-use crate::{Definition, Error, Head, Initialiser, Result, State, parameters};
+use crate::{ClassHead, Definition, Error, Initialiser, Result, State, parameters};
 use candle_core::{DType, Tensor, Var};
 use std::f64::consts::{FRAC_PI_4, SQRT_2};
 
@@ -71,7 +71,7 @@ impl Definition for AdaCos {
     }
 }
 
-impl Head for AdaCos {
+impl ClassHead for AdaCos {
     fn weight(&self) -> &Var {
         &self.weight
     }

@@ -12,7 +12,7 @@
 //! leave the cross-entropy of C classes a floor of ln(1 + (C - 1) e^-2) at best. The normalised product comes from
 //! Wang et al., "NormFace", arXiv:1704.06369, who show that a scale is needed.
 
-use crate::{Definition, Head, Initialiser, Result};
+use crate::{ClassHead, Definition, Initialiser, Result};
 use candle_core::Var;
 
 pub(crate) struct ArcMarginProduct {
@@ -32,7 +32,7 @@ impl Definition for ArcMarginProduct {
     }
 }
 
-impl Head for ArcMarginProduct {
+impl ClassHead for ArcMarginProduct {
     fn weight(&self) -> &Var {
         &self.weight
     }

@@ -13,7 +13,7 @@
 //! weights and biases from U(-b, b), b = 1 / sqrt(dim).
 
 use crate::tensors::{check_embeddings, restore, saved, take};
-use crate::{Definition, Draw, Head, Initialiser, Result, State};
+use crate::{ClassHead, Definition, Draw, Initialiser, Result, State};
 use candle_core::{Tensor, Var};
 
 pub(crate) struct Classification {
@@ -37,7 +37,7 @@ impl Definition for Classification {
     }
 }
 
-impl Head for Classification {
+impl ClassHead for Classification {
     fn weight(&self) -> &Var {
         &self.weight
     }

@@ -16,7 +16,7 @@
 
 use crate::cosine::blend;
 use crate::tensors::scores_and_labels;
-use crate::{Definition, Head, Initialiser, Result, parameters};
+use crate::{ClassHead, Definition, Initialiser, Result, parameters};
 use candle_core::{Tensor, Var};
 
 parameters!(Parameters { scale: Scale = 64.0, margin_cosine: CosineMargin = 0.35 });
@@ -39,7 +39,7 @@ impl Definition for CosFace {
     }
 }
 
-impl Head for CosFace {
+impl ClassHead for CosFace {
     fn weight(&self) -> &Var {
         &self.weight
     }

@@ -3,7 +3,7 @@
 //! Only operators whose gradients Candle gets right are used here; see each comment for what is avoided.
 
 use crate::Result;
-use crate::parameters::{Epsilon, Radians, Scale};
+use crate::parameters::{BeyondPi, Epsilon, Radians, Scale};
 use candle_core::Tensor;
 
 /// Vectors shorter than this are divided by it instead of their length, as PyTorch's `F.normalize` does.
@@ -47,17 +47,26 @@ pub(crate) fn blend(mask: &Tensor, labelled: &Tensor, others: &Tensor) -> Result
     Ok((others + (mask * (labelled - others)?)?)?)
 }
 
-/// ArcFace's logits from cosines: s cos(theta_y + m) at the label as long as theta_y + m <= pi, s c elsewhere.
+/// ArcFace's logits from cosines: s cos(theta_y + m) at the label as long as theta_y + m <= pi, beyond as `beyond_pi` says,
+/// s c elsewhere.
 pub(crate) fn arcface_logits(
     cosines: &Tensor,
     mask: &Tensor,
     scale: Scale,
     margin: Radians,
+    beyond_pi: BeyondPi,
     epsilon: Epsilon,
 ) -> Result<Tensor> {
     let margin = margin.get();
     let cosines = held(cosines, 1.0 - epsilon.get())?;
     let within = cosines.ge(-margin.cos())?.to_dtype(cosines.dtype())?;
-    let logits = blend(&(mask * within)?, &with_angular_margin(&cosines, margin)?, &cosines)?;
+    let with_margin = with_angular_margin(&cosines, margin)?;
+    let logits = match beyond_pi {
+        BeyondPi::Catalyst => blend(&(mask * within)?, &with_margin, &cosines)?,
+        BeyondPi::Linear => {
+            let beyond = (&cosines - margin * margin.sin())?;
+            blend(mask, &blend(&within, &with_margin, &beyond)?, &cosines)?
+        }
+    };
     Ok((logits * scale.get())?)
 }

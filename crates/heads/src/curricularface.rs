@@ -21,7 +21,7 @@
 
 use crate::cosine::{blend, cosines, held, with_angular_margin};
 use crate::tensors::{check_embeddings, restore, restored_number, saved, saved_number, scores_and_labels, take};
-use crate::{Definition, Draw, Head, Initialiser, Result, State, parameters};
+use crate::{ClassHead, Definition, Draw, Initialiser, Result, State, parameters};
 use candle_core::{D, DType, Tensor, Var};
 
 /// Weight of the new batch in t.
@@ -67,7 +67,7 @@ impl Definition for CurricularFace {
     }
 }
 
-impl Head for CurricularFace {
+impl ClassHead for CurricularFace {
     fn weight(&self) -> &Var {
         &self.weight
     }

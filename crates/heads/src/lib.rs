@@ -1,10 +1,10 @@
-//! Classification heads: embeddings and labels to logits. One file a head, with its parameters, and one table of them
-//! all, [`HEADS`].
+//! Heads: embeddings and labels to a loss, and to class scores where a head has class weights. One file a head, with its
+//! parameters, and one table of them all, [`HEADS`].
 //!
 //! In every file c = cos(theta) is the cosine between an embedding and a class weight, both brought to unit length; y is
-//! the label; m the margin; s the scale. Heads differ only in what happens to the cosine of the labelled class, so what
-//! they share is written once, in `cosine.rs`. The reference is Catalyst 22.4; where a head departs from it, its file
-//! says so.
+//! the label; m the margin; s the scale. Most heads differ only in what happens to the cosine of the labelled class, so what
+//! they share is written once, in `cosine.rs`. The reference of the article's seven heads is Catalyst 22.4, that of the others
+//! their paper; where a head departs from it, its file says so.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -18,8 +18,8 @@
 //! // times s. A prediction takes the scores, which are plain cosines.
 //! let embeddings = Tensor::new(&[[0.6, 0.8]], &Device::Cpu)?;
 //! let labels = Tensor::new(&[2u32], &Device::Cpu)?;
-//! let logits = head.labelled_logits(&embeddings, &labels)?.to_vec2::<f64>()?;
-//! let scores = head.scores(&embeddings)?.to_vec2::<f64>()?;
+//! let logits = head.labelled_logits(&embeddings, &labels)?.expect("CosFace has logits").to_vec2::<f64>()?;
+//! let scores = head.scores(&embeddings)?.expect("CosFace scores classes").to_vec2::<f64>()?;
 //! for (class, (logit, cosine)) in logits[0].iter().zip(&scores[0]).enumerate() {
 //!     let margin = if class == 2 { 0.35 } else { 0.0 };
 //!     assert!((logit - 64.0 * (cosine - margin)).abs() < 1e-9);
@@ -40,6 +40,7 @@ mod cosine;
 mod curricularface;
 mod error;
 mod initialise;
+mod normface;
 mod parameters;
 mod sub_center_arcface;
 mod tensors;
@@ -62,6 +63,7 @@ pub type State = Vec<(String, Tensor)>;
 pub static HEADS: &[HeadInfo] = &[
     HeadInfo::of::<classification::Classification>(),
     HeadInfo::of::<arc_margin_product::ArcMarginProduct>(),
+    HeadInfo::of::<normface::NormFace>(),
     HeadInfo::of::<cosface::CosFace>(),
     HeadInfo::of::<arcface::ArcFace>(),
     HeadInfo::of::<adacos::AdaCos>(),
@@ -69,54 +71,147 @@ pub static HEADS: &[HeadInfo] = &[
     HeadInfo::of::<curricularface::CurricularFace>(),
 ];
 
-/// Embeddings and labels to logits. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32, logits `(batch, classes)`.
+/// A head owns its loss. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32 on the CPU, scores and logits `(batch, classes)`.
 ///
-/// What is written here is right for plain cosines with one vector a class and no state; other heads say otherwise.
+/// What is written here is right for a loss of pairs, which has neither weights nor state; for a head with class weights see
+/// `ClassHead`.
 pub trait Head: Send {
-    /// The trained vectors of the classes, `(classes, dim)`; with a leading `sub_centers` for heads with several a class.
-    fn weight(&self) -> &Var;
+    /// The loss of a batch in a step of training: a head with state renews it first and uses it at once.
+    fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss>;
 
-    /// Class scores without labels and without scale; the argmax is the prediction.
-    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
-        tensors::check_embeddings(embeddings, self.weight().dim(1)?)?;
-        cosine::cosines(embeddings, self.weight())
+    /// Class scores without labels and without scale; the argmax is the prediction. `None` for a loss of pairs.
+    fn scores(&self, _embeddings: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 
-    /// Logits for cross-entropy: margin and scale applied to the labelled class, with the state as it is.
-    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Ok(tensors::scores_and_labels(self, embeddings, labels)?.0)
+    /// The logits of the loss: margin and scale applied to the labelled class, with the state as it is. `None` for a head
+    /// whose loss is not made of one logit a class.
+    fn labelled_logits(&self, _embeddings: &Tensor, _labels: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 
-    /// The same for a step of training: a head with state renews it first and uses it at once.
-    fn train_logits(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        self.labelled_logits(embeddings, labels)
-    }
-
-    /// The factor of the scores in training: s, or 1 for a head without scale.
+    /// The factor of cosines in training: s, or 1 for a head without scale.
     fn effective_scale(&self) -> f64 {
         1.0
     }
 
     /// The trained tensors, for the optimiser.
     fn variables(&self) -> Vec<(String, Var)> {
-        vec![("weight".into(), self.weight().clone())]
+        Vec::new()
     }
 
     /// Weights and state, on the CPU.
     fn tensors(&self) -> Result<State> {
-        Ok(vec![tensors::saved("weight", self.weight())?])
+        Ok(State::new())
     }
 
     /// Restores what [`Head::tensors`] returned.
+    fn load(&mut self, state: &State) -> Result<()> {
+        tensors::take(state, []).map(|[]| ())
+    }
+
+    /// For each class the vector whose product with an embedding is its score, a bias aside, `(classes, dim)`; of unit
+    /// length for a head of cosines. `None` for a head with none or several vectors a class.
+    fn class_vectors(&self) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// What a head wants small.
+pub struct Loss {
+    /// The whole loss, a scalar: its gradient trains head and encoder.
+    pub value: Tensor,
+    /// What it is the sum of, by name, each a scalar; empty where it is one thing.
+    pub parts: Vec<(&'static str, Tensor)>,
+}
+
+impl From<Tensor> for Loss {
+    fn from(value: Tensor) -> Self {
+        Self { value, parts: Vec::new() }
+    }
+}
+
+/// A head with class weights.
+///
+/// What is written here is right for cross-entropy over plain cosines with one vector a class and no state; other heads say
+/// otherwise.
+pub(crate) trait ClassHead: Send {
+    /// The trained vectors of the classes, `(classes, dim)`; with a leading `sub_centers` for heads with several a class.
+    fn weight(&self) -> &Var;
+
+    fn scores(&self, embeddings: &Tensor) -> Result<Tensor> {
+        tensors::check_embeddings(embeddings, self.weight().dim(1)?)?;
+        cosine::cosines(embeddings, self.weight())
+    }
+
+    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        Ok(tensors::scores_and_labels(self, embeddings, labels)?.0)
+    }
+
+    /// The logits for a step of training: a head with state renews it first and uses it at once.
+    fn train_logits(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        self.labelled_logits(embeddings, labels)
+    }
+
+    /// Mean cross-entropy of the logits.
+    fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss> {
+        let logits = self.train_logits(embeddings, labels)?;
+        Ok(candle_nn::loss::cross_entropy(&logits, &labels.to_device(logits.device())?)?.into())
+    }
+
+    fn effective_scale(&self) -> f64 {
+        1.0
+    }
+
+    fn variables(&self) -> Vec<(String, Var)> {
+        vec![("weight".into(), self.weight().clone())]
+    }
+
+    fn tensors(&self) -> Result<State> {
+        Ok(vec![tensors::saved("weight", self.weight())?])
+    }
+
     fn load(&mut self, state: &State) -> Result<()> {
         let [weight] = tensors::take(state, ["weight"])?;
         tensors::restore("weight", self.weight(), weight)
     }
 
-    /// For each class the vector whose product with an embedding is its score, a bias aside, `(classes, dim)`; of unit
-    /// length for a head of cosines. `None` for a head with several vectors a class.
     fn class_vectors(&self) -> Result<Option<Tensor>> {
         Ok(Some(cosine::unit(self.weight())?))
+    }
+}
+
+impl<H: ClassHead> Head for H {
+    fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss> {
+        ClassHead::loss(self, embeddings, labels)
+    }
+
+    fn scores(&self, embeddings: &Tensor) -> Result<Option<Tensor>> {
+        ClassHead::scores(self, embeddings).map(Some)
+    }
+
+    fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Option<Tensor>> {
+        ClassHead::labelled_logits(self, embeddings, labels).map(Some)
+    }
+
+    fn effective_scale(&self) -> f64 {
+        ClassHead::effective_scale(self)
+    }
+
+    fn variables(&self) -> Vec<(String, Var)> {
+        ClassHead::variables(self)
+    }
+
+    fn tensors(&self) -> Result<State> {
+        ClassHead::tensors(self)
+    }
+
+    fn load(&mut self, state: &State) -> Result<()> {
+        ClassHead::load(self, state)
+    }
+
+    fn class_vectors(&self) -> Result<Option<Tensor>> {
+        ClassHead::class_vectors(self)
     }
 }
 
@@ -174,7 +269,7 @@ impl HeadInfo {
         })
     }
 
-    /// The head with Catalyst's parameters.
+    /// The head with the parameters of its reference.
     pub fn defaults(&self) -> HeadConfig {
         let head = HeadConfig::new(self.name);
         self.parameters.iter().fold(head, |head, parameter| head.with(parameter.name, (parameter.default)()))

@@ -15,7 +15,7 @@ pub struct ParameterInfo {
     pub meaning: &'static str,
     /// What it must be, with its unit.
     pub rule: &'static str,
-    /// Catalyst's value.
+    /// The value of the reference: Catalyst's, or the paper's.
     pub default: fn() -> ParameterValue,
     /// The value in the one form that specifications have; `None` where it breaks the rule.
     pub(crate) checked: fn(&ParameterValue) -> Option<ParameterValue>,
@@ -43,7 +43,7 @@ pub(crate) trait Parameter: Sized {
     fn write(&self) -> ParameterValue;
 }
 
-/// Declares the struct of a head's parameters, each as `name: Type = Catalyst's value`.
+/// Declares the struct of a head's parameters, each as `name: Type = value of the reference`.
 macro_rules! parameters {
     ($set:ident { $($name:ident: $type:ident = $default:literal),+ }) => {
         /// What an experiment has to state of the head.
@@ -141,4 +141,30 @@ numbers! {
         "a number in [0, 0.1), a difference of cosines", |eps| (0.0..0.1).contains(eps);
     SubCenters(i64, integer): "K", "centres of each class",
         "a whole number of at least 1", |k| *k >= 1;
+}
+
+/// What happens to the labelled class where its angle and the margin together pass pi.
+#[derive(Clone, Copy)]
+pub(crate) enum BeyondPi {
+    /// The margin is dropped.
+    Catalyst,
+    /// m sin(m) is subtracted from the cosine.
+    Linear,
+}
+
+impl Parameter for BeyondPi {
+    const SYMBOL: &'static str = "beyond";
+    const MEANING: &'static str = "rule for the labelled class where theta_y > pi - m";
+    const RULE: &'static str = "\"catalyst\", cos(theta_y) without a margin, or \"linear\", cos(theta_y) - m sin(m)";
+
+    fn read(value: &ParameterValue) -> Option<Self> {
+        [Self::Catalyst, Self::Linear].into_iter().find(|rule| rule.write() == *value)
+    }
+
+    fn write(&self) -> ParameterValue {
+        match self {
+            Self::Catalyst => "catalyst".into(),
+            Self::Linear => "linear".into(),
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | theta_jk | angle between embedding and centre k of class j | radians |
 //! | K | centres of each class, >= 1 | 1 |
-//! | m, s, eps | as in ArcFace | |
+//! | m, s, eps, beyond_pi | as in ArcFace | |
 //!
 //! Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces", ECCV 2020, equation 3.
 //! Follows Catalyst's `SubCenterArcFace`. Of equally near centres the first gets the gradient, as in PyTorch; Candle's own
@@ -17,12 +17,13 @@
 
 use crate::cosine::{arcface_logits, cosines};
 use crate::tensors::{check_embeddings, scores_and_labels};
-use crate::{Definition, Draw, Head, Initialiser, Result, parameters};
+use crate::{ClassHead, Definition, Draw, Initialiser, Result, parameters};
 use candle_core::{Tensor, Var};
 
 parameters!(Parameters {
     scale: Scale = 64.0,
     margin_radians: Radians = 0.5,
+    beyond_pi: BeyondPi = "catalyst",
     epsilon: Epsilon = 1e-6,
     sub_centers: SubCenters = 3
 });
@@ -48,7 +49,7 @@ impl Definition for SubCenterArcFace {
     }
 }
 
-impl Head for SubCenterArcFace {
+impl ClassHead for SubCenterArcFace {
     fn weight(&self) -> &Var {
         &self.weight
     }
@@ -67,8 +68,8 @@ impl Head for SubCenterArcFace {
 
     fn labelled_logits(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (cosines, mask) = scores_and_labels(self, embeddings, labels)?;
-        let Parameters { scale, margin_radians, epsilon, .. } = self.parameters;
-        arcface_logits(&cosines, &mask, scale, margin_radians, epsilon)
+        let Parameters { scale, margin_radians, beyond_pi, epsilon, .. } = self.parameters;
+        arcface_logits(&cosines, &mask, scale, margin_radians, beyond_pi, epsilon)
     }
 
     fn effective_scale(&self) -> f64 {

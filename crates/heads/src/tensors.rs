@@ -1,6 +1,6 @@
 //! The tensors of a head: checked, named, saved and restored.
 
-use crate::{Error, Head, Result, State};
+use crate::{ClassHead, Error, Result, State};
 use candle_core::{Device, Tensor, Var};
 
 /// Checks a batch against a head for embeddings of width `dim`.
@@ -17,7 +17,7 @@ pub(crate) fn check_embeddings(embeddings: &Tensor, dim: usize) -> Result<()> {
 
 /// The scores of a batch, and the mask of their shape that is 1 at each row's label. Wrong labels are an error in every head,
 /// also where they change nothing.
-pub(crate) fn scores_and_labels<H: Head + ?Sized>(
+pub(crate) fn scores_and_labels<H: ClassHead + ?Sized>(
     head: &H,
     embeddings: &Tensor,
     labels: &Tensor,

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Embeds a split without augmentation, in the data set's order.
 ///
-/// Embeddings are brought to unit length; their lengths before that are kept. `progress` gets the number of images
-/// done. Returns `None` where `stop` was raised.
+/// Embeddings are brought to unit length; their lengths before that are kept. A head that scores no classes gets the scores
+/// of a classifier by nearest class mean: cosines with the means of `train`, the embeddings of the training images, or of
+/// this split itself where there are none yet, by the labels trained on. `progress` gets the number of images done. Returns
+/// `None` where `stop` was raised.
 ///
 /// # Errors
 /// [`Error::NotFinite`], and those of images, encoder and head.
@@ -18,6 +20,7 @@ pub(crate) fn embed(
     model: &Model,
     images: &Dataset,
     split: SplitName,
+    train: Option<&Embeddings>,
     batch_size: usize,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize),
@@ -46,10 +49,9 @@ pub(crate) fn embed(
         let scores = model.head.scores(&features)?;
         // The labels of unseen classes are none of the head's: a margin has nothing to act on.
         let logits = match images.evaluates_unseen_classes() {
-            true => scores.clone(),
+            true => None,
             false => model.head.labelled_logits(&features, &labels)?,
         };
-        let given = logits.argmax(D::Minus1)?;
 
         for (row, vector) in features.to_vec2::<f32>()?.into_iter().enumerate() {
             // In f64, so that unit length holds to the last bit of f32.
@@ -61,12 +63,86 @@ pub(crate) fn embed(
             embeddings.unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));
             embeddings.norms.push(norm as f32);
         }
-        embeddings.scores.extend(scores.flatten_all()?.to_vec1::<f32>()?);
-        embeddings.predictions_labels_given.extend(given.to_vec1::<u32>()?);
+        if let Some(scores) = scores {
+            let given = logits.as_ref().unwrap_or(&scores).argmax(D::Minus1)?;
+            embeddings.predictions_labels_given.extend(given.to_vec1::<u32>()?);
+            embeddings.scores.extend(scores.flatten_all()?.to_vec1::<f32>()?);
+        }
         progress(done + count);
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
     }
+    if embeddings.scores.is_empty() {
+        // The means are of the evaluated classes, which need not be those that were trained on.
+        embeddings.classes = images.record().classes.len();
+        let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
+        score_by_means(&mut embeddings, &means);
+        embeddings.class_vectors = Some(means);
+    }
     Ok(Some(embeddings))
+}
+
+/// The mean of each class's unit embeddings by the labels trained on, brought to unit length: (classes, dim); 0 for a class
+/// without images. In f64 and in the order of the images.
+fn class_means(train: &Embeddings, classes: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; classes * train.dim];
+    for (row, &label) in train.unit.chunks_exact(train.dim).zip(&train.labels_trained) {
+        let sum = &mut sums[label as usize * train.dim..][..train.dim];
+        sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+    }
+    let unit = |sum: &[f64]| {
+        let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        sum.iter().map(|x| (x / norm) as f32).collect::<Vec<_>>()
+    };
+    sums.chunks_exact(train.dim).flat_map(unit).collect()
+}
+
+/// Scores by cosine with the means; the first of equally near ones is the prediction, whatever the label.
+fn score_by_means(embeddings: &mut Embeddings, means: &[f32]) {
+    let dim = embeddings.dim;
+    for row in embeddings.unit.chunks_exact(dim) {
+        let cosine =
+            |mean: &[f32]| mean.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
+        let scores: Vec<f32> = means.chunks_exact(dim).map(cosine).collect();
+        let mut nearest = 0;
+        for (class, score) in scores.iter().enumerate() {
+            if *score > scores[nearest] {
+                nearest = class;
+            }
+        }
+        embeddings.predictions_labels_given.push(nearest as u32);
+        embeddings.scores.extend(scores);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_without_scores_is_scored_by_the_nearest_class_mean() {
+        let angles = [0.0f32, 0.2, 1.5, 1.7];
+        let mut embeddings = Embeddings {
+            ids: angles.iter().map(ToString::to_string).collect(),
+            labels: vec![0, 0, 1, 0],
+            // The last image was trained on as of class 1.
+            labels_trained: vec![0, 0, 1, 1],
+            dim: 2,
+            classes: 3,
+            unit: angles.iter().flat_map(|angle| [angle.cos(), angle.sin()]).collect(),
+            norms: vec![1.0; 4],
+            scores: Vec::new(),
+            predictions_labels_given: Vec::new(),
+            effective_scale: 1.0,
+            class_vectors: None,
+        };
+        let means = class_means(&embeddings, 3);
+        let expected = [0.1f32.cos(), 0.1f32.sin(), 1.6f32.cos(), 1.6f32.sin(), 0.0, 0.0];
+        assert!(means.iter().zip(expected).all(|(mean, expected)| (mean - expected).abs() < 1e-6), "{means:?}");
+        score_by_means(&mut embeddings, &means);
+        assert_eq!(embeddings.predictions_labels_given, [0, 0, 1, 1]);
+        assert!((embeddings.scores[4] - 1.4f32.cos()).abs() < 1e-6, "{:?}", embeddings.scores);
+        assert_eq!((embeddings.scores.len(), embeddings.scores[2]), (12, 0.0));
+    }
 }

@@ -100,14 +100,16 @@ impl Job<'_> {
         };
 
         let started = Instant::now();
+        let mut train = None;
         for split in SplitName::ALL {
             let total = images.items(split).len();
-            let embeddings = embed(&model, images, split, spec.training.batch_size, stop, &mut |done| {
-                on_event(Event::Embedded(split, done, total));
-            });
+            let mut on_image = |done| on_event(Event::Embedded(split, done, total));
+            let batch_size = spec.training.batch_size;
+            let embeddings = embed(&model, images, split, train.as_ref(), batch_size, stop, &mut on_image);
             let embeddings = embeddings.map_err(failed)?;
             let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
             folder.write_embeddings(split, &embeddings)?;
+            train.get_or_insert(embeddings);
         }
         folder.finish(&Manifest {
             schema: SCHEMA,

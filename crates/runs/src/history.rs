@@ -10,10 +10,11 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Optimiser steps since the start.
     pub step: usize,
-    /// Mean cross-entropy over the epoch's batches, margin and scale included: never compare it across heads.
+    /// Mean loss over the epoch's batches, margin and scale included: never compare it across heads.
     pub train_loss: f64,
-    /// Share of training images whose class has the highest score, labels withheld, while training went on.
-    pub train_accuracy: f64,
+    /// Share of training images whose class has the highest score, labels withheld, while training went on; `None`, an
+    /// empty field, for a head that scores no classes.
+    pub train_accuracy: Option<f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// The head's effective scale after the epoch.

@@ -73,7 +73,7 @@ mod tests {
             epoch: step,
             step,
             train_loss: value(step),
-            train_accuracy: value(step).fract(),
+            train_accuracy: Some(value(step).fract()),
             learning_rate: 1e-5 * value(step),
             effective_scale: 64.0 * value(step),
         };

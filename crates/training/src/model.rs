@@ -11,7 +11,7 @@ use faceoff_runs::{RunFolder, RunSpec};
 pub struct Model {
     /// Images to embeddings.
     pub encoder: Box<dyn Encoder>,
-    /// Embeddings to class scores.
+    /// Embeddings and labels to a loss.
     pub head: Box<dyn Head>,
     pub(crate) head_optimizer: AdamW,
 }

@@ -60,7 +60,7 @@ pub enum Event {
         epoch: usize,
         /// Step within the epoch, counts from 1.
         step: usize,
-        /// Cross-entropy of the batch.
+        /// Loss of the batch.
         loss: f64,
         /// Learning rate of the step.
         learning_rate: f64,
@@ -110,7 +110,7 @@ pub fn train(
     for epoch in state.history.len()..recipe.epochs {
         let started = Instant::now();
         let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size)?;
-        let (mut loss_sum, mut correct) = (0.0, 0);
+        let (mut loss_sum, mut correct) = (0.0, Some(0));
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
@@ -132,7 +132,7 @@ pub fn train(
                 return Ok(TrainingEnd::Diverged(failure));
             }
             loss_sum += loss;
-            correct += hits;
+            correct = correct.zip(hits).map(|(correct, hits)| correct + hits);
             progress(Event::Step { epoch: epoch + 1, step: step - epoch * steps_per_epoch, loss, learning_rate });
             if stop.load(Ordering::Relaxed) {
                 return Ok(TrainingEnd::Stopped);
@@ -143,7 +143,7 @@ pub fn train(
             epoch: epoch + 1,
             step,
             train_loss: loss_sum / steps_per_epoch as f64,
-            train_accuracy: correct as f64 / seen as f64,
+            train_accuracy: correct.map(|correct| correct as f64 / seen as f64),
             learning_rate: schedule.at(step - 1).learning_rate,
             effective_scale: model.head.effective_scale(),
         };
@@ -185,24 +185,30 @@ fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arit
     }
 }
 
-/// One step: the batch's mean cross-entropy, and how many images had their class scored highest, labels withheld.
+/// One step: the batch's loss, and how many images had their class scored highest, labels withheld; `None` for a head that
+/// scores no classes.
 ///
 /// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
 /// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
-fn train_step(model: &mut Model, images: &ImageBatch, labels: &Tensor, step: &AdamWStep) -> Result<(f64, usize)> {
+fn train_step(
+    model: &mut Model,
+    images: &ImageBatch,
+    labels: &Tensor,
+    step: &AdamWStep,
+) -> Result<(f64, Option<usize>)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
     let targets = labels.to_device(embeddings.device())?;
-    let hits = model.head.scores(&embeddings)?.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all()?;
+    let hits = |scores: Tensor| scores.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all();
+    let hits = model.head.scores(&embeddings)?.map(hits).transpose()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
-    let logits = model.head.train_logits(&embeddings, labels)?;
-    let loss = candle_nn::loss::cross_entropy(&logits, &targets)?;
+    let loss = model.head.loss(&embeddings, labels)?.value;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
-        return Ok((value, 0));
+        return Ok((value, None));
     }
-    let hits = hits.to_scalar::<f32>()? as usize;
+    let hits = hits.map(|hits| hits.to_scalar::<f32>()).transpose()?.map(|hits| hits as usize);
     let gradients = loss.backward()?;
     let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
     let encoder_gradients = model.encoder.backward(tape, at_embeddings)?;

@@ -12,17 +12,19 @@ fn shapes_and_labels_are_checked_by_every_head() {
     let labels = Tensor::new(&[0u32, 1], device()).unwrap();
     for config in all() {
         let mut head = head(&config, 6, 5, DType::F32);
-        let wide = Tensor::zeros((2, 7), DType::F32, device()).unwrap();
-        let message = head.scores(&wide).unwrap_err().to_string();
+        let mut refusal = |embeddings: &Tensor, labels: &Tensor| match head.loss(embeddings, labels) {
+            Ok(_) => panic!("{config:?}: it must be refused"),
+            Err(error) => error.to_string(),
+        };
+        let message = refusal(&Tensor::zeros((2, 7), DType::F32, device()).unwrap(), &labels);
         assert!(message.contains("[2, 7]") && message.contains("(batch, 6)"), "{message}");
-        let flat = Tensor::zeros(6, DType::F32, device()).unwrap();
-        assert!(head.scores(&flat).is_err());
-        assert!(head.scores(&Tensor::zeros((0, 6), DType::F32, device()).unwrap()).is_err());
-        let message = head.train_logits(&embeddings, &Tensor::new(&[0u32], device()).unwrap()).unwrap_err().to_string();
+        refusal(&Tensor::zeros(6, DType::F32, device()).unwrap(), &labels);
+        refusal(&Tensor::zeros((0, 6), DType::F32, device()).unwrap(), &labels);
+        let message = refusal(&embeddings, &Tensor::new(&[0u32], device()).unwrap());
         assert!(message.contains("[1]") && message.contains("(2,)"), "{message}");
-        let message = head.labelled_logits(&embeddings, &Tensor::new(&[0u32, 5], device()).unwrap()).unwrap_err();
-        assert_eq!(message.to_string(), "label 5 of row 1: labels must be below 5, the number of classes");
-        assert!(head.train_logits(&embeddings, &labels).is_ok());
+        let message = refusal(&embeddings, &Tensor::new(&[0u32, 5], device()).unwrap());
+        assert_eq!(message, "label 5 of row 1: labels must be below 5, the number of classes");
+        assert!(head.loss(&embeddings, &labels).is_ok());
     }
 }
 
@@ -43,7 +45,18 @@ fn wrong_parameters_are_explained() {
     let sub_centers = |k: f64| defaults("SubCenterArcFace").with("sub_centers", k);
     for (config, expected) in [
         (HeadConfig::new("AdaCoz"), "unknown head kind `AdaCoz`; did you mean `AdaCos`? There are: Classif"),
-        (arcface(), "`ArcFace: epsilon` is missing; add it to the block, for example `epsilon = 1e-6`"),
+        (
+            arcface().with("beyond_pi", "linear"),
+            "`ArcFace: epsilon` is missing; add it to the block, for example `epsilon = 1e-6`",
+        ),
+        (
+            arcface().with("epsilon", 1e-6),
+            "`ArcFace: beyond_pi` is missing; add it to the block, for example `beyond_pi = \"catalyst\"`",
+        ),
+        (
+            defaults("ArcFace").with("beyond_pi", "none"),
+            "`ArcFace: beyond_pi` is \"none\", but it must be \"catalyst\", cos(theta_y) without a margin, or \"linear\"",
+        ),
         (
             defaults("Classification").with("scale", 2.0),
             "`Classification: scale` is no parameter of this head; remove it. Its parameters: none",
@@ -75,15 +88,16 @@ fn the_heads_of_experiments_are_resolved() {
     for name in Experiment::names(&folder).unwrap() {
         resolve_experiment(Experiment::load(&folder, &name).unwrap()).unwrap();
     }
+    let every = Experiment::load(&folder, "heads-all").unwrap();
+    for config in all() {
+        assert!(every.heads.iter().any(|variant| variant.head.kind() == config.kind()), "{config:?}");
+    }
     let text = Experiment::load(&folder, "smoke").unwrap().to_toml();
     let parsed = |from: &str, to: &str| {
         assert!(text.contains(from), "{from} is not in smoke.toml");
         resolve_experiment(Experiment::parse(&text.replace(from, to), Path::new("smoke.toml")).unwrap())
     };
     let smoke = parsed("", "").unwrap();
-    for config in all() {
-        assert!(smoke.heads.iter().any(|variant| variant.head.kind() == config.kind()), "{config:?}");
-    }
     // However a scale is written, it is one scale and one training.
     assert_eq!(parsed("scale = 64.0", "scale = 64").unwrap(), smoke);
     let written = smoke.to_toml();

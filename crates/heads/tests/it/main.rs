@@ -26,7 +26,7 @@ fn head(config: &HeadConfig, dim: usize, classes: usize, dtype: DType) -> Box<dy
     build(config, dim, classes, HeadInit::Uniform, 0, device(), dtype).unwrap()
 }
 
-/// A head with Catalyst's parameters.
+/// A head with the parameters of its reference.
 fn defaults(kind: &str) -> HeadConfig {
     HeadInfo::find(kind).unwrap().defaults()
 }
@@ -41,11 +41,10 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Mean cross-entropy of the training logits, and its gradients: at the embeddings, then at each variable.
+/// The loss of a step of training, and its gradients: at the embeddings, then at each variable.
 fn loss_and_gradients(head: &mut dyn Head, embeddings: &Tensor, labels: &Tensor) -> (f64, Vec<(String, Tensor)>) {
     let embeddings = Var::from_tensor(embeddings).unwrap();
-    let logits = head.train_logits(&embeddings, labels).unwrap();
-    let loss = candle_nn::loss::cross_entropy(&logits, labels).unwrap();
+    let loss = head.loss(&embeddings, labels).unwrap().value;
     let store = loss.backward().unwrap();
     let mut gradients = vec![("embeddings".to_string(), store.get(&embeddings).unwrap().clone())];
     for (name, var) in head.variables() {

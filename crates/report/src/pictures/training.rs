@@ -20,16 +20,19 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let accuracies = curves_of(outcome, group, |variant| {
             let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
             for record in outcome.selection.of_variant(variant).flat_map(|run| &run.history) {
-                by_epoch.entry(record.epoch).or_default().push(record.train_accuracy);
+                by_epoch.entry(record.epoch).or_default().extend(record.train_accuracy);
             }
             let mean = |seeds: Vec<f64>| seeds.iter().sum::<f64>() / seeds.len() as f64;
-            by_epoch.into_iter().map(|(epoch, seeds)| (epoch as f64, mean(seeds))).collect()
+            let known = by_epoch.into_iter().filter(|(_, seeds)| !seeds.is_empty());
+            known.map(|(epoch, seeds)| (epoch as f64, mean(seeds))).collect()
         });
-        let x = Axis::new("epoch", x_range.clone(), epochs.min(11), integer_tick);
-        let y = Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick);
-        let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
-        let name = name_of(group, "train_accuracy", alt);
-        section.pictures.push(curves::chart(name, &Frame::new(x, y, epochs <= 20), &accuracies)?);
+        if !accuracies.is_empty() {
+            let x = Axis::new("epoch", x_range.clone(), epochs.min(11), integer_tick);
+            let y = Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick);
+            let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
+            let name = name_of(group, "train_accuracy", alt);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, epochs <= 20), &accuracies)?);
+        }
 
         let panels: Vec<_> = group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
         let alt = "Small multiples: training loss over the epochs, one panel with its own axis for each variant";

@@ -56,7 +56,7 @@ impl MadeUp {
                 epoch,
                 step: epoch * 10,
                 train_loss: 2.3 / epoch as f64 + 0.1 * spec.variant.name.len() as f64,
-                train_accuracy: 1.0 - 0.9 / (epoch as f64).sqrt(),
+                train_accuracy: Some(1.0 - 0.9 / (epoch as f64).sqrt()),
                 learning_rate: 1e-3,
                 effective_scale: 1.0,
             })

@@ -272,7 +272,7 @@ proptest! {
                 epoch: i + 1,
                 step: 10 * i,
                 train_loss,
-                train_accuracy: 1.0 / (i + 1) as f64,
+                train_accuracy: (i != 1).then_some(1.0 / (i + 1) as f64),
                 learning_rate: train_loss / 3.0,
                 effective_scale: 64.0,
             })
