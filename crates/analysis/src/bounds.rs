@@ -11,7 +11,7 @@
 use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
-use crate::wide::{clear_wide_registers, rows_times};
+use crate::products::{clear_wide_registers, rows_times};
 
 /// Numbers that describe a row: its coordinates, the length of what lies outside the subspace, and what is added for rounding.
 pub(crate) const WIDTH: usize = 64;

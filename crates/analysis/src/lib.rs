@@ -45,6 +45,5 @@ mod search;
 pub mod statistics;
 pub mod tsne;
 pub mod verification;
-mod wide;
 
 pub use error::{Error, Result};

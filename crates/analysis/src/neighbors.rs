@@ -111,10 +111,7 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 
 /// As [`nearest`], found by linfa's ball tree: for rows of unit length, where the Euclidean order is that of the inner product.
 ///
-/// Of several points that tie for the last place, the tree's choice is kept.
-///
-/// # Errors
-/// As [`nearest`].
+/// Of several points that tie for the last place, the tree's choice is kept. Fails as [`nearest`] does.
 pub fn nearest_linfa(index: ArrayView2<'_, f32>, queries: ArrayView2<'_, f32>, k: usize) -> Result<Neighbors> {
     check_pair(index, queries, k, index.nrows())?;
     let failed = |reason: String| Error::Library("linfa-nn", reason);

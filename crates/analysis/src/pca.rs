@@ -26,7 +26,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result, check_count, check_lengths, check_matrix},
-    wide::{clear_wide_registers, rows_times},
+    products::{clear_wide_registers, rows_times},
 };
 
 /// Pieces of the rows whose covariances are summed apart, then added in order.

@@ -19,8 +19,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_lengths, check_matrix};
-use crate::products::{check_embeddings, classes_of, contiguous, greatest, inner};
-use crate::wide::rows_times;
+use crate::products::{check_embeddings, classes_of, contiguous, greatest, inner, rows_times};
 
 /// Points of one task.
 const BLOCK: usize = 256;

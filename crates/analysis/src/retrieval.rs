@@ -70,21 +70,14 @@ pub fn retrieval(
 }
 
 /// Retrieval of each row of `points` (N, D) from all other rows: leave-one-out.
-///
-/// # Errors
-/// As [`retrieval`].
+/// Fails as [`retrieval`] does.
 pub fn retrieval_leave_one_out(points: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Retrieval> {
     check_embeddings(points, labels)?;
     rank_all(points, labels, points, labels, true)
 }
 
-/// What one query contributes.
-struct Ranking {
-    /// 1-based rank of the first hit.
-    first_hit: usize,
-    r_precision: f64,
-    average_precision_at_r: f64,
-}
+/// What one query contributes: recall at each of [`RECALL_AT`], R-precision, average precision at R, reciprocal rank.
+type Ranking = [f64; 7];
 
 fn rank_all(
     index: ArrayView2<'_, f32>,
@@ -120,20 +113,19 @@ fn rank_all(
 
 /// The means over the queries that count.
 fn mean_of(rankings: &[Option<Ranking>]) -> Result<Retrieval> {
-    let counted: Vec<&Ranking> = rankings.iter().flatten().collect();
-    if counted.is_empty() {
+    let queries = rankings.iter().flatten().count();
+    if queries == 0 {
         let rule = "at least one query needs another point of its class in the index";
         return Err(Error::undefined("retrieval", rule, "pass index and queries that share classes"));
     }
-    let sum = |value: &dyn Fn(&Ranking) -> f64| counted.iter().map(|ranking| value(ranking)).sum::<f64>();
-    let mean = |value: &dyn Fn(&Ranking) -> f64| sum(value) / counted.len() as f64;
+    let mean = |at: usize| rankings.iter().flatten().map(|ranking| ranking[at]).sum::<f64>() / queries as f64;
     Ok(Retrieval {
-        queries: counted.len(),
-        left_out: rankings.len() - counted.len(),
-        recall_at: RECALL_AT.map(|k| mean(&|ranking| f64::from(u8::from(ranking.first_hit <= k)))),
-        r_precision: mean(&|ranking| ranking.r_precision),
-        map_at_r: mean(&|ranking| ranking.average_precision_at_r),
-        mean_reciprocal_rank: mean(&|ranking| 1.0 / ranking.first_hit as f64),
+        queries,
+        left_out: rankings.len() - queries,
+        recall_at: [0, 1, 2, 3].map(mean),
+        r_precision: mean(4),
+        map_at_r: mean(5),
+        mean_reciprocal_rank: mean(6),
     })
 }
 
@@ -161,11 +153,9 @@ fn rank(cosines: &[f32], index_labels: &[u32], label: u32, own: Option<usize>) -
         let nearest = keys.iter().filter(|key| is_hit(key)).min().copied().unwrap_or(u64::MAX);
         1 + keys.iter().filter(|&&key| key < nearest).count()
     });
-    Some(Ranking {
-        first_hit,
-        r_precision: f64::from(hits) / same_class as f64,
-        average_precision_at_r: precisions / same_class as f64,
-    })
+    let [r1, r2, r4, r8] = RECALL_AT.map(|k| f64::from(u8::from(first_hit <= k)));
+    let size = same_class as f64;
+    Some([r1, r2, r4, r8, f64::from(hits) / size, precisions / size, 1.0 / first_hit as f64])
 }
 
 /// How the neighbours of a query are counted.

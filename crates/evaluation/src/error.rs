@@ -22,25 +22,15 @@ pub enum Error {
     /// A run's files could not be read.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
-    /// What was measured of a run without embeddings cannot be used.
-    #[error("{problem}, and the embeddings of {run} are not there to measure it again; copy the run once more")]
-    Measured {
-        /// The run's folder name.
-        run: String,
-        /// The file and what is wrong with it.
-        problem: String,
-    },
-    /// Two runs of one configuration saw different images.
+    /// What was measured of a run without embeddings cannot be used: the run's folder name, the file and what is wrong with it.
+    #[error("{1}, and the embeddings of {0} are not there to measure it again; copy the run once more")]
+    Measured(String, String),
+    /// Two runs of one configuration, by their folders' names, saw different images.
     #[error(
-        "runs {first} and {second} do not hold the same val images in the same order, although their data fingerprints agree; \
+        "runs {0} and {1} do not hold the same val images in the same order, although their data fingerprints agree; \
          remove one of the two folders and run the benchmark again"
     )]
-    ImagesDiffer {
-        /// One run's folder name.
-        first: String,
-        /// The other's.
-        second: String,
-    },
+    ImagesDiffer(String, String),
     /// External embeddings or labels do not do: the file, and what is wrong, the rule and the remedy.
     #[error("{0}: {1}")]
     Embeddings(PathBuf, String),

@@ -83,8 +83,7 @@ pub fn evaluate(folder: &Path, experiment: &Experiment, registry: &Registry, say
         let mut store = Store::open(run, registry, settings)?;
         let twin = measured.iter().position(|other| other.variant == run.variant);
         if let Some(first) = twin.filter(|&first| stores[first].record.images != store.record.images) {
-            let first = selection.runs[first].name.clone();
-            return Err(Error::ImagesDiffer { first, second: run.name.clone() });
+            return Err(Error::ImagesDiffer(selection.runs[first].name.clone(), run.name.clone()));
         }
         let found = store.findings(&|| say(&format!("measuring {} ({} {of})", run.name, index + 1)))?;
         let (name, variant, seed) = (run.name.clone(), run.variant, run.seed());

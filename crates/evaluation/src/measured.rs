@@ -166,8 +166,8 @@ pub struct ValImages {
 
 /// Both splits of one run.
 pub struct Splits {
-    train: Embeddings,
-    val: Embeddings,
+    pub(crate) train: Embeddings,
+    pub(crate) val: Embeddings,
 }
 
 impl Splits {
@@ -212,7 +212,7 @@ impl Splits {
         Subject {
             index: Some(Points::of(&self.train)),
             queries: Points::of(&self.val),
-            classifier: classifies.then_some(Classifier { train: &self.train, val: &self.val }),
+            classifier: classifies.then_some(self),
             classes,
             seed,
             settings,
@@ -228,22 +228,13 @@ pub struct Subject<'a> {
     /// The evaluated images.
     pub queries: Points<'a>,
     /// Both splits with their scores; `None` where the scores say nothing of the evaluated classes.
-    pub classifier: Option<Classifier<'a>>,
+    pub classifier: Option<&'a Splits>,
     /// Number of evaluated classes.
     pub classes: usize,
     /// The run's seed, for resampling.
     pub seed: u64,
     /// The numbers that decide the results.
     pub settings: &'a AnalysisConfig,
-}
-
-/// Both splits with the scores of the head.
-#[derive(Clone, Copy)]
-pub struct Classifier<'a> {
-    /// The training images.
-    pub train: &'a Embeddings,
-    /// The validation images.
-    pub val: &'a Embeddings,
 }
 
 /// Embeddings with their labels, whatever they come from.

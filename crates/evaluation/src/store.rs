@@ -105,7 +105,7 @@ impl<'a> Store<'a> {
                 notes.push(format!("{problem}; it was made again."));
                 None
             }
-            other => other.map_err(|problem| Error::Measured { run: run.name.clone(), problem })?,
+            other => other.map_err(|problem| Error::Measured(run.name.clone(), problem))?,
         };
         let mut splits = None;
         let mut record = match found {

@@ -1,7 +1,7 @@
 //! Is the head as sure as it is right? Probabilities are the softmax of the scores times the head's effective scale.
 
 use super::{no_headline, rows};
-use crate::measured::{Classifier, Findings, Subject};
+use crate::measured::{Findings, Splits, Subject};
 use crate::registry::Family;
 use faceoff_analysis::{Result, calibration};
 
@@ -19,7 +19,7 @@ rows! { METRICS in "Calibration":
 pub const FAMILY: Family = Family { name: "calibration", version: 1, metrics: METRICS, headline: no_headline, measure };
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
-    let Some(Classifier { val, .. }) = subject.classifier else { return Ok(()) };
+    let Some(Splits { val, .. }) = subject.classifier else { return Ok(()) };
     let (scale, bins) = (f64::from(val.effective_scale), subject.settings.calibration_bins);
     let measured = calibration::calibration(val.scores(), &val.labels, scale, bins)?;
     found.add(CALIBRATION_ERROR.id(), measured.ece);

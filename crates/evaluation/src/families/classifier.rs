@@ -1,7 +1,7 @@
 //! The head as a classifier of the validation images.
 
 use super::rows;
-use crate::measured::{Classifier, Findings, Subject};
+use crate::measured::{Findings, Splits, Subject};
 use crate::registry::{Family, Headline};
 use faceoff_analysis::{Result, accuracy};
 
@@ -31,7 +31,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
-    let Some(Classifier { val, .. }) = subject.classifier else { return Ok(()) };
+    let Some(Splits { val, .. }) = subject.classifier else { return Ok(()) };
     let predicted = accuracy::predictions(val.scores());
     found.add(DNN_ACCURACY.id(), accuracy::accuracy(&predicted, &val.labels)?);
     found.add(DNN_MACRO_ACCURACY.id(), accuracy::macro_accuracy(&predicted, &val.labels, subject.classes)?);

@@ -1,7 +1,7 @@
 //! How classes lie on the sphere. Neural collapse is that of the index, or of the evaluated points where there is none.
 
 use super::{no_headline, rows};
-use crate::measured::{Classifier, Findings, Points, Subject};
+use crate::measured::{Findings, Points, Splits, Subject};
 use crate::registry::Family;
 use faceoff_analysis::{Result, accuracy, geometry};
 
@@ -69,7 +69,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
 }
 
 fn measure_collapse(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
-    let Some(Classifier { train, .. }) = subject.classifier else { return Ok(()) };
+    let Some(Splits { train, .. }) = subject.classifier else { return Ok(()) };
     let Points { unit, labels } = Points::of(train);
     if let Some(vectors) = train.class_vectors() {
         found.add(NC3_SELF_DUALITY.id(), geometry::self_duality(vectors, unit, labels)?);

@@ -53,6 +53,10 @@ fn runs(means: &[Mean], seeds: u64) -> Vec<RunMetrics> {
     runs
 }
 
+fn judged(means: &[Mean], seeds: u64) -> Vec<Judgement> {
+    judge(&runs(means, seeds), 10).unwrap()
+}
+
 fn verdicts(judgements: &[Judgement]) -> Vec<Verdict> {
     judgements.iter().map(|judgement| judgement.verdict).collect()
 }
@@ -61,7 +65,7 @@ use Verdict::{Contradicted, Supported, Undecided};
 
 #[test]
 fn what_is_as_stated_is_supported() {
-    let judgements = judge(&runs(&as_stated(), 5), 10).unwrap();
+    let judgements = judged(&as_stated(), 5);
     assert_eq!(verdicts(&judgements), [Supported; 5], "{judgements:#?}");
     for (judgement, statement) in judgements.iter().zip(RULES) {
         assert_eq!(judgement.statement, statement);
@@ -95,18 +99,13 @@ fn the_opposite_is_contradicted() {
             mean.dnn -= 0.08;
         }
     }
-    let judgements = judge(&runs(&means, 5), 10).unwrap();
-    assert_eq!(
-        verdicts(&judgements),
-        [Contradicted; 5],
-        "{:#?}",
-        judgements.iter().map(|j| &j.why).collect::<Vec<_>>()
-    );
+    let judgements = judged(&means, 5);
+    assert_eq!(verdicts(&judgements), [Contradicted; 5], "{judgements:#?}");
 }
 
 #[test]
 fn one_seed_decides_nothing_and_says_how_many_would() {
-    let judgements = judge(&runs(&as_stated(), 1), 10).unwrap();
+    let judgements = judged(&as_stated(), 1);
     assert_eq!(verdicts(&judgements), [Undecided; 5]);
     for judgement in &judgements {
         assert!(judgement.seeds_needed.unwrap() >= 2, "{}", judgement.why);
@@ -126,7 +125,7 @@ fn scales_that_disagree_leave_it_undecided() {
     let mut means = as_stated();
     // CosFace is worst by far at s = 64 alone.
     means.iter_mut().find(|mean| mean.variant == "cosface-s3").unwrap().dnn = 0.785;
-    let judgement = &judge(&runs(&means, 5), 10).unwrap()[1];
+    let judgement = &judged(&means, 5)[1];
     assert_eq!(judgement.parts[0].verdict, Contradicted);
     assert_eq!(judgement.parts[1].verdict, Supported);
     assert_eq!((judgement.verdict, judgement.seeds_needed), (Undecided, None));
@@ -137,7 +136,7 @@ fn scales_that_disagree_leave_it_undecided() {
 fn small_leads_are_undecided_until_more_seeds_come() {
     let mut means = as_stated();
     means[1].dnn = means[0].dnn - 0.0005;
-    let found = judge(&runs(&means, 4), 10).unwrap();
+    let found = judged(&means, 4);
     assert_eq!(found[0].verdict, Undecided);
     assert!(found[0].seeds_needed.unwrap() > 4);
     // "Not worse by more than 2 points" needs no lead.
@@ -146,7 +145,7 @@ fn small_leads_are_undecided_until_more_seeds_come() {
 
 #[test]
 fn holm_counts_all_comparisons_of_a_statement() {
-    let judgements = judge(&runs(&as_stated(), 5), 10).unwrap();
+    let judgements = judged(&as_stated(), 5);
     for evidence in &judgements[0].parts[0].evidence {
         // The two-sided p value itself is smaller than the corrected one or equal to it.
         assert!(evidence.p_holds.unwrap() >= evidence.paired.p.unwrap());
@@ -175,14 +174,14 @@ fn missing_heads_measures_and_seeds_are_named() {
     // KNN accuracy of ArcMarginProduct is still compared.
     assert!(!found[3].parts[0].evidence.is_empty());
     let no_twins: Vec<Mean> = as_stated().into_iter().filter(|mean| mean.scale != Some(64.0)).collect();
-    let found = judge(&runs(&no_twins, 5), 10).unwrap();
+    let found = judged(&no_twins, 5);
     assert!(found[4].why.contains("no twin"), "{}", found[4].why);
     // Without margin heads there is one part, without a scale.
     let plain: Vec<Mean> = as_stated().into_iter().filter(|mean| mean.scale.is_none()).collect();
-    let found = judge(&runs(&plain, 5), 10).unwrap();
+    let found = judged(&plain, 5);
     assert_eq!((found[0].parts.len(), found[0].parts[0].scale, found[0].verdict), (1, None, Supported));
     // One variant alone.
-    let found = judge(&runs(&plain[..1], 5), 10).unwrap();
+    let found = judged(&plain[..1], 5);
     assert_eq!(verdicts(&found), [Undecided; 5]);
 }
 
