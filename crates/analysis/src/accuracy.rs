@@ -22,10 +22,9 @@ pub fn accuracy(predictions: &[u32], labels: &[u32]) -> Result<f64> {
 /// without a label are left out of the mean.
 pub fn macro_accuracy(predictions: &[u32], labels: &[u32], classes: usize) -> Result<f64> {
     let matrix = confusion_matrix(predictions, labels, classes)?;
-    let recalls: Vec<f64> = (0..classes)
-        .filter(|&class| matrix.row(class).sum() > 0)
-        .map(|class| matrix[[class, class]] as f64 / matrix.row(class).sum() as f64)
-        .collect();
+    let counts = (0..classes).map(|class| (matrix[[class, class]], matrix.row(class).sum()));
+    let recalls = counts.filter(|(_, all)| *all > 0).map(|(right, all)| right as f64 / all as f64);
+    let recalls: Vec<f64> = recalls.collect();
     Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
 

@@ -20,18 +20,9 @@ pub enum Error {
     /// Two inputs that describe the same things differ in length: each with its own.
     #[error("{0} has {1} entries but {2} has {3}: they must agree; pass both from the same split")]
     LengthMismatch(&'static str, usize, &'static str, usize),
-    /// A NaN or an infinity.
-    #[error("{what} holds {value} at row {row}, column {column}: every value must be finite; look for a diverged run")]
-    NotFinite {
-        /// The input.
-        what: &'static str,
-        /// Zero-based row.
-        row: usize,
-        /// Zero-based column.
-        column: usize,
-        /// The value found.
-        value: f64,
-    },
+    /// A NaN or an infinity: the input, zero-based row and column, and the value found.
+    #[error("{0} holds {3} at row {1}, column {2}: every value must be finite; look for a diverged run")]
+    NotFinite(&'static str, usize, usize, f64),
     /// A number outside its range.
     #[error("{name} is {value}: {rule}; {remedy}")]
     OutOfRange {
@@ -87,7 +78,7 @@ pub(crate) fn check_finite<T: Copy + Into<f64>>(what: &'static str, data: ArrayV
     }
     let mut values = data.indexed_iter().map(|(at, &value)| -> (_, f64) { (at, value.into()) });
     match values.find(|(_, value)| !value.is_finite()) {
-        Some(((row, column), value)) => Err(Error::NotFinite { what, row, column, value }),
+        Some(((row, column), value)) => Err(Error::NotFinite(what, row, column, value)),
         None => Ok(()),
     }
 }

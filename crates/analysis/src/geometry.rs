@@ -328,14 +328,12 @@ pub fn components_for_variance(eigenvalues: &[f64], share: f64) -> Result<usize>
     }
     let total = total_variance(eigenvalues)?;
     let mut sum = 0.0;
-    for (place, &value) in eigenvalues.iter().enumerate() {
+    let last = eigenvalues.iter().position(|value| {
         sum += value.max(0.0);
         // Rounding must not ask for a component without variance.
-        if sum >= share * total * (1.0 - 1e-12) {
-            return Ok(place + 1);
-        }
-    }
-    Ok(eigenvalues.len())
+        sum >= share * total * (1.0 - 1e-12)
+    });
+    Ok(last.map_or(eigenvalues.len(), |place| place + 1))
 }
 
 fn total_variance(eigenvalues: &[f64]) -> Result<f64> {

@@ -157,19 +157,15 @@ impl<'a> Centered<'a> {
         Ok(centered)
     }
 
-    fn first(&self) -> &[f32] {
-        &self.rows()[..self.offset.len()]
-    }
-
     fn rows(&self) -> &[f32] {
         self.data.as_slice().expect("standard layout")
     }
 
-    /// Replaces `out` by the centered values of whole rows, `stride` apart.
+    /// Replaces `out` by the centered values of whole rows, `stride` apart: less the first row and the offset.
     fn center(&self, rows: &[f32], out: &mut Vec<f64>) {
         out.clear();
         for row in rows.chunks_exact(self.offset.len()) {
-            let values = row.iter().zip(self.first()).zip(&self.offset);
+            let values = row.iter().zip(self.rows()).zip(&self.offset);
             out.extend(values.map(|((&x, &first), offset)| f64::from(x) - f64::from(first) - offset));
             out.resize(out.len().next_multiple_of(stride(self.offset.len())), 0.0);
         }
@@ -246,7 +242,7 @@ impl<'a> Centered<'a> {
         }
         let total_variance = self.total_variance;
         Pca {
-            mean: self.first().iter().zip(&self.offset).map(|(&first, offset)| f64::from(first) + offset).collect(),
+            mean: self.rows().iter().zip(&self.offset).map(|(&first, offset)| f64::from(first) + offset).collect(),
             components,
             explained_variance_ratio: explained_variance.iter().map(|v| v / total_variance).collect(),
             explained_variance,

@@ -96,10 +96,7 @@ impl LinearProbe {
         for (row, label) in probabilities.rows().into_iter().zip(labels) {
             let (best, _) = greatest(row.iter().copied());
             right += usize::from(self.classes[best] == *label);
-            loss += match self.classes.binary_search(label) {
-                Ok(place) => -row[place].ln(),
-                Err(_) => f64::INFINITY,
-            };
+            loss += self.classes.binary_search(label).map_or(f64::INFINITY, |place| -row[place].ln());
         }
         let points = labels.len() as f64;
         Ok(ProbeScore { accuracy: right as f64 / points, log_loss: loss / points })

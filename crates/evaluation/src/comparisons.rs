@@ -5,7 +5,7 @@
 use crate::families::{classifier, neighbors};
 use crate::groups::Group;
 use crate::measured::Measured;
-use crate::registry::MetricId;
+use crate::registry::{Headline, MetricId};
 use crate::selection::Selection;
 use crate::statements::{self, Judgement, RunMetrics};
 use faceoff_analysis::statistics::{self, PairedDifference, RankTest};
@@ -67,17 +67,17 @@ pub struct Judged {
     pub judgements: Vec<Judgement>,
 }
 
-/// Compares the variants of each group in these metrics and judges the statements where they apply.
+/// Compares the variants of each group in the metrics that are compared, and judges the statements where they apply.
 pub(crate) fn compare(
     selection: &Selection,
     measured: &[Measured],
     groups: &[Group],
-    metrics: &[MetricId],
+    headline: &[(MetricId, Headline)],
     settings: &AnalysisConfig,
 ) -> Comparisons {
     let mut all = Comparisons::default();
     for group in groups {
-        for &metric in metrics {
+        for &(metric, _) in headline.iter().filter(|(_, rank)| *rank == Headline::Compared) {
             if let Err(error) = all.compare_metric(metric, &group.condition, &group.variants, measured) {
                 all.notes.push(format!("No comparison of {metric}: {error}."));
             }
@@ -89,13 +89,6 @@ pub(crate) fn compare(
         }
     }
     all
-}
-
-/// The paired difference a - b over the seeds that both have; `None` without one.
-fn paired(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> faceoff_analysis::Result<Option<PairedDifference>> {
-    let pairs = a.iter().filter_map(|(seed, &value)| Some((value, *b.get(seed)?)));
-    let (left, right): (Vec<f64>, Vec<f64>) = pairs.unzip();
-    (!left.is_empty()).then(|| statistics::paired_difference(&left, &right)).transpose()
 }
 
 impl Comparisons {
@@ -116,7 +109,12 @@ impl Comparisons {
         let first = self.pairs.len();
         for (place, (a, of_a)) in columns.iter().enumerate() {
             for (b, of_b) in &columns[place + 1..] {
-                let Some(paired) = paired(of_a, of_b)? else { continue };
+                let shared = of_a.iter().filter_map(|(seed, &value)| Some((value, *of_b.get(seed)?)));
+                let (left, right): (Vec<f64>, Vec<f64>) = shared.unzip();
+                if left.is_empty() {
+                    continue;
+                }
+                let paired = statistics::paired_difference(&left, &right)?;
                 let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
                 let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
                 self.pairs.push(Pair { metric, a: *a, b: *b, paired, p_holm: None, seeds_needed });

@@ -138,10 +138,6 @@ pub fn export(
     Ok((selection.runs.len(), bytes))
 }
 
-fn compared(headline: &[(MetricId, Headline)]) -> impl Iterator<Item = MetricId> {
-    headline.iter().filter(|(_, rank)| *rank == Headline::Compared).map(|&(metric, _)| metric)
-}
-
 impl Evaluation {
     fn new(
         selection: Selection,
@@ -153,8 +149,7 @@ impl Evaluation {
         let is_measured = |&(metric, _): &_| measured.iter().any(|run| run.value(metric).is_some());
         let headline = registry.families().iter().flat_map(|family| (family.headline)(settings));
         let headline: Vec<(MetricId, Headline)> = headline.filter(is_measured).collect();
-        let compared: Vec<MetricId> = compared(&headline).collect();
-        let comparisons = comparisons::compare(&selection, &measured, &groups, &compared, settings);
+        let comparisons = comparisons::compare(&selection, &measured, &groups, &headline, settings);
         let mut notes = selection.notes.clone();
         notes.extend(measured.iter().flat_map(Measured::notes));
         notes.extend(comparisons.notes.iter().cloned());
@@ -177,7 +172,7 @@ impl Evaluation {
 
     /// The metrics that heads are compared by.
     pub fn compared(&self) -> impl Iterator<Item = MetricId> {
-        compared(&self.headline)
+        self.headline.iter().filter(|(_, rank)| *rank == Headline::Compared).map(|&(metric, _)| metric)
     }
 
     /// The variants with pictures of their own.

@@ -256,7 +256,7 @@ impl<'a> Variants<'a> {
         for (row, run) in runs.iter().enumerate() {
             let numbers = run.explained_variance.iter().copied().chain(run.dnn_accuracy).chain(run.scale);
             if let Some(value) = numbers.chain([run.knn_accuracy]).find(|v| !v.is_finite()) {
-                return Err(Error::NotFinite { what: "the measures of runs", row, column: 0, value });
+                return Err(Error::NotFinite("the measures of runs", row, 0, value));
             }
             let place = all.iter().position(|variant| variant.name == run.variant).unwrap_or(all.len());
             if place == all.len() {
@@ -282,12 +282,8 @@ impl<'a> Variants<'a> {
 
     /// The variants of this scale and those without one.
     fn at(&self, scale: Option<f64>) -> Vec<&Variant<'a>> {
-        let belongs = |own: Option<f64>| match (own, scale) {
-            (Some(own), Some(scale)) => same_scale(own, scale),
-            (None, _) => true,
-            (Some(_), None) => false,
-        };
-        self.all.iter().filter(|variant| belongs(variant.scale)).collect()
+        let is_scale = |own: f64| scale.is_some_and(|scale| same_scale(own, scale));
+        self.all.iter().filter(|variant| variant.scale.is_none_or(is_scale)).collect()
     }
 }
 
@@ -447,13 +443,8 @@ fn small_scale_is_good(variants: &Variants, classes: usize) -> Result<Part> {
 
 fn conclude(statement: Statement, parts: Vec<Part>) -> Judgement {
     let all = |verdict| parts.iter().all(|part| part.verdict == verdict);
-    let verdict = if all(Verdict::Supported) {
-        Verdict::Supported
-    } else if all(Verdict::Contradicted) {
-        Verdict::Contradicted
-    } else {
-        Verdict::Undecided
-    };
+    let settled = [Verdict::Supported, Verdict::Contradicted].into_iter().find(|&verdict| all(verdict));
+    let verdict = settled.unwrap_or(Verdict::Undecided);
     let seeds_needed = (verdict == Verdict::Undecided).then(|| seeds_to_settle(&parts)).flatten();
     let mut why: Vec<String> = parts.iter().map(describe).collect();
     if verdict == Verdict::Undecided {

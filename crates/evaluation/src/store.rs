@@ -25,7 +25,7 @@ const MAPS_VERSION: u32 = 1;
 const EXPORTED_DECIMALS: i32 = 3;
 
 /// `measured.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     schema: u32,
@@ -123,8 +123,7 @@ impl<'a> Store<'a> {
                     embeddings: embeddings.clone().unwrap_or_default(),
                     settings: settings_hash.clone(),
                     images,
-                    families: BTreeMap::new(),
-                    maps: None,
+                    ..Record::default()
                 }
             }
         };

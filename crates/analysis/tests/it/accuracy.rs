@@ -8,13 +8,9 @@ use ndarray::{Array2, arr2};
 use proptest::prelude::*;
 
 #[test]
-fn the_first_of_equal_scores_wins() {
+fn the_first_of_equal_scores_wins_and_nan_never() {
     let scores = arr2(&[[0.1, 0.7, 0.2], [0.5, 0.5, 0.1], [-3.0, -2.0, -2.0]]);
     assert_eq!(predictions(scores.view()), [1, 0, 1]);
-}
-
-#[test]
-fn nan_never_wins() {
     let scores = arr2(&[[f32::NAN, 0.0, 1.0], [2.0, f32::NAN, 1.0], [f32::NAN; 3]]);
     assert_eq!(predictions(scores.view()), [2, 0, 0]);
 }

@@ -77,10 +77,7 @@ fn equal_points_are_defined() {
     assert_eq!(own.assignments, (0..12).collect::<Vec<u32>>());
     assert!(own.inertia < 1e-10);
     assert_eq!(kmeans(points.slice(s![..1, ..]), 1, 0).unwrap().assignments, [0]);
-}
-
-#[test]
-fn a_lone_member_has_silhouette_zero() {
+    // The silhouette of a lone member is 0.
     let points = array![[1.0_f32, 0.0], [1.0, 0.0], [0.0, 1.0]];
     assert_eq!(silhouette(points.view(), &[0, 0, 1]).unwrap(), [1.0, 1.0, 0.0]);
 }

@@ -115,7 +115,7 @@ fn groups_are_the_bars_of_a_critical_difference_picture() {
 #[test]
 fn refuses_bad_input() {
     assert!(matches!(summary(&[]), Err(Error::Empty(_))));
-    assert!(matches!(summary(&[1.0, f64::NAN]), Err(Error::NotFinite { row: 1, .. })));
+    assert!(matches!(summary(&[1.0, f64::NAN]), Err(Error::NotFinite(_, 1, ..))));
     assert!(matches!(paired_difference(&[1.0], &[1.0, 2.0]), Err(Error::LengthMismatch(..))));
     assert!(matches!(rank_test(Array2::zeros((3, 1)).view()), Err(Error::OutOfRange { .. })));
     assert!(matches!(rank_test(Array2::zeros((3, 51)).view()), Err(Error::OutOfRange { .. })));

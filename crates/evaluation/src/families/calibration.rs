@@ -1,9 +1,7 @@
 //! Is the head as sure as it is right? Probabilities are the softmax of the scores times the head's effective scale.
 
-use super::{no_headline, rows};
-use crate::measured::{Findings, Splits, Subject};
-use crate::registry::Family;
-use faceoff_analysis::{Result, calibration};
+use super::{Family, Findings, Result, Splits, Subject, rows};
+use faceoff_analysis::calibration;
 
 rows! { METRICS in "Calibration":
     CALIBRATION_ERROR "calibration_error" "Expected calibration error" Percent Lower
@@ -16,7 +14,8 @@ rows! { METRICS in "Calibration":
 }
 
 /// Calibration on the validation images.
-pub const FAMILY: Family = Family { name: "calibration", version: 1, metrics: METRICS, headline: no_headline, measure };
+pub const FAMILY: Family =
+    Family { name: "calibration", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let Some(Splits { val, .. }) = subject.classifier else { return Ok(()) };

@@ -1,9 +1,7 @@
 //! The head as a classifier of the validation images.
 
-use super::rows;
-use crate::measured::{Findings, Splits, Subject};
-use crate::registry::{Family, Headline};
-use faceoff_analysis::{Result, accuracy};
+use super::{Family, Findings, Headline, Result, Splits, Subject, rows};
+use faceoff_analysis::accuracy;
 
 rows! { METRICS in "Classifier":
     DNN_ACCURACY "dnn_accuracy" "DNN accuracy" Percent Higher

@@ -1,9 +1,8 @@
 //! How classes lie on the sphere. Neural collapse is that of the index, or of the evaluated points where there is none.
 
-use super::{no_headline, rows};
-use crate::measured::{Findings, Points, Splits, Subject};
-use crate::registry::Family;
-use faceoff_analysis::{Result, accuracy, geometry};
+use super::{Family, Findings, Result, Splits, Subject, rows};
+use crate::measured::Points;
+use faceoff_analysis::{accuracy, geometry};
 
 rows! { METRICS in "Geometry":
     NEAREST_CENTER_ACCURACY "nearest_center_accuracy" "Nearest-centre accuracy" Percent Higher
@@ -34,7 +33,7 @@ rows! { COLLAPSE_METRICS in "Geometry":
 }
 
 /// Centres, alignment, uniformity and neural collapse.
-pub const FAMILY: Family = Family { name: "geometry", version: 1, metrics: METRICS, headline: no_headline, measure };
+pub const FAMILY: Family = Family { name: "geometry", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
 
 /// Whether the classifier's vectors are the class means of the training images, and whether it says what the nearest of
 /// these means says.
@@ -42,7 +41,7 @@ pub const CLASSIFIER_COLLAPSE: Family = Family {
     name: "neural collapse of the classifier",
     version: 1,
     metrics: COLLAPSE_METRICS,
-    headline: no_headline,
+    headline: |_| Vec::new(),
     measure: measure_collapse,
 };
 

@@ -10,7 +10,10 @@ pub mod retrieval;
 pub mod variance;
 pub mod verification;
 
+// What the families have in common.
+use crate::measured::{Findings, Splits, Subject};
 use crate::registry::{Family, Headline, MetricId};
+use faceoff_analysis::Result;
 use faceoff_runs::AnalysisConfig;
 
 /// Every family, in the order of the tables.
@@ -53,11 +56,6 @@ macro_rules! rows {
     };
 }
 pub(crate) use rows;
-
-/// A family none of whose metrics stand out.
-fn no_headline(_: &AnalysisConfig) -> Vec<(MetricId, Headline)> {
-    Vec::new()
-}
 
 /// Sizes in rising order, each once.
 fn rising(mut sizes: Vec<usize>) -> Vec<usize> {

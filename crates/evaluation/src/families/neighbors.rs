@@ -1,11 +1,9 @@
 //! Classification by the nearest neighbours: among the index, or among the other points where there is none.
 
-use super::{rising, rows};
-use crate::measured::{Findings, Subject};
-use crate::registry::{Family, Headline, MetricId};
-use faceoff_analysis::retrieval::Vote;
-use faceoff_analysis::{Result, accuracy, neighbors, retrieval};
-use faceoff_runs::{AnalysisConfig, Engine};
+use super::{AnalysisConfig, Family, Findings, Headline, MetricId, Result, Subject, rising, rows};
+use faceoff_analysis::retrieval::{self, Vote};
+use faceoff_analysis::{accuracy, neighbors};
+use faceoff_runs::Engine;
 
 rows! { METRICS in "Nearest neighbours":
     KNN_ACCURACY "knn_accuracy_k#" "KNN accuracy, k = #" Percent Higher

@@ -1,10 +1,8 @@
 //! Retrieval: with the training images as index, and among the validation images alone.
 
-use super::{no_headline, rows};
-use crate::measured::Findings;
-use crate::registry::{Family, Headline, Metric};
-use faceoff_analysis::retrieval::{RECALL_AT, Retrieval};
-use faceoff_analysis::{Result, retrieval};
+use super::{Family, Findings, Headline, Result, rows};
+use crate::registry::Metric;
+use faceoff_analysis::retrieval::{self, RECALL_AT, Retrieval};
 
 rows! { METRICS in "Retrieval":
     PRECISION_AT_1 "precision_at_1" "Precision@1" Percent Higher
@@ -39,7 +37,7 @@ pub const FAMILY: Family = Family {
     name: "retrieval",
     version: 1,
     metrics: METRICS,
-    headline: no_headline,
+    headline: |_| Vec::new(),
     measure: |subject, found| {
         let Some(index) = subject.index else { return Ok(()) };
         let queries = subject.queries;

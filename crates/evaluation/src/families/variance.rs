@@ -1,10 +1,8 @@
 //! How many directions the embeddings use: those of the index, or the evaluated ones where there is none.
 
-use super::{rising, rows};
-use crate::measured::{Findings, Subject};
-use crate::registry::{Family, Headline};
-use faceoff_analysis::{Result, geometry, pca};
-use faceoff_runs::{AnalysisConfig, Engine};
+use super::{AnalysisConfig, Family, Findings, Headline, Result, Subject, rising, rows};
+use faceoff_analysis::{geometry, pca};
+use faceoff_runs::Engine;
 
 rows! { METRICS in "Explained variance":
     EXPLAINED_VARIANCE "explained_variance_#" "Explained variance, #" Number Neither

@@ -1,10 +1,8 @@
 //! Do two validation images show the same class? Over all pairs.
 
-use super::rows;
-use crate::measured::{Findings, PairCurves, Subject};
-use crate::registry::{Family, Headline};
-use faceoff_analysis::verification::FAR;
-use faceoff_analysis::{Result, verification};
+use super::{Family, Findings, Headline, Result, Subject, rows};
+use crate::measured::PairCurves;
+use faceoff_analysis::verification::{self, FAR};
 
 rows! { METRICS in "Verification":
     VERIFICATION_AUC "verification_auc" "ROC AUC" Number Higher

@@ -207,5 +207,5 @@ fn refuses_ambiguous_runs() {
     assert!(matches!(judge(&other, 10), Err(Error::Undefined(..))));
     let mut nan = good;
     nan[3].knn_accuracy = f64::NAN;
-    assert!(matches!(judge(&nan, 10), Err(Error::NotFinite { row: 3, .. })));
+    assert!(matches!(judge(&nan, 10), Err(Error::NotFinite(_, 3, ..))));
 }
