@@ -24,21 +24,29 @@ pub(crate) fn cosines(embeddings: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(unit(embeddings)?.matmul(&unit(weight)?.t()?)?)
 }
 
-/// Cosines held inside [-bound, bound], with no gradient where they are held: Candle's own clamp halves the gradient at
-/// the bound.
+/// Cosines held inside [-bound, bound], with no gradient where they are held.
 pub(crate) fn held(cosines: &Tensor, bound: f64) -> Result<Tensor> {
-    let dtype = cosines.dtype();
-    let (above, below) = (cosines.gt(bound)?.to_dtype(dtype)?, cosines.lt(-bound)?.to_dtype(dtype)?);
-    let inside = (1.0 - (&above + &below)?)?;
-    Ok(((cosines * inside)? + ((above - below)? * bound)?)?)
+    clamped(cosines, -bound, bound)
 }
 
-/// cos(theta + margin) from c = cos(theta) by the addition theorem: c cos m - sqrt(1 - c^2) sin m.
-pub(crate) fn with_angular_margin(cosines: &Tensor, margin_radians: f64) -> Result<Tensor> {
+/// Values held inside [low, high], with no gradient where they are held: Candle's own clamp halves the gradient at the bounds.
+pub(crate) fn clamped(values: &Tensor, low: f64, high: f64) -> Result<Tensor> {
+    let dtype = values.dtype();
+    let (above, below) = (values.gt(high)?.to_dtype(dtype)?, values.lt(low)?.to_dtype(dtype)?);
+    let inside = (1.0 - (&above + &below)?)?;
+    Ok(((values * inside)? + ((above * high)? + (below * low)?)?)?)
+}
+
+/// sin(theta) from c = cos(theta): sqrt(1 - c^2).
+pub(crate) fn sines(cosines: &Tensor) -> Result<Tensor> {
     let squared = (1.0 - cosines.sqr()?)?;
     let floor = (squared.ones_like()? * SMALLEST_SINE_SQUARED)?;
-    let sines = squared.maximum(&floor)?.sqrt()?;
-    Ok(((cosines * margin_radians.cos())? - (sines * margin_radians.sin())?)?)
+    Ok(squared.maximum(&floor)?.sqrt()?)
+}
+
+/// cos(theta + margin) from c = cos(theta) by the addition theorem: c cos m - sin(theta) sin m.
+pub(crate) fn with_angular_margin(cosines: &Tensor, margin_radians: f64) -> Result<Tensor> {
+    Ok(((cosines * margin_radians.cos())? - (sines(cosines)? * margin_radians.sin())?)?)
 }
 
 /// `labelled` where the mask is 1, `others` elsewhere. Candle's scatter has no right gradient, and its `where_cond` lets

@@ -43,7 +43,7 @@ impl Initialiser<'_> {
 
     /// `(classes, dim)`, the same under both rules.
     pub(crate) fn weight(&self) -> Result<Var> {
-        self.weight_as(&[self.classes, self.dim], self.glorot())
+        self.weight_of(&[self.classes, self.dim])
     }
 
     /// A weight of another shape, or of another rule of Catalyst's.
@@ -53,6 +53,16 @@ impl Initialiser<'_> {
             HeadInit::Catalyst => catalyst,
         };
         self.draw(shape, draw, WEIGHT_STREAM)
+    }
+
+    /// A weight of another shape, the same under both rules.
+    pub(crate) fn weight_of(&self, shape: &[usize]) -> Result<Var> {
+        self.weight_as(shape, self.glorot())
+    }
+
+    /// Known numbers, `(count,)`.
+    pub(crate) fn constant(&self, values: &[f64]) -> Result<Var> {
+        Ok(Var::from_tensor(&Tensor::new(values, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(self.device)?)?)
     }
 
     /// `(classes,)`.

@@ -32,6 +32,7 @@
 //! ```
 
 mod adacos;
+mod adaface;
 mod arc_margin_product;
 mod arcface;
 mod classification;
@@ -40,8 +41,13 @@ mod cosine;
 mod curricularface;
 mod error;
 mod initialise;
+mod magface;
 mod normface;
 mod parameters;
+mod proxy_anchor;
+mod soft_triple;
+mod sphereface2;
+mod sphereface_r;
 mod sub_center_arcface;
 mod tensors;
 
@@ -69,6 +75,12 @@ pub static HEADS: &[HeadInfo] = &[
     HeadInfo::of::<adacos::AdaCos>(),
     HeadInfo::of::<sub_center_arcface::SubCenterArcFace>(),
     HeadInfo::of::<curricularface::CurricularFace>(),
+    HeadInfo::of::<adaface::AdaFace>(),
+    HeadInfo::of::<magface::MagFace>(),
+    HeadInfo::of::<sphereface_r::SphereFaceR>(),
+    HeadInfo::of::<sphereface2::SphereFace2>(),
+    HeadInfo::of::<proxy_anchor::ProxyAnchor>(),
+    HeadInfo::of::<soft_triple::SoftTriple>(),
 ];
 
 /// A head owns its loss. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32 on the CPU, scores and logits `(batch, classes)`.
@@ -155,8 +167,7 @@ pub(crate) trait ClassHead: Send {
 
     /// Mean cross-entropy of the logits.
     fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss> {
-        let logits = self.train_logits(embeddings, labels)?;
-        Ok(candle_nn::loss::cross_entropy(&logits, &labels.to_device(logits.device())?)?.into())
+        Ok(tensors::cross_entropy(&self.train_logits(embeddings, labels)?, labels)?.into())
     }
 
     fn effective_scale(&self) -> f64 {

@@ -43,9 +43,16 @@ pub(crate) trait Parameter: Sized {
     fn write(&self) -> ParameterValue;
 }
 
-/// Declares the struct of a head's parameters, each as `name: Type = value of the reference`.
+/// Declares the struct of a head's parameters, each as `name: Type = value of the reference`; `as "r"` behind the type where
+/// the paper has another letter for it.
 macro_rules! parameters {
-    ($set:ident { $($name:ident: $type:ident = $default:literal),+ }) => {
+    (@symbol $type:ident) => {
+        $type::SYMBOL
+    };
+    (@symbol $type:ident $symbol:literal) => {
+        $symbol
+    };
+    ($set:ident { $($name:ident: $type:ident $(as $symbol:literal)? = $default:literal),+ }) => {
         /// What an experiment has to state of the head.
         #[derive(Clone, Copy)]
         pub(crate) struct $set {
@@ -58,7 +65,7 @@ macro_rules! parameters {
             impl ParameterSet for $set {
                 const INFO: &'static [ParameterInfo] = &[$(ParameterInfo {
                     name: stringify!($name),
-                    symbol: $type::SYMBOL,
+                    symbol: $crate::parameters::parameters!(@symbol $type $($symbol)?),
                     meaning: $type::MEANING,
                     rule: $type::RULE,
                     default: || $default.into(),
@@ -139,6 +146,28 @@ numbers! {
         "a number in [0, 1], a difference of cosines", |m| (0.0..=1.0).contains(m);
     Epsilon(f64, number): "eps", "how far cosines are kept from -1 and 1",
         "a number in [0, 0.1), a difference of cosines", |eps| (0.0..0.1).contains(eps);
+    AdaptiveMargin(f64, number): "m", "margin of the labelled class, of the angle or of the cosine by the embedding's length",
+        "a number in [0, 1], in radians and as a difference of cosines", |m| (0.0..=1.0).contains(m);
+    Concentration(f64, number): "h", "how far the margin follows the embedding's length",
+        "a finite number above 0", |h| h.is_finite() && *h > 0.0;
+    Momentum(f64, number): "t_alpha", "weight of a new batch in the moving mean and deviation of the lengths",
+        "a number in (0, 1]", |t| *t > 0.0 && *t <= 1.0;
+    NormLow(f64, number): "l_a", "length up to which the margin is lowest",
+        "a finite number above 0, the unit of embeddings", |a| a.is_finite() && *a > 0.0;
+    NormHigh(f64, number): "u_a", "length from which the margin is highest",
+        "a finite number above norm_low, the unit of embeddings", |a| a.is_finite() && *a > 0.0;
+    RegularizerWeight(f64, number): "lambda_g", "weight of the regulariser of lengths in the loss",
+        "a finite number of at least 0", |weight| weight.is_finite() && *weight >= 0.0;
+    AngleFactor(f64, number): "m", "factor of the angle of the labelled class",
+        "a finite number of at least 1", |m| m.is_finite() && *m >= 1.0;
+    Exponent(f64, number): "t", "exponent that spreads the similarities",
+        "a finite number of at least 1", |t| t.is_finite() && *t >= 1.0;
+    LabelShare(f64, number): "alpha", "share of the label's own decision in the loss",
+        "a number in (0, 1)", |alpha| *alpha > 0.0 && *alpha < 1.0;
+    LossFactor(f64, number): "lw", "factor of the loss",
+        "a finite number above 0", |factor| factor.is_finite() && *factor > 0.0;
+    Temperature(f64, number): "temperature", "divisor of the cosines before the exponential",
+        "a finite number above 0", |t| t.is_finite() && *t > 0.0;
     SubCenters(i64, integer): "K", "centres of each class",
         "a whole number of at least 1", |k| *k >= 1;
 }

@@ -1,7 +1,7 @@
 //! The tensors of a head: checked, named, saved and restored.
 
 use crate::{ClassHead, Error, Result, State};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor, Var};
 
 /// Checks a batch against a head for embeddings of width `dim`.
 pub(crate) fn check_embeddings(embeddings: &Tensor, dim: usize) -> Result<()> {
@@ -15,15 +15,31 @@ pub(crate) fn check_embeddings(embeddings: &Tensor, dim: usize) -> Result<()> {
     }
 }
 
-/// The scores of a batch, and the mask of their shape that is 1 at each row's label. Wrong labels are an error in every head,
-/// also where they change nothing.
+/// The scores of a batch, and the mask of their shape that is 1 at each row's label.
 pub(crate) fn scores_and_labels<H: ClassHead + ?Sized>(
     head: &H,
     embeddings: &Tensor,
     labels: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
     let scores = head.scores(embeddings)?;
+    let mask = label_mask(labels, &scores)?;
+    Ok((scores, mask))
+}
+
+/// The mask of the shape of `scores`, `(batch, classes)`, that is 1 at each row's label.
+pub(crate) fn label_mask(labels: &Tensor, scores: &Tensor) -> Result<Tensor> {
     let (batch, classes) = scores.dims2()?;
+    let values = checked_labels(labels, batch, classes)?;
+    let mut mask = vec![0f32; batch * classes];
+    for (row, &label) in values.iter().enumerate() {
+        mask[row * classes + label as usize] = 1.0;
+    }
+    let mask = Tensor::from_vec(mask, (batch, classes), &Device::Cpu)?.to_dtype(scores.dtype())?;
+    Ok(mask.to_device(scores.device())?)
+}
+
+/// The labels of a batch. Wrong ones are an error in every head, also where they change nothing.
+pub(crate) fn checked_labels(labels: &Tensor, batch: usize, classes: usize) -> Result<Vec<u32>> {
     if labels.dims() != [batch] {
         let expected = format!("({batch},), one label for each embedding");
         return Err(Error::Shape { what: "the labels", found: labels.dims().to_vec(), expected });
@@ -32,13 +48,24 @@ pub(crate) fn scores_and_labels<H: ClassHead + ?Sized>(
     if let Some((row, &label)) = values.iter().enumerate().find(|&(_, &label)| label as usize >= classes) {
         return Err(Error::Label { label, row, classes });
     }
-    let mut mask = vec![0f32; batch * classes];
-    for (row, &label) in values.iter().enumerate() {
-        mask[row * classes + label as usize] = 1.0;
-    }
-    let mask = Tensor::from_vec(mask, (batch, classes), &Device::Cpu)?.to_dtype(scores.dtype())?;
-    let mask = mask.to_device(scores.device())?;
-    Ok((scores, mask))
+    Ok(values)
+}
+
+/// Mean cross-entropy of logits `(batch, classes)`, in nats.
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(candle_nn::loss::cross_entropy(logits, &labels.to_device(logits.device())?)?)
+}
+
+/// One number a row, `(batch, 1)`, of the type and on the device of `like`.
+pub(crate) fn column(values: impl IntoIterator<Item = f64>, like: &Tensor) -> Result<Tensor> {
+    let values: Vec<f64> = values.into_iter().collect();
+    let rows = values.len();
+    Ok(Tensor::from_vec(values, (rows, 1), &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())?)
+}
+
+/// The lengths of the rows; no gradient.
+pub(crate) fn lengths(rows: &Tensor) -> Result<Vec<f64>> {
+    Ok(rows.detach().to_dtype(DType::F64)?.sqr()?.sum(D::Minus1)?.sqrt()?.to_vec1()?)
 }
 
 /// A copy of a variable that later steps do not change.
@@ -75,7 +102,7 @@ pub(crate) fn restore(name: &str, var: &Var, tensor: &Tensor) -> Result<()> {
 
 /// Restores a number.
 pub(crate) fn restored_number(name: &str, tensor: &Tensor) -> Result<f64> {
-    let values = tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     match values[..] {
         [value] if value.is_finite() => Ok(value),
         _ => Err(Error::State { name: name.into(), problem: format!("it must be one finite number, not {values:?}") }),

@@ -7,12 +7,17 @@
 //! max(|g| norm(row), 0.01 s / B), where norm(row) is that embedding's or weight's own norm and B the batch. (One row of
 //! tiny norm has a gradient near 1e5, so a tolerance over elements or whole tensors is either impossible or blind.) In
 //! f64: 1e-9 in the same form. s is 1 for heads without a scale.
+//!
+//! Beside its centre an image's cosine is 1 but for a few units of the last digit of f32, and no formula finds the angle in
+//! them. So in f32 a value may also be off by three times what the formula, in f64, makes of a cosine that is off by the
+//! f32 epsilon (see [`moved`]); PyTorch in f32 is off by as much.
 
 use crate::{device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
 use faceoff_heads::{HEADS, Head, HeadInfo, resolve};
 use faceoff_runs::{HeadConfig, ParameterValue};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 fn own_folder() -> PathBuf {
@@ -36,13 +41,20 @@ fn golden_values_of_every_head() {
     let files = golden_files(&folder);
     for path in &files {
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        for (index, (dtype, tolerance)) in [(DType::F32, 1e-4), (DType::F64, 1e-9)].into_iter().enumerate() {
-            let mut errors = Errors { file: format!("{name} in {dtype:?}"), tolerance, worst: 0.0 };
-            check(&golden, dtype, &mut errors);
-            println!("{}: worst error {:.1e}", errors.file, errors.worst);
-            worst[index] = errors.worst.max(worst[index]);
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let errors = [(DType::F32, false), (DType::F64, false), (DType::F64, true)]
+            .map(|(dtype, moved)| check(&golden, dtype, moved, &name));
+        let [f32, f64, blurred] = &errors;
+        for (what, error) in f64 {
+            assert!(*error <= 1e-9, "{name} in f64: {what} is off by {error:.1e}");
         }
+        for (what, error) in f32 {
+            let allowed = (3.0 * blurred[what]).max(1e-4);
+            assert!(*error <= allowed, "{name} in f32: {what} is off by {error:.1e}; allowed is {allowed:.1e}");
+        }
+        let largest = [f32, f64].map(|errors| errors.values().copied().fold(0.0, f64::max));
+        println!("{name}: worst error f32 {:.1e}, f64 {:.1e}", largest[0], largest[1]);
+        worst = [worst[0].max(largest[0]), worst[1].max(largest[1])];
     }
     let ([f32, f64], count, folder) = (worst, files.len(), folder.display());
     println!("{count} golden files of {folder} read; worst error f32 {f32:.1e}, f64 {f64:.1e}");
@@ -98,18 +110,18 @@ fn every_head_is_described_and_has_golden_files() {
     }
 }
 
-/// The largest error of a file, in units where `tolerance` is allowed.
-struct Errors {
-    file: String,
-    tolerance: f64,
-    worst: f64,
+/// The largest relative error of each thing that a file has.
+struct Errors<'a> {
+    file: &'a str,
+    step: usize,
+    found: BTreeMap<String, f64>,
 }
 
-impl Errors {
+impl Errors<'_> {
     fn add(&mut self, what: &str, error: f64, unit: f64) {
-        let relative = error / unit;
-        assert!(relative <= self.tolerance, "{}: {what} is off by {relative:.1e}", self.file);
-        self.worst = self.worst.max(relative);
+        assert!(error.is_finite(), "{}: {what} is {error}", self.file);
+        let worst = self.found.entry(format!("step {}, {what}", self.step)).or_default();
+        *worst = worst.max(error / unit);
     }
 
     /// Element by element, relative with a floor.
@@ -157,7 +169,29 @@ fn swapped(values: &[f64], a: usize, b: usize, width: usize) -> Vec<f64> {
     (0..b).flat_map(|j| (0..a).flat_map(move |i| row(i, j))).copied().collect()
 }
 
-fn check(golden: &Value, dtype: DType, errors: &mut Errors) {
+/// Embeddings turned away from their class's nearest centre, or towards it from the far side, until the cosine has changed by
+/// the f32 epsilon. `weight` is `(K, classes, dim)`.
+fn moved(embeddings: &[f64], labels: &[u32], weight: &[f64], classes: usize, dim: usize) -> Vec<f64> {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let times = |a: &[f64], factor: f64| a.iter().map(|x| x * factor).collect::<Vec<_>>();
+    let of_row = |(row, &label): (&[f64], &u32)| {
+        let length = dot(row, row).sqrt();
+        let centers = weight.chunks(dim).skip(label as usize).step_by(classes);
+        let centers = centers.map(|center| times(center, 1.0 / dot(center, center).sqrt()));
+        let center = centers.max_by(|a, b| dot(a, row).total_cmp(&dot(b, row))).unwrap();
+        let cosine = dot(&center, row) / length;
+        let aside: Vec<f64> = row.iter().zip(&center).map(|(x, c)| x / length - cosine * c).collect();
+        let aside = times(&aside, 1.0 / dot(&aside, &aside).sqrt());
+        let turned = cosine - f64::from(f32::EPSILON).copysign(cosine);
+        let (along, across) = (length * turned, length * (1.0 - turned * turned).sqrt());
+        center.iter().zip(&aside).map(|(c, a)| along * c + across * a).collect::<Vec<_>>()
+    };
+    embeddings.chunks(dim).zip(labels).flat_map(of_row).collect()
+}
+
+/// The errors of a file's head in `dtype`, with its embeddings as they are or [`moved`].
+fn check(golden: &Value, dtype: DType, with_moved: bool, file: &str) -> BTreeMap<String, f64> {
+    let mut errors = Errors { file, step: 0, found: BTreeMap::new() };
     let size = |key: &str| number(&golden[key]) as usize;
     let (batch, dim, classes) = (size("batch"), size("features"), size("classes"));
     let tensor =
@@ -180,8 +214,13 @@ fn check(golden: &Value, dtype: DType, errors: &mut Errors) {
     head.load(&state).unwrap();
 
     for step in golden["steps"].as_array().unwrap() {
-        let embeddings = tensor(flat(&step["embeddings"]), &[batch, dim]);
+        errors.step += 1;
+        let mut embeddings = flat(&step["embeddings"]);
         let labels: Vec<u32> = serde_json::from_value(step["targets"].clone()).unwrap();
+        if let (true, Some(weight)) = (with_moved, &weight) {
+            embeddings = moved(&embeddings, &labels, weight, classes, dim);
+        }
+        let embeddings = tensor(embeddings, &[batch, dim]);
         let labels = Tensor::new(labels, device()).unwrap();
         errors.state(head.as_ref(), &Step(step).state("before"), "before");
         let scores = head.scores(&embeddings).unwrap().map(|scores| values(&scores));
@@ -220,4 +259,5 @@ fn check(golden: &Value, dtype: DType, errors: &mut Errors) {
             }
         }
     }
+    errors.found
 }

@@ -163,7 +163,7 @@ fn state_changes_in_training_alone_and_is_restored() {
         of_classes(trained.as_ref());
         assert_eq!(state(trained.as_ref()), start);
         trained.loss(&embeddings, &labels).unwrap();
-        let has_state = ["AdaCos", "CurricularFace"].contains(&config.kind());
+        let has_state = ["AdaCos", "CurricularFace", "AdaFace", "SphereFaceR", "SphereFace2"].contains(&config.kind());
         assert_eq!(state(trained.as_ref()) != start, has_state, "{config:?}");
 
         let mut other = build(&config, 6, CLASSES, HeadInit::Uniform, 7, device(), DType::F64).unwrap();
