@@ -5,12 +5,13 @@ use crate::folder::{self, File, Listing};
 use crate::loader::{Job, View};
 use crate::source::{self, ImageSource};
 use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
-use faceoff_runs::{DataConfig, DataRecord, SplitName};
+use faceoff_runs::{DataConfig, DataRecord, Sampler, SplitName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,13 +93,62 @@ impl Dataset {
         Ok(Self { config: config.clone(), store, training, classes: trained.len(), items, record })
     }
 
-    /// One epoch of training: augmented, shuffled, the last incomplete batch dropped.
-    pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize) -> Result<Loader> {
+    /// One epoch of training: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
+    /// each of some classes with as many images each, see [`Sampler`].
+    ///
+    /// A batch takes the classes of which most images are left, so that in an epoch nearly every image comes once. A class with
+    /// too few left begins again, shuffled anew; no image stands twice in a batch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the data set has fewer classes than the sampler, or a class has fewer images.
+    pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize, sampler: Option<Sampler>) -> Result<Loader> {
         let mut items = self.training.clone();
-        let digest = Sha256::digest(format!("shuffle {seed} {epoch}"));
-        items.shuffle(&mut ChaCha8Rng::from_seed(digest.into()));
-        items.truncate(items.len() / batch_size * batch_size);
+        let mut random = ChaCha8Rng::from_seed(Sha256::digest(format!("shuffle {seed} {epoch}")).into());
+        items.shuffle(&mut random);
+        let batches = items.len() / batch_size;
+        match sampler {
+            None => items.truncate(batches * batch_size),
+            Some(sampler) => items = self.by_class(items, batches, sampler, &mut random)?,
+        }
         self.load(items, batch_size, View::Train { seed, epoch })
+    }
+
+    /// `batches` batches of the training images as `sampler` says.
+    fn by_class(
+        &self,
+        items: Vec<Item>,
+        batches: usize,
+        sampler: Sampler,
+        random: &mut ChaCha8Rng,
+    ) -> Result<Vec<Item>> {
+        let Sampler { classes, images } = sampler;
+        let mut of_class = vec![Vec::new(); self.classes];
+        items.into_iter().for_each(|item| of_class[item.label_trained as usize].push(item));
+        let fewest = of_class.iter().map(Vec::len).min().unwrap_or(0);
+        if self.classes < classes || fewest < images {
+            let rule = format!(
+                "the data set trains {} classes, the smallest of {fewest} images; choose at most so many of both",
+                self.classes
+            );
+            return Err(Error::setting("sampler", sampler, rule));
+        }
+        let mut left = of_class.clone();
+        let mut chosen = Vec::with_capacity(batches * classes * images);
+        for _ in 0..batches {
+            // Shuffled first, so that chance decides between classes of which equally many are left.
+            let mut order: Vec<usize> = (0..self.classes).collect();
+            order.shuffle(random);
+            order.sort_by_key(|&class| Reverse(left[class].len()));
+            for &class in &order[..classes] {
+                if left[class].len() < images {
+                    left[class].clone_from(&of_class[class]);
+                    left[class].shuffle(random);
+                }
+                let rest = left[class].len() - images;
+                chosen.extend(left[class].drain(rest..));
+            }
+        }
+        Ok(chosen)
     }
 
     /// A split without augmentation, in the order of [`Dataset::items`].

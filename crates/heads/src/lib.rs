@@ -43,13 +43,16 @@ mod error;
 mod initialise;
 mod magface;
 mod normface;
+mod pairs;
 mod parameters;
 mod proxy_anchor;
 mod soft_triple;
 mod sphereface2;
 mod sphereface_r;
 mod sub_center_arcface;
+mod sup_con;
 mod tensors;
+mod triplet;
 
 use candle_core::{DType, Device, Tensor, Var};
 pub use error::Error;
@@ -81,6 +84,8 @@ pub static HEADS: &[HeadInfo] = &[
     HeadInfo::of::<sphereface2::SphereFace2>(),
     HeadInfo::of::<proxy_anchor::ProxyAnchor>(),
     HeadInfo::of::<soft_triple::SoftTriple>(),
+    HeadInfo::of::<sup_con::SupCon>(),
+    HeadInfo::of::<triplet::Triplet>(),
 ];
 
 /// A head owns its loss. Shapes: embeddings `(batch, dim)`, labels `(batch,)` u32 on the CPU, scores and logits `(batch, classes)`.

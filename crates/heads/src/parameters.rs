@@ -168,6 +168,8 @@ numbers! {
         "a finite number above 0", |factor| factor.is_finite() && *factor > 0.0;
     Temperature(f64, number): "temperature", "divisor of the cosines before the exponential",
         "a finite number above 0", |t| t.is_finite() && *t > 0.0;
+    DistanceMargin(f64, number): "m", "margin between the distances to images of one class and of two",
+        "a number in [0, 2], a difference of distances between unit vectors", |m| (0.0..=2.0).contains(m);
     SubCenters(i64, integer): "K", "centres of each class",
         "a whole number of at least 1", |k| *k >= 1;
 }

@@ -175,6 +175,9 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Images a step; the last incomplete batch of an epoch is dropped.
     pub batch_size: usize,
+    /// Batches of some classes with some images each, for losses of pairs; absent means all images shuffled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
     /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
     pub encoder: String,
     /// Arithmetic of matrix products.
@@ -199,6 +202,22 @@ pub struct TrainingConfig {
     pub epsilon: f64,
     /// Decoupled weight decay on the encoder's tensors of more than one dimension.
     pub weight_decay: f64,
+}
+
+/// `sampler = { classes = 8, images = 8 }`: each batch holds 8 images of each of 8 classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampler {
+    /// Classes of a batch.
+    pub classes: usize,
+    /// Images of each of them.
+    pub images: usize,
+}
+
+impl std::fmt::Display for Sampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{{ classes = {}, images = {} }}", self.classes, self.images)
+    }
 }
 
 /// Arithmetic of the encoder's matrix products.
@@ -405,8 +424,14 @@ impl Experiment {
         let names: Vec<_> = heads.iter().map(|variant| &variant.name).collect();
         let rule = "another head has the same name; give each [[heads]] block a `name` of its own";
         require_distinct(&names, "heads.name", rule)?;
-        for HeadVariant { name, peak_learning_rate, .. } in heads {
+        for HeadVariant { name, peak_learning_rate, sampler, .. } in heads {
             require(is_plain_name(name), "heads.name", name, NAME_RULE)?;
+            if let Some(sampler) = sampler.or(training.sampler) {
+                let Sampler { classes, images } = sampler;
+                let valid = classes >= 2 && images >= 2 && classes.checked_mul(images) == Some(training.batch_size);
+                let rule = "both must be at least 2 and their product training.batch_size";
+                require(valid, format!("{name}: sampler"), sampler, rule)?;
+            }
             let rate = peak_learning_rate.unwrap_or(1.0);
             require(is_positive(rate), format!("{name}: peak_learning_rate"), rate, POSITIVE)?;
         }

@@ -1,5 +1,6 @@
 //! Heads as an experiment file states them: plain data. What a kind needs, and in which range, the heads crate knows.
 
+use crate::Sampler;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -159,6 +160,9 @@ pub struct HeadVariant {
     /// Instead of `training.peak_learning_rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_learning_rate: Option<f64>,
+    /// Instead of `training.sampler`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
 }
 
 /// The block as written. One with lists stands for every combination of their values.
@@ -167,17 +171,19 @@ struct HeadBlock {
     kind: String,
     name: Option<String>,
     peak_learning_rate: Option<f64>,
+    sampler: Option<Sampler>,
     #[serde(flatten)]
     parameters: BTreeMap<String, Values>,
 }
 
-/// One value, or a list of which each number makes a variant.
+/// One value, or a list of which each makes a variant.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a head's parameter must be a number, a text or a list of numbers")]
+#[serde(untagged, expecting = "a head's parameter must be a number, a text or a list of either")]
 enum Values {
     One(ParameterValue),
     Integers(Vec<i64>),
     Numbers(Vec<f64>),
+    Texts(Vec<String>),
 }
 
 impl Values {
@@ -192,6 +198,7 @@ impl Values {
             Self::One(value) => vec![(value, String::new())],
             Self::Integers(list) => list.iter().map(|&n| (n.into(), format!("-{letter}{n}"))).collect(),
             Self::Numbers(list) => list.iter().map(|&x| (x.into(), format!("-{letter}{x}"))).collect(),
+            Self::Texts(list) => list.iter().map(|text| (text.as_str().into(), format!("-{text}"))).collect(),
         }
     }
 }
@@ -213,6 +220,7 @@ impl HeadBlock {
             name: name.clone(),
             head: HeadConfig::new(self.kind),
             peak_learning_rate: self.peak_learning_rate,
+            sampler: self.sampler,
         };
         let mut parameters: Vec<_> = self.parameters.into_iter().collect();
         parameters.sort_by_key(|(key, _)| (key != "scale", !key.starts_with("margin")));

@@ -29,7 +29,7 @@ pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
-    Precision, SYNTHETIC, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
+    Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, PARTIAL_PREFIX, list_folder, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};

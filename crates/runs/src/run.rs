@@ -48,7 +48,7 @@ pub struct RunSpec {
     /// The recipe. Its `seeds` holds only this run's seed.
     pub training: TrainingConfig,
     /// The head. Under a condition its name is `<variant>-<condition>`. Where the experiment gives the variant its own
-    /// learning rate, that rate stands in `training`, and none stands here.
+    /// learning rate or sampler, these stand in `training`, and none stands here.
     pub variant: HeadVariant,
     /// Name of the condition; empty without.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -110,6 +110,7 @@ impl RunSpec {
                 if let Some(rate) = variant.peak_learning_rate.take() {
                     training.peak_learning_rate = rate;
                 }
+                training.sampler = variant.sampler.take().or(training.sampler);
                 let condition = condition.map(|condition| condition.name.clone()).unwrap_or_default();
                 if !condition.is_empty() {
                     variant.name = format!("{}-{condition}", variant.name);

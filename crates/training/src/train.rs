@@ -109,7 +109,7 @@ pub fn train(
 
     for epoch in state.history.len()..recipe.epochs {
         let started = Instant::now();
-        let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size)?;
+        let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size, recipe.sampler)?;
         let (mut loss_sum, mut correct) = (0.0, Some(0));
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {

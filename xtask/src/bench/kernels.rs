@@ -120,7 +120,7 @@ fn data_seconds_of(program: &Program, size_px: usize, batch: usize) -> Result<f6
     let source = ImageSource { data_dir: None, archive: None, cache_dir: program.path("data"), mirror: None };
     let images = Dataset::open(&config, &source, &|_, _, _| {})?;
     let (started, mut batches) = (Instant::now(), 0);
-    for made in images.train_epoch(0, 0, batch)? {
+    for made in images.train_epoch(0, 0, batch, None)? {
         made?;
         batches += 1;
     }

@@ -2,8 +2,8 @@
 
 use crate::{quiet, source, synthetic};
 use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images, profile};
-use faceoff_runs::{DataConfig, DataRecord, SplitName};
-use std::collections::BTreeSet;
+use faceoff_runs::{DataConfig, DataRecord, Sampler, SplitName};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 fn batches(loader: faceoff_data::Loader) -> Vec<Batch> {
@@ -52,7 +52,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
     let images = open(&synthetic(), cache.path());
     let epoch = |threads: usize, epoch: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| batches(images.train_epoch(0, epoch, 16).unwrap()))
+        pool.install(|| batches(images.train_epoch(0, epoch, 16, None).unwrap()))
     };
     let first = epoch(1, 0);
     assert_eq!(first, epoch(3, 0));
@@ -66,11 +66,42 @@ fn batches_do_not_depend_on_the_number_of_workers() {
     assert!(whole.iter().all(|batch| batch.pixels.len() == batch.labels.len() * 32 * 32 * 3));
 }
 
+/// 60 images of 10 classes: an epoch of 15 batches of 2 x 2.
+#[test]
+fn a_sampler_fills_batches_class_by_class() {
+    let cache = tempfile::tempdir().unwrap();
+    let images = open(&synthetic(), cache.path());
+    let sampler = |classes, images| Some(Sampler { classes, images });
+    let epoch = |epoch: usize| batches(images.train_epoch(0, epoch, 4, sampler(2, 2)).unwrap());
+    let first = epoch(0);
+    assert_eq!(first.len(), 15);
+    let mut seen = HashSet::new();
+    for Batch { labels, pixels } in &first {
+        assert!(labels[0] == labels[1] && labels[2] == labels[3] && labels[0] != labels[2], "{labels:?}");
+        seen.extend(pixels.chunks(32 * 32 * 3).map(<[u8]>::to_vec));
+    }
+    // Classes of six images come three times each: every image once.
+    assert_eq!(seen.len(), 60);
+    assert_eq!(first, epoch(0));
+    assert_ne!(first, epoch(1));
+    // Of four images of all ten classes, two are left when the second batch is due: the classes begin again.
+    let larger = batches(images.train_epoch(0, 0, 20, sampler(5, 4)).unwrap());
+    assert_eq!(larger.len(), 3);
+    for Batch { labels, pixels } in &larger {
+        let distinct: HashSet<_> = pixels.chunks(32 * 32 * 3).collect();
+        assert_eq!((labels.len(), distinct.len()), (20, 20));
+    }
+    for (classes, of_each) in [(11, 2), (2, 7)] {
+        let refused = images.train_epoch(0, 0, classes * of_each, sampler(classes, of_each)).err().unwrap().to_string();
+        assert!(refused.contains("10 classes, the smallest of 6 images"), "{refused}");
+    }
+}
+
 #[test]
 fn a_dropped_loader_does_not_hang() {
     let cache = tempfile::tempdir().unwrap();
     let images = open(&synthetic(), cache.path());
-    let mut loader = images.train_epoch(0, 0, 2).unwrap();
+    let mut loader = images.train_epoch(0, 0, 2, None).unwrap();
     loader.next().unwrap().unwrap();
     assert!(loader.wait_seconds() >= 0.0);
 }
@@ -86,7 +117,7 @@ fn label_noise_comes_from_the_list() {
     assert!((18..=42).contains(&wrong(&half, SplitName::Train)));
     assert_eq!(wrong(&half, SplitName::Val), 0);
     // Training sees the noisy labels.
-    let mut trained = batches(half.train_epoch(0, 0, 60).unwrap()).remove(0).labels;
+    let mut trained = batches(half.train_epoch(0, 0, 60, None).unwrap()).remove(0).labels;
     let mut expected: Vec<u32> = half.items(SplitName::Train).iter().map(|item| item.label_trained).collect();
     trained.sort_unstable();
     expected.sort_unstable();

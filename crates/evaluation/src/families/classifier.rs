@@ -5,7 +5,7 @@ use faceoff_analysis::accuracy;
 
 rows! { METRICS in "Classifier":
     DNN_ACCURACY "dnn_accuracy" "DNN accuracy" Percent Higher
-        "Share of the validation images whose class has the head's highest score, labels withheld." "count";
+        "Share of the validation images whose class has the head's highest score, labels withheld; a loss of pairs scores nothing, and instead of scores it has cosines with the class means of the training embeddings." "count";
     DNN_MACRO_ACCURACY "dnn_macro_accuracy" "DNN macro accuracy" Percent Higher
         "DNN accuracy within each class, averaged over the classes, so that a small class counts as much as a large one." "count";
     LABELS_GIVEN "dnn_accuracy_labels_given" "DNN accuracy, labels given" Percent Neither

@@ -1,7 +1,7 @@
 //! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
 
 use faceoff_runs::{
-    Compute, Error, Experiment, ExperimentFile, HeadConfig, Overrides, Precision, RunSpec, parse_integers,
+    Compute, Error, Experiment, ExperimentFile, HeadConfig, Overrides, Precision, RunSpec, Sampler, parse_integers,
 };
 use std::path::{Path, PathBuf};
 
@@ -61,9 +61,27 @@ fn lists_of_a_head_multiply() {
     let experiment = changed("sub_centers = 3", "sub_centers = [1, 3]").unwrap();
     assert_eq!(experiment.heads[6].name, "SubCenterArcFace-sub_centers3");
     assert_eq!(experiment.heads[6].head.get("sub_centers"), Some(&3.into()));
+    let experiment = changed("beyond_pi = \"catalyst\"", "beyond_pi = [\"catalyst\", \"linear\"]").unwrap();
+    assert_eq!([&experiment.heads[3].name, &experiment.heads[4].name], ["ArcFace-catalyst", "ArcFace-linear"]);
     assert!(message("margin_cosine = 0.35", "margin_cosine = []").contains("empty list"));
-    let message = message("margin_cosine = 0.35", "margin_cosine = [\"x\"]");
-    assert!(message.contains("a number, a text or a list of numbers"), "{message}");
+    let message = message("margin_cosine = 0.35", "margin_cosine = [\"x\", 0.1]");
+    assert!(message.contains("a number, a text or a list of either"), "{message}");
+}
+
+/// What is not set stands in no specification, so that those of before stay what they were.
+#[test]
+fn a_head_may_have_its_own_sampler() {
+    let kind = "kind = \"Classification\"";
+    let own = |sampler: &str| changed(kind, &format!("{kind}\nsampler = {sampler}"));
+    let specs = RunSpec::of(&own("{ classes = 4, images = 4 }").unwrap(), &compute());
+    assert_eq!(specs[0].training.sampler, Some(Sampler { classes: 4, images: 4 }));
+    assert_eq!(specs[0].variant.sampler, None);
+    assert_eq!(specs[1..], RunSpec::of(&smoke(), &compute())[1..]);
+    assert!(!serde_json::to_string(&specs[1]).unwrap().contains("sampler"));
+    for sampler in ["{ classes = 4, images = 3 }", "{ classes = 16, images = 1 }"] {
+        let refused = own(sampler).unwrap_err().to_string();
+        assert!(refused.contains(sampler) && refused.contains("their product training.batch_size"), "{refused}");
+    }
 }
 
 #[test]
