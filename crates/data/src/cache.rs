@@ -1,38 +1,43 @@
-//! Every image decoded once: one file of RGB bytes that all runs map into memory.
+//! Every image decoded once: one file of RGB bytes that all runs read.
 //!
 //! ```text
 //! pixels of image 0, pixels of image 1, ...   RGB, row by row
-//! trailer                                     JSON: fingerprint, sizes
+//! trailer                                     JSON: fingerprint; width, height and checksum of each image
 //! length of the trailer                       u64, little-endian
 //! magic                                       8 bytes
 //! ```
 //!
 //! The file's name holds a digest of the names, sizes and times of the image files, so it is made anew when one changes.
 //! The fingerprint in it is of names and contents, so it says the same on every machine.
+//!
+//! The file is read, not mapped into memory: bytes of a map that another process cuts off end the program without a word. Each image is
+//! compared with its checksum whenever it is read.
 
 use crate::augment::Pixels;
-use crate::decode::decode;
-use crate::folder::Listing;
+use crate::decode::{Header, decode, header};
+use crate::folder::{File, Listing};
 use crate::{Error, ProgressFn, Result, Rgb};
 use faceoff_runs::list_folder;
-use memmap2::Mmap;
+use image::metadata::Orientation;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"FACEOFF1";
-/// Images decoded between two writes.
-const CHUNK: usize = 256;
+const MAGIC: &[u8; 8] = b"FACEOFF2";
+/// Decoded bytes that may wait for their being written, unless a single image for each thread takes more.
+const WAITING_BYTES: u64 = 64 << 20;
 /// Sets that would be larger are decoded anew each time an image is needed; all caches together are kept below it.
 const LARGEST_CACHE_BYTES: u64 = 8 << 30;
+/// Where headers of images are looked for before the whole file is read.
+const HEADER_BYTES: u64 = 1 << 18;
 
 #[derive(Serialize, Deserialize)]
 struct Trailer {
     fingerprint: String,
-    /// Width and height of each image.
-    sizes: Vec<(u32, u32)>,
+    /// Width, height and checksum of each image.
+    images: Vec<(u32, u32, u64)>,
 }
 
 /// The decoded images of a data set, training images first.
@@ -42,82 +47,123 @@ pub(crate) struct Store {
 }
 
 enum Place {
-    Mapped {
-        map: Mmap,
-        /// Offset, width and height of each image.
-        images: Vec<(usize, u32, u32)>,
-    },
+    Decoded { path: PathBuf, file: std::fs::File, images: Vec<Stored> },
     Files(Vec<PathBuf>),
+}
+
+/// Where an image lies in the file, and what it is.
+struct Stored {
+    offset: u64,
+    width: u32,
+    height: u32,
+    checksum: u64,
 }
 
 impl Store {
     /// Opens the cache of the images that `listing` names below `folder`, after making it if need be.
     pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, progress: ProgressFn) -> Result<Self> {
-        let ids: Vec<&str> = listing.images.iter().flatten().map(|file| file.id.as_str()).collect();
-        let paths: Vec<PathBuf> = ids.iter().map(|id| folder.join(id)).collect();
+        let files: Vec<&File> = listing.images.iter().flatten().collect();
+        let ids: Vec<&str> = files.iter().map(|file| file.id.as_str()).collect();
+        let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(&file.path)).collect();
         let key = key(&ids, &paths)?;
         let path = cache_dir.join("decoded").join(format!("{}.rgb", &key[..16]));
-        if let Some(store) = Self::map(&path, ids.len())? {
+        if let Some(store) = Self::decoded(&path, ids.len())? {
             return Ok(store);
         }
-        if estimated_bytes(&paths)? > LARGEST_CACHE_BYTES {
-            let digest = |path| Ok(Sha256::digest(std::fs::read(path).map_err(Error::io("read", path))?).into());
-            let digests = paths.par_iter().map(digest).collect::<Result<Vec<_>>>()?;
+        // Where a header cannot be read the decoder will say so.
+        let bytes: Vec<u64> = paths.par_iter().map(|path| header_in(path).map_or(0, |header| header.bytes())).collect();
+        if bytes.iter().sum::<u64>() > LARGEST_CACHE_BYTES {
+            let digests = paths.par_iter().map(|path| {
+                let file = std::fs::read(path).map_err(Error::io("read", path))?;
+                let orientation = header(&file, file.len() as u64).map_or(Orientation::NoTransforms, |h| h.orientation);
+                Ok(digest(&file, orientation))
+            });
+            let digests = digests.collect::<Result<Vec<_>>>()?;
             return Ok(Self { fingerprint: fingerprint(&ids, &digests), place: Place::Files(paths) });
         }
-        build(&path, &ids, &paths, progress)?;
+        build(&path, &ids, &paths, &bytes, progress)?;
         remove_old(&path)?;
-        Self::map(&path, ids.len())?.ok_or_else(|| {
+        Self::decoded(&path, ids.len())?.ok_or_else(|| {
             let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
             Error::io("use", path)(damaged)
         })
     }
 
-    /// Hands an image to `use_it`.
-    pub(crate) fn with<R>(&self, index: usize, use_it: impl FnOnce(Pixels) -> R) -> Result<R> {
+    /// Hands an image to `use_it`. `buffer` is room for its bytes that is used again.
+    pub(crate) fn with<R>(&self, index: usize, buffer: &mut Vec<u8>, use_it: impl FnOnce(Pixels) -> R) -> Result<R> {
         match &self.place {
-            Place::Mapped { map, images } => {
-                let (offset, width, height) = images[index];
-                let bytes = &map[offset..offset + (width * height * 3) as usize];
-                Ok(use_it(Pixels { width, height, bytes }))
+            Place::Decoded { path, file, images } => {
+                let Stored { offset, width, height, checksum } = images[index];
+                buffer.resize(length(width, height), 0);
+                let read = read_exact_at(file, buffer, offset);
+                if read.is_err() || checksum_of(buffer) != checksum {
+                    let problem = "it was cut short or changed since it was written, or cannot be read";
+                    let problem = read.err().map_or(problem.into(), |error| format!("{problem} ({error})"));
+                    return Err(Error::Cache { path: path.clone(), problem });
+                }
+                Ok(use_it(Pixels { width, height, bytes: buffer }))
             }
             Place::Files(paths) => Ok(use_it((&read(&paths[index])?.0).into())),
         }
     }
 
     /// The cache at `path`, or `None` where there is none or it is not whole.
-    fn map(path: &Path, count: usize) -> Result<Option<Self>> {
+    fn decoded(path: &Path, count: usize) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let map = map_read_only(&file).map_err(Error::io("map", path))?;
-        let Some((Trailer { fingerprint, sizes }, end)) = trailer(&map) else { return Ok(None) };
+        let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+        let Some((Trailer { fingerprint, images }, end)) = trailer(&file) else { return Ok(None) };
         let mut offset = 0;
-        let mut images = Vec::with_capacity(count);
-        for (width, height) in sizes {
-            images.push((offset, width, height));
-            offset += (width * height * 3) as usize;
-        }
+        let place = |(width, height, checksum)| {
+            let stored = Stored { offset, width, height, checksum };
+            offset += length(width, height) as u64;
+            stored
+        };
+        let images: Vec<Stored> = images.into_iter().map(place).collect();
         let whole = images.len() == count && offset == end;
-        Ok(whole.then_some(Self { fingerprint, place: Place::Mapped { map, images } }))
+        Ok(whole.then(|| Self { fingerprint, place: Place::Decoded { path: path.into(), file, images } }))
     }
 }
 
-/// Maps a cache file.
-#[allow(unsafe_code)] // a map has no safe constructor
-fn map_read_only(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the bytes must not change while they are mapped. Cache files are written under a temporary name and
-    // renamed when whole, never opened for writing again, and removing one keeps the mapped bytes.
-    unsafe { Mmap::map(file) }
+/// Bytes of an image.
+fn length(width: u32, height: u32) -> usize {
+    width as usize * height as usize * 3
 }
 
-/// The trailer and where it begins.
-fn trailer(map: &[u8]) -> Option<(Trailer, usize)> {
-    let rest = map.strip_suffix(MAGIC)?;
-    let (rest, length) = rest.split_last_chunk::<8>()?;
-    let start = rest.len().checked_sub(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    Some((serde_json::from_slice(&rest[start..]).ok()?, start))
+/// The first bytes of the BLAKE3 digest.
+fn checksum_of(bytes: &[u8]) -> u64 {
+    let digest = blake3::hash(bytes);
+    u64::from_le_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+}
+
+/// Fills `buffer` from a place in a file, whoever else reads it at the same time.
+#[cfg(unix)]
+fn read_exact_at(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &std::fs::File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => (buffer, offset) = (&mut buffer[count..], offset + count as u64),
+        }
+    }
+    Ok(())
+}
+
+/// The trailer and where it begins; `None` where the file does not end with one.
+fn trailer(file: &std::fs::File) -> Option<(Trailer, u64)> {
+    let mut end = [0; 16];
+    let rest = file.metadata().ok()?.len().checked_sub(end.len() as u64)?;
+    read_exact_at(file, &mut end, rest).ok()?;
+    let (length, magic) = end.split_first_chunk::<8>()?;
+    let start = rest.checked_sub(u64::from_le_bytes(*length)).filter(|_| magic == MAGIC)?;
+    let mut text = vec![0; usize::try_from(rest - start).ok()?];
+    read_exact_at(file, &mut text, start).ok()?;
+    Some((serde_json::from_slice(&text).ok()?, start))
 }
 
 fn key(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
@@ -130,55 +176,89 @@ fn key(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
     Ok(hex::encode(digest.finalize()))
 }
 
-/// Bytes that all images take decoded, as a sample of them tells.
-fn estimated_bytes(paths: &[PathBuf]) -> Result<u64> {
-    let sample: Vec<_> = paths.iter().step_by(paths.len().div_ceil(32)).collect();
-    let bytes: Vec<u64> = sample.par_iter().map(|path| Ok(read(path)?.0.pixels.len() as u64)).collect::<Result<_>>()?;
-    Ok(bytes.iter().sum::<u64>() / sample.len() as u64 * paths.len() as u64)
+/// What the header of an image file says. The file's beginning is enough but for formats that have their header anywhere.
+fn header_in(path: &Path) -> Option<Header> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let mut start = Vec::new();
+    (&mut file).take(HEADER_BYTES).read_to_end(&mut start).ok()?;
+    header(&start, length).ok().or_else(|| {
+        file.read_to_end(&mut start).ok()?;
+        header(&start, length).ok()
+    })
 }
 
-/// Reads and decodes a file; the image and the digest of the file's bytes.
+/// Reads and decodes a file; the image and the digest of the file.
 pub(crate) fn read(path: &Path) -> Result<(Rgb, [u8; 32])> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let image = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem })?;
-    Ok((image, Sha256::digest(&bytes).into()))
+    let decoded = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem });
+    decoded.map(|(image, orientation)| (image, digest(&bytes, orientation)))
 }
 
-fn build(path: &Path, ids: &[&str], paths: &[PathBuf], progress: ProgressFn) -> Result<()> {
-    // An image that cannot be decoded must come out as itself, not as a failed write.
-    let total = ids.len() as u64;
-    let mut failure = None;
-    let written = faceoff_runs::write_atomically(path, |out| {
-        let (mut digests, mut sizes) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
-        for paths in paths.chunks(CHUNK) {
-            for image in paths.par_iter().map(|path| read(path)).collect::<Vec<_>>() {
-                let (image, digest) = match image {
-                    Ok(image) => image,
-                    Err(error) => {
-                        let text = error.to_string();
-                        failure = Some(error);
-                        return Err(std::io::Error::other(text));
-                    }
-                };
-                digests.push(digest);
-                out.write_all(&image.pixels)?;
-                sizes.push((image.width, image.height));
-            }
-            progress("decode", sizes.len() as u64, total);
+/// The digest of a file's bytes, or where its pixels are turned, of that and how: earlier versions did not turn them.
+fn digest(bytes: &[u8], orientation: Orientation) -> [u8; 32] {
+    let digest = Sha256::digest(bytes);
+    if orientation == Orientation::NoTransforms {
+        return digest.into();
+    }
+    Sha256::new_with_prefix(digest).chain_update([orientation.to_exif()]).finalize().into()
+}
+
+/// Ranges of images that are decoded at once: as many as there are threads, or more where they are small.
+fn groups(bytes: &[u64], threads: usize) -> Vec<std::ops::Range<usize>> {
+    let (mut groups, mut start, mut waiting) = (Vec::new(), 0, 0);
+    for (index, &bytes) in bytes.iter().enumerate() {
+        if index - start >= threads && waiting + bytes > WAITING_BYTES {
+            groups.push(start..index);
+            (start, waiting) = (index, 0);
         }
-        let trailer = Trailer { fingerprint: fingerprint(ids, &digests), sizes };
+        waiting += bytes;
+    }
+    groups.push(start..bytes.len());
+    groups
+}
+
+fn build(path: &Path, ids: &[&str], paths: &[PathBuf], bytes: &[u64], progress: ProgressFn) -> Result<()> {
+    let total = ids.len() as u64;
+    let mut broken = Vec::new();
+    let written = faceoff_runs::write_atomically(path, |out| {
+        let (mut digests, mut images) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+        for group in groups(bytes, rayon::current_num_threads()) {
+            let done = group.end as u64;
+            for image in paths[group].par_iter().map(|path| read(path)).collect::<Vec<_>>() {
+                match image {
+                    Ok((image, digest)) => {
+                        digests.push(digest);
+                        images.push((image.width, image.height, checksum_of(&image.pixels)));
+                        // After the first that is broken the others are only counted.
+                        if broken.is_empty() {
+                            out.write_all(&image.pixels)?;
+                        }
+                    }
+                    Err(error) => broken.push(error),
+                }
+            }
+            progress("decode", done, total);
+        }
+        if !broken.is_empty() {
+            return Err(std::io::Error::other("images are broken"));
+        }
+        let trailer = Trailer { fingerprint: fingerprint(ids, &digests), images };
         let trailer = serde_json::to_vec(&trailer)?;
         out.write_all(&trailer)?;
         out.write_all(&(trailer.len() as u64).to_le_bytes())?;
         out.write_all(MAGIC)
     });
-    match failure {
-        Some(error) => Err(error),
+    // An image that cannot be decoded must come out as itself, not as a failed write.
+    let others = broken.len().saturating_sub(1);
+    match broken.into_iter().next() {
+        Some(first) if others > 0 => Err(Error::Images { first: Box::new(first), others, total: ids.len() }),
+        Some(first) => Err(first),
         None => Ok(written?),
     }
 }
 
-/// Removes the oldest caches beside the one at `newest` until all together are small enough. Who has mapped one keeps it.
+/// Removes the oldest caches beside the one at `newest` until all together are small enough. Who has opened one keeps it.
 fn remove_old(newest: &Path) -> Result<()> {
     let folder = newest.parent().expect("a cache lies in a folder");
     let mut caches = Vec::new();

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
+use unicode_normalization::UnicodeNormalization;
 
 /// An image that is trained on or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Dataset {
     /// Evaluated images.
     items: [Vec<Item>; 2],
     record: DataRecord,
+    passed_over: Option<String>,
 }
 
 impl Dataset {
@@ -73,24 +75,25 @@ impl Dataset {
         });
         let training: Vec<Item> = training.collect();
         let items = listing.images.map(|files| {
-            let items = files.into_iter().filter_map(|File { id, label, noisy_label, stored }| {
+            let items = files.into_iter().filter_map(|File { id, label, noisy_label, stored, .. }| {
                 let (label, label_trained) = (position(evaluated, label)?, position(evaluated, noisy_label)?);
                 Some(Item { id, label, label_trained, stored })
             });
             items.collect::<Vec<_>>()
         });
+        let passed_over = listing.passed_over.sentence();
         let record = DataRecord {
             name: profile.name.into(),
             title: profile.title.into(),
             synthetic: matches!(profile.origin, Origin::Made),
-            notes: profile.notes.iter().map(ToString::to_string).collect(),
+            notes: profile.notes.iter().map(ToString::to_string).chain(passed_over.as_ref().map(note)).collect(),
             fingerprint: store.fingerprint.clone(),
             archive_md5,
             classes: evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect(),
             train_images: training.len(),
             val_images: items[1].len(),
         };
-        Ok(Self { config: config.clone(), store, training, classes: trained.len(), items, record })
+        Ok(Self { config: config.clone(), store, training, classes: trained.len(), items, record, passed_over })
     }
 
     /// One epoch of training: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
@@ -191,12 +194,33 @@ impl Dataset {
     pub fn record(&self) -> &DataRecord {
         &self.record
     }
+
+    /// What lies in the folder and was not taken for an image, in words.
+    pub fn passed_over(&self) -> Option<&str> {
+        self.passed_over.as_deref()
+    }
 }
 
-/// Training and validation images of a data set in `folder`, after checking them against its list.
-pub fn count_images(folder: &Path, profile: &Profile) -> Result<(usize, usize)> {
-    let listing = folder::list(folder, profile, 0)?;
-    Ok((listing.images[0].len(), listing.images[1].len()))
+/// What is said of a data set in its record.
+fn note(passed_over: &String) -> String {
+    format!("In the folder of the images were {passed_over}.")
+}
+
+/// What a data set's folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageCounts {
+    /// Training images.
+    pub train: usize,
+    /// Validation images.
+    pub val: usize,
+    /// What was not taken for an image, in words.
+    pub passed_over: Option<String>,
+}
+
+/// Counts the images of a data set in `folder`, after checking them against its list.
+pub fn count_images(folder: &Path, profile: &Profile) -> Result<ImageCounts> {
+    let folder::Listing { images: [train, val], passed_over, .. } = folder::list(folder, profile, 0)?;
+    Ok(ImageCounts { train: train.len(), val: val.len(), passed_over: passed_over.sentence() })
 }
 
 /// Decodes every image of the data set in `folder`, after checking its list; what is wrong with those that are broken, and
@@ -206,7 +230,7 @@ pub fn broken_images(folder: &Path, profile: &Profile, progress: ProgressFn) -> 
     let files: Vec<&File> = listing.images.iter().flatten().collect();
     let mut broken = Vec::new();
     for (index, chunk) in files.chunks(256).enumerate() {
-        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| read(&folder.join(&file.id)).err()).collect();
+        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| read(&folder.join(&file.path)).err()).collect();
         broken.extend(found.into_iter().flatten());
         progress("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
     }
@@ -251,7 +275,9 @@ fn held_out_classes(config: &DataConfig, listing: &Listing) -> Result<Vec<u32>> 
     let mut labels = Vec::new();
     for name in &config.held_out_classes {
         let names = listing.class_names.iter().zip(&listing.class_folders);
-        let label = names.enumerate().find(|(_, (class, folder))| *class == name || *folder == name);
+        // Folders' names are in composed form.
+        let composed: String = name.nfc().collect();
+        let label = names.enumerate().find(|(_, (class, folder))| **class == composed || **folder == composed);
         let (label, _) = label.ok_or_else(|| {
             refused(name, format!("the data set has no such class; it has {}", listing.class_names.join(", ")))
         })?;

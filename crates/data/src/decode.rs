@@ -1,5 +1,10 @@
-//! A JPEG or PNG file to RGB bytes.
+//! An image file to RGB bytes, as Pillow's `convert("RGB")` has them, upright.
+//!
+//! The format is known by the file's content, not by its name.
 
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use std::io::Cursor;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -16,27 +21,201 @@ pub struct Rgb {
     pub pixels: Vec<u8>,
 }
 
-/// Decodes a whole file; greyscale becomes RGB. The error says what is wrong with it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
+/// The formats that are read.
+pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP and TIFF";
+/// How names of such files end.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// Bytes at the beginning of a file that tell its format.
+pub(crate) const START: usize = 16;
+
+/// Pixels that any file may have, however short it is.
+const ANY_FILE_PIXELS: u64 = 1 << 20;
+/// Pixels that a byte of a JPEG file may stand for: a progressive file spends at least a bit on the mean of each 8 x 8 block, with colours
+/// at half resolution 6 bits on 256 pixels.
+const JPEG_PIXELS_PER_BYTE: u64 = 400;
+/// The same for the other formats: deflate packs up to 1032 bytes into one, a byte holds up to eight pixels.
+const PIXELS_PER_BYTE: u64 = 8 * 1032;
+/// Pillow's limit against decompression bombs.
+const MOST_PIXELS: u64 = 178_956_970;
+
+/// What a file's header says.
+pub(crate) struct Header {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// How the stored pixels have to be turned to be upright.
+    pub(crate) orientation: Orientation,
+}
+
+impl Header {
+    /// Bytes of the decoded image.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * 3
+    }
+}
+
+/// Whether a file's name ends as an image's.
+pub(crate) fn is_named_as_image(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+/// The format of a file that begins so; `None` where it is none of [`FORMATS`].
+pub(crate) fn format_of(start: &[u8]) -> Option<ImageFormat> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    let format = image::guess_format(start).ok()?;
+    // Two letters are little to go by: text may begin with `BM` as well, but not with the zeros that follow in a bitmap.
+    let is_bitmap = || start.get(6..10) == Some(&[0; 4]);
+    matches!(format, Jpeg | Png | WebP | Gif | Tiff).then_some(format).or((format == Bmp && is_bitmap()).then_some(Bmp))
+}
+
+/// What the header of a file says; the error says what is wrong with it.
+pub(crate) fn header(bytes: &[u8], length: u64) -> Result<Header, String> {
+    if known_format(bytes)? == ImageFormat::Jpeg {
+        return jpeg_header(&mut jpeg(bytes), length);
+    }
+    header_of(&mut decoder(bytes)?, length)
+}
+
+/// Decodes a whole file: greyscale and palettes become RGB, transparency is dropped, the first frame of several is taken, and what the
+/// file says of its orientation is done. The error says what is wrong with it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Rgb, Orientation), String> {
+    let length = bytes.len() as u64;
+    let (image, orientation) = if known_format(bytes)? == ImageFormat::Jpeg {
+        let mut decoder = jpeg(bytes);
+        let Header { width, height, orientation } = jpeg_header(&mut decoder, length)?;
+        let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
+        let count = pixels.len();
+        let image = RgbImage::from_raw(width, height, pixels).filter(|image| image.as_raw().len() == count);
+        let image = image.ok_or_else(|| format!("{count} bytes decoded for {width} x {height} RGB pixels"))?;
+        (DynamicImage::ImageRgb8(image), orientation)
+    } else {
+        let mut decoder = decoder(bytes)?;
+        let Header { orientation, .. } = header_of(&mut decoder, length)?;
+        (DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?, orientation)
+    };
+    let mut image = DynamicImage::ImageRgb8(rgb(image));
+    image.apply_orientation(orientation);
+    let image = image.into_rgb8();
+    Ok((Rgb { width: image.width(), height: image.height(), pixels: image.into_raw() }, orientation))
+}
+
+fn known_format(bytes: &[u8]) -> Result<ImageFormat, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
-    if bytes.starts_with(&[0xff, 0xd8]) {
-        return decode_jpeg(bytes);
-    }
-    let image = image::load_from_memory(bytes).map_err(|error| error.to_string())?.into_rgb8();
-    Ok(Rgb { width: image.width(), height: image.height(), pixels: image.into_raw() })
+    format_of(bytes).ok_or_else(|| format!("its content is none of {FORMATS}"))
 }
 
-fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
+fn jpeg(bytes: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {
+    let options = DecoderOptions::default().set_max_width(usize::MAX).set_max_height(usize::MAX);
     // Without strict mode half a file decodes to grey without an error.
-    let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
+    let options = options.set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
+    JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+}
+
+fn jpeg_header(decoder: &mut JpegDecoder<ZCursor<&[u8]>>, length: u64) -> Result<Header, String> {
+    decoder.decode_headers().map_err(|error| format!("{error:?}"))?;
     let info = decoder.info().ok_or("it has no header")?;
-    let (width, height) = (u32::from(info.width), u32::from(info.height));
-    if pixels.len() != (width * height * 3) as usize {
-        return Err(format!("{} bytes decoded for {width} x {height} RGB pixels", pixels.len()));
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    bounded(Header { width: info.width.into(), height: info.height.into(), orientation }, length, JPEG_PIXELS_PER_BYTE)
+}
+
+fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes));
+    reader.set_format(known_format(bytes)?);
+    // `bounded` does that.
+    reader.no_limits();
+    reader.into_decoder().map_err(|error| error.to_string())
+}
+
+fn header_of(decoder: &mut impl ImageDecoder, length: u64) -> Result<Header, String> {
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    bounded(Header { width, height, orientation }, length, PIXELS_PER_BYTE)
+}
+
+/// The header, unless it promises more pixels than a file of `length` bytes can hold: they would take memory before that shows.
+fn bounded(header: Header, length: u64, pixels_per_byte: u64) -> Result<Header, String> {
+    let Header { width, height, .. } = header;
+    let most = MOST_PIXELS.min(ANY_FILE_PIXELS + pixels_per_byte * length);
+    if u64::from(width) * u64::from(height) > most {
+        return Err(format!(
+            "its header says {width} x {height} pixels; a file of {length} bytes may have {most} at most"
+        ));
     }
-    Ok(Rgb { width, height, pixels })
+    Ok(header)
+}
+
+/// The pixels as RGB. Of 16 bits the upper eight count, as with Pillow.
+fn rgb(image: DynamicImage) -> RgbImage {
+    let upper = |value: u16| (value >> 8) as u8;
+    match image {
+        DynamicImage::ImageRgb16(image) => {
+            pixels(image.width(), image.height(), image.pixels().map(|p| p.0.map(upper)))
+        }
+        DynamicImage::ImageRgba16(image) => {
+            pixels(image.width(), image.height(), image.pixels().map(|p| [upper(p[0]), upper(p[1]), upper(p[2])]))
+        }
+        DynamicImage::ImageLuma16(image) => {
+            pixels(image.width(), image.height(), image.pixels().map(|p| [upper(p[0]); 3]))
+        }
+        DynamicImage::ImageLumaA16(image) => {
+            pixels(image.width(), image.height(), image.pixels().map(|p| [upper(p[0]); 3]))
+        }
+        other => other.into_rgb8(),
+    }
+}
+
+fn pixels(width: u32, height: u32, pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
+    RgbImage::from_raw(width, height, pixels.flatten().collect()).expect("there are as many pixels as before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Made by `scripts/golden_formats.py`.
+    #[test]
+    fn every_format_gives_pillows_bytes_upright() {
+        let cases: Value = serde_json::from_str(include_str!("../tests/golden/formats.json")).unwrap();
+        for case in cases.as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            let bytes = |key: &str| hex::decode(case[key].as_str().unwrap()).unwrap();
+            let (image, _) = decode(&bytes("file")).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let size = [&case["width"], &case["height"]].map(|side| side.as_u64().unwrap() as u32);
+            assert_eq!([image.width, image.height], size, "{name}");
+            // Decoders of lossy formats may round otherwise.
+            let most = if case["lossy"] == true { 4 } else { 0 };
+            let apart = image.pixels.iter().zip(bytes("rgb")).map(|(&a, b)| a.abs_diff(b)).max().unwrap();
+            assert!(apart <= most, "{name}: {apart} apart");
+        }
+    }
+
+    /// A header takes a few bytes and could ask for gigabytes.
+    #[test]
+    fn a_header_that_promises_too_much_is_refused() {
+        let mut jpeg = Vec::new();
+        let encoder = image::codecs::jpeg::JpegEncoder::new(&mut jpeg);
+        RgbImage::new(16, 16).write_with_encoder(encoder).unwrap();
+        let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        for side in [2_000u16, 13_000, 16_384, 65_500] {
+            jpeg[frame + 5..frame + 7].copy_from_slice(&side.to_be_bytes());
+            jpeg[frame + 7..frame + 9].copy_from_slice(&side.to_be_bytes());
+            let problem = decode(&jpeg).unwrap_err();
+            assert!(problem.contains(&format!("its header says {side} x {side} pixels")), "{problem}");
+        }
+        // A large image of one colour is none of these.
+        let mut large = std::io::Cursor::new(Vec::new());
+        RgbImage::new(5_000, 4_000).write_to(&mut large, ImageFormat::Jpeg).unwrap();
+        assert_eq!(decode(&large.into_inner()).unwrap().0.width, 5_000);
+    }
+
+    #[test]
+    fn text_is_no_bitmap() {
+        assert_eq!(format_of(b"BMW, Audi and others"), None);
+        assert_eq!(format_of(b"BM\x7a\0\0\0\0\0\0\0\x36\0\0\0\x28\0"), Some(ImageFormat::Bmp));
+        assert!(decode(b"no image").unwrap_err().contains("none of JPEG, PNG"));
+    }
 }

@@ -5,7 +5,7 @@ use crate::{Error, ProgressFn, Result};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is downloaded.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct Download {
     pub url: String,
     /// The md5 that it must have, in hexadecimal.
     pub md5: String,
+    /// More bytes than it can have: where a server sends more it is not the file.
+    pub most_bytes: u64,
 }
 
 /// How long to wait, and how often to try.
@@ -23,6 +25,10 @@ pub struct Patience {
     pub timeout: Duration,
     /// Requests in a row that bring nothing new before giving up.
     pub attempts: u32,
+    /// How long a server may take for `least_bytes`.
+    pub window: Duration,
+    /// Bytes that have to come within each `window`.
+    pub least_bytes: u64,
 }
 
 /// Why a request ended before the end of the file.
@@ -51,7 +57,7 @@ impl Download {
         let mut idle = 0;
         loop {
             let before = length(&part);
-            match self.request(&agent, &part, progress) {
+            match self.request(&agent, &part, patience, progress) {
                 Ok(()) => break,
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Broken(problem)) => {
@@ -66,17 +72,33 @@ impl Download {
         let found = md5_of(&part)?;
         if found != self.md5 {
             std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
-            return Err(Error::WrongFile { url: self.url.clone(), md5: self.md5.clone(), found });
+            return Err(Error::WrongFile { url: self.shown_url(), md5: self.md5.clone(), found });
         }
         std::fs::rename(&part, target).map_err(Error::io("rename", &part))
     }
 
     fn failed(&self, problem: impl ToString) -> Error {
-        Error::Download { url: self.url.clone(), md5: self.md5.clone(), problem: problem.to_string() }
+        let problem = problem.to_string().replace(&self.url, &self.shown_url());
+        Error::Download { url: self.shown_url(), md5: self.md5.clone(), problem }
+    }
+
+    /// The address as it may be shown: without name and password, and without what stands behind a `?`, which may be a key.
+    fn shown_url(&self) -> String {
+        let url = self.url.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = host.rsplit('@').next().unwrap_or_default();
+        format!("{scheme}://{host}/{path}")
     }
 
     /// One request for what is missing, appended to `part`. Ends well at the end of the file only.
-    fn request(&self, agent: &ureq::Agent, part: &Path, progress: ProgressFn) -> std::result::Result<(), Interruption> {
+    fn request(
+        &self,
+        agent: &ureq::Agent,
+        part: &Path,
+        patience: Patience,
+        progress: ProgressFn,
+    ) -> std::result::Result<(), Interruption> {
         let begun = length(part);
         let mut request = agent.get(&self.url);
         if begun > 0 {
@@ -92,7 +114,7 @@ impl Download {
                 .filter(|(start, _)| *start == begun)
                 .ok_or_else(|| refused("the server answers with another range than asked"))?,
             // All of it is there already; the md5 decides whether it is right.
-            416 => return Ok(()),
+            416 if begun > 0 => return Ok(()),
             status @ (408 | 429 | 500..=599) => {
                 return Err(Interruption::Broken(format!("the server answers {status}")));
             }
@@ -104,13 +126,28 @@ impl Download {
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let mut done = start;
+        let (mut window, mut done_before) = (Instant::now(), start);
         loop {
             let count = body.read(&mut buffer).map_err(|error| Interruption::Broken(error.to_string()))?;
             if count == 0 {
                 break;
             }
-            file.write_all(&buffer[..count]).map_err(disk)?;
             done += count as u64;
+            if done > total.unwrap_or(u64::MAX).min(self.most_bytes) {
+                drop(file);
+                std::fs::remove_file(part).map_err(disk)?;
+                return Err(refused("the server sends more bytes than the file has"));
+            }
+            file.write_all(&buffer[..count]).map_err(disk)?;
+            if window.elapsed() > patience.window {
+                let (came, seconds) = (done - done_before, patience.window.as_secs_f64());
+                if came < patience.least_bytes {
+                    return Err(refused(&format!(
+                        "only {came} bytes came within {seconds} s; what came is kept for another try"
+                    )));
+                }
+                (window, done_before) = (Instant::now(), done);
+            }
             progress("download", done, total.unwrap_or(0));
         }
         file.sync_all().map_err(disk)?;

@@ -47,7 +47,9 @@ pub enum Error {
         problem: String,
     },
     /// The files are not those of the data set's own list.
-    #[error("{path} does not hold the files that {list} lists: {problem}; extract the archive again")]
+    #[error(
+        "{path} does not hold the files that {list} lists: {problem}; extract the archive again (a folder in the cache: remove it and run the same command again)"
+    )]
     FileList {
         /// The folder.
         path: PathBuf,
@@ -59,6 +61,26 @@ pub enum Error {
     /// An image that cannot be decoded.
     #[error("image {path} cannot be decoded: {problem}; replace or remove the file")]
     Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Several of them.
+    #[error("{first}. So it is with {others} more of {total} images: `data verify` names them all")]
+    Images {
+        /// The first one's error.
+        first: Box<Error>,
+        /// How many more.
+        others: usize,
+        /// Images in all.
+        total: usize,
+    },
+    /// The file of decoded images changed while it was in use, or is damaged.
+    #[error(
+        "the decoded images in {path} cannot be used: {problem}; remove the file and run the same command again, which makes it anew and loses nothing"
+    )]
+    Cache {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

@@ -2,11 +2,10 @@
 //!
 //! They are written once as PNG files in the layout of every other data set, and go through the same code from there.
 
-use crate::archive::unfinished_folder;
 use crate::{Error, ImageSource, Profile, ProgressFn, Result};
 use candle_core::{DType, Tensor};
 use candle_datasets::vision::{self, cifar, fashion_mnist, mnist};
-use faceoff_runs::SplitName;
+use faceoff_runs::{SplitName, unfinished_folder};
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

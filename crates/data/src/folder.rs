@@ -1,15 +1,21 @@
 //! A folder of images: which files, which classes, which labels, and whether they are those of the data set's own list.
 
+use crate::decode::{FORMATS, START, format_of, is_named_as_image};
 use crate::{Error, Profile, Result};
 use faceoff_runs::SplitName;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use unicode_normalization::UnicodeNormalization;
+use walkdir::{DirEntry, WalkDir};
 
 /// One image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct File {
-    /// Path relative to the data set's folder, with `/`.
+    /// Path relative to the data set's folder, with `/`, in Unicode's composed form: the same on every system.
     pub(crate) id: String,
+    /// The same path as the system has it.
+    pub(crate) path: PathBuf,
     /// Index of its class.
     pub(crate) label: u32,
     /// Index of the class that the list's noisy column gives it; the same without noise.
@@ -21,19 +27,41 @@ pub(crate) struct File {
 /// What a folder holds.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Names of the class folders, sorted; a label is an index into them.
+    /// Names of the class folders in composed form, sorted; a label is an index into them.
     pub(crate) class_folders: Vec<String>,
     /// Names of the classes for people.
     pub(crate) class_names: Vec<String>,
     /// Training images and validation images, each sorted by path.
     pub(crate) images: [Vec<File>; 2],
+    /// What lies there and is none of them.
+    pub(crate) passed_over: PassedOver,
+}
+
+/// Files and folders that are not taken for images: how many of which kind, and the first of each.
+#[derive(Debug, Default)]
+pub(crate) struct PassedOver(BTreeMap<&'static str, (usize, String)>);
+
+impl PassedOver {
+    fn add(&mut self, kind: &'static str, path: &str) {
+        self.0.entry(kind).or_insert_with(|| (0, path.escape_debug().to_string())).0 += 1;
+    }
+
+    /// E.g. `passed over: 36 hidden (e.g. train/cat/._1.jpg)`; `None` where nothing was.
+    pub(crate) fn sentence(&self) -> Option<String> {
+        let kinds = self.0.iter().map(|(kind, (count, first))| format!("{count} {kind} (e.g. {first})"));
+        (!self.0.is_empty()).then(|| format!("passed over: {}", kinds.collect::<Vec<_>>().join(", ")))
+    }
 }
 
 /// Lists the images below `folder`, with training labels of `noise_percent` % noise.
+///
+/// As with torchvision's `ImageFolder`, an image at any depth belongs to the class folder on top, and links are followed; one that leads
+/// back to a folder around it is refused. Files are taken by their content where the name does not say that they are images.
 pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Result<Listing> {
-    let found = [images_of(folder, "train")?, images_of(folder, "val")?];
-    let classes: BTreeSet<&String> = found.iter().flatten().map(|(class, _)| class).collect();
-    let class_folders: Vec<String> = classes.into_iter().cloned().collect();
+    let mut passed_over = PassedOver::default();
+    let mut found = [images_of(folder, "train", &mut passed_over)?, images_of(folder, "val", &mut passed_over)?];
+    let class_folders: Vec<String> =
+        found.iter().flatten().map(|(class, _)| class.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     for (split, found) in SplitName::ALL.iter().zip(&found) {
         if let Some(class) = class_folders.iter().find(|class| found.iter().all(|(other, _)| other != *class)) {
             return Err(Error::folder(folder, format!("class `{class}` has no image in {}/", split.as_str())));
@@ -44,11 +72,11 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
     }
     let label = |class: &str| class_folders.iter().position(|other| other == class).map(|index| index as u32);
     let mut images = SplitName::ALL.map(|split| {
-        let file = |(class, name): &(String, String)| {
-            let label = label(class).expect("the class was collected from these files");
-            File { id: format!("{}/{class}/{name}", split.as_str()), label, noisy_label: label, stored: 0 }
+        let file = |(class, path): (String, PathBuf)| {
+            let label = label(&class).expect("the class was collected from these files");
+            File { id: id_of(&path), path, label, noisy_label: label, stored: 0 }
         };
-        let mut files: Vec<File> = found[split as usize].iter().map(file).collect();
+        let mut files: Vec<File> = std::mem::take(&mut found[split as usize]).into_iter().map(file).collect();
         files.sort_by(|a, b| a.id.cmp(&b.id));
         files
     });
@@ -70,33 +98,94 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
         return Err(Error::setting("data.label_noise_percent", noise_percent, rule));
     }
     let class_names = class_folders.iter().map(|class| profile.class_name(class)).collect();
-    Ok(Listing { class_folders, class_names, images })
+    Ok(Listing { class_folders, class_names, images, passed_over })
 }
 
-/// (class, file name) of every image of a split.
-fn images_of(folder: &Path, split: &str) -> Result<Vec<(String, String)>> {
+/// A path with `/` and in composed form.
+fn id_of(path: &Path) -> String {
+    let parts = path.iter().map(|part| part.to_string_lossy().nfc().collect::<String>());
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Class, and path below `folder`, of every image of a split.
+fn images_of(folder: &Path, split: &str, passed_over: &mut PassedOver) -> Result<Vec<(String, PathBuf)>> {
     let root = folder.join(split);
     if !root.is_dir() {
         return Err(Error::folder(folder, format!("there is no folder {split}/")));
     }
+    let below = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
     let mut images = Vec::new();
-    for entry in walkdir::WalkDir::new(&root).min_depth(2).max_depth(2).sort_by_file_name() {
-        let entry = entry.map_err(|error| Error::folder(&root, error))?;
-        let path = entry.path();
-        let is_image = path
-            .extension()
-            .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
-        if is_image {
-            let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(String::from);
-            let names = path.parent().and_then(name).zip(name(path));
-            let refused = || Error::folder(&root, format!("{} is no valid UTF-8", path.display()));
-            images.push(names.ok_or_else(refused)?);
+    let mut empty = BTreeMap::new();
+    let mut entries = WalkDir::new(&root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if leads_nowhere(&error) => {
+                passed_over.add("links that lead nowhere", &id_of(&below(error.path().unwrap_or(&root))));
+                continue;
+            }
+            Err(error) => return Err(Error::folder(&root, error)),
+        };
+        let path = below(entry.path());
+        let kind = entry.file_type();
+        if is_hidden(&entry.file_name().to_string_lossy()) {
+            passed_over.add("hidden", &id_of(&path));
+            if kind.is_dir() {
+                entries.skip_current_dir();
+            }
+        } else if kind.is_dir() {
+            if entry.depth() == 1 {
+                empty.insert(class_of(&path), id_of(&path));
+            }
+        } else if !kind.is_file() {
+            passed_over.add("neither files nor folders", &id_of(&path));
+        } else if !is_image(&entry) {
+            passed_over.add("no images", &id_of(&path));
+        } else if entry.depth() == 1 {
+            passed_over.add("images in no class folder", &id_of(&path));
+        } else {
+            if path.to_str().is_none() {
+                return Err(Error::folder(&root, format!("{} is no valid UTF-8", path.display())));
+            }
+            let class = class_of(&path);
+            empty.remove(&class);
+            images.push((class, path));
         }
     }
+    empty.values().for_each(|class| passed_over.add("class folders without images", class));
     if images.is_empty() {
-        return Err(Error::folder(&root, "there is no JPEG or PNG image in its class folders"));
+        let passed_over = passed_over.sentence().map_or(String::new(), |sentence| format!(" ({sentence})"));
+        return Err(Error::folder(
+            &root,
+            format!("there is no image in its class folders{passed_over}; {FORMATS} are read"),
+        ));
     }
     Ok(images)
+}
+
+/// The class of a path below the data set's folder: two ways to write one name in Unicode are one class.
+fn class_of(path: &Path) -> String {
+    path.iter().nth(1).unwrap_or_default().to_string_lossy().nfc().collect()
+}
+
+/// What file managers leave behind: `._*`, `.DS_Store` and other names with a dot in front, `Thumbs.db`, `desktop.ini`.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+        || ["Thumbs.db", "desktop.ini", "__MACOSX"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a file is an image by its name or else by its content. What is named so and is none is an error where it is decoded: a
+/// damaged image must not be passed over.
+fn is_image(entry: &DirEntry) -> bool {
+    let mut start = Vec::with_capacity(START);
+    let mut read =
+        || std::fs::File::open(entry.path()).and_then(|file| file.take(START as u64).read_to_end(&mut start));
+    is_named_as_image(&entry.file_name().to_string_lossy()) || read().is_ok() && format_of(&start).is_some()
+}
+
+fn leads_nowhere(error: &walkdir::Error) -> bool {
+    error.loop_ancestor().is_none()
+        && error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Path to noisy label, as the list has them; or why it cannot be read.

@@ -3,7 +3,7 @@
 //! ```text
 //! --data | --archive | cache folder | download      source, download, archive, synthetic
 //!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list (profile)
-//!    -> decoded once, memory-mapped                  cache, decode
+//!    -> decoded once, upright, into one file         cache, decode
 //!    -> cropped, resized, flipped on threads         augment, loader
 //!    -> Batch: (n, size, size, 3) u8
 //! ```
@@ -24,13 +24,13 @@ mod source;
 mod synthetic;
 
 pub use archive::{extract, md5_of};
-pub use dataset::{Dataset, Item, broken_images, count_images};
+pub use dataset::{Dataset, ImageCounts, Item, broken_images, count_images};
 pub use decode::Rgb;
 pub use download::{Download, Patience};
 pub use error::Error;
 pub use loader::{Batch, Loader};
 pub use profile::{Origin, PROFILES, Profile, profile};
-pub use source::{ImageSource, fetch};
+pub use source::{ImageSource, expected_images, fetch};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

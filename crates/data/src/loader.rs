@@ -90,21 +90,22 @@ impl Iterator for Loader {
 
 fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sender<Result<Batch>>) {
     let mut viewer = Viewer::new(job.size_px, &job.augmentation);
+    let mut buffer = Vec::new();
     for batch in (worker..batches).step_by(workers) {
         // Nobody takes batches any more once the loader is dropped.
-        if sender.send(make(job, batch, &mut viewer)).is_err() {
+        if sender.send(make(job, batch, &mut viewer, &mut buffer)).is_err() {
             return;
         }
     }
 }
 
-fn make(job: &Job, batch: usize, viewer: &mut Viewer) -> Result<Batch> {
+fn make(job: &Job, batch: usize, viewer: &mut Viewer, buffer: &mut Vec<u8>) -> Result<Batch> {
     let end = job.items.len().min((batch + 1) * job.batch_size);
     let items = &job.items[batch * job.batch_size..end];
     let bytes = job.size_px * job.size_px * 3;
     let mut pixels = vec![0; items.len() * bytes];
     for (item, out) in items.iter().zip(pixels.chunks_exact_mut(bytes)) {
-        job.store.with(item.stored, |image| match job.view {
+        job.store.with(item.stored, buffer, |image| match job.view {
             View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &item.id), out),
             View::Eval => viewer.eval(image, out),
         })?;

@@ -1,8 +1,12 @@
 //! Where a data set is: in a given folder or archive, in the cache folder, or to be downloaded or made.
 
 use crate::archive::{extract, md5_of};
-use crate::{Download, Error, Origin, Patience, Profile, ProgressFn, Result, folder, synthetic};
+use crate::{
+    Download, Error, ImageCounts, Origin, Patience, Profile, ProgressFn, Result, count_images, folder, profile,
+    synthetic,
+};
 use faceoff_runs::{DataConfig, FolderLock};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,8 +31,18 @@ pub fn fetch(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> R
 }
 
 /// The sole right to change the cache folder: two benchmarks must not download or decode the same images at once.
-pub(crate) fn lock(source: &ImageSource, progress: ProgressFn) -> Result<FolderLock> {
-    Ok(FolderLock::wait(&source.cache_dir, || progress("wait for another process to prepare its images", 0, 0))?)
+///
+/// There is none where nothing can be written: all that is needed may be there already.
+pub(crate) fn lock(source: &ImageSource, progress: ProgressFn) -> Result<Option<FolderLock>> {
+    let waiting = || progress("wait for another process to prepare its images", 0, 0);
+    match FolderLock::wait(&source.cache_dir, waiting) {
+        Err(faceoff_runs::Error::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Ok(None)
+        }
+        lock => Ok(Some(lock?)),
+    }
 }
 
 /// Whether an extracted folder is the whole data set, as far as its own list tells.
@@ -44,7 +58,7 @@ fn whole(folder: &Path, profile: &Profile) -> std::result::Result<(), String> {
 }
 
 fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -> Result<(PathBuf, String)> {
-    let (cache, name) = (&source.cache_dir, profile.name);
+    let (cache, name, disk_mib) = (&source.cache_dir, profile.name, profile.disk_mib);
     let Origin::Archive { url, md5 } = profile.origin else {
         return Err(Error::setting("data.dataset", name, "it is not published as an archive; pass --data DIR"));
     };
@@ -67,12 +81,40 @@ fn fetch_locked(profile: &Profile, source: &ImageSource, progress: ProgressFn) -
         let file = url.rsplit('/').next().unwrap_or(url);
         let url =
             source.mirror.as_ref().map_or(url.into(), |mirror| format!("{}/{file}", mirror.trim_end_matches('/')));
-        let patience = Patience { timeout: Duration::from_secs(20), attempts: 4 };
-        Download { url, md5: md5.into() }.run(&archive, patience, progress)?;
+        let (timeout, window) = (Duration::from_secs(20), Duration::from_secs(60));
+        let patience = Patience { timeout, attempts: 4, window, least_bytes: 1 << 20 };
+        Download { url, md5: md5.into(), most_bytes: disk_mib << 20 }.run(&archive, patience, progress)?;
     }
     let found = extracted(&archive, md5)?;
     std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
     Ok(found)
+}
+
+/// How many training and validation images a benchmark would find, without fetching, making or decoding one.
+///
+/// # Errors
+/// A folder or an archive that the user names and that is not there; a folder that is no data set.
+pub fn expected_images(config: &DataConfig, source: &ImageSource) -> Result<[usize; 2]> {
+    let profile = profile(&config.dataset)?;
+    let counted = |folder: &Path| {
+        let ImageCounts { train, val, .. } = count_images(checked(folder)?, profile)?;
+        Ok([train, val])
+    };
+    if let Some(archive) = &source.archive {
+        std::fs::File::open(archive).map_err(Error::io("open", archive))?;
+    }
+    match (&profile.origin, &source.data_dir, &config.synthetic, profile.images) {
+        (Origin::Made, _, Some(made), _) => Ok([made.train_images, made.val_images]),
+        (Origin::Archive { .. } | Origin::Folder, Some(folder), _, _) => counted(folder),
+        (_, _, _, Some(images)) => Ok(images),
+        _ => Err(Error::setting("data.dataset", profile.name, NO_FOLDER)),
+    }
+}
+
+const NO_FOLDER: &str = "pass the folder with --data DIR";
+
+fn checked(folder: &Path) -> Result<&Path> {
+    if folder.is_dir() { Ok(folder) } else { Err(Error::folder(folder, "there is no such folder")) }
 }
 
 /// The folder of the images of `config`, whose data set `profile` is, and the md5 of their archive where there is one.
@@ -94,9 +136,8 @@ pub(crate) fn locate(
         (Origin::CandleDatasets {}, _) => {
             return Err(setting("this build has no candle-datasets; build it with --features extra-datasets"));
         }
-        (_, Some(folder)) if folder.is_dir() => folder.clone(),
-        (_, Some(folder)) => return Err(Error::folder(folder, "there is no such folder")),
-        (Origin::Folder, None) => return Err(setting("pass the folder with --data DIR")),
+        (_, Some(folder)) => checked(folder)?.to_path_buf(),
+        (Origin::Folder, None) => return Err(setting(NO_FOLDER)),
         (Origin::Archive { .. }, None) => {
             let (folder, md5) = fetch_locked(profile, source, progress)?;
             return Ok((folder, Some(md5)));

@@ -3,10 +3,9 @@
 //! A class is an orientation and a width of stripes; both scatter from image to image so far that neighbours overlap,
 //! and colours, contrast, shading and noise say nothing about the class.
 
-use crate::archive::unfinished_folder;
 use crate::profile::LIST;
 use crate::{Error, ProgressFn, Result};
-use faceoff_runs::{SplitName, SyntheticConfig};
+use faceoff_runs::{SplitName, SyntheticConfig, unfinished_folder};
 use image::codecs::jpeg::JpegEncoder;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

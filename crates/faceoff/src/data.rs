@@ -45,6 +45,10 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
         }
     };
     // The list of files is checked by both; decoding takes longer and finds what the list does not say.
+    let counts = count_images(&folder, profile)?;
+    if let Some(passed_over) = &counts.passed_over {
+        eprintln!("{passed_over}");
+    }
     if matches!(command, DataCommand::Verify(_)) {
         let verified = broken_images(&folder, profile, &on_images);
         progress.on_event(Event::ImagesEnd);
@@ -57,8 +61,7 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
         }
         println!("{count} images in {} are whole", folder.display());
     } else {
-        let (train, val) = count_images(&folder, profile)?;
-        println!("{train} training and {val} validation images, as the data set's list has them");
+        println!("{} training and {} validation images", counts.train, counts.val);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,13 @@ impl ImageSets {
         images
     }
 
+    /// What lies in their folders and was not taken for an image, each in words once.
+    pub fn passed_over(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.0.iter().filter_map(|(_, images)| images.passed_over()).collect();
+        all.dedup();
+        all
+    }
+
     /// What is known of each set.
     pub fn records(&self) -> impl Iterator<Item = &DataRecord> {
         self.0.iter().map(|(_, images)| images.record())

@@ -38,7 +38,7 @@ fn refusal(entries: &[(&str, EntryType, &[u8])]) -> String {
     let path = archive(folder.path(), entries);
     let error = extract(&path, &folder.path().join("deep/target"), &anything, &quiet).unwrap_err();
     assert!(matches!(error, Error::Archive { .. }), "{error}");
-    assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(folder.path().join("deep")).map_or(0, Iterator::count), 0);
     assert!(!folder.path().join("x").exists() && !folder.path().join("deep/x").exists());
     error.to_string()
 }
@@ -97,4 +97,15 @@ fn a_truncated_archive_leaves_nothing() {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "{length}");
     }
     assert!(refusal(&[]).contains("does not hold one folder"));
+}
+
+/// An archive of a few kilobytes could name gigabytes.
+#[test]
+fn what_would_fill_memory_or_disk_is_refused() {
+    let long = vec![b'n'; 70_000];
+    let message = refusal(&[("././@LongLink", EntryType::GNULongName, &long), ("set/1", EntryType::Regular, b"one")]);
+    assert!(message.contains("name of 70000 bytes"), "{message}");
+    let twice = ("set/\u{1b}[31m.JPEG", EntryType::Regular, &b"one"[..]);
+    let message = refusal(&[twice, twice]);
+    assert!(message.contains("stands there twice") && message.contains("\\u{1b}"), "{message}");
 }

@@ -7,7 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const PATIENCE: Patience = Patience { timeout: Duration::from_millis(300), attempts: 3 };
+const PATIENCE: Patience = Patience {
+    timeout: Duration::from_millis(300),
+    attempts: 3,
+    window: Duration::from_millis(500),
+    least_bytes: 1000,
+};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
@@ -22,6 +27,10 @@ enum Manner {
     Status(u16),
     /// Sends everything, whatever range is asked for.
     IgnoresRanges,
+    /// Sends a byte now and then.
+    Drips,
+    /// Sends without end, and does not say how much.
+    NeverEnds,
 }
 
 fn body() -> Vec<u8> {
@@ -44,7 +53,7 @@ fn serve(manners: Vec<Manner>) -> (Download, Arc<Mutex<Vec<Option<usize>>>>) {
             std::thread::spawn(move || answer(stream.unwrap(), manner, &seen));
         }
     });
-    (Download { url, md5: BODY_MD5.into() }, ranges)
+    (Download { url, md5: BODY_MD5.into(), most_bytes: 60_000 }, ranges)
 }
 
 fn answer(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<Option<usize>>>) {
@@ -70,6 +79,11 @@ fn answer(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<Option<usize>>
         }
         _ => (200, String::new(), part),
     };
+    if matches!(manner, Manner::NeverEnds) {
+        let _ = stream.write_all(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n");
+        while stream.write_all(&[7; 4096]).is_ok() {}
+        return;
+    }
     let _ =
         write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n", part.len());
     match manner {
@@ -77,6 +91,14 @@ fn answer(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<Option<usize>>
         Manner::StallsAfter(count) => {
             let _ = stream.write_all(&part[..count.min(part.len())]);
             std::thread::sleep(Duration::from_secs(5));
+        }
+        Manner::Drips => {
+            for byte in part.chunks(1) {
+                if stream.write_all(byte).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
         _ => drop(stream.write_all(part)),
     }
@@ -139,9 +161,30 @@ fn a_server_that_never_recovers_is_given_up() {
     }
     // A port that nobody listens on.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let download = Download { url: format!("http://{free}/set.tgz"), md5: BODY_MD5.into() };
+    let url = format!("http://user:secret@{free}/set.tgz?token=hidden");
+    let download = Download { url, md5: BODY_MD5.into(), most_bytes: 60_000 };
     let folder = tempfile::tempdir().unwrap();
-    assert!(download.run(&folder.path().join("set.tgz"), PATIENCE, &quiet).unwrap_err().is_unavailable());
+    let error = download.run(&folder.path().join("set.tgz"), PATIENCE, &quiet).unwrap_err();
+    assert!(error.is_unavailable());
+    let message = error.to_string();
+    assert!(message.contains(&format!("http://{free}/set.tgz cannot")), "{message}");
+    assert!(!message.contains("secret") && !message.contains("hidden"), "{message}");
+}
+
+#[test]
+fn a_server_that_drips_or_never_ends_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("set.tgz");
+    for (manner, said) in [(Manner::Drips, "bytes came within"), (Manner::NeverEnds, "more bytes than the file has")] {
+        let (download, ranges) = serve(vec![manner]);
+        let message = download.run(&target, PATIENCE, &quiet).unwrap_err().to_string();
+        assert!(message.contains(said), "{message}");
+        assert_eq!(ranges.lock().unwrap().len(), 1);
+        let _ = std::fs::remove_file(folder.path().join("set.tgz.part"));
+    }
+    // Nothing was asked for that the server could not have.
+    let (download, _) = serve(vec![Manner::Status(416)]);
+    assert!(download.run(&target, PATIENCE, &quiet).unwrap_err().to_string().contains("answers 416"));
 }
 
 #[test]

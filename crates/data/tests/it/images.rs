@@ -1,6 +1,6 @@
 //! Data sets, open: files, labels, batches, the cache of decoded images, and what is wrong with broken ones.
 
-use crate::{quiet, source, synthetic};
+use crate::{quiet, refusal, source, synthetic};
 use faceoff_data::{Batch, Dataset, Error, ImageSource, broken_images, profile};
 use faceoff_runs::{DataConfig, DataRecord, Sampler, SplitName};
 use std::collections::{BTreeSet, HashSet};
@@ -17,11 +17,6 @@ fn folder_in(cache: &Path) -> PathBuf {
 
 fn open(config: &DataConfig, cache: &Path) -> Dataset {
     Dataset::open(config, &source(cache), &quiet).unwrap()
-}
-
-/// Why the images cannot be opened.
-fn refusal(config: &DataConfig, source: &ImageSource) -> Error {
-    Dataset::open(config, source, &quiet).err().unwrap()
 }
 
 /// The synthetic set as a user's own folder.

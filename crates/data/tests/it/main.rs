@@ -4,10 +4,11 @@ mod archive;
 mod download;
 #[cfg(feature = "extra-datasets")]
 mod extra;
+mod folders;
 mod images;
 mod profiles;
 
-use faceoff_data::ImageSource;
+use faceoff_data::{Dataset, Error, ImageSource};
 use faceoff_runs::{AugmentationConfig, DataConfig, SYNTHETIC, SyntheticConfig};
 use std::path::Path;
 
@@ -35,4 +36,9 @@ fn synthetic() -> DataConfig {
 
 fn source(cache_dir: &Path) -> ImageSource {
     ImageSource { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf(), mirror: None }
+}
+
+/// Why the images cannot be opened.
+fn refusal(config: &DataConfig, source: &ImageSource) -> Error {
+    Dataset::open(config, source, &quiet).err().unwrap()
 }
