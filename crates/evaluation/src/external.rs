@@ -9,7 +9,7 @@ use crate::{Evaluation, groups};
 use faceoff_runs::AnalysisConfig;
 use ndarray::{Array2, Axis};
 use ndarray_npy::{ReadNpyError, ReadNpyExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,8 @@ impl External {
         };
         let query_labels = labels(&queries.names);
         let index_labels = index.as_ref().map(|index| labels(&index.names)).unwrap_or_default();
+        let notes = same_numbers(&classes);
+        notes.iter().for_each(|note| say(&format!("warning: {note}")));
         say(&format!("measuring {} embeddings", queries.unit.nrows()));
         let subject = Subject {
             index: index.as_ref().map(|index| Points { unit: index.unit.view(), labels: &index_labels }),
@@ -81,7 +83,7 @@ impl External {
             variants: vec![variant],
             runs: Vec::new(),
             failed: Vec::new(),
-            notes: Vec::new(),
+            notes,
         };
         let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps }];
         let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
@@ -140,15 +142,26 @@ fn read_npy(path: &Path) -> Result<Array2<f64>> {
 /// Ids (the row's number without a column `id`) and class names.
 fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let broken = |problem: String| Error::embeddings(path, problem);
-    let mut reader = csv::Reader::from_path(path).map_err(|error| broken(error.to_string()))?;
-    let header = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
+    let open = |delimiter: u8| {
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path)?;
+        let header = reader.headers()?.clone();
+        Ok((reader, header))
+    };
+    // Spreadsheets separate columns as the country has it: what gives a column `label` is right.
+    let tables = [b',', b';', b'\t'].map(open).into_iter().collect::<std::result::Result<Vec<_>, csv::Error>>();
+    let mut tables = tables.map_err(|error| broken(error.to_string()))?;
+    let has_label = |(_, header): &(_, csv::StringRecord)| header.iter().any(|title| title.trim() == "label");
+    let place = tables.iter().position(has_label).unwrap_or(0);
+    let one_column = tables.iter().all(|(_, header)| header.len() == 1);
+    let (mut reader, header) = tables.swap_remove(place);
     let column = |name: &str| header.iter().position(|title| title.trim() == name);
     let label = match column("label") {
         Some(column) => column,
-        None if header.len() == 1 => 0,
+        None if one_column => 0,
         None => {
-            let found = header.iter().collect::<Vec<_>>().join(", ");
-            return Err(broken(format!("it has no column `label`, only {found}; name one so in the first line")));
+            let found = header.iter().collect::<Vec<_>>().join(",").escape_debug().to_string();
+            let rule = "name one so in the first line; commas, semicolons or tabs separate columns";
+            return Err(broken(format!("it has no column `label`: its first line is `{found}`; {rule}")));
         }
     };
     let id = column("id");
@@ -176,4 +189,22 @@ fn class_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
         classes.sort_by_key(|class| class.parse::<u64>().unwrap_or(u64::MAX));
     }
     classes
+}
+
+/// Says which classes are one number written in several ways, such as 1 and 01.
+fn same_numbers(classes: &[String]) -> Vec<String> {
+    let mut of_number: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for class in classes {
+        if let Ok(number) = class.parse() {
+            of_number.entry(number).or_default().push(class);
+        }
+    }
+    let several = of_number.into_values().filter(|names| names.len() > 1);
+    let note = |names: Vec<&str>| {
+        let names = names.join("` and `");
+        format!(
+            "The labels `{names}` are one number and still classes of their own: write them alike if they are one class."
+        )
+    };
+    several.map(note).collect()
 }

@@ -269,7 +269,7 @@ pub(crate) fn measure_family(subject: &Subject<'_>, family: &Family) -> Findings
 }
 
 /// PCA and t-SNE coordinates of the images.
-pub(crate) fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &AnalysisConfig) -> Maps {
+pub fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &AnalysisConfig) -> Maps {
     let mut maps = Maps { images, ..Maps::default() };
     let mut found = Findings::default();
     let (points, dim) = data.dim();

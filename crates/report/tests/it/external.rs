@@ -113,7 +113,7 @@ fn broken_files_are_answered_with_place_and_remedy() {
 
     for (labels, said) in [
         ("label\nowl\nemu\n", "it has 2 labels, but"),
-        ("a,b\n1,2\n", "no column `label`, only a, b"),
+        ("a,b\n1,2\n", "no column `label`: its first line is `a,b`"),
         ("label\nowl\nowl\n\"\"\nemu\nowl\n", "the label of row 2 is empty"),
         ("0\n0\n1\n1\n0\n1\n", "write `label` above it"),
     ] {
@@ -124,4 +124,49 @@ fn broken_files_are_answered_with_place_and_remedy() {
     let index = given(folder.path(), "index", LABELS);
     write_npy(&index.embeddings, &Array2::<f32>::ones((5, 3))).unwrap();
     assert!(message(&queries, Some(&index)).contains("its rows have 3 numbers"));
+}
+
+/// Spreadsheets separate columns by semicolons or tabs where commas stand in numbers.
+#[test]
+fn separators_are_recognised_and_one_number_written_twice_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "a;1\nb;1\nc;2\nd;2\ne;1\n";
+    for (name, separator) in [("comma", ","), ("semicolon", ";"), ("tab", "\t")] {
+        let queries = given(folder.path(), name, &format!("id;label\n{rows}").replace(';', separator));
+        write_npy(&queries.embeddings, &points()).unwrap();
+        let out = folder.path().join(name).join("out");
+        let summary = report(&out, &queries, None).unwrap();
+        assert_eq!(value(&out, "loo_precision_at_1"), 0.8, "{name}");
+        assert!(summary.notes.iter().all(|note| !note.contains("one number")), "{:?}", summary.notes);
+    }
+    for separator in [";", "\t"] {
+        let queries = given(folder.path(), "unnamed", &format!("id;class\n{rows}").replace(';', separator));
+        write_npy(&queries.embeddings, &points()).unwrap();
+        let message = report(&folder.path().join("unnamed"), &queries, None).unwrap_err().to_string();
+        assert!(message.contains("no column `label`") && message.contains("semicolons or tabs"), "{message}");
+    }
+    let queries = given(folder.path(), "twice", &format!("id;label\n{}", rows.replace("e;1", "e;01")));
+    write_npy(&queries.embeddings, &points()).unwrap();
+    let summary = report(&folder.path().join("twice"), &queries, None).unwrap();
+    assert!(
+        summary.notes.iter().any(|note| note.contains("The labels `01` and `1` are one number")),
+        "{:?}",
+        summary.notes
+    );
+}
+
+/// What the user keeps in a report folder is his.
+#[test]
+fn only_files_of_the_report_before_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = given(folder.path(), "queries", LABELS);
+    write_npy(&queries.embeddings, &points()).unwrap();
+    let out = folder.path().join("alone");
+    report(&out, &queries, None).unwrap();
+    let [mine, old] = ["plots/mine.svg", "plots/old.svg"].map(|name| out.join(name));
+    [&mine, &old].into_iter().for_each(|path| std::fs::write(path, "<svg/>").unwrap());
+    let list = out.join(".faceoff-files");
+    std::fs::write(&list, std::fs::read_to_string(&list).unwrap() + "plots/old.svg\n../queries.npy\n").unwrap();
+    report(&out, &queries, None).unwrap();
+    assert!(mine.exists() && !old.exists() && queries.embeddings.exists());
 }
