@@ -1,15 +1,19 @@
 //! `benchmark`: check everything, then train every run, embed, and write the report.
 
-use crate::options::TrainingArgs;
+use crate::options::{Seeds, TrainingArgs};
 use crate::session::Session;
 use crate::{Program, report, use_threads, with_causes};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use faceoff_data::{Dataset, profile};
+use faceoff_data::{expected_images, profile};
+use faceoff_evaluation::Registry;
+use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
 use faceoff_pipeline::{Error, run_work};
-use faceoff_runs::{Compute, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_runs::{AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec};
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
+use ndarray::Array2;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Weights and embeddings of one run on Imagewoof, and its share of the report.
 const DISK_MIB_PER_RUN: u64 = 75;
@@ -21,9 +25,9 @@ const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
 pub struct BenchmarkArgs {
     #[command(flatten)]
     training: TrainingArgs,
-    /// Seeds instead of the experiment's, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "SEED,...")]
-    seeds: Option<Vec<u64>>,
+    /// Seeds instead of the experiment's: numbers and ranges like 0-4, 0..5 (without its end) or 0..=4, separated by commas.
+    #[arg(long, value_name = "SEED,...")]
+    seeds: Option<Seeds>,
     /// Train again, and replace, what was made with another configuration or other images, or has failed.
     #[arg(long)]
     force: bool,
@@ -34,7 +38,7 @@ pub struct BenchmarkArgs {
 
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
-    let mut experiment = args.training.experiment(program, args.seeds.clone())?;
+    let mut experiment = args.training.experiment(program, args.seeds.clone().map(|seeds| seeds.0))?;
     let session = Session::new(program, &args.training, &experiment)?;
     if args.dry_run {
         return dry_run(program, &experiment, args, &session);
@@ -53,7 +57,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         other => other?,
     };
     let folder = args.training.out.report_folder(program, &experiment.name);
-    let _lock = FolderLock::take(&folder)?;
+    let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
     let failed = match session.complete(&experiment, &images, &folder, args.force)? {
         Ok(failed) => failed,
         Err(interrupted) => return Ok(interrupted),
@@ -69,17 +73,16 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.
 fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, session: &Session) -> Result<ExitCode> {
     let profile = profile(&experiment.data.dataset)?;
-    let [train_images, val_images] = match (profile.images, &experiment.data.synthetic) {
-        (Some(images), _) => images,
-        (None, Some(synthetic)) if experiment.data.is_synthetic() => [synthetic.train_images, synthetic.val_images],
-        _ => {
-            let source = args.training.source.source(program);
-            let images = Dataset::open(&experiment.data, &source, &|_, _, _| {})?;
-            [images.record().train_images, images.record().val_images]
-        }
-    };
+    let [train_images, val_images] = expected_images(&experiment.data, &args.training.source.source(program))?;
     let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
-    let work = run_work(experiment.training.epochs, train_images.min(limit), val_images.min(limit));
+    let [train_images, val_images] = [train_images, val_images].map(|images| images.min(limit));
+    if experiment.training.batch_size > train_images {
+        let batch = experiment.training.batch_size;
+        bail!(
+            "training.batch_size is {batch}, but there are {train_images} training images; a smaller batch is needed for a step"
+        );
+    }
+    let work = run_work(experiment.training.epochs, train_images, val_images);
     let specs = RunSpec::of(experiment, &Compute::unknown());
     let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
     let architecture = faceoff_kernels::architecture(&experiment.training.encoder)?;
@@ -87,7 +90,9 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
     let mut encoder = faceoff_kernels::encoder(architecture, &initial, &session.arithmetic)?;
     let fastest = time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
     let per_second = batch.count() as f64 / fastest;
-    let hours = work * specs.len() as f64 / per_second / 3600.0;
+    let training = work * specs.len() as f64 / per_second;
+    let report = specs.len() as f64 * report_seconds([train_images, val_images], &experiment.analysis);
+    let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
     println!("device      {}, {} threads", session.arithmetic, rayon::current_num_threads());
@@ -99,8 +104,11 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
         println!("            {}", RunFolder::new(&folder, spec).path().display());
     }
     let minutes = 60.0 * hours;
-    let rate = format!("{per_second:.0} training images/s, the report not counted");
-    println!("time        about {hours:.2} hours ({minutes:.0} minutes) at {rate}");
+    println!(
+        "time        about {hours:.2} hours ({minutes:.0} minutes): {:.1} minutes of training at {per_second:.0} images/s, {:.1} of the report",
+        training / 60.0,
+        report / 60.0
+    );
     let results = specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS;
     let images = match profile.disk_mib {
         0 => String::new(),
@@ -109,4 +117,43 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
     println!("disk        about {results} MiB of results{images}");
     println!("nothing was done");
     Ok(ExitCode::SUCCESS)
+}
+
+/// About how long a run takes in the report, from a few made-up embeddings: pairs of images decide the time of the measures, the
+/// evaluated images that of the maps.
+fn report_seconds([train, val]: [usize; 2], settings: &AnalysisConfig) -> f64 {
+    const CLASSES: usize = 10;
+    const DIMENSIONS: usize = 512;
+    let made_up = |count: usize| {
+        let labels: Vec<u32> = (0..count).map(|index| (index % CLASSES) as u32).collect();
+        let mut points = Array2::from_shape_fn((count, DIMENSIONS), |(row, column)| {
+            let (class, noise) = (row % CLASSES, (row * 7919 + column * 104_729) % 1009);
+            noise as f32 / 1009.0 + if column % CLASSES == class { 1.0 } else { 0.0 }
+        });
+        points.rows_mut().into_iter().for_each(|mut row| {
+            let norm = row.dot(&row).sqrt();
+            row /= norm;
+        });
+        (points, labels)
+    };
+    let [(index_points, index_labels), (query_points, query_labels)] = [train.min(600), val.min(300)].map(made_up);
+    let subject = Subject {
+        index: Some(Points { unit: index_points.view(), labels: &index_labels }),
+        queries: Points { unit: query_points.view(), labels: &query_labels },
+        classifier: None,
+        classes: CLASSES,
+        seed: 0,
+        settings,
+    };
+    let started = Instant::now();
+    measure(&subject, &Registry::standard());
+    let measured = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let ids = (0..query_labels.len()).map(|index| index.to_string()).collect();
+    lay_out(query_points.view(), ValImages { ids, labels: query_labels.clone() }, settings);
+    let mapped = started.elapsed().as_secs_f64();
+    let times = |all: usize, some: usize| all as f64 / some.max(1) as f64;
+    let pairs = |train: usize, val: usize| val * (train + val);
+    measured * times(pairs(train, val), pairs(index_labels.len(), query_labels.len()))
+        + mapped * times(val, query_labels.len())
 }

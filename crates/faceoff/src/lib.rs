@@ -1,6 +1,17 @@
 //! Faceoff's command line: the commands of the program `faceoff`, one file a command. A workspace's `cargo xtask` offers
 //! the same ones through [`Command`].
 
+// The standard library's own macros end the program where what they print finds no reader: these note it.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::terminal::out(format_args!($($text)*)) };
+}
+macro_rules! println {
+    ($($text:tt)*) => { $crate::terminal::out(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::terminal::err(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod benchmark;
 mod data;
 mod experiment;
@@ -13,6 +24,7 @@ mod report;
 mod results;
 mod runs;
 mod session;
+mod terminal;
 mod tune;
 
 pub use machine::use_threads;
@@ -62,6 +74,7 @@ impl Command {
     /// # Errors
     /// Whatever keeps the command from its end, to be shown to the user by [`end`].
     pub fn run(&self, program: &Program) -> Result<ExitCode> {
+        machine::check_threads()?;
         match self {
             Self::Benchmark(args) => benchmark::run(program, args),
             Self::Report(args) => report::run(program, args),
@@ -74,12 +87,16 @@ impl Command {
     }
 }
 
+/// What a shell reports where the work was done and not all of it could be printed: EX_IOERR of sysexits.h.
+const OUTPUT_CUT: u8 = 74;
+
 /// The exit status of a command; an error is shown on stderr.
 pub fn end(result: Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
+    let code = result.unwrap_or_else(|error| {
         eprintln!("error: {}", with_causes(&error));
         ExitCode::FAILURE
-    })
+    });
+    if code == ExitCode::SUCCESS && terminal::is_cut() { ExitCode::from(OUTPUT_CUT) } else { code }
 }
 
 /// An error with its causes, those left out that its message already holds.

@@ -28,6 +28,29 @@ pub(crate) fn arithmetic(program: &Program, args: &TrainingArgs, experiment: &Ex
     Ok(Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?)
 }
 
+/// Threads that each processor may be given.
+const MOST_THREADS_EACH: usize = 4;
+/// Any machine may use so many.
+const ANY_THREADS: usize = 8;
+/// The environment variable that Rayon and Candle read.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
+
+/// Checks the number of threads that the environment asks for.
+pub(crate) fn check_threads() -> Result<()> {
+    let asked = std::env::var(THREADS_VARIABLE).ok().and_then(|value| value.parse().ok());
+    asked.map_or(Ok(()), |threads| check(THREADS_VARIABLE, threads))
+}
+
+/// More threads than processors only wait for each other, and each takes its memory.
+fn check(name: &str, threads: usize) -> Result<()> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = ANY_THREADS.max(MOST_THREADS_EACH * processors);
+    if threads > most {
+        bail!("{name} is {threads}, but this machine has {processors} processors; it must be at most {most}");
+    }
+    Ok(())
+}
+
 /// Makes every library use `threads` threads.
 ///
 /// Candle reads the number from the environment, and a running program cannot change its environment safely: so the
@@ -36,8 +59,9 @@ pub(crate) fn arithmetic(program: &Program, args: &TrainingArgs, experiment: &Ex
 /// # Errors
 /// The program cannot start itself.
 pub fn use_threads(threads: Option<u16>) -> Result<()> {
-    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    const VARIABLE: &str = THREADS_VARIABLE;
     let Some(threads) = threads else { return Ok(()) };
+    check("--threads", threads.into())?;
     if std::env::var(VARIABLE).is_ok_and(|value| value == threads.to_string()) {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! Options that several commands share.
 
 use crate::Program;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use faceoff_data::ImageSource;
-use faceoff_runs::{Error, Experiment, Overrides, Precision};
+use faceoff_data::{ImageSource, Origin, profile};
+use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
 use std::path::PathBuf;
 
 /// Environment variable that names kernels for every command.
@@ -25,7 +25,7 @@ pub(crate) struct TrainingArgs {
     #[arg(default_value = "quick")]
     pub(crate) experiment: String,
     /// Only these heads, by name or kind, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = name)]
     heads: Option<Vec<String>>,
     /// Epochs instead of the experiment's.
     #[arg(long, value_name = "N")]
@@ -62,7 +62,27 @@ impl TrainingArgs {
             image_size_px: self.image_size,
             precision: self.precision,
         };
-        Ok(program.experiment(&self.experiment)?.with_overrides(&overrides)?)
+        let experiment = program.experiment(&self.experiment)?.with_overrides(&overrides)?;
+        self.source.check(&experiment)?;
+        Ok(experiment)
+    }
+}
+
+/// A name of a list; people put a space behind a comma.
+fn name(text: &str) -> std::result::Result<String, &'static str> {
+    let name = text.trim();
+    if name.is_empty() { Err("a name is missing before or behind a comma") } else { Ok(name.into()) }
+}
+
+/// Seeds: numbers and ranges.
+#[derive(Clone)]
+pub(crate) struct Seeds(pub(crate) Vec<u64>);
+
+impl std::str::FromStr for Seeds {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_integers(text).map(Self)
     }
 }
 
@@ -103,11 +123,35 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Address of a folder with the archives, instead of fast.ai's. The published md5 stays binding.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "archive"])]
     mirror: Option<String>,
 }
 
 impl SourceArgs {
+    /// Refuses what would have no effect: who names images expects them to be used.
+    fn check(&self, experiment: &Experiment) -> Result<()> {
+        let given = [
+            ("--data", self.data.is_some()),
+            ("--archive", self.archive.is_some()),
+            ("--mirror", self.mirror.is_some()),
+        ];
+        let profile = profile(&experiment.data.dataset)?;
+        let (used, from) = match profile.origin {
+            Origin::Archive { .. } => return Ok(()),
+            Origin::Made => (&[][..], "made-up images"),
+            Origin::Folder => (&["--data"][..], "the folder that --data names"),
+            Origin::CandleDatasets { .. } => (&["--data"][..], "files of candle-datasets"),
+        };
+        if let Some((option, _)) = given.into_iter().find(|(option, given)| *given && !used.contains(option)) {
+            bail!(
+                "{option} would have no effect: experiment `{}` uses {from} (data.dataset = \"{}\"); leave it out, or take another experiment",
+                experiment.name,
+                profile.name
+            );
+        }
+        Ok(())
+    }
+
     /// The same for the crate that opens images.
     pub(crate) fn source(&self, program: &Program) -> ImageSource {
         ImageSource {

@@ -39,7 +39,7 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         return external(program, args, &queries);
     }
     let (experiment, folder) = find(program, &args.experiment, &args.out)?;
-    let _lock = FolderLock::take(&folder)?;
+    let _lock = FolderLock::take(&folder, &say)?;
     write(&folder, &experiment)?;
     Ok(ExitCode::SUCCESS)
 }

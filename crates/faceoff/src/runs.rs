@@ -38,8 +38,8 @@ pub(crate) fn run(program: &Program, command: &RunsCommand) -> Result<ExitCode> 
     let RunsCommand::Export(ExportArgs { dir, experiment, maps, out }) = command;
     let (experiment, folder) = report::find(program, experiment, out)?;
     let to = dir.join(&experiment.name);
-    let _locks = [FolderLock::take(&folder)?, FolderLock::take(&to)?];
     let say = |line: &str| eprintln!("export: {line}");
+    let _locks = [FolderLock::take(&folder, &say)?, FolderLock::take(&to, &say)?];
     let (runs, bytes) = export(&folder, &experiment, &Registry::standard(), &to, *maps, &say)?;
     println!("{runs} runs, {:.0} KB, in {}", bytes as f64 / 1e3, to.display());
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use crate::options::TrainingArgs;
 use crate::progress::Progress;
 use crate::{COMMIT, Program, machine};
 use anyhow::{Context, Result};
-use faceoff_data::ImageSource;
+use faceoff_data::{ImageSource, Origin, profile};
 use faceoff_kernels::Arithmetic;
 use faceoff_pipeline::{Event, ImageSets, Job};
 use faceoff_runs::Experiment;
@@ -44,22 +44,32 @@ impl Session {
     /// all, and what is half-done is cleared away by the next command.
     pub(crate) fn hear_ctrl_c(&self) -> Result<()> {
         let (stop, training) = (self.stop.clone(), self.training.clone());
-        ctrlc::set_handler(move || {
+        let heard = move || {
             if !training.load(Ordering::Relaxed) || stop.swap(true, Ordering::Relaxed) {
                 eprintln!("stopped; run the same command to go on");
                 std::process::exit(INTERRUPTED.into());
             }
             eprintln!("stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)");
-        })
-        .context("Ctrl-C cannot be caught")
+        };
+        on_stop(heard).context("Ctrl-C cannot be caught")
     }
 
     /// The images of an experiment.
     pub(crate) fn open_images(&self, experiment: &Experiment) -> faceoff_pipeline::Result<ImageSets> {
         let images = ImageSets::open(experiment, &self.source, &|event| self.progress.on_event(event))?;
-        for md5 in images.records().filter_map(|record| record.archive_md5.as_ref()) {
-            if let Some(archive) = &self.source.archive {
-                eprintln!("{}: md5 {md5}", archive.display());
+        for passed_over in images.passed_over() {
+            eprintln!("warning: {passed_over}");
+        }
+        for record in images.records() {
+            let published = match profile(&record.name).map(|profile| &profile.origin) {
+                Ok(Origin::Archive { md5, .. }) => *md5,
+                _ => continue,
+            };
+            if let Some(md5) = record.archive_md5.as_ref().filter(|md5| *md5 != published) {
+                let name = &record.name;
+                eprintln!(
+                    "warning: the images of {name} are those of an archive with md5 {md5}; the published one has {published}"
+                );
             }
         }
         Ok(images)
@@ -93,4 +103,27 @@ impl Session {
         };
         Ok(job.complete(force, &self.stop, &on_event)?.ok_or(ExitCode::from(INTERRUPTED)))
     }
+}
+
+/// Calls `heard` for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left as it is where
+/// it was ignored when the program was started, as `nohup` does.
+#[cfg(unix)]
+fn on_stop(heard: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let signals = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(signal));
+    let mut signals = signal_hook::iterator::Signals::new(signals)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| heard())).map(drop)
+}
+
+#[cfg(not(unix))]
+fn on_stop(heard: impl Fn() + Send + 'static) -> std::result::Result<(), ctrlc::Error> {
+    ctrlc::set_handler(heard)
+}
+
+/// Whether a signal is ignored, as Linux tells; elsewhere no.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     let session = Session::new(program, &args.training, &search.experiment)?;
     session.hear_ctrl_c()?;
     let images = session.open_images(&search.experiment)?;
-    let _lock = FolderLock::take(&folder)?;
+    let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
     eprintln!(
         "tune: {} trials for each of {heads} heads, trained on nine tenths of the training images and scored on the tenth held back",
         tuning.trials,

@@ -171,7 +171,7 @@ numbers! {
     DistanceMargin(f64, number): "m", "margin between the distances to images of one class and of two",
         "a number in [0, 2], a difference of distances between unit vectors", |m| (0.0..=2.0).contains(m);
     SubCenters(i64, integer): "K", "centres of each class",
-        "a whole number of at least 1", |k| *k >= 1;
+        "a whole number from 1 to 64, of which each takes a weight for each class", |k| (1..=64).contains(k);
 }
 
 /// What happens to the labelled class where its angle and the margin together pass pi.

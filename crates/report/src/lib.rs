@@ -26,7 +26,7 @@ use faceoff_evaluation::selection::Origin;
 use faceoff_evaluation::{Evaluation, External, Headline, LabelledFiles, MetricId, Registry, evaluate};
 use faceoff_runs::{AnalysisConfig, Experiment, FolderLock, write_atomically};
 use pictures::Section;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What a report says in short.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ pub fn write_embeddings_report(
 ) -> Result<ReportSummary> {
     say(&format!("reading {}", queries.embeddings.display()));
     let external = External::read(name, queries, index)?;
-    let _lock = FolderLock::take(folder)?;
+    let _lock = FolderLock::take(folder, say)?;
     let evaluation = external.evaluate(analysis, registry, say)?;
     let page = |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, sections, tables);
     write(folder, &evaluation, page, say)
@@ -110,10 +110,14 @@ fn write(
     // The page comes last: what it shows is there by then.
     files.push(("index.html".into(), page.into_bytes()));
     say(&format!("writing {} files", files.len()));
+    let before = std::fs::read_to_string(folder.join(FILES)).unwrap_or_default();
+    let before: Vec<String> = before.lines().map(String::from).collect();
+    note_files(folder, before.iter().cloned().chain(files.iter().map(|(name, _)| name.clone())))?;
     for (name, bytes) in &files {
         write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
     }
-    remove_stale(folder, &files)?;
+    remove_stale(folder, &before, &files)?;
+    note_files(folder, files.iter().map(|(name, _)| name.clone()))?;
     let shown = evaluation.headline.iter().filter(|(_, rank)| *rank <= Headline::Shown);
     let metrics: Vec<MetricId> = shown.map(|&(metric, _)| metric).collect();
     let row = |(index, variant): (usize, &faceoff_evaluation::selection::Variant)| SummaryRow {
@@ -129,26 +133,23 @@ fn write(
     })
 }
 
-/// Removes pictures and tables of an earlier report that this one no longer has.
-fn remove_stale(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let io = |action, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| faceoff_runs::Error::Io { action, path, source }
-    };
-    // Names at the top, endings below.
-    let tables = &["label_noise.csv", "scale_margin.csv", "trials.csv"][..];
-    for (sub, ours) in [("", tables), ("plots", &["svg"]), ("confusion", &["csv"])] {
-        let sub_folder = folder.join(sub);
-        if !sub_folder.exists() {
-            continue;
-        }
-        for entry in std::fs::read_dir(&sub_folder).map_err(io("list", &sub_folder))? {
-            let path = entry.map_err(io("list", &sub_folder))?.path();
-            let kind = if sub.is_empty() { path.file_name() } else { path.extension() };
-            let is_ours = kind.is_some_and(|kind| ours.iter().any(|ours| kind == *ours));
-            if is_ours && !files.iter().any(|(name, _)| folder.join(name) == path) {
-                std::fs::remove_file(&path).map_err(io("remove", &path))?;
-            }
+/// The list of the files that a report consists of, a name a line: what a later one no longer has is removed by it, and no file of the
+/// user's own, whatever its name.
+const FILES: &str = ".faceoff-files";
+
+/// Notes the files of a report, those of the one before too until they are removed.
+fn note_files(folder: &Path, names: impl Iterator<Item = String>) -> Result<()> {
+    let text: String = names.map(|name| name + "\n").collect();
+    Ok(write_atomically(&folder.join(FILES), |file| file.write_all(text.as_bytes()))?)
+}
+
+/// Removes pictures and tables of the earlier report that this one no longer has.
+fn remove_stale(folder: &Path, before: &[String], files: &[(String, Vec<u8>)]) -> Result<()> {
+    for name in before.iter().filter(|name| files.iter().all(|(kept, _)| kept != *name)) {
+        let path = folder.join(name);
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if inside && path.is_file() {
+            std::fs::remove_file(&path).map_err(|source| faceoff_runs::Error::Io { action: "remove", path, source })?;
         }
     }
     Ok(())

@@ -109,7 +109,7 @@ pub fn remedy(answer: &std::io::Error) -> &'static str {
 /// near: where more than half of its letters would have to change.
 pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let unknown = unknown.to_lowercase();
-    let distance = |known: &str| (strsim::levenshtein(&unknown, &known.to_lowercase()), known.chars().count());
+    let distance = |known: &str| (strsim::damerau_levenshtein(&unknown, &known.to_lowercase()), known.chars().count());
     let nearest = known.into_iter().map(|known| (distance(known), known)).min();
     match nearest {
         Some(((changes, letters), known)) if 2 * changes <= letters => format!("; did you mean `{known}`?"),

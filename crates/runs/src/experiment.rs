@@ -374,16 +374,28 @@ impl Experiment {
             "batch norm needs at least 2 images",
         )?;
         require(is_plain_name(&training.encoder), "training.encoder", &training.encoder, NAME_RULE)?;
-        for (key, value) in [
-            ("training.epochs", training.epochs),
-            ("tuning.trials", tuning.as_ref().map_or(1, |tuning| tuning.trials)),
-            ("analysis.headline_neighbors", analysis.headline_neighbors),
-            ("analysis.bootstrap_resamples", analysis.bootstrap_resamples),
-            ("analysis.calibration_bins", analysis.calibration_bins),
-            ("analysis.tsne_iterations", analysis.tsne_iterations),
+        // Far above what helps; beyond lies what takes days or fills the memory by a slip of the finger.
+        for (key, value, most) in [
+            ("training.epochs", training.epochs, 100_000),
+            ("training.batch_size", training.batch_size, 65_536),
+            ("tuning.trials", tuning.as_ref().map_or(1, |tuning| tuning.trials), 10_000),
+            ("analysis.headline_neighbors", analysis.headline_neighbors, 100_000),
+            ("analysis.bootstrap_resamples", analysis.bootstrap_resamples, 1_000_000),
+            ("analysis.calibration_bins", analysis.calibration_bins, 100_000),
+            ("analysis.tsne_iterations", analysis.tsne_iterations, 100_000),
         ] {
-            require(value > 0, key, value, AT_LEAST_ONE)?;
+            let rule = format!("it must lie in 1 ..= {most}; more would take days or memory and change nothing");
+            require((1..=most).contains(&value), key, value, &rule)?;
         }
+        let runs = heads.len().saturating_mul(conditions.len().max(1)).saturating_mul(training.seeds.len());
+        let rule = format!(
+            "heads x conditions x seeds must be at most {MOST_RUNS}: each is trained, drawn and listed; split the experiment"
+        );
+        require(runs <= MOST_RUNS, "number of runs", runs, &rule)?;
+        let rule = format!(
+            "an experiment has at most {MOST_HEADS} heads, combinations counted: each gets pictures of its own; split it"
+        );
+        require(heads.len() <= MOST_HEADS, "number of heads", heads.len(), &rule)?;
         for (key, value) in [
             ("training.peak_learning_rate", training.peak_learning_rate),
             ("training.start_divisor", training.start_divisor),
@@ -412,7 +424,12 @@ impl Experiment {
             require(valid, key, format!("{values:?}"), "it must list numbers of at least 1")?;
         }
         let perplexity = analysis.tsne_perplexity;
-        require(perplexity.is_finite() && perplexity >= 1.0, "analysis.tsne_perplexity", perplexity, AT_LEAST_ONE)?;
+        require(
+            (1.0..=10_000.0).contains(&perplexity),
+            "analysis.tsne_perplexity",
+            perplexity,
+            "it must lie in [1, 10000]",
+        )?;
         if let Some(tuning) = tuning {
             require_range(tuning.peak_learning_rate, "tuning.peak_learning_rate", None, "0 < low <= high")?;
             require_range(tuning.scale, "tuning.scale", None, "0 < low <= high")?;
@@ -522,7 +539,9 @@ impl ExperimentFile {
 
 const NAME_RULE: &str = "it must be letters, digits, `.`, `_` and `-`, and start with a letter or digit";
 const POSITIVE: &str = "it must be a finite number above 0";
-const AT_LEAST_ONE: &str = "it must be at least 1";
+/// Runs and variants of one experiment.
+const MOST_RUNS: usize = 10_000;
+const MOST_HEADS: usize = 500;
 
 /// Names become folders, so they must not climb or hide.
 fn is_plain_name(name: &str) -> bool {
@@ -577,8 +596,9 @@ impl DataConfig {
             require((16..=512).contains(&image_px), "data.synthetic.image_px", image_px, "it must lie in 16 ..= 512")?;
         }
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
-        let up_to_one = Some((f64::MIN_POSITIVE, 1.0));
-        require_range(crop_scale, "data.augmentation.crop_scale", up_to_one, "0 < low <= high <= 1")?;
+        let rule =
+            "0.001 <= low <= high <= 1: shares of the image's area, of which less than a thousandth shows nothing";
+        require_range(crop_scale, "data.augmentation.crop_scale", Some((0.001, 1.0)), rule)?;
         require_range(crop_aspect, "data.augmentation.crop_aspect", None, "0 < low <= high")?;
         let (valid, key) = ((0.0..=1.0).contains(&flip_probability), "data.augmentation.flip_probability");
         require(valid, key, flip_probability, "it must lie in [0, 1]")?;

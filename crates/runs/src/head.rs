@@ -165,6 +165,9 @@ pub struct HeadVariant {
     pub sampler: Option<Sampler>,
 }
 
+/// Combinations that a block may stand for.
+const MOST_VARIANTS: usize = 10_000;
+
 /// The block as written. One with lists stands for every combination of their values.
 #[derive(Deserialize)]
 struct HeadBlock {
@@ -229,6 +232,11 @@ impl HeadBlock {
             let values = values.each(&key);
             if values.is_empty() {
                 return Err(format!("head `{name}` has an empty list; list at least one number"));
+            }
+            if variants.len().saturating_mul(values.len()) > MOST_VARIANTS {
+                return Err(format!(
+                    "the lists of head `{name}` give more than {MOST_VARIANTS} combinations; make some shorter"
+                ));
             }
             let combined = |variant: &HeadVariant| {
                 let of_value = |(value, suffix): &(ParameterValue, String)| HeadVariant {

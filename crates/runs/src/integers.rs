@@ -1,5 +1,5 @@
 //! Lists of whole numbers, the same everywhere: `[1, 5, 20]`, or in quotes numbers and ranges, `"0..5"` without its end,
-//! `"1..=50"` with it, `"0..3, 7"`.
+//! `"1..=50"` or `"1-50"` with it, `"0..3, 7"`.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -13,10 +13,11 @@ pub fn parse_integers(text: &str) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for part in text.split(',') {
         let number = |text: &str| {
-            let rule = "its parts must be whole numbers from 0, or ranges like `0..5` (without its end) and `1..=50` (with it)";
+            let rule = "its parts must be whole numbers from 0, or ranges like `0..5` (without its end) and `1..=50` or `1-50` (with it)";
             text.trim().parse::<u64>().map_err(|_| refused(rule))
         };
-        let (first, end) = match (part.split_once("..="), part.split_once("..")) {
+        let with_end = part.split_once("..=").or(part.split_once('-'));
+        let (first, end) = match (with_end, part.split_once("..")) {
             (Some((first, last)), _) => (number(first)?, number(last)?.saturating_add(1)),
             (None, Some((first, end))) => (number(first)?, number(end)?),
             (None, None) => (number(part)?, number(part)?.saturating_add(1)),

@@ -31,7 +31,8 @@ pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
     Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
-pub use files::{FolderLock, PARTIAL_PREFIX, list_folder, write_atomically};
+pub(crate) use files::PARTIAL_PREFIX;
+pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::EpochRecord;
 pub use integers::parse_integers;

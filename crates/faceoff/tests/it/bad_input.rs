@@ -1,7 +1,8 @@
 //! What a user may get wrong: each answer states the value, the rule and the remedy, and nothing is lost.
 
-use crate::{benchmark, complaint, experiment, faceoff, report, two_heads};
+use crate::{benchmark, complaint, experiment, faceoff, report, stdout, succeed, two_heads};
 use std::path::Path;
+use std::process::Stdio;
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
@@ -51,16 +52,99 @@ fn missing_images_are_named() {
     assert!(message.contains("half.tgz"), "{message}");
 }
 
-/// Two benchmarks in one folder would mix their files: the second gives up at once.
+/// Two benchmarks in one folder would mix their files: the second gives up after a moment.
 #[test]
 fn a_folder_has_one_benchmark_at_a_time() {
     let (_folder, path, out) = two_heads("locked");
-    let mut first = benchmark(&path, &out).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut first = benchmark(&path, &out).args(["--epochs", "50"]).stderr(Stdio::null()).spawn().unwrap();
     while !out.join("locked/runs").exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(first.try_wait().unwrap().is_none(), "the first benchmark ended early");
     }
     let message = complaint(&mut benchmark(&path, &out));
-    assert!(message.contains("locked"), "{message}");
-    assert!(first.wait().unwrap().success());
+    assert!(message.contains("locked") && message.contains("waiting up to 5 s"), "{message}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    let (folder, path, out) = two_heads("effect");
+    for (option, value) in [("--data", "/nonexistent"), ("--archive", "x.tgz"), ("--mirror", "http://nowhere")] {
+        let message = complaint(benchmark(&path, &out).args([option, value]));
+        assert!(message.contains(&format!("{option} would have no effect")), "{message}");
+    }
+    let message = complaint(
+        benchmark(Path::new("quick"), &out).args(["--mirror", "http://nowhere", "--data"]).arg(folder.path()),
+    );
+    assert!(message.contains("cannot be used with"), "{message}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn lists_are_read_as_people_write_them_and_misspelt_names_find_their_like() {
+    let (_folder, path, out) = two_heads("lists");
+    for seeds in ["0-2", "0..3", "0..=2", "2,0,1"] {
+        let mut dry = benchmark(&path, &out);
+        dry.args(["--dry-run", "--heads", "Classification, adacos", "--seeds", seeds]);
+        let text = stdout(&succeed(&mut dry));
+        assert!(
+            text.contains("runs        6 (2 heads x 1 conditions x 3 seeds)") && text.contains("of the report"),
+            "{text}"
+        );
+    }
+    for (name, nearest) in [("Clasification", "Classification"), ("AdaCso", "AdaCos")] {
+        let message = complaint(benchmark(&path, &out).args(["--heads", name]));
+        assert!(message.contains(&format!("did you mean `{nearest}`")), "{message}");
+    }
+    assert!(complaint(&mut benchmark(Path::new("qiuck"), &out)).contains("did you mean `quick`"));
+    for seeds in ["3-1", "a", ""] {
+        assert!(complaint(benchmark(&path, &out).args(["--seeds", seeds])).contains("--seeds"));
+    }
+}
+
+#[test]
+fn a_dry_run_looks_at_the_images_that_are_given() {
+    let (folder, _, out) = two_heads("dry");
+    for option in ["--data", "--archive"] {
+        let mut dry = benchmark(Path::new("quick"), &out);
+        let message = complaint(dry.args(["--dry-run", option]).arg(folder.path().join("nowhere")));
+        assert!(message.contains("nowhere"), "{message}");
+    }
+}
+
+#[test]
+fn numbers_that_would_never_end_are_refused_with_the_reason() {
+    for (from, to, said) in [
+        ("tsne_iterations = 1000", "tsne_iterations = 18446744073709551615", "1 ..= 100000"),
+        ("crop_scale = [0.35, 1.0]", "crop_scale = [1e-300, 1.0]", "0.001 <= low"),
+        ("batch_size = 16", "batch_size = 1000000000", "1 ..= 65536"),
+        ("seeds = [0]", "seeds = \"0..99999\"", "at most 10000"),
+    ] {
+        let (_folder, path, out) = experiment("endless", |text| {
+            assert!(text.contains(from), "{text}");
+            text.replace(from, to)
+        });
+        let message = complaint(&mut benchmark(&path, &out));
+        assert!(message.contains(said), "{message}");
+    }
+    let message = complaint(faceoff().args(["benchmark", "smoke", "--threads", "1000"]));
+    assert!(message.contains("--threads is 1000") && message.contains("processors"), "{message}");
+    let message = complaint(faceoff().arg("heads").env("RAYON_NUM_THREADS", "100000"));
+    assert!(message.contains("RAYON_NUM_THREADS is 100000"), "{message}");
+}
+
+/// What cannot be printed is no reason to stop: the exit status says that it was cut.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_or_closed_output_does_not_stop_the_work() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (_folder, path, out) = two_heads("cut");
+    let status = benchmark(&path, &out).args(["--epochs", "1"]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(74));
+    assert!(out.join("cut/index.html").is_file());
+    assert_eq!(faceoff().arg("heads").stdout(full()).status().unwrap().code(), Some(74));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(faceoff().arg("heads").stdout(writer).status().unwrap().code(), Some(74));
 }

@@ -86,3 +86,21 @@ fn ctrl_c_stops_cleanly_and_the_benchmark_goes_on() {
     assert!(stderr(&resumed).contains("goes on after epoch 1"), "{}", stderr(&resumed));
     assert_same_outcomes(&whole, &out);
 }
+
+/// `nohup` starts programs so: the terminal may close.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_was_ignored_from_the_start_stays_ignored() {
+    let (_folder, experiment, out) = two_heads("nohup");
+    let inner = benchmark(&experiment, &out);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !out.join("nohup/runs").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    succeed(Command::new("kill").args(["-HUP", &child.id().to_string()]));
+    assert!(child.wait().unwrap().success());
+    assert!(out.join("nohup/index.html").is_file());
+}

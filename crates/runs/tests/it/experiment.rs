@@ -108,13 +108,14 @@ fn unknown_keys_are_named() {
 #[test]
 fn values_out_of_range_are_explained() {
     for (from, to, expected) in [
-        ("epochs = 2", "epochs = 0", "`training.epochs` is 0, but it must be at least 1"),
+        ("epochs = 2", "epochs = 0", "`training.epochs` is 0, but it must lie in 1 ..= 100000"),
+        ("tsne_iterations = 1000", "tsne_iterations = 18446744073709551615", "1 ..= 100000"),
         ("batch_size = 16", "batch_size = 1", "batch norm needs at least 2 images"),
         ("seeds = [0]", "seeds = [3, 3]", "`training.seeds` is 3, but each seed may stand only once"),
         ("seeds = [0]", "seeds = []", "at least one seed"),
         ("image_size_px = 32", "image_size_px = 8", "16 ..= 1024"),
         ("label_noise_percent = 0", "label_noise_percent = 7", "0, 1, 5, 25 and 50"),
-        ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0 < low <= high <= 1"),
+        ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0.001 <= low <= high <= 1"),
         ("flip_probability = 0.5", "flip_probability = 1.5", "it must lie in [0, 1]"),
         ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
         ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is 0"),

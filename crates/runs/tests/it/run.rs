@@ -3,7 +3,8 @@
 use crate::experiment::{compute, smoke};
 use faceoff_runs::{
     Compute, DataRecord, Difference, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock, Machine,
-    Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs, write_atomically,
+    Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs, unfinished_folder,
+    write_atomically,
 };
 use proptest::prelude::*;
 
@@ -212,37 +213,89 @@ fn a_failed_write_leaves_what_stood_there() {
 }
 
 /// What a killed process left half-written goes, and nothing else.
+/// A process that is killed while it writes, and what stands beside it under the same kind of name.
 #[test]
-fn a_lock_clears_away_what_is_unfinished() {
+fn a_lock_clears_away_what_was_left_unfinished_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("runs/ArcFace-seed0");
-    std::fs::create_dir_all(run.join(".partial-folder/deep")).unwrap();
-    for name in [".partial-x1", "checkpoint.safetensors", "partial-y", ".partial-folder/deep/z"] {
-        std::fs::write(run.join(name), b"x").unwrap();
+    let lock = FolderLock::take(root.path(), &quiet).unwrap();
+    let folder = unfinished_folder(&run).unwrap().keep();
+    std::fs::write(folder.join("z"), b"x").unwrap();
+    let list = root.path().join(".faceoff-unfinished");
+    write_atomically(&run.join("whole.csv"), |file| {
+        file.write_all(b"x")?;
+        // As it is in the middle of a write.
+        let killed = std::fs::read_to_string(&list)?;
+        let unfinished = root.path().join(killed.lines().last().unwrap());
+        assert!(unfinished.is_file() && killed.lines().count() == 2, "{killed}");
+        std::fs::copy(&list, root.path().join("list"))?;
+        std::fs::copy(unfinished, root.path().join("copy")).map(drop)
+    })
+    .unwrap();
+    drop(lock);
+    assert!(!list.exists());
+    // A kill leaves both the list and what it names; the user has files of his own that begin so.
+    std::fs::rename(root.path().join("list"), &list).unwrap();
+    let partial = std::fs::read_to_string(&list).unwrap().lines().last().unwrap().to_string();
+    std::fs::rename(root.path().join("copy"), root.path().join(&partial)).unwrap();
+    for name in [".partial-mine", ".partial-documents/deep", "checkpoint.safetensors"] {
+        std::fs::create_dir_all(run.join(name).parent().unwrap()).unwrap();
+        std::fs::write(run.join(name), b"mine").unwrap();
     }
-    drop(FolderLock::take(root.path()).unwrap());
+    let outside = root.path().parent().unwrap().join(".partial-outside");
+    std::fs::write(&list, std::fs::read_to_string(&list).unwrap() + "../.partial-outside\nruns\n\n").unwrap();
+    std::fs::write(&outside, b"mine").unwrap();
+    drop(FolderLock::take(root.path(), &quiet).unwrap());
+    std::fs::remove_file(outside).unwrap();
     let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["checkpoint.safetensors", "partial-y"]);
+    assert_eq!(left, [".partial-documents", ".partial-mine", "checkpoint.safetensors", "whole.csv"]);
+    assert!(!list.exists());
 }
 
 #[test]
 fn a_folder_has_one_writer() {
     let root = tempfile::tempdir().unwrap();
-    let held = FolderLock::take(root.path()).unwrap();
-    assert!(matches!(FolderLock::take(root.path()), Err(Error::Locked { .. })));
+    let held = FolderLock::take(root.path(), &quiet).unwrap();
+    let told = std::sync::Mutex::new(String::new());
+    let refused = FolderLock::take(root.path(), &|line| told.lock().unwrap().push_str(line));
+    assert!(matches!(refused, Err(Error::Locked { .. })));
+    assert!(told.lock().unwrap().contains("waiting up to 5 s"), "{told:?}");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let mut told = false;
             FolderLock::wait(root.path(), || told = true).unwrap();
             told
         });
+        // One that was just killed lets go in a moment.
+        let taker = scope.spawn(|| FolderLock::take(root.path(), &quiet).map(drop));
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!waiter.is_finished());
+        assert!(!waiter.is_finished() && !taker.is_finished());
         drop(held);
         assert!(waiter.join().unwrap());
+        taker.join().unwrap().unwrap();
     });
 }
+
+#[cfg(unix)]
+#[test]
+fn a_lock_never_writes_through_a_link_or_into_a_file_that_was_there() {
+    let root = tempfile::tempdir().unwrap();
+    let [folder, mine] = ["out", "mine"].map(|name| root.path().join(name));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&mine, b"mine").unwrap();
+    for name in [".lock", ".faceoff-unfinished"] {
+        std::os::unix::fs::symlink(&mine, folder.join(name)).unwrap();
+        let message = FolderLock::take(&folder, &quiet).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("it is a link"), "{message}");
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+    std::fs::rename(&mine, folder.join(".lock")).unwrap();
+    drop(FolderLock::take(&folder, &quiet).unwrap());
+    assert_eq!(std::fs::read(folder.join(".lock")).unwrap(), b"mine");
+}
+
+fn quiet(_: &str) {}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
