@@ -64,18 +64,18 @@ pub fn summary(values: &[f64]) -> Result<Summary> {
     let mean = values.iter().sum::<f64>() / n as f64;
     let sd = (n > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
     let interval = sd.map(|sd| {
-        let half_width = t_quantile(1.0 - ALPHA / 2.0, n - 1) * sd / (n as f64).sqrt();
+        let half_width = t_quantile(1.0 - ALPHA / 2.0, (n - 1) as f64) * sd / (n as f64).sqrt();
         Interval { low: mean - half_width, high: mean + half_width }
     });
     Ok(Summary { n, mean, sd, interval })
 }
 
-fn t_distribution(degrees: usize) -> StudentsT {
-    StudentsT::new(0.0, 1.0, degrees as f64).expect("at least one degree of freedom")
+fn t_distribution(degrees: f64) -> StudentsT {
+    StudentsT::new(0.0, 1.0, degrees).expect("more than no degree of freedom")
 }
 
 /// The quantile above 0.5 of Student's t.
-fn t_quantile(probability: f64, degrees: usize) -> f64 {
+fn t_quantile(probability: f64, degrees: f64) -> f64 {
     let distribution = t_distribution(degrees);
     // The library's inverse is good to some 1e-8; bisection about it to all digits.
     let guess = distribution.inverse_cdf(probability);
@@ -158,7 +158,106 @@ pub fn p_above(sample: &Summary, bound: f64) -> Option<f64> {
         let equal = excess.abs() <= rounding;
         return Some(if equal { 0.5 } else { f64::from(u8::from(excess < 0.0)) });
     }
-    Some(t_distribution(sample.n - 1).sf(excess * (sample.n as f64).sqrt() / sd))
+    Some(t_distribution((sample.n - 1) as f64).sf(excess * (sample.n as f64).sqrt() / sd))
+}
+
+/// The fewest seeds from which anything is decided. With two, equal differences occur by chance, since accuracies are
+/// multiples of one image, and a test without scatter decides everything.
+pub const MIN_SEEDS: usize = 3;
+
+/// How the choice of images scatters the mean difference of two accuracies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageScatter {
+    /// Number of images.
+    pub images: usize,
+    /// Variance of the mean difference from drawing other images of the same kind.
+    pub variance: f64,
+}
+
+/// The scatter over images of the mean over seeds of "a is right" minus "b is right". `pairs` has for each seed which of
+/// the images, the same for all, a and b have right.
+///
+/// # Errors
+/// No seed, fewer than two images, different numbers of images.
+pub fn image_scatter(pairs: &[(&[bool], &[bool])]) -> Result<ImageScatter> {
+    let images = pairs.first().map_or(0, |(a, _)| a.len());
+    check_count("the number of images", images, 2..=usize::MAX, "one image has no scatter")?;
+    for (a, b) in pairs {
+        check_lengths("the first images", images, "images of a", a.len())?;
+        check_lengths("the first images", images, "images of b", b.len())?;
+    }
+    let difference = |image: usize| {
+        let of_seed = |(a, b): &(&[bool], &[bool])| i64::from(a[image]) - i64::from(b[image]);
+        pairs.iter().map(of_seed).sum::<i64>() as f64 / pairs.len() as f64
+    };
+    let mean = (0..images).map(difference).sum::<f64>() / images as f64;
+    let squares: f64 = (0..images).map(|image| (difference(image) - mean).powi(2)).sum();
+    let count = images as f64;
+    Ok(ImageScatter { images, variance: squares / (count * (count - 1.0)) })
+}
+
+/// A paired difference that is judged for other seeds and, where the scatter over images is known, for other images too.
+///
+/// The error of the mean is then that of seeds and images together, s^2 / n + v (both are random and crossed; the part that
+/// belongs to neither alone is counted twice, which errs to the safe side, Owen 2007), with Satterthwaite's degrees of
+/// freedom; of this test and the t-test over seeds alone the one with the larger p counts, and the wider interval. With
+/// fewer than [`MIN_SEEDS`] seeds there is no p value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairedTest {
+    /// Over seeds alone.
+    pub paired: PairedDifference,
+    /// Over images.
+    pub images: Option<ImageScatter>,
+}
+
+impl PairedTest {
+    /// p value of "the mean is at most `bound`" against "it is above".
+    pub fn p_above(&self, bound: f64) -> Option<f64> {
+        self.p_one_sided(bound, 1.0)
+    }
+
+    /// p value of "the mean is at least `bound`" against "it is below".
+    pub fn p_below(&self, bound: f64) -> Option<f64> {
+        self.p_one_sided(bound, -1.0)
+    }
+
+    /// Two-sided p value of a mean difference of 0.
+    pub fn p(&self) -> Option<f64> {
+        Some((2.0 * self.p_above(0.0)?.min(self.p_below(0.0)?)).min(1.0))
+    }
+
+    /// The wider of the 95 % intervals over seeds and over seeds and images; `None` for one seed.
+    pub fn interval(&self) -> Option<Interval> {
+        let Summary { mean, interval, .. } = self.paired.difference;
+        let over_seeds = interval?;
+        let Some((error, degrees)) = self.error() else { return Some(over_seeds) };
+        let half_width = t_quantile(1.0 - ALPHA / 2.0, degrees) * error;
+        Some(Interval { low: over_seeds.low.min(mean - half_width), high: over_seeds.high.max(mean + half_width) })
+    }
+
+    /// `side` is 1 for above, -1 for below.
+    fn p_one_sided(&self, bound: f64, side: f64) -> Option<f64> {
+        let sample = &self.paired.difference;
+        if sample.n < MIN_SEEDS {
+            return None;
+        }
+        let over_seeds = p_above(sample, bound).map(|above| if side > 0.0 { above } else { 1.0 - above })?;
+        let of_both = self.error().map(|(error, degrees)| {
+            let t = side * (sample.mean - bound) / error;
+            if t.is_nan() { 0.5 } else { t_distribution(degrees).sf(t) }
+        });
+        Some(of_both.map_or(over_seeds, |of_both| over_seeds.max(of_both)))
+    }
+
+    /// Standard error over seeds and images, and its degrees of freedom.
+    fn error(&self) -> Option<(f64, f64)> {
+        let (images, sample) = (self.images?, &self.paired.difference);
+        let of_seeds = sample.sd?.powi(2) / sample.n as f64;
+        let total = of_seeds + images.variance;
+        let squares = of_seeds.powi(2) / (sample.n - 1) as f64 + images.variance.powi(2) / (images.images - 1) as f64;
+        let degrees = if squares > 0.0 { total.powi(2) / squares } else { (sample.n - 1) as f64 };
+        Some((total.sqrt(), degrees))
+    }
 }
 
 /// p value of equivalence by two one-sided t-tests (TOST, Schuirmann 1987): small if the mean lies within (-`margin`, `margin`).
@@ -282,7 +381,7 @@ fn power(difference: f64, sd: f64, n: usize) -> f64 {
     }
     let degrees = (n - 1) as f64;
     let delta = (n as f64).sqrt() * difference / sd;
-    let threshold = t_quantile(1.0 - ALPHA / 2.0, n - 1);
+    let threshold = t_quantile(1.0 - ALPHA / 2.0, degrees);
     let normal = Normal::standard();
     // In u = sqrt(V / nu) the density is smooth and has no pole: 2 (nu/2)^(nu/2) / Gamma(nu/2) u^(nu-1) exp(-nu u^2 / 2).
     let constant = 2.0_f64.ln() + 0.5 * degrees * (0.5 * degrees).ln() - ln_gamma(0.5 * degrees);

@@ -2,13 +2,14 @@
 //!
 //! Only runs under the same condition are compared.
 
+use crate::choice::{Choice, choose};
 use crate::families::{classifier, neighbors};
 use crate::groups::Group;
 use crate::measured::Measured;
 use crate::registry::{Headline, MetricId};
 use crate::selection::Selection;
-use crate::statements::{self, Judgement, RunMetrics};
-use faceoff_analysis::statistics::{self, PairedDifference, RankTest};
+use crate::statements::{self, Accuracy, Judgement, RunMetrics, Setting};
+use faceoff_analysis::statistics::{self, PairedTest, RankTest};
 use faceoff_runs::{AnalysisConfig, HeadConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct Comparisons {
     pub pairs: Vec<Pair>,
     /// Of every group, in every metric compared.
     pub ranks: Vec<Ranks>,
+    /// For every group, in every accuracy compared of which is known which images are right.
+    pub choices: Vec<Choice>,
     /// Of the groups that the article is about.
     pub judgements: Vec<Judged>,
     /// What could not be compared, and why.
@@ -36,8 +39,10 @@ pub struct Pair {
     /// Index of the variant that is subtracted.
     pub b: usize,
     /// Over the seeds that both have.
-    pub paired: PairedDifference,
-    /// p value after Holm's correction over all pairs of the metric and condition.
+    pub test: PairedTest,
+    /// p value of no difference, two-sided.
+    pub p: Option<f64>,
+    /// The same after Holm's correction over all pairs of the metric and condition.
     pub p_holm: Option<f64>,
     /// Seeds that would show a difference of this size.
     pub seeds_needed: Option<u64>,
@@ -81,6 +86,7 @@ pub(crate) fn compare(
             if let Err(error) = all.compare_metric(metric, &group.condition, &group.variants, measured) {
                 all.notes.push(format!("No comparison of {metric}: {error}."));
             }
+            all.choices.extend(choose(metric, group, measured, settings.bootstrap_resamples));
         }
         if group.article_applies(selection)
             && let Err(error) = all.judge(selection, group, measured, settings)
@@ -89,6 +95,24 @@ pub(crate) fn compare(
         }
     }
     all
+}
+
+/// Which images an accuracy of a variant's runs counts as right, by seed.
+pub(crate) fn right_by_seed(measured: &[Measured], metric: MetricId, variant: usize) -> BTreeMap<u64, &[bool]> {
+    let runs = measured.iter().filter(|run| run.variant == variant);
+    runs.filter_map(|run| Some((run.seed, run.found.right(metric)?))).collect()
+}
+
+/// Where a head's fixed scale comes from; `None` for a head without one.
+fn setting(head: &HeadConfig, classes: usize) -> Option<Setting> {
+    // Text is `auto`, the article's scale of the data at hand.
+    head.get("scale").map(|scale| scale.number().map_or(Setting::Advice, |scale| Setting::of(scale, classes)))
+}
+
+/// What twins agree in.
+fn parameters_but_scale(head: &HeadConfig) -> String {
+    let others = head.parameters().filter(|(name, _)| *name != "scale");
+    others.map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ")
 }
 
 impl Comparisons {
@@ -117,13 +141,18 @@ impl Comparisons {
                 let paired = statistics::paired_difference(&left, &right)?;
                 let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
                 let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
-                self.pairs.push(Pair { metric, a: *a, b: *b, paired, p_holm: None, seeds_needed });
+                let right_b = right_by_seed(measured, metric, *b);
+                let both = right_by_seed(measured, metric, *a).into_iter();
+                let pairs: Vec<_> = both.filter_map(|(seed, a)| Some((a, *right_b.get(&seed)?))).collect();
+                let images = (!pairs.is_empty()).then(|| statistics::image_scatter(&pairs)).transpose()?;
+                let test = PairedTest { paired, images };
+                self.pairs.push(Pair { metric, a: *a, b: *b, test, p: test.p(), p_holm: None, seeds_needed });
             }
         }
-        let tested = || self.pairs[first..].iter().filter_map(|pair| pair.paired.p);
+        let tested = || self.pairs[first..].iter().filter_map(|pair| pair.p);
         let mut corrected = statistics::holm(&tested().collect::<Vec<_>>()).into_iter();
         for pair in &mut self.pairs[first..] {
-            pair.p_holm = pair.paired.p.and_then(|_| corrected.next());
+            pair.p_holm = pair.p.and_then(|_| corrected.next());
         }
 
         let [(_, of_first), _, ..] = &columns[..] else { return Ok(()) };
@@ -150,7 +179,12 @@ impl Comparisons {
         measured: &[Measured],
         settings: &AnalysisConfig,
     ) -> faceoff_analysis::Result<()> {
+        let classes = group.classes(selection).len();
         let metrics = |run: &Measured| {
+            let accuracy = |metric| {
+                let (value, right) = (run.value(metric)?, run.found.right(metric).map(<[bool]>::to_vec));
+                Some(Accuracy { value, right })
+            };
             let variant = &selection.variants[run.variant];
             let add = |sum: &mut f64, ratio: &f64| {
                 *sum += ratio;
@@ -159,16 +193,17 @@ impl Comparisons {
             Some(RunMetrics {
                 variant: variant.name.clone(),
                 head: variant.head.clone(),
-                scale: variant.config.as_ref().and_then(HeadConfig::scale),
+                others: variant.config.as_ref().map_or(String::new(), parameters_but_scale),
+                setting: variant.config.as_ref().and_then(|head| setting(head, classes)),
                 seed: run.seed,
-                dnn_accuracy: run.value(classifier::DNN_ACCURACY.id()),
-                knn_accuracy: run.value(neighbors::headline(settings))?,
+                dnn_accuracy: accuracy(classifier::DNN_ACCURACY.id()),
+                knn_accuracy: accuracy(neighbors::headline(settings))?,
                 explained_variance: run.found.shapes.variance_ratios.iter().scan(0.0, add).collect(),
             })
         };
         let of_group = measured.iter().filter(|run| group.variants.contains(&run.variant));
         let runs: Vec<RunMetrics> = of_group.filter_map(metrics).collect();
-        let judgements = statements::judge(&runs, group.classes(selection).len())?;
+        let judgements = statements::judge(&runs, classes)?;
         self.judgements.push(Judged { condition: group.condition.clone(), judgements });
         Ok(())
     }

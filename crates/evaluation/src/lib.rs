@@ -6,18 +6,21 @@
 //!     -> numbers and shapes of each run, measured once                   families, registry, measured, store
 //!     -> a table of all values, and numbers over seeds                   tables
 //!     -> variants that stand side by side                                groups
-//!     -> heads against heads, the article's statements                   comparisons, statements
+//!     -> heads against heads, which to choose                            comparisons, choice
+//!     -> the article's statements, and how many seeds would settle them  statements, power
 //!     -> Evaluation, which a report shows
 //! ```
 //!
 //! A metric is a row of a family; [`families`] has one file a family. Nothing here writes a table or draws a picture.
 
+pub mod choice;
 pub mod comparisons;
 mod error;
 mod external;
 pub mod families;
 pub mod groups;
 pub mod measured;
+pub mod power;
 mod registry;
 pub mod selection;
 pub mod statements;

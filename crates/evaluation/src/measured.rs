@@ -18,6 +18,8 @@ pub struct Findings {
     pub values: Vec<(MetricId, f64)>,
     /// 95 % bootstrap intervals over images.
     pub intervals: Vec<(MetricId, Interval)>,
+    /// Which of the validation images an accuracy counts as right.
+    pub right: Vec<(MetricId, Vec<bool>)>,
     /// Curves and matrices.
     pub shapes: Shapes,
     /// What could not be measured, and why.
@@ -63,7 +65,7 @@ impl Findings {
         self.values.push((metric, value));
     }
 
-    /// The interval of an accuracy over the images of a run.
+    /// Which images an accuracy counts as right, and its interval over them.
     ///
     /// # Errors
     /// No images.
@@ -77,6 +79,7 @@ impl Findings {
         let right: Vec<bool> = predicted.iter().zip(labels).map(|(a, b)| a == b).collect();
         let interval = statistics::bootstrap_accuracy(&right, subject.settings.bootstrap_resamples, subject.seed)?;
         self.intervals.push((metric, interval));
+        self.right.push((metric, right));
         Ok(())
     }
 
@@ -90,11 +93,17 @@ impl Findings {
         self.intervals.iter().find(|(id, _)| *id == metric).map(|&(_, interval)| interval)
     }
 
+    /// Which images an accuracy counts as right.
+    pub fn right(&self, metric: MetricId) -> Option<&[bool]> {
+        self.right.iter().find(|(id, _)| *id == metric).map(|(_, right)| &right[..])
+    }
+
     /// What another family found, behind this.
     pub(crate) fn append(&mut self, other: Self) {
         let Shapes { confusion, variance_ratios, verification, centers, reliability } = other.shapes;
         self.values.extend(other.values);
         self.intervals.extend(other.intervals);
+        self.right.extend(other.right);
         self.notes.extend(other.notes);
         let shapes = &mut self.shapes;
         shapes.confusion.extend(confusion);

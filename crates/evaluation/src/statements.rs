@@ -1,31 +1,32 @@
 //! The article's five statements, judged by rules that were written down before the runs.
 //!
-//! A comparison is the paired difference over seeds between two variants (see [`faceoff_analysis::statistics`]). It *holds* or is
-//! *contradicted* only by a significant t-test at 5 %, so that with one seed nothing is ever decided. The article does not
-//! tell its scale s, so statements 1 to 4 are judged apart for each scale of the margin heads, together with the heads that
-//! have no scale to set; a statement is *supported* (*contradicted*) if it is so at every scale, else *undecided*. Within
-//! one scale it is
+//! A comparison is the paired difference over seeds between two variants, tested for other seeds and, in accuracies, for other
+//! images too ([`PairedTest`]). It *holds* or is *contradicted* only by a significant test at 5 %, so that with fewer than
+//! three seeds nothing is ever decided. The article does not tell its scale s, so statements 1 to 4 are judged apart for each
+//! [`Setting`] of the margin heads' scale, together with the heads that have no scale to set. Within one setting a statement is
 //!
 //! - *contradicted* if one comparison at least is contradicted, its p value corrected by Holm over all comparisons of the
 //!   statement;
 //! - *supported* if all its comparisons hold;
 //! - *undecided* otherwise, also where a variant or a measure is missing.
+//!
+//! Over the settings it is *supported* or *contradicted* if it is so at each, *mixed* if it is supported at one and contradicted
+//! at another, which no number of seeds would change, else *undecided*.
+//!
+//! The five statements are not corrected for being five: each is a question of its own with an error of 5 % of its own, and no
+//! conclusion rests on any one of them coming out.
 
-use std::collections::BTreeMap;
-
+use crate::power;
 use faceoff_analysis::statistics::{
-    ALPHA, ASSUMED_SD, Interval, PairedDifference, holm, p_above, p_equivalent, paired_difference, seeds_needed,
+    ALPHA, ImageScatter, PairedTest, holm, image_scatter, p_above, paired_difference, summary,
 };
 use faceoff_analysis::{Error, Result};
+use std::collections::BTreeSet;
 
-/// What "not worse" allows in an accuracy: 2 percentage points.
-pub const ACCURACY_MARGIN: f64 = 0.02;
-/// What "look the same" allows between two explained-variance curves: 5 percentage points of the variance.
-pub const VARIANCE_MARGIN: f64 = 0.05;
-/// The numbers of components at which curves are compared, as far as they reach.
+/// The numbers of components at which explained-variance curves are compared, as far as all reach.
 pub const COMPONENTS: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
-/// The scale that the article's advice is compared with.
-pub const COMMON_SCALE: f64 = 64.0;
+/// The scale of the heads in Catalyst.
+pub const DEFAULT_SCALE: f64 = 64.0;
 /// Scales within this share of each other are the same.
 const SCALE_TOLERANCE: f64 = 0.01;
 
@@ -51,21 +52,75 @@ pub const RULES: [Statement; 5] = [
         other variant. A difference holds if it is above 0 in a two-sided paired t-test at 5 % after Holm's correction over \
         both measures, and is contradicted if it is below 0 in the same test." },
     Statement { number: 3, text: "The explained-variance curves of all methods look the same.", rule:
-        "Differences in the explained share of the total variance between every two variants with 1, 2, 4, .. 128 components. \
-        Two curves look the same where they lie within 5 percentage points: a difference holds if two one-sided paired \
-        t-tests at 5 % (TOST) place it within the margin, and is contradicted if it lies outside by a t-test at 5 % after \
-        Holm's correction." },
+        "For every two variants the area between their curves: the mean absolute difference of the explained share of the total \
+        variance with 1, 2, 4, .. 128 components. Two curves look the same where it is below 5 percentage points: a pair holds if a \
+        one-sided t-test at 5 % places the area below that, and is contradicted if a one-sided t-test at 5 % after Holm's \
+        correction over the pairs places it above. Noise makes an area larger, so the second test takes the sign of each difference \
+        from the other seeds, which makes it smaller." },
     Statement { number: 4, text: "ArcMarginProduct is good in both.", rule:
         "Differences of ArcMarginProduct minus every other variant, hence also minus the best, in DNN accuracy and in KNN \
-        accuracy (k = 5). Good means not worse than any by more than 2 percentage points: a difference holds if a one-sided \
-        paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
-        a one-sided t-test at 5 % after Holm's correction." },
+        accuracy (k = 5). The article gives no number; good is read as not worse than any by more than 2 percentage points: a \
+        difference holds if a one-sided paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it \
+        lies below -2 points by a one-sided t-test at 5 % after Holm's correction." },
     Statement { number: 5, text: "s = sqrt(2) ln(C - 1) is a good first scale.", rule:
-        "Differences of each variant with s = sqrt(2) ln(C - 1) minus its twin with s = 64, the same head, in DNN accuracy and \
-        in KNN accuracy (k = 5). Good means not worse by more than 2 percentage points: a difference holds if a one-sided \
-        paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below -2 points by \
-        a one-sided t-test at 5 % after Holm's correction." },
+        "Differences of each variant with s = sqrt(2) ln(C - 1) minus its twin with s = 64, the same head with the same other \
+        parameters, in DNN accuracy and in KNN accuracy (k = 5). Good means not worse by more than 2 percentage points: a difference \
+        holds if a one-sided paired t-test at 5 % places it above -2 points (non-inferiority), and is contradicted if it lies below \
+        -2 points by a one-sided t-test at 5 % after Holm's correction." },
 ];
+
+impl Statement {
+    /// What its rule allows, then the other margins at which the verdict is given too; empty for a rule without margin.
+    pub fn margins(&self) -> &'static [f64] {
+        match self.number {
+            3 => &[0.05, 0.03, 0.10],
+            4 | 5 => &[0.02, 0.01, 0.03],
+            _ => &[],
+        }
+    }
+}
+
+/// Where a head's scale comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// Catalyst's s = 64.
+    Default,
+    /// The article's s = sqrt(2) ln(C - 1).
+    Advice,
+    /// Any other.
+    Tuned,
+}
+
+impl Setting {
+    /// The setting of a scale for C classes, C at least 3.
+    pub fn of(scale: f64, classes: usize) -> Self {
+        let same = |other: f64| (scale / other - 1.0).abs() <= SCALE_TOLERANCE;
+        match (same(DEFAULT_SCALE), same(2.0_f64.sqrt() * ((classes - 1) as f64).ln())) {
+            (true, _) => Self::Default,
+            (_, true) => Self::Advice,
+            _ => Self::Tuned,
+        }
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default scale",
+            Self::Advice => "advised scale",
+            Self::Tuned => "tuned scale",
+        })
+    }
+}
+
+/// An accuracy on the validation images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accuracy {
+    /// A fraction.
+    pub value: f64,
+    /// Which of the images are right, the same images in every run; `None` where that is not known.
+    pub right: Option<Vec<bool>>,
+}
 
 /// The measures of one run, a variant with a seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,14 +129,16 @@ pub struct RunMetrics {
     pub variant: String,
     /// Kind of the head, such as "CosFace".
     pub head: String,
-    /// The fixed scale s of the head; `None` for heads without one to set (Classification, ArcMarginProduct, AdaCos).
-    pub scale: Option<f64>,
+    /// The head's parameters but the scale, as text: twins agree in it.
+    pub others: String,
+    /// Where the head's fixed scale comes from; `None` for heads without one to set (Classification, ArcMarginProduct, AdaCos).
+    pub setting: Option<Setting>,
     /// Seed of the run.
     pub seed: u64,
-    /// Accuracy of the head's scores on the validation images, a fraction; `None` where classes are unseen.
-    pub dnn_accuracy: Option<f64>,
-    /// KNN accuracy on the validation images with k = 5, a fraction.
-    pub knn_accuracy: f64,
+    /// Accuracy of the head's scores; `None` where classes are unseen.
+    pub dnn_accuracy: Option<Accuracy>,
+    /// KNN accuracy with k = 5.
+    pub knn_accuracy: Accuracy,
     /// Element k - 1: share of the total variance that the first k principal components explain together.
     pub explained_variance: Vec<f64>,
 }
@@ -93,6 +150,8 @@ pub enum Verdict {
     Supported,
     /// A comparison shows the opposite.
     Contradicted,
+    /// Supported at one setting of the scale, contradicted at another.
+    Mixed,
     /// The runs cannot tell.
     Undecided,
 }
@@ -108,24 +167,25 @@ impl std::fmt::Display for Verdict {
 pub struct Judgement {
     /// The statement and its rule.
     pub statement: Statement,
-    /// Over all scales.
+    /// Over all settings.
     pub verdict: Verdict,
-    /// One or two sentences that say why.
+    /// Some sentences that say why.
     pub why: String,
-    /// The verdict at each scale.
+    /// The verdict at each setting.
     pub parts: Vec<Part>,
-    /// Seeds in all that would settle an undecided statement with a power of 80 %, if the differences and their scatter
-    /// stay as observed (with one seed the scatter is taken as 1 percentage point); `None` if it is settled, or where no
-    /// number of seeds would do.
+    /// The verdict with other margins than the rule's.
+    pub at_margins: Vec<(f64, Verdict)>,
+    /// Seeds in all with which simulations of an undecided statement's rule settle it in 80 % of their repeats
+    /// ([`power::seeds_needed`]); `None` if it is settled, or where no number up to [`power::MOST_SEEDS`] does.
     pub seeds_needed: Option<u64>,
 }
 
-/// A statement at one scale of the margin heads.
+/// A statement at one setting of the margin heads' scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// The scale; `None` where no variant has one.
-    pub scale: Option<f64>,
-    /// The verdict at this scale.
+    /// The setting; `None` where no variant has a scale.
+    pub setting: Option<Setting>,
+    /// The verdict at this setting.
     pub verdict: Verdict,
     /// The comparisons.
     pub evidence: Vec<Evidence>,
@@ -137,225 +197,317 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     /// What is compared, such as "DNN accuracy".
-    pub measure: String,
+    pub measure: &'static str,
     /// The variant that is subtracted from.
     pub a: String,
     /// The variant that is subtracted.
     pub b: String,
-    /// a - b over the seeds that both have: effect size, 95 % interval, Cohen's d.
-    pub paired: PairedDifference,
-    /// How far the mean difference lies within what the rule asks for; below 0 if it lies outside.
+    /// a - b, or the area between the two, over the seeds that both have.
+    pub test: PairedTest,
+    /// How far the mean lies within what the rule asks for; below 0 if it lies outside.
     pub distance: f64,
     /// p value by which the comparison holds if it is below 5 % (Holm's correction is in it where the rule says so); `None`
-    /// with one seed.
+    /// with fewer than three seeds.
     pub p_holds: Option<f64>,
-    /// p value by which it is contradicted if it is below 5 %, after Holm's correction; `None` with one seed.
+    /// p value by which it is contradicted if it is below 5 %, after Holm's correction; `None` with fewer than three seeds.
     pub p_contradicts: Option<f64>,
     /// `Supported` if the comparison holds.
     pub verdict: Verdict,
-    /// Seeds that would settle this comparison alone, without Holm's correction; `None` if no number of seeds would do.
-    pub seeds_needed: Option<u64>,
 }
 
-/// What a comparison claims of the difference a - b.
+/// Judges the five statements, in their order. `classes` is the number C of classes of the data set.
+///
+/// # Errors
+/// No runs; a value that is not finite; two runs of one variant and seed; a variant with two heads or settings; runs with
+/// different numbers of images; C below 3, where the article's scale is not above 0.
+pub fn judge(runs: &[RunMetrics], classes: usize) -> Result<Vec<Judgement>> {
+    if classes < 3 {
+        let rule = "sqrt(2) ln(C - 1) is above 0 from 3 classes on";
+        let remedy = "use a data set with three classes or more";
+        return Err(Error::out_of_range("the number of classes", classes as f64, rule, remedy));
+    }
+    let group = Group::new(runs)?;
+    let values = Values::of(runs, &group);
+    let mut judgements = without_forecast(&group, &values)?;
+    for judgement in judgements.iter_mut().filter(|judgement| judgement.verdict == Verdict::Undecided) {
+        judgement.seeds_needed = power::seeds_needed(&judgement.statement, &group, &values)?;
+        let sentence = power::sentence(judgement.seeds_needed, &group, &judgement.parts);
+        judgement.why.extend(sentence.map(|sentence| format!(" {sentence}")));
+    }
+    Ok(judgements)
+}
+
+/// As [`judge`] for 3 classes or more, without saying how many seeds an undecided statement needs.
+///
+/// # Errors
+/// As there.
+pub fn judge_without_forecast(runs: &[RunMetrics]) -> Result<Vec<Judgement>> {
+    let group = Group::new(runs)?;
+    without_forecast(&group, &Values::of(runs, &group))
+}
+
+fn without_forecast(group: &Group, values: &Values) -> Result<Vec<Judgement>> {
+    RULES.iter().map(|statement| conclude(*statement, group, values)).collect()
+}
+
+/// A variant of the runs.
+struct Variant {
+    name: String,
+    head: String,
+    others: String,
+    setting: Option<Setting>,
+}
+
+/// The two accuracies.
+#[derive(Clone, Copy)]
+enum Measure {
+    Dnn,
+    Knn,
+}
+
+impl Measure {
+    fn name(self) -> &'static str {
+        ["DNN accuracy", "KNN accuracy"][self as usize]
+    }
+
+    fn of(self, run: &RunMetrics) -> Option<&Accuracy> {
+        match self {
+            Self::Dnn => run.dnn_accuracy.as_ref(),
+            Self::Knn => Some(&run.knn_accuracy),
+        }
+    }
+}
+
+/// What stays when runs are simulated: the variants, and how the choice of images scatters their differences.
+pub(crate) struct Group {
+    variants: Vec<Variant>,
+    /// Rising.
+    seeds: Vec<u64>,
+    settings: Vec<Option<Setting>>,
+    /// By measure, variant and other variant.
+    images: [Vec<Vec<Option<ImageScatter>>>; 2],
+}
+
+/// The measured values, by variant and seed; `None` where a run or measure is missing.
+#[derive(Clone)]
+pub(crate) struct Values {
+    /// By measure.
+    pub(crate) accuracies: [Vec<Vec<Option<f64>>>; 2],
+    /// At [`COMPONENTS`], as far as all reach.
+    pub(crate) curves: Vec<Vec<Option<Vec<f64>>>>,
+}
+
+impl Group {
+    fn new(runs: &[RunMetrics]) -> Result<Self> {
+        if runs.is_empty() {
+            return Err(Error::Empty("runs"));
+        }
+        let mut variants: Vec<Variant> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (row, run) in runs.iter().enumerate() {
+            let accuracies = run.dnn_accuracy.iter().chain([&run.knn_accuracy]).map(|accuracy| accuracy.value);
+            if let Some(value) = run.explained_variance.iter().copied().chain(accuracies).find(|v| !v.is_finite()) {
+                return Err(Error::NotFinite("the measures of runs", row, 0, value));
+            }
+            let RunMetrics { variant: name, head, others, setting, .. } = run;
+            let remedy = "give each variant one name, one head and each of its runs its own seed";
+            let ambiguous = |rule: String| Error::undefined("a judgement", rule, remedy);
+            match variants.iter().find(|variant| variant.name == *name) {
+                None => {
+                    let (name, head, others) = (name.clone(), head.clone(), others.clone());
+                    variants.push(Variant { name, head, others, setting: *setting });
+                }
+                Some(known) if (&known.head, &known.others, known.setting) != (head, others, *setting) => {
+                    return Err(ambiguous(format!("variant {name} has two heads or settings")));
+                }
+                Some(_) => {}
+            }
+            if !seen.insert((name, run.seed)) {
+                return Err(ambiguous(format!("variant {name} has two runs with seed {}", run.seed)));
+            }
+        }
+        let seeds: Vec<u64> = BTreeSet::from_iter(runs.iter().map(|run| run.seed)).into_iter().collect();
+        let found: BTreeSet<Setting> = variants.iter().filter_map(|variant| variant.setting).collect();
+        let settings = if found.is_empty() { vec![None] } else { found.into_iter().map(Some).collect() };
+        let mut group = Self { variants, seeds, settings, images: [Vec::new(), Vec::new()] };
+        for measure in [Measure::Dnn, Measure::Knn] {
+            group.images[measure as usize] = group.image_scatters(runs, measure)?;
+        }
+        Ok(group)
+    }
+
+    fn image_scatters(&self, runs: &[RunMetrics], measure: Measure) -> Result<Vec<Vec<Option<ImageScatter>>>> {
+        let right = |variant: usize, seed: u64| {
+            let name = &self.variants[variant].name;
+            let run = runs.iter().find(|run| run.variant == *name && run.seed == seed)?;
+            measure.of(run)?.right.as_deref()
+        };
+        let all = 0..self.variants.len();
+        let mut scatters = vec![vec![None; all.len()]; all.len()];
+        for a in all.clone() {
+            for b in a + 1..all.end {
+                let pairs = self.seeds.iter().filter_map(|&seed| Some((right(a, seed)?, right(b, seed)?)));
+                let pairs: Vec<_> = pairs.collect();
+                if !pairs.is_empty() {
+                    let scatter = Some(image_scatter(&pairs)?);
+                    (scatters[a][b], scatters[b][a]) = (scatter, scatter);
+                }
+            }
+        }
+        Ok(scatters)
+    }
+
+    /// The variants of this setting and those without a scale.
+    fn at(&self, setting: Option<Setting>) -> Vec<usize> {
+        let belongs = |&variant: &usize| [None, setting].contains(&self.variants[variant].setting);
+        (0..self.variants.len()).filter(belongs).collect()
+    }
+
+    /// Number of seeds of the runs.
+    pub(crate) fn seeds(&self) -> usize {
+        self.seeds.len()
+    }
+}
+
+impl Values {
+    fn of(runs: &[RunMetrics], group: &Group) -> Self {
+        let reach = runs.iter().map(|run| run.explained_variance.len()).min().unwrap_or(0);
+        let curve = |run: &RunMetrics| -> Option<Vec<f64>> {
+            let at = COMPONENTS.iter().filter(|&&components| components <= reach);
+            (reach > 0).then(|| at.map(|components| run.explained_variance[components - 1]).collect())
+        };
+        fn table<T>(runs: &[RunMetrics], group: &Group, of: &dyn Fn(&RunMetrics) -> Option<T>) -> Vec<Vec<Option<T>>> {
+            let value = |variant: &Variant, seed: u64| {
+                runs.iter().find(|run| run.variant == variant.name && run.seed == seed).and_then(of)
+            };
+            let row = |variant| group.seeds.iter().map(|&seed| value(variant, seed)).collect();
+            group.variants.iter().map(row).collect()
+        }
+        let accuracies = [Measure::Dnn, Measure::Knn];
+        let accuracies =
+            accuracies.map(|measure| table(runs, group, &|run| measure.of(run).map(|accuracy| accuracy.value)));
+        Self { accuracies, curves: table(runs, group, &curve) }
+    }
+}
+
+/// What a comparison claims of a difference.
 #[derive(Clone, Copy)]
 enum Claim {
     /// It is above 0.
     Better,
     /// It is above -margin.
     NotWorse(f64),
-    /// It is within (-margin, margin).
+    /// The area is below the margin.
     Same(f64),
 }
 
-impl Claim {
-    /// How far the difference lies within the claim; below 0 if it lies outside.
-    fn distance(self, difference: f64) -> f64 {
-        match self {
-            Claim::Better => difference,
-            Claim::NotWorse(margin) => difference + margin,
-            Claim::Same(margin) => margin - difference.abs(),
-        }
-    }
-
-    /// (p of holding, p of being contradicted), before Holm's correction. Both are two-sided for [`Claim::Better`], and the
-    /// one that the sign of the difference rules out is 1.
-    fn p_values(self, paired: &PairedDifference) -> Option<(f64, f64)> {
-        let sample = &paired.difference;
-        Some(match self {
-            Claim::Better if sample.mean > 0.0 => (paired.p?, 1.0),
-            Claim::Better => (1.0, paired.p?),
-            Claim::NotWorse(margin) => {
-                let above = p_above(sample, -margin)?;
-                (above, 1.0 - above)
-            }
-            Claim::Same(margin) => {
-                let outside = p_above(sample, margin)?.min(1.0 - p_above(sample, -margin)?);
-                (p_equivalent(sample, margin)?, (2.0 * outside).min(1.0))
-            }
-        })
-    }
-}
-
-/// Judges the five statements, in their order. `classes` is the number C of classes of the data set.
-///
-/// # Errors
-/// No runs; a value that is not finite; two runs of one variant and seed; a variant with two heads or scales; C below 3,
-/// where the article's scale is not above 0.
-pub fn judge(runs: &[RunMetrics], classes: usize) -> Result<Vec<Judgement>> {
-    let variants = Variants::new(runs, classes)?;
-    let at_each_scale = |claim: Claim, compare: &dyn Fn(&mut Comparisons, &[&Variant]) -> Result<()>| {
-        let part = |&scale: &Option<f64>| -> Result<Part> {
-            let mut comparisons = Comparisons::new(scale, claim);
-            compare(&mut comparisons, &variants.at(scale))?;
-            Ok(comparisons.decide())
-        };
-        variants.scales.iter().map(part).collect::<Result<Vec<Part>>>()
-    };
-    let parts = [
-        at_each_scale(Claim::Better, &|all, variants| all.add_head(variants, "Classification", &dnn(), false))?,
-        at_each_scale(Claim::Better, &|all, variants| {
-            all.add_head(variants, "CosFace", &dnn(), true)?;
-            all.add_head(variants, "CosFace", &knn(), false)
-        })?,
-        at_each_scale(Claim::Same(VARIANCE_MARGIN), &Comparisons::add_curves)?,
-        at_each_scale(Claim::NotWorse(ACCURACY_MARGIN), &|all, variants| {
-            all.add_head(variants, "ArcMarginProduct", &dnn(), false)?;
-            all.add_head(variants, "ArcMarginProduct", &knn(), false)
-        })?,
-        vec![small_scale_is_good(&variants, classes)?],
-    ];
-    Ok(RULES.iter().zip(parts).map(|(&statement, parts)| conclude(statement, parts)).collect())
-}
-
-/// The runs of one variant.
-struct Variant<'a> {
-    name: &'a str,
-    head: &'a str,
-    scale: Option<f64>,
-    by_seed: BTreeMap<u64, &'a RunMetrics>,
-}
-
-struct Variants<'a> {
-    all: Vec<Variant<'a>>,
-    /// The scales that occur, rising; `[None]` if none does.
-    scales: Vec<Option<f64>>,
-}
-
-impl<'a> Variants<'a> {
-    fn new(runs: &'a [RunMetrics], classes: usize) -> Result<Self> {
-        if runs.is_empty() {
-            return Err(Error::Empty("runs"));
-        }
-        if classes < 3 {
-            let rule = "sqrt(2) ln(C - 1) is above 0 from 3 classes on";
-            let remedy = "use a data set with three classes or more";
-            return Err(Error::out_of_range("the number of classes", classes as f64, rule, remedy));
-        }
-        let mut all: Vec<Variant<'a>> = Vec::new();
-        for (row, run) in runs.iter().enumerate() {
-            let numbers = run.explained_variance.iter().copied().chain(run.dnn_accuracy).chain(run.scale);
-            if let Some(value) = numbers.chain([run.knn_accuracy]).find(|v| !v.is_finite()) {
-                return Err(Error::NotFinite("the measures of runs", row, 0, value));
-            }
-            let place = all.iter().position(|variant| variant.name == run.variant).unwrap_or(all.len());
-            if place == all.len() {
-                let by_seed = BTreeMap::new();
-                all.push(Variant { name: &run.variant, head: &run.head, scale: run.scale, by_seed });
-            }
-            let variant = &mut all[place];
-            let remedy = "give each variant one name, one head and each of its runs its own seed";
-            let ambiguous = |rule: String| Error::undefined("a judgement", rule, remedy);
-            if variant.head != run.head || variant.scale != run.scale {
-                return Err(ambiguous(format!("variant {} has two heads or scales", run.variant)));
-            }
-            if variant.by_seed.insert(run.seed, run).is_some() {
-                return Err(ambiguous(format!("variant {} has two runs with seed {}", run.variant, run.seed)));
-            }
-        }
-        let mut found: Vec<f64> = all.iter().filter_map(|variant| variant.scale).collect();
-        found.sort_unstable_by(f64::total_cmp);
-        found.dedup_by(|next, kept| same_scale(*next, *kept));
-        let scales = if found.is_empty() { vec![None] } else { found.into_iter().map(Some).collect() };
-        Ok(Self { all, scales })
-    }
-
-    /// The variants of this scale and those without one.
-    fn at(&self, scale: Option<f64>) -> Vec<&Variant<'a>> {
-        let is_scale = |own: f64| scale.is_some_and(|scale| same_scale(own, scale));
-        self.all.iter().filter(|variant| variant.scale.is_none_or(is_scale)).collect()
-    }
-}
-
-fn same_scale(a: f64, b: f64) -> bool {
-    (a / b - 1.0).abs() <= SCALE_TOLERANCE
-}
-
-/// A value of a run; `None` where it lacks it.
-type Measure<'m> = (String, &'m dyn Fn(&RunMetrics) -> Option<f64>);
-
-fn dnn() -> Measure<'static> {
-    ("DNN accuracy".into(), &|run| run.dnn_accuracy)
-}
-
-fn knn() -> Measure<'static> {
-    ("KNN accuracy".into(), &|run| Some(run.knn_accuracy))
-}
-
 /// Comparisons of one part, before Holm's correction.
-struct Comparisons {
-    scale: Option<f64>,
+struct Comparisons<'a> {
+    group: &'a Group,
+    values: &'a Values,
     claim: Claim,
     evidence: Vec<Evidence>,
     missing: Option<String>,
 }
 
-impl Comparisons {
-    fn new(scale: Option<f64>, claim: Claim) -> Self {
-        Self { scale, claim, evidence: Vec::new(), missing: None }
+/// The verdict on a statement at each setting, with this margin (0 for a rule without).
+pub(crate) fn decide(number: usize, margin: f64, group: &Group, values: &Values) -> Result<Vec<Part>> {
+    let part = |&setting: &Option<Setting>| {
+        let claim = match number {
+            1 | 2 => Claim::Better,
+            3 => Claim::Same(margin),
+            _ => Claim::NotWorse(margin),
+        };
+        let mut all = Comparisons { group, values, claim, evidence: Vec::new(), missing: None };
+        let variants = group.at(setting);
+        match number {
+            1 => all.add_head(&variants, "Classification", Measure::Dnn, false)?,
+            2 => {
+                all.add_head(&variants, "CosFace", Measure::Dnn, true)?;
+                all.add_head(&variants, "CosFace", Measure::Knn, false)?;
+            }
+            3 => all.add_curves(&variants)?,
+            4 => {
+                all.add_head(&variants, "ArcMarginProduct", Measure::Dnn, false)?;
+                all.add_head(&variants, "ArcMarginProduct", Measure::Knn, false)?;
+            }
+            _ => all.add_twins()?,
+        }
+        Ok(all.decide(setting))
+    };
+    match number {
+        5 => Ok(vec![part(&Some(Setting::Advice))?]),
+        _ => group.settings.iter().map(part).collect(),
     }
+}
 
+/// The verdict over all settings.
+pub(crate) fn overall(parts: &[Part]) -> Verdict {
+    let all = |verdict| parts.iter().all(|part| part.verdict == verdict);
+    let any = |verdict| parts.iter().any(|part| part.verdict == verdict);
+    match () {
+        () if all(Verdict::Supported) => Verdict::Supported,
+        () if all(Verdict::Contradicted) => Verdict::Contradicted,
+        () if any(Verdict::Supported) && any(Verdict::Contradicted) => Verdict::Mixed,
+        () => Verdict::Undecided,
+    }
+}
+
+impl Comparisons<'_> {
     fn lack(&mut self, what: String) {
         self.missing.get_or_insert(what);
     }
 
-    fn compare(&mut self, a: &Variant, b: &Variant, measure: &Measure) -> Result<()> {
-        let (measure, value) = measure;
-        let pairs = a.by_seed.iter().filter_map(|(seed, run)| Some((value(run)?, value(b.by_seed.get(seed)?)?)));
-        let (left, right): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    fn name(&self, variant: usize) -> &str {
+        &self.group.variants[variant].name
+    }
+
+    fn compare(&mut self, a: usize, b: usize, measure: Measure) -> Result<()> {
+        let values = &self.values.accuracies[measure as usize];
+        let (left, right): (Vec<f64>, Vec<f64>) =
+            values[a].iter().zip(&values[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
         if left.is_empty() {
-            self.lack(format!("{} and {} share no seed with a {measure}", a.name, b.name));
+            let (a, b, measure) = (self.name(a), self.name(b), measure.name());
+            self.lack(format!("{a} and {b} share no seed with a {measure}"));
             return Ok(());
         }
-        let paired = paired_difference(&left, &right)?;
-        let (p_holds, p_contradicts) = self.claim.p_values(&paired).unzip();
-        let sd = paired.difference.sd.unwrap_or(ASSUMED_SD);
-        let distance = self.claim.distance(paired.difference.mean);
-        self.evidence.push(Evidence {
-            measure: measure.clone(),
-            a: a.name.into(),
-            b: b.name.into(),
-            paired,
-            p_holds,
-            p_contradicts,
-            distance,
-            verdict: Verdict::Undecided,
-            seeds_needed: seeds_needed(distance, sd)?,
-        });
+        let images = self.group.images[measure as usize][a][b];
+        let test = PairedTest { paired: paired_difference(&left, &right)?, images };
+        let mean = test.paired.difference.mean;
+        let (distance, p_holds, p_contradicts) = match self.claim {
+            Claim::NotWorse(margin) => (mean + margin, test.p_above(-margin), test.p_below(-margin)),
+            // Two-sided.
+            _ => (mean, test.p_above(0.0).map(|p| (2.0 * p).min(1.0)), test.p_below(0.0).map(|p| (2.0 * p).min(1.0))),
+        };
+        self.push(measure.name(), (a, b), test, distance, (p_holds, p_contradicts));
         Ok(())
     }
 
+    fn push(
+        &mut self,
+        measure: &'static str,
+        (a, b): (usize, usize),
+        test: PairedTest,
+        distance: f64,
+        (p_holds, p_contradicts): (Option<f64>, Option<f64>),
+    ) {
+        let (a, b) = (self.name(a).to_owned(), self.name(b).to_owned());
+        let verdict = Verdict::Undecided;
+        self.evidence.push(Evidence { measure, a, b, test, distance, p_holds, p_contradicts, verdict });
+    }
+
     /// Compares every variant of `head` with every other; `reverse` subtracts the head's.
-    fn add_head(&mut self, variants: &[&Variant], head: &str, measure: &Measure, reverse: bool) -> Result<()> {
-        let (subjects, others): (Vec<_>, Vec<_>) = variants.iter().copied().partition(|variant| variant.head == head);
+    fn add_head(&mut self, variants: &[usize], head: &str, measure: Measure, reverse: bool) -> Result<()> {
+        let (subjects, others): (Vec<usize>, Vec<usize>) =
+            variants.iter().copied().partition(|&variant| self.group.variants[variant].head == head);
         if subjects.is_empty() {
             self.lack(format!("no variant has the head {head}"));
         }
         if others.is_empty() {
             self.lack(format!("no variant stands beside {head}"));
         }
-        for subject in &subjects {
-            for other in &others {
+        for &subject in &subjects {
+            for &other in &others {
                 let (a, b) = if reverse { (other, subject) } else { (subject, other) };
                 self.compare(a, b, measure)?;
             }
@@ -363,27 +515,63 @@ impl Comparisons {
         Ok(())
     }
 
-    /// Compares the explained-variance curves of every two variants, as far as all reach.
-    fn add_curves(&mut self, variants: &[&Variant]) -> Result<()> {
+    /// The areas between the explained-variance curves of every two variants.
+    fn add_curves(&mut self, variants: &[usize]) -> Result<()> {
         if variants.len() < 2 {
             self.lack("two variants or more are needed".into());
         }
-        let runs = variants.iter().flat_map(|variant| variant.by_seed.values());
-        let reach = runs.map(|run| run.explained_variance.len()).min().unwrap_or(0);
-        if reach == 0 {
-            self.lack("a run lacks its explained-variance curve".into());
-        }
-        for components in COMPONENTS.into_iter().filter(|&components| components <= reach) {
-            let value = |run: &RunMetrics| Some(run.explained_variance[components - 1]);
-            let measure: Measure = (format!("variance explained by {components}"), &value);
-            for (place, a) in variants.iter().enumerate() {
-                variants[place + 1..].iter().try_for_each(|b| self.compare(a, b, &measure))?;
+        let Claim::Same(margin) = self.claim else { unreachable!("curves look the same or not") };
+        for (place, &a) in variants.iter().enumerate() {
+            for &b in &variants[place + 1..] {
+                let curves = self.values.curves[a].iter().zip(&self.values.curves[b]);
+                let differences = curves.filter_map(|(a, b)| {
+                    Some(a.as_ref()?.iter().zip(b.as_ref()?).map(|(a, b)| a - b).collect::<Vec<f64>>())
+                });
+                let differences: Vec<Vec<f64>> = differences.collect();
+                if differences.is_empty() {
+                    let (a, b) = (self.name(a), self.name(b));
+                    self.lack(format!("{a} and {b} share no seed with an explained-variance curve"));
+                    continue;
+                }
+                let areas: Vec<f64> = differences.iter().map(|seed| mean(seed.iter().map(|d| d.abs()))).collect();
+                let zeros = vec![0.0; areas.len()];
+                let test = PairedTest { paired: paired_difference(&areas, &zeros)?, images: None };
+                let least = signed_areas(&differences);
+                let p_contradicts = test.p_above(margin).and(p_above(&summary(&least)?, margin));
+                let distance = margin - test.paired.difference.mean;
+                self.push("area between curves", (a, b), test, distance, (test.p_below(margin), p_contradicts));
             }
         }
         Ok(())
     }
 
-    fn decide(mut self) -> Part {
+    /// Compares each variant with the advised scale and its twin with the default one.
+    fn add_twins(&mut self) -> Result<()> {
+        let of_setting = |setting| {
+            let variants = self.group.variants.iter().enumerate();
+            variants.filter(move |(_, variant)| variant.setting == Some(setting))
+        };
+        let (advised, default): (Vec<_>, Vec<_>) =
+            (of_setting(Setting::Advice).collect(), of_setting(Setting::Default).collect());
+        for &(small, variant) in &advised {
+            let is_twin =
+                |(_, twin): &&(usize, &Variant)| (&twin.head, &twin.others) == (&variant.head, &variant.others);
+            let twins: Vec<_> = default.iter().filter(is_twin).collect();
+            if twins.is_empty() {
+                self.lack(format!("{} has no twin with s = {DEFAULT_SCALE}", variant.name));
+            }
+            for (twin, _) in twins {
+                self.compare(small, *twin, Measure::Dnn)?;
+                self.compare(small, *twin, Measure::Knn)?;
+            }
+        }
+        if self.evidence.is_empty() {
+            self.lack(format!("no head has a variant with s = sqrt(2) ln(C - 1) and one with s = {DEFAULT_SCALE}"));
+        }
+        Ok(())
+    }
+
+    fn decide(mut self, setting: Option<Setting>) -> Part {
         // One two-sided test decides both ways: the family corrects the smaller of its two p values. Claims by intersection of
         // tests at their own level need no correction to hold (Berger 1982).
         let two_sided = matches!(self.claim, Claim::Better);
@@ -391,7 +579,7 @@ impl Comparisons {
             true => Some(e.p_holds?.min(e.p_contradicts?)),
             false => e.p_contradicts,
         };
-        // A comparison of one seed counts as one of the family, with a p value that decides nothing.
+        // A comparison without a p value counts as one of the family that decides nothing.
         let corrected = holm(&self.evidence.iter().map(|e| in_family(e).unwrap_or(1.0)).collect::<Vec<_>>());
         for (evidence, corrected) in self.evidence.iter_mut().zip(corrected) {
             let holds_side = two_sided && evidence.p_holds < evidence.p_contradicts;
@@ -416,90 +604,67 @@ impl Comparisons {
         } else {
             Verdict::Supported
         };
-        Part { scale: self.scale, verdict, evidence: self.evidence, missing: self.missing }
+        Part { setting, verdict, evidence: self.evidence, missing: self.missing }
     }
 }
 
-fn small_scale_is_good(variants: &Variants, classes: usize) -> Result<Part> {
-    let advised = 2.0_f64.sqrt() * ((classes - 1) as f64).ln();
-    let mut comparisons = Comparisons::new(Some(advised), Claim::NotWorse(ACCURACY_MARGIN));
-    let of_scale =
-        |scale: f64| variants.all.iter().filter(move |variant| variant.scale.is_some_and(|own| same_scale(own, scale)));
-    for small in of_scale(advised) {
-        let twins: Vec<&Variant> = of_scale(COMMON_SCALE).filter(|twin| twin.head == small.head).collect();
-        if twins.is_empty() {
-            comparisons.lack(format!("{} has no twin with s = {COMMON_SCALE}", small.name));
-        }
-        for twin in twins {
-            comparisons.compare(small, twin, &dnn())?;
-            comparisons.compare(small, twin, &knn())?;
-        }
-    }
-    if comparisons.evidence.is_empty() {
-        comparisons.lack(format!("no head has a variant with s = {advised:.3} and one with s = {COMMON_SCALE}"));
-    }
-    Ok(comparisons.decide())
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
 }
 
-fn conclude(statement: Statement, parts: Vec<Part>) -> Judgement {
-    let all = |verdict| parts.iter().all(|part| part.verdict == verdict);
-    let settled = [Verdict::Supported, Verdict::Contradicted].into_iter().find(|&verdict| all(verdict));
-    let verdict = settled.unwrap_or(Verdict::Undecided);
-    let seeds_needed = (verdict == Verdict::Undecided).then(|| seeds_to_settle(&parts)).flatten();
+/// Each seed's area between two curves, with the sign of a component's difference taken from the other seeds: where that
+/// sign is chance the parts cancel, so that on average it is at most the true area. By seed and component.
+fn signed_areas(differences: &[Vec<f64>]) -> Vec<f64> {
+    let total = |component: usize| differences.iter().map(|seed| seed[component]).sum::<f64>();
+    let area = |seed: &Vec<f64>| {
+        mean(seed.iter().enumerate().map(|(component, &own)| {
+            let others = total(component) - own;
+            if others < 0.0 { -own } else { own }
+        }))
+    };
+    differences.iter().map(area).collect()
+}
+
+fn conclude(statement: Statement, group: &Group, values: &Values) -> Result<Judgement> {
+    let margins = statement.margins();
+    let at = |margin: f64| decide(statement.number, margin, group, values);
+    let parts = at(margins.first().copied().unwrap_or(0.0))?;
+    let verdict = overall(&parts);
+    let others = margins.iter().skip(1).map(|&margin| Ok((margin, overall(&at(margin)?))));
+    let at_margins = others.collect::<Result<Vec<_>>>()?;
     let mut why: Vec<String> = parts.iter().map(describe).collect();
+    if verdict == Verdict::Mixed {
+        why.push("The verdict depends on the scale.".into());
+    }
     if verdict == Verdict::Undecided {
-        let seeds = parts.iter().flat_map(|part| &part.evidence).map(|e| e.paired.difference.n).max();
-        if seeds == Some(1) {
-            why.push("One seed shows no scatter, so nothing can be significant.".into());
-        }
-        match seeds_needed {
-            Some(seeds) => why.push(format!("About {seeds} seeds would settle it.")),
-            None if parts.iter().all(|part| part.verdict != Verdict::Undecided) => {
-                why.push("The verdict depends on the scale.".into());
-            }
-            None => {}
+        let most = parts.iter().flat_map(|part| &part.evidence).map(|e| e.test.paired.difference.n).max();
+        match most {
+            Some(1) => why.push("One seed shows no scatter, so nothing can be significant.".into()),
+            Some(2) => why.push("Two seeds decide nothing by this rule.".into()),
+            _ => {}
         }
     }
-    Judgement { statement, verdict, why: why.join(" "), parts, seeds_needed }
-}
-
-/// The undecided parts' greatest number: a part is settled by the first comparison that contradicts it, or else by the last
-/// that holds.
-fn seeds_to_settle(parts: &[Part]) -> Option<u64> {
-    let undecided = parts.iter().filter(|part| part.verdict == Verdict::Undecided);
-    let needed: Option<Vec<u64>> = undecided
-        .map(|part| {
-            // More than there are: those did not suffice.
-            let seeds = |e: &Evidence| e.seeds_needed.map(|needed| needed.max(e.paired.difference.n as u64 + 1));
-            match part.evidence.iter().filter(|e| e.distance < 0.0).filter_map(seeds).min() {
-                Some(first) => Some(first),
-                None if part.missing.is_some() => None,
-                None => {
-                    let open = part.evidence.iter().filter(|e| e.verdict == Verdict::Undecided);
-                    open.map(seeds).collect::<Option<Vec<u64>>>()?.into_iter().max()
-                }
-            }
-        })
-        .collect();
-    needed?.into_iter().max()
+    if !at_margins.is_empty() {
+        let each = at_margins.iter().map(|(margin, verdict)| format!("{verdict} at {:.0}", 100.0 * margin));
+        let own = 100.0 * margins[0];
+        why.push(format!("With other margins than {own:.0} points: {}.", each.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(Judgement { statement, verdict, why: why.join(" "), parts, at_margins, seeds_needed: None })
 }
 
 fn describe(part: &Part) -> String {
-    let at = match part.scale {
-        Some(scale) if scale.fract() == 0.0 => format!("At s = {scale:.0}: "),
-        Some(scale) => format!("At s = {scale:.3}: "),
-        None => String::new(),
-    };
+    let at = part.setting.map_or(String::new(), |setting| format!("At the {setting}: "));
     let count = |verdict| part.evidence.iter().filter(|e| e.verdict == verdict).count();
     let weakest = part.evidence.iter().min_by(|a, b| {
         let rank = |e: &Evidence| e.verdict != Verdict::Contradicted;
         rank(a).cmp(&rank(b)).then(a.distance.total_cmp(&b.distance))
     });
     let text = match weakest {
-        Some(Evidence { measure, a, b, paired, .. }) => {
+        Some(Evidence { measure, a, b, test, .. }) => {
             let (hold, all, contradicted) =
                 (count(Verdict::Supported), part.evidence.len(), count(Verdict::Contradicted));
-            let points = in_points(paired);
+            let points = in_points(test);
             format!(
                 "{at}{hold} of {all} comparisons hold, {contradicted} are contradicted; least favourable is {measure} of {a} minus {b}: {points}."
             )
@@ -509,11 +674,12 @@ fn describe(part: &Part) -> String {
     text + &part.missing.as_ref().map_or(String::new(), |missing| format!(" Missing: {missing}."))
 }
 
-fn in_points(paired: &PairedDifference) -> String {
-    let mean = 100.0 * paired.difference.mean;
-    match paired.difference.interval {
-        Some(Interval { low, high }) => {
-            format!("{mean:+.1} points (95 % interval {:+.1} to {:+.1})", 100.0 * low, 100.0 * high)
+fn in_points(test: &PairedTest) -> String {
+    let mean = 100.0 * test.paired.difference.mean;
+    match test.interval() {
+        Some(interval) => {
+            let [low, high] = [interval.low, interval.high].map(|end| 100.0 * end);
+            format!("{mean:+.1} points (95 % interval {low:+.1} to {high:+.1})")
         }
         None => format!("{mean:+.1} points (one seed)"),
     }

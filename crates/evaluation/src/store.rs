@@ -49,6 +49,10 @@ struct FamilyRecord {
     values: Vec<(String, Value)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     intervals: Vec<(String, f64, f64)>,
+    /// Which images an accuracy counts as right: their number, and a bit for each, the first in the lowest place of the
+    /// first byte, as hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    right: Vec<(String, usize, String)>,
     #[serde(default)]
     shapes: Shapes,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -230,6 +234,7 @@ impl FamilyRecord {
             version: family.version,
             values: found.values.iter().map(|&(metric, of)| (metric.to_string(), value(of))).collect(),
             intervals: intervals.map(|&(metric, of)| (metric.to_string(), of.low, of.high)).collect(),
+            right: found.right.iter().map(|(metric, right)| (metric.to_string(), right.len(), bits(right))).collect(),
             shapes: found.shapes.clone(),
             notes: found.notes.clone(),
         }
@@ -248,8 +253,19 @@ impl FamilyRecord {
         for &(ref name, low, high) in &self.intervals {
             found.intervals.push((registry.parse(name).ok()?, Interval { low, high }));
         }
+        for (name, images, digits) in &self.right {
+            let bytes = hex::decode(digits).ok().filter(|bytes| bytes.len() == images.div_ceil(8))?;
+            let right = (0..*images).map(|image| bytes[image / 8] >> (image % 8) & 1 == 1).collect();
+            found.right.push((registry.parse(name).ok()?, right));
+        }
         Some(found)
     }
+}
+
+/// A bit for each, as hexadecimal digits.
+fn bits(right: &[bool]) -> String {
+    let byte = |eight: &[bool]| eight.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit));
+    hex::encode(right.chunks(8).map(byte).collect::<Vec<u8>>())
 }
 
 impl MapsRecord {

@@ -30,6 +30,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
         tables.extend([
             ("summary.csv".into(), summary(evaluation)),
             ("comparisons.csv".into(), comparisons(evaluation)),
+            ("choice.csv".into(), choice(evaluation)),
             ("ranks.csv".into(), ranks(evaluation)),
             ("statements.csv".into(), statements(evaluation)),
             ("history.csv".into(), history(evaluation)),
@@ -209,15 +210,28 @@ fn comparisons(evaluation: &Evaluation) -> Bytes {
         .with("other_variant", |pair| other(pair).name.clone())
         .with("other_head", |pair| other(pair).head.clone())
         .with("metric", |pair| pair.metric.to_string())
-        .with("n", |pair| pair.paired.difference.n as u64)
-        .with("mean_difference", |pair| pair.paired.difference.mean)
-        .with("sd", |pair| pair.paired.difference.sd)
-        .with("ci95_low", |pair| Some(pair.paired.difference.interval?.low))
-        .with("ci95_high", |pair| Some(pair.paired.difference.interval?.high))
-        .with("p", |pair| pair.paired.p)
+        .with("n", |pair| pair.test.paired.difference.n as u64)
+        .with("mean_difference", |pair| pair.test.paired.difference.mean)
+        .with("sd", |pair| pair.test.paired.difference.sd)
+        .with("ci95_seeds_low", |pair| Some(pair.test.paired.difference.interval?.low))
+        .with("ci95_seeds_high", |pair| Some(pair.test.paired.difference.interval?.high))
+        .with("ci95_low", |pair| Some(pair.test.interval()?.low))
+        .with("ci95_high", |pair| Some(pair.test.interval()?.high))
+        .with("p", |pair| pair.p)
         .with("p_holm", |pair| pair.p_holm)
-        .with("cohens_d", |pair| pair.paired.cohens_d)
+        .with("cohens_d", |pair| pair.test.paired.cohens_d)
         .with("seeds_needed", |pair| pair.seeds_needed);
+    csv(columns.frame()?, None)
+}
+
+/// The chance that each variant is the best of its condition, and what choosing it costs.
+fn choice(evaluation: &Evaluation) -> Bytes {
+    let columns = of_variants(evaluation, &evaluation.comparisons.choices, |choice| choice.variant)
+        .with("metric", |choice| choice.metric.to_string())
+        .with("n", |choice| choice.seeds as u64)
+        .with("mean", |choice| choice.mean)
+        .with("probability_best", |choice| choice.probability_best)
+        .with("expected_regret", |choice| choice.expected_regret);
     csv(columns.frame()?, None)
 }
 
@@ -253,16 +267,15 @@ fn statements(evaluation: &Evaluation) -> Bytes {
         .with("statement", |(_, judgement, ..)| judgement.statement.number as u64)
         .with("statement_verdict", |(_, judgement, ..)| judgement.verdict.to_string())
         .with("condition", |(judged, ..)| judged.condition.clone())
-        .with("scale", |(_, _, part, _)| part.scale)
-        .with("scale_verdict", |(_, _, part, _)| part.verdict.to_string())
-        .with("measure", |(.., evidence)| evidence.measure.clone())
-        .with("n", |(.., evidence)| evidence.paired.difference.n as u64)
-        .with("mean_difference", |(.., evidence)| evidence.paired.difference.mean)
-        .with("ci95_low", |(.., evidence)| Some(evidence.paired.difference.interval?.low))
-        .with("ci95_high", |(.., evidence)| Some(evidence.paired.difference.interval?.high))
+        .with("setting", |(_, _, part, _)| part.setting.map(|setting| setting.to_string()))
+        .with("setting_verdict", |(_, _, part, _)| part.verdict.to_string())
+        .with("measure", |(.., evidence)| evidence.measure)
+        .with("n", |(.., evidence)| evidence.test.paired.difference.n as u64)
+        .with("mean_difference", |(.., evidence)| evidence.test.paired.difference.mean)
+        .with("ci95_low", |(.., evidence)| Some(evidence.test.interval()?.low))
+        .with("ci95_high", |(.., evidence)| Some(evidence.test.interval()?.high))
         .with("p_holds", |(.., evidence)| evidence.p_holds)
         .with("p_contradicts", |(.., evidence)| evidence.p_contradicts)
-        .with("verdict", |(.., evidence)| evidence.verdict.to_string())
-        .with("seeds_needed", |(.., evidence)| evidence.seeds_needed);
+        .with("verdict", |(.., evidence)| evidence.verdict.to_string());
     csv(columns.frame()?, None)
 }

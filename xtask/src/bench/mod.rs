@@ -2,6 +2,7 @@
 
 mod analysis;
 mod kernels;
+mod statistics;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,12 +19,15 @@ pub(crate) enum BenchCommand {
     Analysis(analysis::AnalysisArgs),
     /// The encoder on the CPU: a training step, its parts and its operators.
     Kernels(kernels::KernelsArgs),
+    /// The rules for the article's statements, on simulated runs whose true differences are known.
+    Statistics(statistics::StatisticsArgs),
 }
 
 pub(crate) fn run(program: &Program, command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Analysis(args) => analysis::run(program, args),
         BenchCommand::Kernels(args) => kernels::run(program, args),
+        BenchCommand::Statistics(args) => statistics::run(args),
     }
 }
 

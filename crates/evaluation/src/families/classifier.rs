@@ -16,7 +16,7 @@ rows! { METRICS in "Classifier":
 /// DNN accuracy with its interval over images, macro accuracy, Catalyst's reading, and the confusion matrix.
 pub const FAMILY: Family = Family {
     name: "accuracy of the classifier",
-    version: 1,
+    version: 2,
     metrics: METRICS,
     headline: |_| {
         vec![

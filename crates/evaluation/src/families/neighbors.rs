@@ -18,7 +18,7 @@ rows! { METRICS in "Nearest neighbours":
 /// KNN accuracy for every neighbourhood size, plain and weighted.
 pub const FAMILY: Family = Family {
     name: "KNN accuracy",
-    version: 1,
+    version: 2,
     metrics: METRICS,
     headline: |settings| {
         vec![

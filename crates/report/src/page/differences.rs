@@ -2,6 +2,7 @@
 
 use askama::Template;
 use faceoff_analysis::statistics::ALPHA;
+use faceoff_evaluation::choice::Choice;
 use faceoff_evaluation::comparisons::Pair;
 use faceoff_evaluation::{Evaluation, MetricId};
 
@@ -9,6 +10,8 @@ use faceoff_evaluation::{Evaluation, MetricId};
 #[template(path = "differences.html")]
 pub(super) struct Differences<'a> {
     outcome: &'a Evaluation,
+    /// By metric and condition, the most likely best first.
+    choices: Vec<(MetricId, Vec<&'a Choice>)>,
     tables: Vec<(MetricId, Vec<&'a Pair>)>,
 }
 
@@ -25,6 +28,16 @@ impl<'a> Differences<'a> {
     pub(super) fn of(outcome: &'a Evaluation) -> Self {
         let pairs = |metric| outcome.comparisons.pairs.iter().filter(move |pair| pair.metric == metric);
         let tables = outcome.compared().map(|metric| (metric, pairs(metric).collect::<Vec<_>>()));
-        Self { outcome, tables: tables.filter(|(_, pairs)| !pairs.is_empty()).collect() }
+        let choices = outcome.compared().flat_map(|metric| {
+            outcome.groups.iter().map(move |group| {
+                let of_group = |choice: &&Choice| choice.metric == metric && group.variants.contains(&choice.variant);
+                let mut choices: Vec<&Choice> = outcome.comparisons.choices.iter().filter(of_group).collect();
+                choices
+                    .sort_by(|a, b| b.probability_best.total_cmp(&a.probability_best).then(b.mean.total_cmp(&a.mean)));
+                (metric, choices)
+            })
+        });
+        let choices = choices.filter(|(_, choices)| !choices.is_empty()).collect();
+        Self { outcome, choices, tables: tables.filter(|(_, pairs)| !pairs.is_empty()).collect() }
     }
 }
