@@ -19,9 +19,12 @@ pub enum Error {
         /// The experiment.
         experiment: String,
     },
-    /// A run's files could not be read.
+    /// Files could not be read or written.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
+    /// The files of one run, by its folder's name, could not be read.
+    #[error("{1}")]
+    Run(String, #[source] faceoff_runs::Error),
     /// What was measured of a run without embeddings cannot be used: the run's folder name, the file and what is wrong with it.
     #[error("{1}, and the embeddings of {0} are not there to measure it again; copy the run once more")]
     Measured(String, String),

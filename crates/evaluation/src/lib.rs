@@ -30,6 +30,7 @@ pub mod tables;
 pub use error::{Error, Result};
 pub use external::{External, LabelledFiles};
 pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit};
+pub use store::verify_measured;
 
 use comparisons::Comparisons;
 use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
@@ -39,6 +40,7 @@ use measured::Measured;
 use ndarray::Array2;
 use polars::prelude::DataFrame;
 use selection::Selection;
+use std::collections::BTreeMap;
 use std::path::Path;
 use store::Store;
 use tables::MetricSummary;
@@ -72,13 +74,35 @@ pub struct Evaluation {
     pub notes: Vec<String>,
 }
 
-/// Measures the whole runs below `folder` and compares them. `say` hears what is being done.
+/// Measures the whole runs below `folder` and compares them. `say` hears what is being done. A damaged run is left out, and the
+/// notes say so.
 ///
 /// # Errors
 /// No whole run; runs of one variant that saw different images; files that cannot be read.
 pub fn evaluate(folder: &Path, experiment: &Experiment, registry: &Registry, say: &dyn Fn(&str)) -> Result<Evaluation> {
+    let mut damaged = BTreeMap::new();
+    loop {
+        // What was measured of the other runs by then need not be measured again.
+        match evaluate_without(&damaged, folder, experiment, registry, say) {
+            Err(Error::Run(run, error)) if error.is_damage() => damaged.insert(run, error.to_string()),
+            Err(Error::Measured(run, problem)) => {
+                let error = Error::Measured(run.clone(), problem);
+                damaged.insert(run, error.to_string())
+            }
+            other => return other,
+        };
+    }
+}
+
+fn evaluate_without(
+    damaged: &BTreeMap<String, String>,
+    folder: &Path,
+    experiment: &Experiment,
+    registry: &Registry,
+    say: &dyn Fn(&str),
+) -> Result<Evaluation> {
     let settings = &experiment.analysis;
-    let selection = selection::select(folder, experiment)?;
+    let selection = selection::select(folder, experiment, damaged)?;
     let of = format!("of {}", selection.runs.len());
     let mut stores: Vec<Store<'_>> = Vec::new();
     let mut measured: Vec<Measured> = Vec::new();
@@ -131,7 +155,7 @@ pub fn export(
     maps: bool,
     say: &dyn Fn(&str),
 ) -> Result<(usize, u64)> {
-    let selection = selection::select(folder, experiment)?;
+    let selection = selection::select(folder, experiment, &BTreeMap::new())?;
     let mut bytes = 0;
     for run in &selection.runs {
         let mut store = Store::open(run, registry, &experiment.analysis)?;

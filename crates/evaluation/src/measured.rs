@@ -7,7 +7,7 @@ pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
 use faceoff_analysis::{Result, pca};
-use faceoff_runs::{AnalysisConfig, Embeddings, Engine, SplitName};
+use faceoff_runs::{AnalysisConfig, Embeddings, Engine, Manifest, RunFolder, SplitName};
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
@@ -184,8 +184,9 @@ impl Splits {
     ///
     /// # Errors
     /// Files that are missing or damaged.
-    pub fn read(run: &faceoff_runs::RunFolder) -> faceoff_runs::Result<Self> {
-        Ok(Self { train: run.embeddings(SplitName::Train)?, val: run.embeddings(SplitName::Val)? })
+    pub fn read(run: &RunFolder, manifest: &Manifest) -> faceoff_runs::Result<Self> {
+        let [train, val] = [run.embeddings(manifest, SplitName::Train)?, run.embeddings(manifest, SplitName::Val)?];
+        Ok(Self { train, val })
     }
 
     /// Changes whenever a validation image, its label or their order does.

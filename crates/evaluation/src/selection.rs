@@ -139,10 +139,10 @@ struct Found {
     failed: Vec<FailedRun>,
 }
 
-/// Chooses the runs below `folder`.
-pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection> {
+/// Chooses the runs below `folder`. Those that are known as `damaged`, by name and reason, are left out.
+pub(crate) fn select(folder: &Path, experiment: &Experiment, damaged: &BTreeMap<String, String>) -> Result<Selection> {
     let wanted = RunSpec::of(experiment, &Compute::unknown());
-    let mut found = Found::below(folder, &wanted)?;
+    let mut found = Found::below(folder, &wanted, damaged)?;
     let rank = |(key, runs): &(&Key, &Vec<Run>)| (key.0.is_empty(), runs.len(), Reverse((*key).clone()));
     let chosen = found.groups.iter().max_by_key(rank).map(|(key, _)| key.clone());
     let Some((key, mut runs)) = chosen.and_then(|key| found.groups.remove_entry(&key)) else {
@@ -153,15 +153,18 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment) -> Result<Selection
     let mut notes = found.notes(&key, &runs, experiment);
     notes.extend(note_of_missing(&runs, &wanted, folder));
     notes.extend(note_of_machines(&runs));
+    notes.extend(note_of_unsealed(&runs));
     Ok(Selection { origin, variants, runs, failed: found.failed, notes })
 }
 
 impl Found {
-    fn below(folder: &Path, wanted: &[RunSpec]) -> Result<Self> {
+    fn below(folder: &Path, wanted: &[RunSpec], damaged: &BTreeMap<String, String>) -> Result<Self> {
         let mut found = Self::default();
         for run_folder in list_runs(folder)? {
             let name = run_folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !run_folder.is_whole() {
+            if let Some(reason) = damaged.get(&name) {
+                found.left_out.push(format!("{name} is left out: {reason}"));
+            } else if !run_folder.is_whole() {
                 match run_folder.failure() {
                     Ok(Some(failure)) => found.failed.push(FailedRun { name, failure }),
                     Ok(None) => found.unfinished.push(name),
@@ -176,8 +179,8 @@ impl Found {
 
     fn add_whole(&mut self, name: &str, folder: RunFolder, wanted: &[RunSpec]) -> std::result::Result<(), String> {
         let text = |error: faceoff_runs::Error| error.to_string();
-        let manifest = folder.manifest().map_err(text)?;
-        let history = folder.history().map_err(text)?;
+        let manifest = folder.intact_manifest().map_err(text)?;
+        let history = folder.history(&manifest).map_err(text)?;
         let (variant, differences) = fit(name, &manifest.spec, wanted)?;
         let key = (differences, manifest.data.fingerprint.clone());
         let run = Run { name: name.into(), variant, folder, manifest, history };
@@ -236,9 +239,12 @@ impl Found {
         notes.extend(self.failed.iter().map(|FailedRun { name, failure }| {
             let Failure { epoch, step, learning_rate, message, .. } = failure;
             let message = message.trim_end_matches('.');
-            format!(
-                "{name} failed for good at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}."
-            )
+            match epoch {
+                0 => format!("{name} was not trained: {message}."),
+                _ => format!(
+                    "{name} failed for good at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}."
+                ),
+            }
         }));
         notes
     }
@@ -260,6 +266,18 @@ fn note_of_machines(runs: &[Run]) -> Option<String> {
     let each = by_compute.iter().map(|(compute, names)| format!("{compute}: {}", names.join(", ")));
     let each = each.collect::<Vec<_>>().join("; ");
     (by_compute.len() > 1).then(|| format!("Not all runs were computed alike; they agree to rounding: {each}."))
+}
+
+/// Manifests of an earlier version have no checksum of their own.
+fn note_of_unsealed(runs: &[Run]) -> Option<String> {
+    let names: Vec<_> = runs.iter().filter(|run| run.manifest.blake3.is_empty()).map(|run| run.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "The manifest of {} was written by an earlier version, without a checksum of itself: damage to it could go unnoticed. To \
+             have one, train again with `benchmark --force`.",
+            names.join(", ")
+        )
+    })
 }
 
 /// The variants that have runs, in the experiment's order, to which the runs' indices are set; the runs are sorted.

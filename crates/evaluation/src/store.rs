@@ -16,8 +16,8 @@ use std::path::Path;
 
 const RECORD: &str = "measured.json";
 const MAPS: &str = "maps.csv";
-/// Version of the two files.
-const SCHEMA: u32 = 1;
+/// Version of the two files. 2: the record holds a checksum of its own content.
+const SCHEMA: u32 = 2;
 /// Version of the maps' coordinates: rises whenever they may change.
 const MAPS_VERSION: u32 = 1;
 
@@ -39,6 +39,9 @@ pub(crate) struct Record {
     families: BTreeMap<String, FamilyRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     maps: Option<MapsRecord>,
+    /// BLAKE3 of all the above.
+    #[serde(default)]
+    blake3: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,7 +104,7 @@ impl<'a> Store<'a> {
     /// # Errors
     /// Neither embeddings nor anything measured; files that cannot be read.
     pub(crate) fn open(run: &'a Run, registry: &'a Registry, settings: &'a AnalysisConfig) -> Result<Self> {
-        let embeddings = checksum(&run.folder)?;
+        let embeddings = checksum(run);
         let settings_hash = digest(&serde_json::to_vec(settings).expect("plain data is always valid JSON"));
         let mut notes = Vec::new();
         let found = match read(&run.folder) {
@@ -119,7 +122,7 @@ impl<'a> Store<'a> {
                     notes.push("what was measured before does not fit the embeddings; it was measured again.".into());
                 }
                 // Without embeddings there is nothing to go on with: reading them says what is missing.
-                let read = Splits::read(&run.folder)?;
+                let read = read_splits(run)?;
                 let images = read.images_digest();
                 splits = Some(read);
                 Record {
@@ -195,7 +198,7 @@ impl<'a> Store<'a> {
 
     fn splits(&mut self) -> Result<&Splits> {
         if self.splits.is_none() {
-            self.splits = Some(Splits::read(&self.run.folder)?);
+            self.splits = Some(read_splits(self.run)?);
         }
         Ok(self.splits.as_ref().expect("just read"))
     }
@@ -313,7 +316,8 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
 
 /// Compact: a tenth shorter than with line ends.
 fn write_record(folder: &RunFolder, record: &Record) -> Result<()> {
-    let bytes = serde_json::to_vec(record).expect("plain data is always valid JSON");
+    let record = Record { blake3: record.digest(), ..record.clone() };
+    let bytes = serde_json::to_vec(&record).expect("plain data is always valid JSON");
     Ok(write_atomically(&folder.path().join(RECORD), |file| file.write_all(&bytes))?)
 }
 
@@ -323,10 +327,37 @@ fn read(folder: &RunFolder) -> std::result::Result<Option<Record>, String> {
     let broken = |problem: String| format!("{} cannot be used ({problem})", path.display());
     let Some(bytes) = read_if_there(&path).map_err(|error| broken(error.to_string()))? else { return Ok(None) };
     let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-    match record.schema {
-        SCHEMA => Ok(Some(record)),
-        other => Err(broken(format!("its schema is {other}, not {SCHEMA}"))),
+    match (record.schema, record.digest()) {
+        (SCHEMA, found) if found == record.blake3 => Ok(Some(record)),
+        (SCHEMA, found) => {
+            Err(broken(format!("expected content with BLAKE3 {}, found {found}; it is damaged", record.blake3)))
+        }
+        (other, _) => Err(broken(format!("its schema is {other}, not {SCHEMA}"))),
     }
+}
+
+/// Checks `measured.json` and `maps.csv` of a run, as far as they are there; what is wrong with them, if anything.
+pub fn verify_measured(folder: &RunFolder) -> std::result::Result<(), String> {
+    let Some(Record { maps: Some(record), .. }) = read(folder)? else { return Ok(()) };
+    let path = folder.path().join(MAPS);
+    match read_if_there(&path).map_err(|error| error.to_string())?.map(|bytes| digest(&bytes)) {
+        Some(found) if found != record.file => {
+            Err(format!("{} is damaged: expected BLAKE3 {}, found {found}", path.display(), record.file))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Record {
+    /// BLAKE3 of the content, the field `blake3` left out.
+    fn digest(&self) -> String {
+        let content = Self { blake3: String::new(), ..self.clone() };
+        digest(&serde_json::to_vec(&content).expect("plain data is always valid JSON"))
+    }
+}
+
+fn read_splits(run: &Run) -> Result<Splits> {
+    Splits::read(&run.folder, &run.manifest).map_err(|source| Error::Run(run.name.clone(), source))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -337,19 +368,15 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// BLAKE3 over the embeddings and image tables of both splits; `None` where one of them is missing.
-fn checksum(folder: &RunFolder) -> Result<Option<String>> {
-    let mut all = String::new();
-    for split in SplitName::ALL.map(SplitName::as_str) {
-        for name in [format!("images-{split}.csv"), format!("embeddings-{split}.safetensors")] {
-            let path = folder.path().join(name);
-            if !path.exists() {
-                return Ok(None);
-            }
-            all += &FileRecord::of(&path)?.blake3;
-        }
-    }
-    Ok(Some(digest(all.as_bytes())))
+/// BLAKE3 over the checksums of the embeddings and image tables of both splits; `None` where they are left out. The files are
+/// those of the manifest, which was looked at when the run was chosen.
+fn checksum(run: &Run) -> Option<String> {
+    let files = &run.manifest.files;
+    let names = SplitName::ALL
+        .map(SplitName::as_str)
+        .map(|split| [format!("images-{split}.csv"), format!("embeddings-{split}.safetensors")]);
+    let all: String = names.as_flattened().iter().filter_map(|name| Some(files.get(name)?.blake3.as_str())).collect();
+    (!run.folder.is_exported(&run.manifest)).then(|| digest(all.as_bytes()))
 }
 
 fn digest(bytes: &[u8]) -> String {

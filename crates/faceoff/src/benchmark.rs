@@ -28,7 +28,7 @@ pub struct BenchmarkArgs {
     /// Seeds instead of the experiment's: numbers and ranges like 0-4, 0..5 (without its end) or 0..=4, separated by commas.
     #[arg(long, value_name = "SEED,...")]
     seeds: Option<Seeds>,
-    /// Train again, and replace, what was made with another configuration or other images, or has failed.
+    /// Train again, and replace, what was made with another configuration or other images, is damaged or has failed.
     #[arg(long)]
     force: bool,
     /// Only say what would be done: runs, estimated hours, disk.
@@ -58,13 +58,22 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     };
     let folder = args.training.out.report_folder(program, &experiment.name);
     let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
-    let failed = match session.complete(&experiment, &images, &folder, args.force)? {
-        Ok(failed) => failed,
-        Err(interrupted) => return Ok(interrupted),
+    let failed = match session.complete(&experiment, &images, &folder, args.force) {
+        Ok(Ok(failed)) => failed,
+        Ok(Err(interrupted)) => return Ok(interrupted),
+        Err(error) => {
+            // What ended one run takes nothing from the report of the others.
+            if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..)))
+                && let Err(error) = report::write(&folder, &experiment)
+            {
+                eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
+            }
+            return Err(error);
+        }
     };
     report::write(&folder, &experiment)?;
     if failed > 0 {
-        eprintln!("{failed} runs failed; the report names them");
+        eprintln!("{failed} runs are damaged or failed; the report names them");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -72,6 +72,11 @@ impl Shown {
                 "{} failed before at epoch {epoch} and would again ({message}); change the experiment, or use --force to see it",
                 spec.folder_name()
             )),
+            Event::Unfit(spec, failure) => self.line(&format!("{} is left out: {}", spec.folder_name(), failure.message)),
+            Event::Damaged(spec, problem) => self.line(&format!(
+                "{} is left alone, and the others go on: {problem}",
+                spec.folder_name()
+            )),
             Event::Runs(to_do, _, work) => (self.runs, self.work_left) = (to_do, work),
             Event::Run(number, spec) => {
                 self.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
@@ -88,6 +93,11 @@ impl Shown {
                 "{} FAILED at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}",
                 spec.folder_name()
             )),
+            Event::Broken(spec, error) => {
+                self.bar.finish_and_clear();
+                let error = crate::with_causes(&anyhow::Error::msg(error.to_string()));
+                self.line(&format!("{} FAILED: {error}", spec.folder_name()));
+            }
             Event::Embedded(split, done, total) => self.embedded(split.as_str(), done, total),
             Event::End(done) => self.end(done),
         }

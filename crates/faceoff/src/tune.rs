@@ -104,8 +104,9 @@ fn score(spec: &RunSpec, run: &RunFolder, analysis: &AnalysisConfig) -> Result<S
     if !run.is_whole() {
         return Ok(Score::default());
     }
-    let classes = run.manifest()?.data.classes.len();
-    let splits = Splits::read(run)?;
+    let manifest = run.intact_manifest()?;
+    let classes = manifest.data.classes.len();
+    let splits = Splits::read(run, &manifest)?;
     let classifies = spec.data.held_out_classes.is_empty();
     let subject = splits.subject(classes, classifies, spec.seed, analysis);
     let found = measure(&subject, &Registry::of(&[classifier::FAMILY, neighbors::FAMILY]));

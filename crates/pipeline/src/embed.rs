@@ -66,7 +66,11 @@ pub(crate) fn embed(
         if let Some(scores) = scores {
             let given = logits.as_ref().unwrap_or(&scores).argmax(D::Minus1)?;
             embeddings.predictions_labels_given.extend(given.to_vec1::<u32>()?);
-            embeddings.scores.extend(scores.flatten_all()?.to_vec1::<f32>()?);
+            let scores = scores.flatten_all()?.to_vec1::<f32>()?;
+            if let Some(place) = scores.iter().position(|score| !score.is_finite()) {
+                return Err(Error::NotFinite(items[done + place / embeddings.classes].id.clone()));
+            }
+            embeddings.scores.extend(scores);
         }
         progress(done + count);
         if stop.load(Ordering::Relaxed) {

@@ -23,3 +23,18 @@ pub enum Error {
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),
 }
+
+impl Error {
+    /// Whether it comes from the run itself, so that the others may do better.
+    pub(crate) fn is_of_one_run(&self) -> bool {
+        use faceoff_training::Error::{Heads, NotFinite, Runs, Weights};
+        match self {
+            Self::Run(_, error) => match error.as_ref() {
+                Heads(_) | NotFinite(_) | Weights { .. } => true,
+                Runs(error) => error.is_damage(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The one protocol of progress: what a job says while it works.
 
+use crate::Error;
 use faceoff_runs::{Failure, RunSpec, SplitName};
 
 /// What embedding an image costs, in training images: forward alone, not forward and backward.
@@ -20,6 +21,10 @@ pub enum Event<'a> {
     ImagesEnd,
     /// A run failed before and would again; it is left out.
     FailedBefore(&'a RunSpec, &'a Failure),
+    /// A run's head cannot work on its images; it is left out.
+    Unfit(&'a RunSpec, &'a Failure),
+    /// The files of a run are not as they were written: what is wrong. They are left alone.
+    Damaged(&'a RunSpec, &'a str),
     /// The first run is about to begin: runs to do, runs in all, what those to do cost in training images.
     Runs(usize, usize, f64),
     /// A run begins: its number among those to do, from 1.
@@ -28,9 +33,11 @@ pub enum Event<'a> {
     Training(faceoff_training::Event),
     /// The run at hand stopped for good.
     Diverged(&'a RunSpec, &'a Failure),
+    /// The run at hand ended with an error of its own; the others go on.
+    Broken(&'a RunSpec, &'a Error),
     /// Images of the run at hand were embedded: how many so far, how many there are.
     Embedded(SplitName, usize, usize),
-    /// No run is at hand any more: how many were finished, or failed for good.
+    /// No run is at hand any more: how many were finished, or failed.
     End(usize),
 }
 

@@ -2,8 +2,11 @@
 
 use crate::embed::embed;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
+use candle_core::{DType, Device};
 use faceoff_kernels::Arithmetic;
-use faceoff_runs::{Compute, Difference, Experiment, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName};
+use faceoff_runs::{
+    Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName,
+};
 use faceoff_training::{TrainingEnd, train};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -31,31 +34,39 @@ enum RunEnd {
 }
 
 impl Job<'_> {
-    /// Trains and embeds every run that is not whole yet: how many failed for good, or `None` where `stop` was raised, which
-    /// ends the job after the step at hand.
+    /// Trains and embeds every run that is not whole yet: how many are damaged or failed, or `None` where `stop` was raised,
+    /// which ends the job after the step at hand. A run whose head cannot work on the images is left out.
     ///
-    /// `force` clears away those that were made with another configuration or have failed, and trains them again.
+    /// `force` clears away those that were made with another configuration, are damaged or have failed, and trains them again.
     ///
     /// # Errors
-    /// [`Error::OtherRuns`] where there are such runs and `force` is not given; whatever ends a run but its divergence.
+    /// [`Error::OtherRuns`] where there are runs of another configuration and `force` is not given; what ends a run and would end
+    /// the others too, like a full disk.
     pub fn complete(&self, force: bool, stop: &AtomicBool, on_event: EventFn) -> Result<Option<usize>> {
         let (device, kernels) = (self.arithmetic.device_name().into(), self.arithmetic.kernels_name().into());
         let specs = RunSpec::of(self.experiment, &Compute { device, kernels });
-        let open = self.open_runs(&specs, force, on_event)?;
+        let (open, mut failed) = self.open_runs(&specs, force, on_event)?;
         let work = open.iter().map(|spec| {
             let data = self.images.of(spec).record();
             run_work(spec.training.epochs, data.train_images, data.val_images)
         });
         on_event(Event::Runs(open.len(), specs.len(), work.sum()));
-        let mut failed = 0;
         for (done, spec) in open.iter().enumerate() {
             on_event(Event::Run(done + 1, spec));
-            match self.complete_run(spec, stop, on_event)? {
-                RunEnd::Whole => {}
-                RunEnd::Diverged => failed += 1,
-                RunEnd::Stopped => {
+            match self.complete_run(spec, stop, on_event) {
+                Ok(RunEnd::Whole) => {}
+                Ok(RunEnd::Diverged) => failed += 1,
+                Ok(RunEnd::Stopped) => {
                     on_event(Event::End(done));
                     return Ok(None);
+                }
+                Err(error) if error.is_of_one_run() => {
+                    on_event(Event::Broken(spec, &error));
+                    failed += 1;
+                }
+                Err(error) => {
+                    on_event(Event::End(done));
+                    return Err(error);
                 }
             }
         }
@@ -63,25 +74,57 @@ impl Job<'_> {
         Ok(Some(failed))
     }
 
-    /// The runs that are not whole yet.
-    fn open_runs<'a>(&self, specs: &'a [RunSpec], force: bool, on_event: EventFn) -> Result<Vec<&'a RunSpec>> {
-        let (mut open, mut others) = (Vec::new(), Vec::new());
+    /// The runs that are to be trained, and how many are damaged.
+    fn open_runs<'a>(&self, specs: &'a [RunSpec], force: bool, on_event: EventFn) -> Result<(Vec<&'a RunSpec>, usize)> {
+        let (mut open, mut others, mut damaged) = (Vec::new(), Vec::new(), 0);
         for spec in specs {
             let run = RunFolder::new(self.folder, spec);
             match run.state(spec, self.images.of(spec).record())? {
                 RunState::Whole(_) => {}
-                RunState::Open => open.push(spec),
-                RunState::Failed(_) | RunState::Other(_) if force => {
-                    run.clear()?;
-                    open.push(spec);
+                RunState::Damaged(problem) if !force => {
+                    on_event(Event::Damaged(spec, &problem));
+                    damaged += 1;
                 }
-                RunState::Failed(failure) => on_event(Event::FailedBefore(spec, &failure)),
-                RunState::Other(differences) => {
+                RunState::Other(differences) if !force => {
                     others.push(format!("{}: {}", run.path().display(), Difference::list(&differences)));
+                }
+                RunState::Failed(failure) if !force && failure.epoch > 0 => {
+                    on_event(Event::FailedBefore(spec, &failure));
+                }
+                state => {
+                    if state != RunState::Open {
+                        run.clear()?;
+                    }
+                    match self.unfit(spec)? {
+                        Some(failure) => {
+                            run.begin(spec)?;
+                            run.fail(&failure)?;
+                            on_event(Event::Unfit(spec, &failure));
+                        }
+                        None => open.push(spec),
+                    }
                 }
             }
         }
-        if others.is_empty() { Ok(open) } else { Err(Error::OtherRuns(others)) }
+        if others.is_empty() { Ok((open, damaged)) } else { Err(Error::OtherRuns(others)) }
+    }
+
+    /// Why the head of a run cannot work on its images, if it cannot.
+    fn unfit(&self, spec: &RunSpec) -> Result<Option<Failure>> {
+        let RunSpec { training, variant, seed, .. } = spec;
+        let encoder = faceoff_kernels::architecture(&training.encoder)
+            .map_err(|error| Error::Run(spec.folder_name(), Box::new(error.into())))?;
+        let (dim, classes, kind) = (encoder.dim(), self.images.of(spec).classes(), variant.head.kind());
+        let head =
+            faceoff_heads::build(&variant.head, dim, classes, training.head_init, *seed, &Device::Cpu, DType::F32);
+        Ok(head.err().map(|error| Failure {
+            spec_hash: spec.hash(),
+            head: kind.into(),
+            epoch: 0,
+            step: 0,
+            learning_rate: 0.0,
+            message: error.to_string(),
+        }))
     }
 
     /// One run, from its specification to a whole folder.
@@ -129,6 +172,7 @@ impl Job<'_> {
             ]
             .into(),
             files: Default::default(),
+            blake3: String::new(),
         })?;
         Ok(RunEnd::Whole)
     }

@@ -1,10 +1,11 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
-use crate::{Error, Result, RunFolder, TensorFile, write_atomically, write_tensors};
+use crate::{DataRecord, Error, Manifest, Result, RunFolder, TensorFile, write_atomically, write_tensors};
 use ndarray::ArrayView2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 /// The two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +107,51 @@ impl Embeddings {
     }
 }
 
+impl Embeddings {
+    /// Whether the images are as many as the manifest says, each once, with labels of its classes; if not, what is wrong.
+    fn check_images(&self, manifest: &Manifest, split: SplitName) -> std::result::Result<(), String> {
+        let DataRecord { classes, train_images, val_images, .. } = &manifest.data;
+        let expected = match split {
+            SplitName::Val => Some(*val_images),
+            // Held-out classes are not those that were trained on.
+            SplitName::Train => manifest.spec.data.held_out_classes.is_empty().then_some(*train_images),
+        };
+        if let Some(expected) = expected.filter(|&expected| expected != self.len()) {
+            return Err(format!("it has {} images, but the manifest says {expected}", self.len()));
+        }
+        let mut ids = HashSet::new();
+        for (index, id) in self.ids.iter().enumerate() {
+            let (row, label) = (index + 1, self.labels[index].max(self.labels_trained[index]));
+            if label as usize >= classes.len() {
+                return Err(format!("row {row} has label {label}, but there are {} classes", classes.len()));
+            }
+            if !ids.insert(id) {
+                return Err(format!("row {row} is `{id}`, which stands there before"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all numbers are finite and all predictions classes of the head; if not, what is wrong.
+    fn check_numbers(&self) -> std::result::Result<(), String> {
+        for (name, values) in [
+            ("embeddings", &self.unit[..]),
+            ("norms", &self.norms),
+            ("scores", &self.scores),
+            ("effective_scale", &[self.effective_scale]),
+            ("class_vectors", self.class_vectors.as_deref().unwrap_or_default()),
+        ] {
+            if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+                return Err(format!("value {place} of `{name}` is {}", values[place]));
+            }
+        }
+        match self.predictions_labels_given.iter().find(|&&class| class as usize >= self.classes) {
+            Some(class) => Err(format!("`predictions_labels_given` has class {class} of {}", self.classes)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl RunFolder {
     /// Writes `images-<split>.csv` and `embeddings-<split>.safetensors` (f32 and u32, readable by NumPy).
     pub fn write_embeddings(&self, split: SplitName, embeddings: &Embeddings) -> Result<()> {
@@ -138,12 +184,19 @@ impl RunFolder {
         write_tensors(&path, &tensors, None)
     }
 
-    /// Reads the embeddings of a split, and checks that everything fits together.
-    pub fn embeddings(&self, split: SplitName) -> Result<Embeddings> {
+    /// Reads the embeddings of a split of a whole run, and checks that everything fits together.
+    ///
+    /// # Errors
+    /// [`Error::Changed`]; arrays of other sizes, labels that are no class, numbers that are not finite, images that stand twice.
+    pub fn embeddings(&self, manifest: &Manifest, split: SplitName) -> Result<Embeddings> {
         let [images, path] = self.paths(split);
+        let listed = |path: &Path| {
+            let name = path.file_name().expect("it is a file of the run").to_string_lossy();
+            self.read_listed(manifest, &name)
+        };
+        let bytes = listed(&images)?;
         let (mut ids, mut labels, mut labels_trained) = (Vec::new(), Vec::new(), Vec::new());
-        let mut reader = csv::Reader::from_path(&images).map_err(|error| Error::damaged(&images, error))?;
-        for row in reader.deserialize() {
+        for row in csv::Reader::from_reader(&bytes[..]).into_deserialize() {
             let row: ImageRow = row.map_err(|error| Error::damaged(&images, error))?;
             ids.push(row.id);
             labels.push(row.label);
@@ -151,7 +204,7 @@ impl RunFolder {
         }
 
         let damaged = |problem: String| Error::damaged(&path, problem);
-        let file = TensorFile::read(&path)?;
+        let file = TensorFile::of_bytes(&path, listed(&path)?);
         let tensors = file.tensors()?;
         let read = |name: &str, dtype: Dtype| {
             let tensor = tensors.tensor(name).map_err(|error| damaged(error.to_string()))?;
@@ -183,6 +236,8 @@ impl RunFolder {
         embeddings.check().map_err(|(name, length, expected)| {
             damaged(format!("`{name}` has {length} values where {expected} belong"))
         })?;
+        embeddings.check_images(manifest, split).map_err(|problem| Error::damaged(&images, problem))?;
+        embeddings.check_numbers().map_err(damaged)?;
         Ok(embeddings)
     }
 

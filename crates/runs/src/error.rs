@@ -57,7 +57,8 @@ pub enum Error {
     },
     /// A file of a run is damaged or of another version.
     #[error(
-        "{path} is damaged or of another version: {problem}; remove the folder {folder} and run the benchmark again"
+        "{path} is damaged or of another version: {problem}; bring {folder} back from a copy, or train the run again with \
+         `benchmark --force`"
     )]
     Damaged {
         /// The file.
@@ -67,17 +68,29 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A file is not what was written.
+    #[error(
+        "{path} is damaged or was changed: expected {expected}, found {found}; bring it back from a copy, or train the run \
+         again with `benchmark --force`"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Length and checksum when it was written, or the checksum alone.
+        expected: String,
+        /// The same as it is now.
+        found: String,
+    },
     /// A manifest of another version of the run contract.
     #[error(
-        "{path} is of version {found} of the run contract, this program reads version {}; remove the folder {folder} and run \
-         the benchmark again, or make its report with the version of Faceoff that trained it",
+        "{path} is of version {found} of the run contract, this program reads versions {} and {}; train the run again with \
+         `benchmark --force`, or make its report with the version of Faceoff that trained it",
+        crate::manifest::UNSEALED,
         crate::SCHEMA
     )]
     OtherSchema {
         /// The manifest.
         path: PathBuf,
-        /// The run's folder.
-        folder: PathBuf,
         /// Its version.
         found: String,
     },
@@ -118,6 +131,16 @@ pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 impl Error {
+    /// Whether it is about one run's files, so that other runs may go on.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Changed { .. } | Self::OtherSchema { .. })
+    }
+
+    /// An [`Error::Changed`].
+    pub(crate) fn changed(path: &std::path::Path, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Changed { path: path.to_path_buf(), expected: expected.to_string(), found: found.to_string() }
+    }
+
     /// An [`Error::Io`] for `map_err`.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

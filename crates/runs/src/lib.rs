@@ -10,9 +10,10 @@
 //!     encoder.safetensors head.safetensors    weights and state
 //!     images-<split>.csv                      image ids, true labels, labels trained on
 //!     embeddings-<split>.safetensors          unit embeddings, norms, scores, predictions with labels given
-//!     manifest.json                           written last, by rename: the run is whole; checksums of the others
+//!     manifest.json                           written last, by rename: the run is whole; checksums of the others and of itself
 //! ```
 
+mod check;
 mod embeddings;
 mod error;
 mod experiment;
@@ -25,13 +26,13 @@ mod manifest;
 mod run;
 mod tensors;
 
+pub use check::Contents;
 pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
     AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
     Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
-pub(crate) use files::PARTIAL_PREFIX;
 pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
 pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::EpochRecord;

@@ -3,11 +3,17 @@
 use crate::{Error, Result, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
 /// Version of the run contract. 2: the specification says what computed, the manifest holds the checksums of all files.
-pub const SCHEMA: u32 = 2;
+/// 3: and one of its own content.
+pub const SCHEMA: u32 = 3;
+/// The version before, which is still read: nothing tells whether such a manifest was changed.
+pub(crate) const UNSEALED: u32 = 2;
+/// Name of the manifest.
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// Provenance of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +41,18 @@ pub struct Manifest {
     pub seconds: BTreeMap<String, f64>,
     /// Every other file of the run by name, as it was when the run became whole: filled in by [`crate::RunFolder::finish`].
     pub files: BTreeMap<String, FileRecord>,
+    /// BLAKE3 of all the above, in hexadecimal: filled in by [`crate::RunFolder::finish`]; empty in manifests of version 2.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// BLAKE3 of the content, the field `blake3` left out.
+    pub(crate) fn digest(&self) -> String {
+        let content = Self { blake3: String::new(), ..self.clone() };
+        let json = serde_json::to_vec(&content).expect("plain data is always valid JSON");
+        blake3::hash(&json).to_hex().to_string()
+    }
 }
 
 /// Length and checksum of a file.
@@ -54,6 +72,17 @@ impl FileRecord {
         let file = File::open(path).map_err(Error::io("open", path))?;
         hasher.update_reader(file).map_err(Error::io("read", path))?;
         Ok(Self { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+    }
+
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
+    }
+}
+
+/// E.g. `12 bytes with BLAKE3 6437b3ac...`, the checksum whole.
+impl fmt::Display for FileRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes with BLAKE3 {}", self.bytes, self.blake3)
     }
 }
 
@@ -115,7 +144,7 @@ pub struct Failure {
     pub spec_hash: String,
     /// Kind of the head.
     pub head: String,
-    /// Epoch, counts from 1.
+    /// Epoch, counts from 1; 0 where the head cannot work on the images, so that nothing was trained.
     pub epoch: usize,
     /// Step since the start, counts from 1.
     pub step: usize,

@@ -1,9 +1,11 @@
 //! A run and its folder: one variant trained with one seed.
 
+use crate::check::FILES;
 use crate::files::remove;
+use crate::manifest::{MANIFEST, UNSEALED};
 use crate::{
-    DataConfig, DataRecord, Error, Experiment, Failure, FileRecord, HeadVariant, Manifest, PARTIAL_PREFIX, Result,
-    SCHEMA, TrainingConfig, list_folder, write_atomically,
+    DataConfig, DataRecord, Error, Experiment, Failure, FileRecord, HeadVariant, Manifest, Result, SCHEMA, TensorFile,
+    TrainingConfig, list_folder, write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,9 +13,6 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// Name of the manifest.
-const MANIFEST: &str = "manifest.json";
 
 /// What computes a training: two of these agree to rounding only, so no training goes from one to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +161,8 @@ pub enum RunState {
     Whole(Box<Manifest>),
     /// This very run stopped for good.
     Failed(Failure),
+    /// This run or another, but not as it was written: file, what was expected and what was found.
+    Damaged(String),
     /// Another run under the same name: the keys in which what is wanted (this) differs from what stands there (that).
     Other(Vec<Difference>),
 }
@@ -186,6 +187,11 @@ impl RunFolder {
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a specification is noted here.
+    pub fn is_begun(&self) -> bool {
+        self.file("spec.json").exists() || self.is_whole()
     }
 
     /// Whether the manifest is there.
@@ -216,9 +222,19 @@ impl RunFolder {
     ///
     /// A run that has ended is a result, whatever computed it. One that has not goes on only where it was begun: on the same
     /// device with the same kernels.
+    ///
+    /// # Errors
+    /// Files that cannot be read; what is wrong in them is a state.
     pub fn state(&self, spec: &RunSpec, data: &DataRecord) -> Result<RunState> {
+        match self.undamaged_state(spec, data) {
+            Err(error) if error.is_damage() => Ok(RunState::Damaged(error.to_string())),
+            other => other,
+        }
+    }
+
+    fn undamaged_state(&self, spec: &RunSpec, data: &DataRecord) -> Result<RunState> {
         if self.is_whole() {
-            let manifest = self.manifest()?;
+            let manifest = self.intact_manifest()?;
             let mut differences = spec.differences(&manifest.spec);
             differences.retain(|difference| !difference.is_compute());
             if data.fingerprint != manifest.data.fingerprint {
@@ -231,14 +247,23 @@ impl RunFolder {
             });
         }
         let failure = self.failure()?;
-        if self.file("spec.json").exists() {
-            let mut differences = spec.differences(&read_json(&self.file("spec.json"))?);
+        if let Some(begun) = self.spec()? {
+            let mut differences = spec.differences(&begun);
             differences.retain(|difference| failure.is_none() || !difference.is_compute());
             if !differences.is_empty() {
                 return Ok(RunState::Other(differences));
             }
         }
+        if failure.is_none() && self.checkpoint_path().exists() {
+            TensorFile::read(&self.checkpoint_path())?.metadata()?;
+        }
         Ok(failure.map_or(RunState::Open, RunState::Failed))
+    }
+
+    /// What is trained here, if it was noted.
+    pub(crate) fn spec(&self) -> Result<Option<RunSpec>> {
+        let path = self.file("spec.json");
+        path.exists().then(|| read_json(&path)).transpose()
     }
 
     /// Makes the folder and notes what is trained in it, so that a half-done run is never continued as another.
@@ -253,17 +278,19 @@ impl RunFolder {
         remove(&self.path)
     }
 
-    /// Reads the manifest and checks its schema.
+    /// Reads the manifest, and checks its schema and that its content is what was written.
     pub fn manifest(&self) -> Result<Manifest> {
         let path = self.file(MANIFEST);
         // The schema is looked at first: another version may have other fields.
         let value: Value = read_json(&path)?;
         let schema = value.get("schema").unwrap_or(&Value::Null);
-        if *schema != SCHEMA {
-            let (folder, found) = (self.path.clone(), schema.to_string());
-            return Err(Error::OtherSchema { path, folder, found });
+        if *schema != SCHEMA && *schema != UNSEALED {
+            return Err(Error::OtherSchema { path, found: schema.to_string() });
         }
         let manifest: Manifest = serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
+        if (manifest.schema, manifest.blake3.is_empty()) != (UNSEALED, true) && manifest.blake3 != manifest.digest() {
+            return Err(Error::changed(&path, format!("content with BLAKE3 {}", manifest.blake3), manifest.digest()));
+        }
         if manifest.spec_hash != manifest.spec.hash() {
             return Err(Error::damaged(&path, "its hash does not fit its specification"));
         }
@@ -272,21 +299,16 @@ impl RunFolder {
 
     /// Declares the run whole: writes the manifest with the checksums of all other files, then drops the checkpoint.
     pub fn finish(&self, manifest: &Manifest) -> Result<()> {
-        let manifest = Manifest { files: self.files()?, ..manifest.clone() };
+        let mut manifest = Manifest { files: self.files()?, blake3: String::new(), ..manifest.clone() };
+        manifest.blake3 = manifest.digest();
         write_json(&self.file(MANIFEST), &manifest)?;
         remove(&self.checkpoint_path())
     }
 
-    /// Length and checksum of the files that a whole run consists of.
+    /// Length and checksum of the files that a whole run consists of, as far as they are there.
     fn files(&self) -> Result<BTreeMap<String, FileRecord>> {
-        let mut files = BTreeMap::new();
-        for path in list_folder(&self.path)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path != self.file(MANIFEST) && path != self.checkpoint_path() && !name.starts_with(PARTIAL_PREFIX) {
-                files.insert(name, FileRecord::of(&path)?);
-            }
-        }
-        Ok(files)
+        let names = FILES.into_iter().filter(|name| self.file(name).exists());
+        names.map(|name| Ok((name.to_string(), FileRecord::of(&self.file(name))?))).collect()
     }
 
     /// Notes that the run stopped for good; its last good checkpoint stays.
@@ -319,6 +341,6 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map_err(|error| Error::damaged(path, error))
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::damaged(path, error))
 }

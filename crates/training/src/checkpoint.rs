@@ -52,6 +52,7 @@ pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Resu
     if progress.spec_hash != spec_hash || progress.data_fingerprint != data_fingerprint {
         return Err(unusable(path, "it was made with another configuration or other images"));
     }
+    EpochRecord::check(&progress.history).map_err(|problem| unusable(path, format!("of its history, {problem}")))?;
     let mut states = [const { State::new() }; 4];
     for (name, tensor) in all {
         let part = PARTS.iter().zip(&mut states).find_map(|(part, state)| Some((state, name.strip_prefix(part)?)));

@@ -14,11 +14,11 @@ pub enum Error {
         /// Images a batch.
         batch_size: usize,
     },
-    /// The embedding of an image holds NaN or infinity.
-    #[error("the embedding of {0} is not finite; the training has diverged: lower its learning rate")]
+    /// The embedding of an image or its scores hold NaN or infinity.
+    #[error("the embedding of {0} or its scores are not finite; the training has diverged: lower its learning rate")]
     NotFinite(String),
     /// A file of weights or a checkpoint cannot be used.
-    #[error("{path} cannot be used: {problem}; remove the run's folder and run the benchmark again")]
+    #[error("{path} cannot be used: {problem}; train the run again with `benchmark --force`")]
     Weights {
         /// The file.
         path: PathBuf,

@@ -347,7 +347,8 @@ impl Drop for Peers {
 }
 
 fn read(folder: &Path, split: SplitName) -> Result<Split> {
-    let split = RunFolder::at(folder).embeddings(split)?;
+    let run = RunFolder::at(folder);
+    let split = run.embeddings(&run.manifest()?, split)?;
     let shape = (split.len(), split.dim);
     let rows = Array2::from_shape_vec(shape, split.unit).context("the embeddings are no matrix")?;
     Ok(Split { rows, labels: split.labels })

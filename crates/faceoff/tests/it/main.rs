@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod benchmark;
+mod damage;
 mod external;
 mod folders;
 mod interruptions;

@@ -84,6 +84,7 @@ impl MadeUp {
             speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
             seconds: seconds.map(|(phase, seconds)| (phase.into(), seconds)).into(),
             files: Default::default(),
+            blake3: String::new(),
         };
         run.finish(&manifest).unwrap();
     }

@@ -4,6 +4,7 @@ mod choice;
 mod external;
 mod made_up;
 mod measured;
+mod mutations;
 mod pages;
 mod protocols;
 mod tables;

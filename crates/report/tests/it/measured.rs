@@ -63,9 +63,14 @@ fn what_is_stale_or_damaged_is_measured_again_and_nothing_else() {
     let (_, said) = report(made.path(), &experiment, &Registry::of(&[neighbors::FAMILY, newer]));
     assert!(said.is_empty(), "{said:?}");
 
-    let mut other = run.embeddings(SplitName::Val).unwrap();
+    // Embeddings of another training in the same folder.
+    let manifest = run.manifest().unwrap();
+    let mut other = run.embeddings(&manifest, SplitName::Val).unwrap();
     other.unit.swap(0, 1);
-    let (notes, said) = again(&|| run.write_embeddings(SplitName::Val, &other).unwrap());
+    let (notes, said) = again(&|| {
+        run.write_embeddings(SplitName::Val, &other).unwrap();
+        run.finish(&manifest).unwrap();
+    });
     assert_eq!(said[0], both[0]);
     assert!(notes.contains("Classification-seed0: what was measured before does not fit"), "{notes}");
 

@@ -33,6 +33,7 @@ fn circle(split: &str, degrees: &[f32], labels: &[u32], scores: &[[f32; 2]], giv
 fn write_circle(folder: &Path, experiment: &Experiment) {
     let mut data = made_up().data("circle");
     data.classes = vec!["east".into(), "north".into()];
+    (data.train_images, data.val_images) = (6, 4);
     for spec in RunSpec::of(experiment, &made_up::compute()) {
         made_up().write_run(folder, &spec, &data);
         let run = RunFolder::new(folder, &spec);
@@ -51,6 +52,7 @@ fn write_circle(folder: &Path, experiment: &Experiment) {
         let val = circle("val", &[1.0, 12.0, 81.0, 88.0], &labels, &scores, &[1, 1, 1, 1]);
         run.write_embeddings(SplitName::Train, &train).unwrap();
         run.write_embeddings(SplitName::Val, &val).unwrap();
+        run.finish(&run.manifest().unwrap()).unwrap();
     }
 }
 

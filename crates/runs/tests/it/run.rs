@@ -2,9 +2,9 @@
 
 use crate::experiment::{compute, smoke};
 use faceoff_runs::{
-    Compute, DataRecord, Difference, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock, Machine,
-    Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, list_runs, unfinished_folder,
-    write_atomically,
+    Compute, Contents, DataRecord, Difference, Dtype, Embeddings, EpochRecord, Error, Failure, FileRecord, FolderLock,
+    Machine, Manifest, Precision, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName, TensorFile, list_runs,
+    unfinished_folder, write_atomically, write_tensors,
 };
 use proptest::prelude::*;
 
@@ -35,6 +35,7 @@ fn manifest(spec: &RunSpec) -> Manifest {
         speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
         seconds: [("train".into(), 1.5)].into(),
         files: Default::default(),
+        blake3: String::new(),
     }
 }
 
@@ -44,6 +45,39 @@ fn begun() -> (tempfile::TempDir, RunSpec, RunFolder) {
     let spec = RunSpec::of(&smoke(), &compute()).remove(0);
     let folder = RunFolder::new(root.path(), &spec);
     folder.begin(&spec).unwrap();
+    (root, spec, folder)
+}
+
+/// A manifest that fits runs of `n` images a split and `classes` classes.
+fn manifest_of(spec: &RunSpec, n: usize, classes: usize) -> Manifest {
+    let classes = (0..classes).map(|class| class.to_string()).collect();
+    Manifest { data: DataRecord { train_images: n, val_images: n, classes, ..data() }, ..manifest(spec) }
+}
+
+fn history(spec: &RunSpec) -> Vec<EpochRecord> {
+    let record = |epoch| EpochRecord {
+        epoch,
+        step: 4 * epoch,
+        train_loss: 1.0 / epoch as f64,
+        train_accuracy: Some(0.5),
+        learning_rate: 1e-3,
+        effective_scale: 1.0,
+    };
+    (1..=spec.training.epochs).map(record).collect()
+}
+
+/// A whole run with all its files: 6 images a split, 3 dimensions, 2 classes.
+fn whole() -> (tempfile::TempDir, RunSpec, RunFolder) {
+    let (root, spec, folder) = begun();
+    let weights = [("weight", Dtype::F32, vec![2], vec![1; 8])];
+    for path in [folder.encoder_path(), folder.head_path()] {
+        write_tensors(&path, &weights, None).unwrap();
+    }
+    folder.write_history(&spec, &history(&spec)).unwrap();
+    for split in SplitName::ALL {
+        folder.write_embeddings(split, &embeddings(6, 3, 2)).unwrap();
+    }
+    folder.finish(&manifest_of(&spec, 6, 2)).unwrap();
     (root, spec, folder)
 }
 
@@ -58,14 +92,14 @@ fn differences(folder: &RunFolder, spec: &RunSpec, data: &DataRecord) -> String 
 fn embeddings(n: usize, dim: usize, classes: usize) -> Embeddings {
     Embeddings {
         ids: (0..n).map(|i| format!("val/a,\"b\"/{i}.JPEG")).collect(),
-        labels: (0..n as u32).collect(),
-        labels_trained: (0..n as u32).rev().collect(),
+        labels: (0..n).map(|i| (i % classes) as u32).collect(),
+        labels_trained: (0..n).rev().map(|i| (i % classes) as u32).collect(),
         dim,
         classes,
         unit: (0..n * dim).map(|i| (i as f32).sin()).collect(),
         norms: (0..n).map(|i| i as f32 + 0.5).collect(),
         scores: (0..n * classes).map(|i| (i as f32).cos()).collect(),
-        predictions_labels_given: vec![1; n],
+        predictions_labels_given: vec![classes as u32 - 1; n],
         effective_scale: 64.0,
         class_vectors: classes.is_multiple_of(2).then(|| vec![0.5; classes * dim]),
     }
@@ -89,7 +123,8 @@ fn a_run_goes_from_open_to_whole() {
     assert_eq!(files.keys().collect::<Vec<_>>(), ["history.csv", "spec.json"]);
     let abc = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
     assert_eq!(files["history.csv"], FileRecord { bytes: 3, blake3: abc.into() });
-    let whole = Manifest { files, ..manifest(&spec) };
+    let whole = folder.manifest().unwrap();
+    assert_eq!(Manifest { files, blake3: whole.blake3.clone(), ..manifest(&spec) }, whole);
     assert_eq!(folder.state(&spec, &data()).unwrap(), RunState::Whole(Box::new(whole)));
     assert_eq!(list_runs(root.path()).unwrap(), std::slice::from_ref(&folder));
     folder.clear().unwrap();
@@ -166,25 +201,165 @@ fn only_what_is_trained_enters_the_hash() {
     assert_eq!(distinct.len(), after.len());
 }
 
+/// Whatever of a file is lost or changed: the answer has its path, what was expected, what was found, and the remedy.
 #[test]
-fn damaged_files_are_named_with_the_remedy() {
-    let (_root, spec, folder) = begun();
-    folder.write_embeddings(SplitName::Val, &embeddings(5, 3, 2)).unwrap();
-    let path = folder.path().join("embeddings-val.safetensors");
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    let text = folder.embeddings(SplitName::Val).unwrap_err().to_string();
-    assert!(text.contains("embeddings-val.safetensors is damaged") && text.contains("remove the folder"), "{text}");
+fn damaged_files_are_named_with_what_was_expected_and_found() {
+    let (_root, spec, folder) = whole();
+    let manifest = folder.manifest().unwrap();
+    assert_eq!(folder.intact_manifest().unwrap(), manifest);
+    let bytes = manifest.files.values().map(|file| file.bytes).sum();
+    assert_eq!(folder.verify().unwrap(), Contents::Whole(8, bytes));
+    for (name, FileRecord { blake3, .. }) in &manifest.files {
+        let path = folder.path().join(name);
+        let good = std::fs::read(&path).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        let half = good[..good.len() / 2].to_vec();
+        for (bytes, found) in [
+            (Some(flipped), "bytes with BLAKE3"),
+            (Some(half), "bytes with BLAKE3"),
+            (Some(Vec::new()), "0 bytes"),
+            (None, "no such"),
+        ] {
+            let length = bytes.as_ref().map(Vec::len);
+            match bytes {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let text = folder.verify().unwrap_err().to_string();
+            for part in [path.to_str().unwrap(), blake3, found, "benchmark --force"] {
+                assert!(text.contains(part), "{text} lacks {part}");
+            }
+            let state = folder.state(&spec, &manifest.data).unwrap();
+            // The encoder's weights are large, and nothing but `verify` reads them: their length is enough.
+            let unread = name == "encoder.safetensors" && length == Some(good.len());
+            assert_eq!(matches!(state, RunState::Damaged(problem) if problem == text), !unread, "{text}");
+        }
+        std::fs::write(&path, good).unwrap();
+    }
+    assert!(folder.verify().is_ok());
+}
 
-    folder.finish(&manifest(&spec)).unwrap();
+#[test]
+fn a_manifest_covers_its_own_content() {
+    let (_root, _, folder) = whole();
     let path = folder.path().join("manifest.json");
     let json = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, json.replace("\"schema\": 2", "\"schema\": 1")).unwrap();
-    let text = folder.manifest().unwrap_err().to_string();
-    assert!(text.contains("version 1 of the run contract, this program reads version 2"), "{text}");
-    assert!(text.contains("remove the folder"), "{text}");
-    std::fs::write(&path, json.replace("\"epochs\": 2", "\"epochs\": 20")).unwrap();
+    let answer = |from: &str, to: &str| {
+        assert!(json.contains(from), "{from}");
+        std::fs::write(&path, json.replacen(from, to, 1)).unwrap();
+        folder.manifest().unwrap_err().to_string()
+    };
+    for (from, to) in
+        [("\"Made up\"", "\"Made-up\""), ("\"processors\": 2", "\"processors\": 3"), ("1.5", "1.25"), ("abc", "abd")]
+    {
+        let text = answer(from, to);
+        assert!(text.contains("manifest.json is damaged or was changed: expected content with BLAKE3"), "{text}");
+    }
+    let text = answer("\"schema\": 3", "\"schema\": 1");
+    assert!(text.contains("version 1 of the run contract, this program reads versions 2 and 3"), "{text}");
+    // The version before has no checksum, but one that has one is not of that version.
+    assert!(answer("\"schema\": 3", "\"schema\": 2").contains("damaged or was changed"));
+    assert!(answer("\"blake3\": \"", "\"blake4\": \"").contains("unknown field"));
+    let manifest: Manifest = serde_json::from_str(&json).unwrap();
+    let old = Manifest { schema: 2, blake3: String::new(), ..manifest };
+    std::fs::write(&path, serde_json::to_string(&old).unwrap()).unwrap();
+    assert_eq!(folder.intact_manifest().unwrap(), old);
+    std::fs::write(&path, serde_json::to_string(&old).unwrap().replace("\"epochs\":2", "\"epochs\":20")).unwrap();
     assert!(folder.manifest().unwrap_err().to_string().contains("its hash does not fit"));
+}
+
+/// Files with right checksums that contradict each other, as another program might write them.
+#[test]
+fn files_that_do_not_fit_together_are_refused() {
+    let answer = |change: &dyn Fn(&RunSpec, &RunFolder, &mut Manifest)| {
+        let (_root, spec, folder) = whole();
+        let mut manifest = manifest_of(&spec, 6, 2);
+        change(&spec, &folder, &mut manifest);
+        folder.finish(&manifest).unwrap();
+        assert!(folder.intact_manifest().is_ok());
+        folder.verify().unwrap_err().to_string()
+    };
+    let of_val = |change: &dyn Fn(&mut Embeddings)| {
+        let mut changed = embeddings(6, 3, 2);
+        change(&mut changed);
+        answer(&|_, folder, _| folder.write_embeddings(SplitName::Val, &changed).unwrap())
+    };
+    let of_history = |change: &dyn Fn(&mut Vec<EpochRecord>)| {
+        answer(&|spec, folder, _| {
+            let mut records = history(spec);
+            change(&mut records);
+            folder.write_history(spec, &records).unwrap();
+        })
+    };
+    for (text, parts) in [
+        (of_val(&|val| val.labels[2] = 2), ["images-val.csv", "row 3 has label 2, but there are 2 classes"]),
+        (of_val(&|val| val.labels_trained[5] = u32::MAX), ["images-val.csv", "row 6 has label 4294967295"]),
+        (of_val(&|val| val.ids[4] = val.ids[1].clone()), ["images-val.csv", "row 5 is `val/a,\"b\"/1.JPEG`"]),
+        (of_val(&|val| val.unit[7] = f32::NAN), ["embeddings-val.safetensors", "value 7 of `embeddings` is NaN"]),
+        (
+            of_val(&|val| val.effective_scale = f32::INFINITY),
+            ["embeddings-val.safetensors", "`effective_scale` is inf"],
+        ),
+        (of_val(&|val| val.predictions_labels_given[0] = 2), ["embeddings-val.safetensors", "has class 2 of 2"]),
+        (of_val(&|val| *val = embeddings(6, 4, 2)), ["embeddings-val.safetensors", "its dimensions or classes"]),
+        (of_val(&|val| *val = embeddings(5, 3, 2)), ["images-val.csv", "5 images, but the manifest says 6"]),
+        (answer(&|_, _, of| drop(of.data.classes.pop())), ["images-train.csv", "row 1 has label 1, but there are 1"]),
+        (of_history(&|rows| rows.swap(0, 1)), ["history.csv", "row 1 is epoch 2 at step 8"]),
+        (of_history(&|rows| rows[1].epoch = 10_usize.pow(18)), ["history.csv", "row 2 is epoch 1000000000000000000"]),
+        (of_history(&|rows| rows[0].train_loss = f64::NAN), ["history.csv", "row 1 has a number that is not finite"]),
+        (of_history(&|rows| rows.truncate(1)), ["history.csv", "it has 1 rows, but the run has 2 epochs"]),
+        (
+            answer(&|spec, folder, _| {
+                let mut other = spec.clone();
+                other.seed = 7;
+                folder.begin(&other).unwrap();
+            }),
+            ["spec.json", "not the specification that the manifest has"],
+        ),
+    ] {
+        for part in parts {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+    }
+}
+
+/// A text beside arrays is read with all of them as they were written, or not at all: every bit of the file is flipped once.
+#[test]
+fn every_bit_of_a_checkpoint_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("checkpoint.safetensors");
+    let tensors = [("b", Dtype::F32, vec![2], vec![7; 8]), ("a", Dtype::I64, vec![], vec![1; 8])];
+    write_tensors(&path, &tensors, Some("{\"epoch\": 1}".into())).unwrap();
+    let read = || {
+        let file = TensorFile::read(&path)?;
+        let text = file.metadata()?;
+        let mut arrays: Vec<_> = file.tensors()?.tensors();
+        arrays.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok::<_, Error>((text, arrays.iter().map(|(name, array)| format!("{name} {array:?}")).collect::<Vec<_>>()))
+    };
+    let written = read().unwrap();
+    assert_eq!(written.0.as_deref(), Some("{\"epoch\": 1}"));
+    let bytes = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &flipped).unwrap();
+        match read() {
+            Ok(read) => assert!(read == written || read.0.is_none(), "bit {bit}: {read:?}"),
+            Err(error) => refused += usize::from(error.is_damage()),
+        }
+    }
+    assert!(refused > 7 * bytes.len(), "{refused}");
+    // The version before wrote the text alone.
+    let (length, text) = (&bytes[..8], std::str::from_utf8(&bytes[8..]).unwrap());
+    let start = text.find(" {\\\"epoch").unwrap();
+    let old = format!("{}{}\"{}", &text[..start - 65], " ".repeat(65), &text[start + 1..]);
+    let old = [length, old.as_bytes()].concat();
+    std::fs::write(&path, old).unwrap();
+    let text = read().unwrap_err().to_string();
+    assert!(text.contains("an earlier version of Faceoff wrote it, without a checksum"), "{text}");
 }
 
 #[test]
@@ -303,10 +478,12 @@ proptest! {
     #[test]
     fn embeddings_come_back_as_they_went(n in 0usize..9, dim in 1usize..6, classes in 1usize..5) {
         let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder::new(root.path(), &RunSpec::of(&smoke(), &compute())[0]);
+        let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+        let folder = RunFolder::new(root.path(), &spec);
         let written = embeddings(n, dim, classes);
         folder.write_embeddings(SplitName::Val, &written).unwrap();
-        let read = folder.embeddings(SplitName::Val).unwrap();
+        folder.finish(&manifest_of(&spec, n, classes)).unwrap();
+        let read = folder.embeddings(&folder.manifest().unwrap(), SplitName::Val).unwrap();
         prop_assert_eq!(read.unit().dim(), (n, dim));
         prop_assert_eq!(read.scores().dim(), (n, classes));
         prop_assert!(read.class_vectors().is_none_or(|vectors| vectors.dim() == (classes, dim)));
@@ -316,14 +493,15 @@ proptest! {
     #[test]
     fn history_comes_back_as_it_went(losses in proptest::collection::vec(-1e9f64..1e9, 1..6)) {
         let root = tempfile::tempdir().unwrap();
-        let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+        let mut spec = RunSpec::of(&smoke(), &compute()).remove(0);
+        spec.training.epochs = losses.len();
         let folder = RunFolder::new(root.path(), &spec);
         let records: Vec<_> = losses
             .iter()
             .enumerate()
             .map(|(i, &train_loss)| EpochRecord {
                 epoch: i + 1,
-                step: 10 * i,
+                step: 10 * (i + 1),
                 train_loss,
                 train_accuracy: (i != 1).then_some(1.0 / (i + 1) as f64),
                 learning_rate: train_loss / 3.0,
@@ -331,6 +509,7 @@ proptest! {
             })
             .collect();
         folder.write_history(&spec, &records).unwrap();
-        prop_assert_eq!(folder.history().unwrap(), records);
+        folder.finish(&manifest(&spec)).unwrap();
+        prop_assert_eq!(folder.history(&folder.manifest().unwrap()).unwrap(), records);
     }
 }
