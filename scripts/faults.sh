@@ -4,7 +4,8 @@
 #
 #   scripts/faults.sh imagewoof2-160.tgz > docs/faults.md
 #
-# Needs python3, and root or user namespaces for a small tmpfs (else that row says that it was left out). About 5 minutes.
+# Needs python3 (PYTHON names another) with numpy and Pillow, and root or user namespaces for a small tmpfs (else that row says that it
+# was left out). About 10 minutes.
 set -uo pipefail
 [ $# = 1 ] || { echo "usage: scripts/faults.sh ARCHIVE" >&2; exit 2; }
 archive=$(realpath "$1")
@@ -286,6 +287,18 @@ refused=$status
 wait $first
 holds [ $? = 0 ]; holds same_outcomes "$t/whole" "$t/twice"
 status=$refused
-row "two benchmarks at once on one folder" "the second is refused at once; the first ends as if alone"
+row "two benchmarks at once on one folder" "the second waits five seconds and is refused; the first ends as if alone"
+
+### Inputs and the machine
+
+cat <<END
+
+## Inputs that people really have, and a machine that misbehaves
+
+Made by \`scripts/cases.py\`: what torchvision's \`ImageFolder\` and Pillow do is right, but that photographs stand upright. *MB* is the most memory
+that the program held (a training of the smoke experiment takes about 600).
+
+END
+"${PYTHON:-python3}" scripts/cases.py --program "$xtask" || failed=1
 
 exit $failed

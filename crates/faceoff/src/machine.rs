@@ -51,6 +51,30 @@ fn check(name: &str, threads: usize) -> Result<()> {
     Ok(())
 }
 
+/// Memory that a training takes at least: the encoder's weights, gradients and moments, activations of a batch, images on their way.
+const LEAST_MEMORY_MIB: u64 = 1024;
+
+/// Checks the limits of memory that Linux sets this process: beyond them an allocation fails, which ends the program without a word.
+pub(crate) fn check_memory() -> Result<()> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let limits = read("/proc/self/limits");
+    let address_space =
+        limits.lines().find_map(|line| line.strip_prefix("Max address space")?.split_whitespace().next());
+    let groups = read("/proc/self/cgroup");
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let of_group = group.map(|group| read(&format!("/sys/fs/cgroup{group}/memory.max")));
+    for (limit, bytes) in [("`ulimit -v`", address_space), ("the control group", of_group.as_deref())] {
+        // Without a limit both say so in a word.
+        let mib = bytes.and_then(|bytes| bytes.trim().parse::<u64>().ok()).map(|bytes| bytes >> 20);
+        if let Some(mib) = mib.filter(|mib| *mib < LEAST_MEMORY_MIB) {
+            bail!(
+                "{limit} leaves this program {mib} MiB of memory, but a training needs at least {LEAST_MEMORY_MIB}; raise the limit"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Makes every library use `threads` threads.
 ///
 /// Candle reads the number from the environment, and a running program cannot change its environment safely: so the

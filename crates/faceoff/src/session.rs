@@ -28,6 +28,7 @@ pub(crate) struct Session {
 impl Session {
     /// A session on the device, with the images that the command line asks for.
     pub(crate) fn new(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
+        machine::check_memory()?;
         Ok(Self {
             arithmetic: machine::arithmetic(program, args, experiment)?,
             source: args.source.source(program),

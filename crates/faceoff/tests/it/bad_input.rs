@@ -2,7 +2,7 @@
 
 use crate::{benchmark, complaint, experiment, faceoff, report, stdout, succeed, two_heads};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
@@ -147,4 +147,16 @@ fn a_full_or_closed_output_does_not_stop_the_work() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     assert_eq!(faceoff().arg("heads").stdout(writer).status().unwrap().code(), Some(74));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_is_said_before_the_work() {
+    let (_folder, path, out) = two_heads("memory");
+    let inner = benchmark(&path, &out);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 600000; exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    let message = complaint(&mut command);
+    assert!(message.contains("leaves this program 585 MiB") && message.contains("at least 1024"), "{message}");
+    assert!(!out.exists());
 }
