@@ -8,7 +8,7 @@
 //!     -> index.html, which shows all of it                               page
 //! ```
 //!
-//! The same runs give the same bytes, for any number of threads. Everything is computed first and then written, file by file, each of them whole
+//! The same runs give the same bytes, for any number of threads. Tables are written before the pictures are drawn, each file whole
 //! or not at all; the page comes last.
 
 mod error;
@@ -99,23 +99,28 @@ fn write(
     page: impl Fn(&[Section], &[&str]) -> Result<String>,
     say: &dyn Fn(&str),
 ) -> Result<ReportSummary> {
+    let mut files = tables::all(evaluation)?;
+    let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
+    let before = std::fs::read_to_string(folder.join(FILES)).unwrap_or_default();
+    let before: Vec<String> = before.lines().map(String::from).collect();
+    let write_from = |first: usize, files: &[(String, Vec<u8>)]| -> Result<()> {
+        say(&format!("writing {} files", files.len() - first));
+        note_files(folder, before.iter().cloned().chain(files.iter().map(|(name, _)| name.clone())))?;
+        files[first..]
+            .iter()
+            .try_for_each(|(name, bytes)| Ok(write_atomically(&folder.join(name), |file| file.write_all(bytes))?))
+    };
+    // Numbers first: drawing them takes longer, and may take more memory than there is.
+    write_from(0, &files)?;
     say("drawing");
     let sections = pictures::sections(evaluation)?;
-    let mut files = tables::all(evaluation)?;
-    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    let page = page(&sections, &names)?;
+    let page = page(&sections, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     for picture in sections.into_iter().flat_map(|section| section.pictures.into_iter().chain(section.details)) {
         files.push((format!("plots/{}", picture.file), picture.svg.into_bytes()));
     }
     // The page comes last: what it shows is there by then.
     files.push(("index.html".into(), page.into_bytes()));
-    say(&format!("writing {} files", files.len()));
-    let before = std::fs::read_to_string(folder.join(FILES)).unwrap_or_default();
-    let before: Vec<String> = before.lines().map(String::from).collect();
-    note_files(folder, before.iter().cloned().chain(files.iter().map(|(name, _)| name.clone())))?;
-    for (name, bytes) in &files {
-        write_atomically(&folder.join(name), |file| file.write_all(bytes))?;
-    }
+    write_from(names.len(), &files)?;
     remove_stale(folder, &before, &files)?;
     note_files(folder, files.iter().map(|(name, _)| name.clone()))?;
     let shown = evaluation.headline.iter().filter(|(_, rank)| *rank <= Headline::Shown);
