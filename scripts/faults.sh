@@ -296,7 +296,8 @@ cat <<END
 ## Inputs that people really have, and a machine that misbehaves
 
 Made by \`scripts/cases.py\`: what torchvision's \`ImageFolder\` and Pillow do is right, but that photographs stand upright. *MB* is the most memory
-that the program held (a training of the smoke experiment takes about 600).
+that the program held (a training of the smoke experiment takes about 600; up to 100 it is the script's own). Exit 74 says that the work is done
+and its output was cut.
 
 END
 "${PYTHON:-python3}" scripts/cases.py --program "$xtask" || failed=1
