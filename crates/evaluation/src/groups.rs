@@ -7,7 +7,7 @@ use crate::measured::Measured;
 use crate::registry::MetricId;
 use crate::selection::{Selection, Variant};
 
-/// A head with more variants than this under one condition is a grid.
+/// A head with more variants than this under one condition, that differ in scale and margin alone, is a grid.
 const FEW: usize = 3;
 
 /// The variants of one condition that are shown side by side.
@@ -53,9 +53,9 @@ pub(crate) fn groups(selection: &Selection, measured: &[Measured], chosen_by: Me
     }
     for group in &mut groups {
         let all = std::mem::take(&mut group.variants);
-        let head = |variant: usize| &selection.variants[variant].head;
+        let family = |variant: usize| selection.variants[variant].family();
         let is_shown = |&variant: &usize| {
-            let twins: Vec<usize> = all.iter().copied().filter(|&twin| head(twin) == head(variant)).collect();
+            let twins: Vec<usize> = all.iter().copied().filter(|&twin| family(twin) == family(variant)).collect();
             twins.len() <= FEW || best(&twins, measured, chosen_by) == variant
         };
         group.variants = all.iter().copied().filter(is_shown).collect();

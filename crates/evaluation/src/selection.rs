@@ -14,7 +14,7 @@ use faceoff_runs::{
     Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs,
 };
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A whole run that is reported.
@@ -70,6 +70,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// The head apart from scale and margin; see [`HeadConfig::family`].
+    pub fn family(&self) -> String {
+        self.config.as_ref().map_or_else(|| self.head.clone(), HeadConfig::family)
+    }
+
     fn of(spec: &RunSpec) -> Self {
         let RunSpec { variant, condition, data, .. } = spec;
         let base = match condition.as_str() {
@@ -154,6 +159,7 @@ pub(crate) fn select(folder: &Path, experiment: &Experiment, damaged: &BTreeMap<
     notes.extend(note_of_missing(&runs, &wanted, folder));
     notes.extend(note_of_machines(&runs));
     notes.extend(note_of_unsealed(&runs));
+    notes.extend(note_of_means(&runs, &variants));
     Ok(Selection { origin, variants, runs, failed: found.failed, notes })
 }
 
@@ -280,6 +286,16 @@ fn note_of_unsealed(runs: &[Run]) -> Option<String> {
     })
 }
 
+/// A head that scores no classes is measured by other scores, which is named.
+fn note_of_means(runs: &[Run], variants: &[Variant]) -> Option<String> {
+    let scores_none = |run: &Run| run.history.last().is_some_and(|last| last.train_accuracy.is_none());
+    let without: BTreeSet<usize> = runs.iter().filter(|run| scores_none(run)).map(|run| run.variant).collect();
+    let names = listed(without.iter().map(|&variant| variants[variant].name.as_str()));
+    let means = "heads without class weights; where the others have scores, as in DNN accuracy, these have the cosines with the \
+                 class means of the training embeddings";
+    (!without.is_empty()).then(|| format!("{names} trained by pairs, {means}."))
+}
+
 /// The variants that have runs, in the experiment's order, to which the runs' indices are set; the runs are sorted.
 fn present_variants(runs: &mut [Run], wanted: &[RunSpec]) -> Vec<Variant> {
     let all = variants_of(wanted);
@@ -290,7 +306,12 @@ fn present_variants(runs: &mut [Run], wanted: &[RunSpec]) -> Vec<Variant> {
     runs.sort_by_key(|run| (run.variant, run.seed()));
     let mut variants: Vec<Variant> = present.into_iter().map(|variant| Variant::of(all[variant])).collect();
     for run in runs.iter() {
-        variants[run.variant].classes.clone_from(&run.manifest.data.classes);
+        let variant = &mut variants[run.variant];
+        variant.classes.clone_from(&run.manifest.data.classes);
+        // The run knows how many classes it was trained on.
+        if let Some((config, last)) = variant.config.take_if(|config| config.scale_is_auto()).zip(run.history.last()) {
+            variant.config = Some(config.with("scale", last.effective_scale));
+        }
     }
     variants
 }

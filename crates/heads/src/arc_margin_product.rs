@@ -25,6 +25,9 @@ impl Definition for ArcMarginProduct {
     const SUMMARY: &'static str = "Plain cosines, with neither scale nor margin.";
     const FORMULA: &'static str = "cos(theta_j)";
     const PAPER: &'static str = "Catalyst 22.4; Wang et al. (NormFace), arXiv:1704.06369";
+    const ANGLES: &'static str = "As NormFace with s = 1.";
+    const FAILS: &'static str = "The softmax never becomes sure: with ten classes the loss stays above 0.79, all images pull alike to the end, and the embeddings collapse onto few directions.";
+    const CHOOSE: &'static str = "To see what a scale is for; otherwise NormFace.";
     type Parameters = ();
 
     fn new((): (), start: &Initialiser) -> Result<Self> {

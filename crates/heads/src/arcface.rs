@@ -43,6 +43,9 @@ impl Definition for ArcFace {
     const FORMULA: &'static str =
         "label: s cos(theta_y + m), where theta_y > pi - m as beyond_pi says; others: s cos(theta_j)";
     const PAPER: &'static str = "Deng et al., arXiv:1801.07698";
+    const ANGLES: &'static str = "Asks the own class's angle to lead by m, the same at every angle.";
+    const FAILS: &'static str = "With beyond_pi = \"catalyst\" the margin ends at pi - m, and training may end there: in 20 of 20 runs on Imagewoof 72 to 99 % of the training images did, opposite to all weights, and the head was NormFace by another name. With \"linear\" it starts as slowly as CosFace.";
+    const CHOOSE: &'static str = "As CosFace; with \"linear\", unless Catalyst's results are to be met again.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

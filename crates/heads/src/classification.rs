@@ -28,6 +28,10 @@ impl Definition for Classification {
     const SUMMARY: &'static str = "A linear layer with bias: the plain softmax classifier.";
     const FORMULA: &'static str = "w_j . x + b_j";
     const PAPER: &'static str = "textbook";
+    const ANGLES: &'static str = "Draws the labelled class's vector nearer and pushes the others away, by lengths as well as by angles: a long embedding is a sure one.";
+    const FAILS: &'static str = "Classes end as rays that are only as far apart as the scores need, so embeddings compared by their angle may mix classes that the scores tell apart.";
+    const CHOOSE: &'static str =
+        "The classes stay what they are and the scores are the answer; and as the base line of every comparison.";
     type Parameters = ();
 
     fn new((): (), start: &Initialiser) -> Result<Self> {

@@ -32,6 +32,9 @@ impl Definition for CosFace {
     const SUMMARY: &'static str = "A constant is subtracted from the cosine of the labelled class.";
     const FORMULA: &'static str = "label: s (cos(theta_y) - m); others: s cos(theta_j)";
     const PAPER: &'static str = "Wang et al., arXiv:1801.09414";
+    const ANGLES: &'static str = "Asks the own class's cosine to lead by m, which is a wider gap in angle near the class's weight than at right angles to it.";
+    const FAILS: &'static str = "With a large s the loss starts near s m + ln(C - 1), 24.6 for s = 64 and m = 0.35, and nearly all images pull with full force for many epochs: short trainings look bad by the scores. With noisy labels the margin works for the wrong class.";
+    const CHOOSE: &'static str = "Unseen classes are to be told apart and there is time to train; steadier than an angular margin far from the weight.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

@@ -59,6 +59,9 @@ impl Definition for CurricularFace {
     const SUMMARY: &'static str = "ArcFace's margin, and hard negatives that weigh more as training goes on.";
     const FORMULA: &'static str = "label: s cos(theta_y + m); negatives nearer than that: s cos(theta_j) (t + cos(theta_j)); others: s cos(theta_j)";
     const PAPER: &'static str = "Huang et al., arXiv:2004.00288";
+    const ANGLES: &'static str = "As ArcFace with a linear rule beyond pi - m; and pushes harder against classes nearer than the label, the more the further training is.";
+    const FAILS: &'static str = "t follows the mean cosine with the own class: while embeddings lie opposite to their weights it is below 0, and hard negatives count less instead of more.";
+    const CHOOSE: &'static str = "Long trainings in which a few classes stay confused.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

@@ -27,7 +27,7 @@
 //!
 //! // What an experiment gets wrong is answered with the value and the rule.
 //! let refused = build(&cosface.with("scale", -1.0), 2, 3, HeadInit::Uniform, 0, &Device::Cpu, DType::F64);
-//! assert_eq!(refused.err().unwrap().to_string(), "`CosFace: scale` is -1.0, but it must be a finite number above 0");
+//! assert_eq!(refused.err().unwrap().to_string(), "`CosFace: scale` is -1.0, but it must be a finite number above 0, or \"auto\": sqrt(2) ln(C - 1) for C classes");
 //! # Ok::<(), Error>(())
 //! ```
 
@@ -60,6 +60,7 @@ use faceoff_runs::{Experiment, HeadConfig, HeadInit};
 use initialise::{Draw, Initialiser};
 pub use parameters::ParameterInfo;
 use parameters::{ParameterSet, parameters};
+use std::f64::consts::SQRT_2;
 use std::fmt;
 
 /// The result type of this crate.
@@ -237,6 +238,12 @@ pub(crate) trait Definition: Head + Sized + 'static {
     const SUMMARY: &'static str;
     const FORMULA: &'static str;
     const PAPER: &'static str;
+    /// What it does to the angles between embeddings and classes.
+    const ANGLES: &'static str;
+    /// Where it fails.
+    const FAILS: &'static str;
+    /// When to choose it.
+    const CHOOSE: &'static str;
     /// What an experiment has to state.
     type Parameters: ParameterSet;
 
@@ -257,6 +264,12 @@ pub struct HeadInfo {
     pub parameters: &'static [ParameterInfo],
     /// Where it comes from.
     pub paper: &'static str,
+    /// What it does to the angles between embeddings and classes, in a sentence.
+    pub angles: &'static str,
+    /// Where it fails.
+    pub fails: &'static str,
+    /// When to choose it.
+    pub choose: &'static str,
     build: fn(&HeadConfig, &Initialiser) -> Result<Box<dyn Head>>,
 }
 
@@ -268,6 +281,9 @@ impl HeadInfo {
             formula: H::FORMULA,
             parameters: H::Parameters::INFO,
             paper: H::PAPER,
+            angles: H::ANGLES,
+            fails: H::FAILS,
+            choose: H::CHOOSE,
             build: |head, start| Ok(Box::new(H::new(H::Parameters::of(head), start)?)),
         }
     }
@@ -292,7 +308,7 @@ impl HeadInfo {
     }
 }
 
-/// Several lines: name, summary, logits, parameters, paper.
+/// Several lines: name, summary, logits, parameters, what it does, where it fails, when to choose it, paper.
 impl fmt::Display for HeadInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n  {}\n  logits      {}", self.name, self.summary, self.formula)?;
@@ -304,6 +320,7 @@ impl fmt::Display for HeadInfo {
             let setting = format!("{name} = {}", default());
             writeln!(f, "  {title:<10}  {setting:<20}  {symbol:<3}  {meaning}; {rule}")?;
         }
+        writeln!(f, "  angles      {}\n  fails       {}\n  choose      {}", self.angles, self.fails, self.choose)?;
         write!(f, "  paper       {}", self.paper)
     }
 }
@@ -321,6 +338,16 @@ pub fn resolve_experiment(mut experiment: Experiment) -> Result<Experiment> {
     Ok(experiment)
 }
 
+/// sqrt(2) ln(C - 1), at which a softmax over C classes that lie evenly is neither flat nor saturated (arXiv:1905.00292,
+/// equation 12).
+fn advised_scale(head: &'static str, classes: usize) -> Result<f64> {
+    if classes < 3 {
+        let rule = "it needs at least 3, since its scale is sqrt(2) ln(classes - 1) at the start; take another head or state a scale";
+        return Err(Error::Classes { head, classes, rule });
+    }
+    Ok(SQRT_2 * ((classes - 1) as f64).ln())
+}
+
 /// The head of `config` for embeddings of width `dim`, with fresh weights that depend on `seed` and their shape alone.
 pub fn build(
     config: &HeadConfig,
@@ -336,5 +363,9 @@ pub fn build(
         let rule = "a classifier needs at least two classes and one dimension; check the data set";
         return Err(Error::Classes { head: info.name, classes, rule });
     }
-    (info.build)(&resolve(config)?, &Initialiser { init, seed, dim, classes, device, dtype })
+    let mut config = resolve(config)?;
+    if config.scale_is_auto() {
+        config = config.with("scale", advised_scale(info.name, classes)?);
+    }
+    (info.build)(&config, &Initialiser { init, seed, dim, classes, device, dtype })
 }

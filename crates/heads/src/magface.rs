@@ -58,6 +58,9 @@ impl Definition for MagFace {
         "ArcFace with a margin that grows with the embedding's length, and a reward for length.";
     const FORMULA: &'static str = "label: s cos(theta_y + m(|x|)), without m where cos(theta_y) <= 0; others: s cos(theta_j); loss + lambda_g mean(|x| / u_a^2 + 1 / |x|)";
     const PAPER: &'static str = "Meng et al., arXiv:2103.06627";
+    const ANGLES: &'static str = "As ArcFace with a margin that grows with the embedding's length, and rewards length: easy images become long ones.";
+    const FAILS: &'static str = "From a right angle on there is no margin, so training may end there as with Catalyst's rule of ArcFace; and lengths outside [l_a, u_a] have no gradient, so these two must fit the encoder.";
+    const CHOOSE: &'static str = "The length shall say how good an image is.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

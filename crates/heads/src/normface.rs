@@ -30,6 +30,10 @@ impl Definition for NormFace {
     const SUMMARY: &'static str = "Scaled cosines without a margin: the control that every margin must beat.";
     const FORMULA: &'static str = "s cos(theta_j)";
     const PAPER: &'static str = "Wang et al., arXiv:1704.06369";
+    const ANGLES: &'static str = "Widens the gap between the own class's cosine and the others' until it is several times 1 / s, and then stops.";
+    const FAILS: &'static str = "A small s never lets an image be sure; a large one stops as soon as the own class leads by a hair, and leaves no room between classes.";
+    const CHOOSE: &'static str =
+        "As the control of a margin, and where a margin is too much: noisy labels, short trainings.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

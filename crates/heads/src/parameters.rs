@@ -1,7 +1,7 @@
 //! The parameters of a head: types that check themselves, and the struct of them that each head declares.
 
 use crate::{Error, Result};
-use faceoff_runs::{HeadConfig, ParameterValue};
+use faceoff_runs::{AUTO, HeadConfig, ParameterValue};
 use std::f64::consts::FRAC_PI_2;
 
 /// A parameter of a head, for people and for checks.
@@ -41,6 +41,11 @@ pub(crate) trait Parameter: Sized {
     fn read(value: &ParameterValue) -> Option<Self>;
 
     fn write(&self) -> ParameterValue;
+
+    /// The value in the one form that specifications have; `None` where it breaks the rule.
+    fn checked(value: &ParameterValue) -> Option<ParameterValue> {
+        Self::read(value).map(|parameter| parameter.write())
+    }
 }
 
 /// Declares the struct of a head's parameters, each as `name: Type = value of the reference`; `as "r"` behind the type where
@@ -69,7 +74,7 @@ macro_rules! parameters {
                     meaning: $type::MEANING,
                     rule: $type::RULE,
                     default: || $default.into(),
-                    checked: |value| $type::read(value).map(|parameter| parameter.write()),
+                    checked: $type::checked,
                 }),+];
 
                 fn of(head: &faceoff_runs::HeadConfig) -> Self {
@@ -138,8 +143,6 @@ macro_rules! numbers {
 }
 
 numbers! {
-    Scale(f64, number): "s", "factor of the cosines",
-        "a finite number above 0", |s| s.is_finite() && *s > 0.0;
     Radians(f64, number): "m", "margin added to the angle of the labelled class",
         "a number in [0, pi/2], in radians", |m| (0.0..=FRAC_PI_2).contains(m);
     CosineMargin(f64, number): "m", "margin subtracted from the cosine of the labelled class",
@@ -172,6 +175,35 @@ numbers! {
         "a number in [0, 2], a difference of distances between unit vectors", |m| (0.0..=2.0).contains(m);
     SubCenters(i64, integer): "K", "centres of each class",
         "a whole number from 1 to 64, of which each takes a weight for each class", |k| (1..=64).contains(k);
+}
+
+/// The factor of the cosines. A specification may leave it to the number of classes; the head is built with a number.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(f64);
+
+impl Scale {
+    pub(crate) fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Parameter for Scale {
+    const SYMBOL: &'static str = "s";
+    const MEANING: &'static str = "factor of the cosines";
+    const RULE: &'static str = "a finite number above 0, or \"auto\": sqrt(2) ln(C - 1) for C classes";
+
+    fn read(value: &ParameterValue) -> Option<Self> {
+        value.number().filter(|s| s.is_finite() && *s > 0.0).map(Self)
+    }
+
+    fn write(&self) -> ParameterValue {
+        self.0.into()
+    }
+
+    fn checked(value: &ParameterValue) -> Option<ParameterValue> {
+        let auto = (*value == AUTO.into()).then(|| value.clone());
+        auto.or_else(|| Self::read(value).map(|scale| scale.write()))
+    }
 }
 
 /// What happens to the labelled class where its angle and the margin together pass pi.

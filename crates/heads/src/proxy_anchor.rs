@@ -42,6 +42,9 @@ impl Definition for ProxyAnchor {
         "Each class's proxy draws its images in and pushes the others away, the hardest most.";
     const FORMULA: &'static str = "no logits; loss mean ln(1 + sum exp(-alpha (cos(theta) - m))) over a proxy's images + mean ln(1 + sum exp(alpha (cos(theta) + m))) over the others";
     const PAPER: &'static str = "Kim et al., arXiv:2003.13911";
+    const ANGLES: &'static str = "Draws a class's images to its proxy and pushes the others away, those most that are furthest on the wrong side.";
+    const FAILS: &'static str = "The pull is of the batch as a whole: small batches have few images of a class. Proxies learn slowly; the paper gives them a hundred times the learning rate, which here is one for all.";
+    const CHOOSE: &'static str = "Retrieval among many fine classes, with larger batches.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

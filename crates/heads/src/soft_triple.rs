@@ -41,6 +41,10 @@ impl Definition for SoftTriple {
     const SUMMARY: &'static str = "K centres a class, weighted softly by how near they are, and a margin of cosines.";
     const FORMULA: &'static str = "label: la (S_y - m); others: la S_j; S_j = sum over k of cos(theta_jk) softmax over k of cos(theta_jk) / gamma";
     const PAPER: &'static str = "Qian et al., arXiv:1909.05235";
+    const ANGLES: &'static str =
+        "As CosFace with a small margin, on a soft mean of the cosines with K centres of the class.";
+    const FAILS: &'static str = "Without the paper's regulariser nothing merges superfluous centres; a small gamma makes it SubCenterArcFace's nearest centre, a large one a single centre.";
+    const CHOOSE: &'static str = "Classes have several faces and labels are clean.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

@@ -67,6 +67,10 @@ impl Definition for SphereFace2 {
         "A binary decision for each class instead of a softmax over them, with one learnt bias.";
     const FORMULA: &'static str = "label: r (g(cos(theta_y)) - m) + b; others: r (g(cos(theta_j)) + m) + b; g(c) = 2 ((c + 1) / 2)^t - 1; binary cross-entropy";
     const PAPER: &'static str = "Wen et al., ICLR 2022";
+    const ANGLES: &'static str = "Moves the own class's cosine above a threshold that all classes share, and the others' below it, each class for itself.";
+    const FAILS: &'static str = "Scores are no distribution over classes, so a softmax of them is not calibrated; and with few classes alpha, r and t, made for thousands, want a search.";
+    const CHOOSE: &'static str =
+        "The question is whether two images are of one class, at one threshold for all classes.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

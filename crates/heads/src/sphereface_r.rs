@@ -60,6 +60,10 @@ impl Definition for SphereFaceR {
     const FORMULA: &'static str =
         "label: s ((-1)^k cos(m theta_y) - 2 k), k = floor(m theta_y / pi); others: s cos(theta_j)";
     const PAPER: &'static str = "Liu et al., arXiv:2109.05565";
+    const ANGLES: &'static str =
+        "Asks for m times the own class's angle where others are asked for theirs once: the gap grows with the angle.";
+    const FAILS: &'static str = "At a right angle the label already stands s cos(m pi / 2) below the others, so it starts as slowly as CosFace; the gradient is that of plain cosines, so the margin decides how strongly an image pulls, not where to.";
+    const CHOOSE: &'static str = "A margin is wanted that is strict far away and mild near the weight.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

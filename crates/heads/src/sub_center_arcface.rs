@@ -39,6 +39,10 @@ impl Definition for SubCenterArcFace {
     const SUMMARY: &'static str = "ArcFace with K centres a class, of which the nearest counts; made for noisy labels.";
     const FORMULA: &'static str = "cos(theta_j) = max over k of cos(theta_jk), then ArcFace";
     const PAPER: &'static str = "Deng et al., ECCV 2020";
+    const ANGLES: &'static str = "As ArcFace, towards the nearest of K centres: a class may lie in several places.";
+    const FAILS: &'static str = "As ArcFace, its two rules included; and a clean class may fall apart into sub-centres, so that its images are no longer near each other.";
+    const CHOOSE: &'static str =
+        "Labels are noisy or classes have several faces: wrong images gather at a centre of their own.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

@@ -33,6 +33,10 @@ impl Definition for SupCon {
         "Images of one class draw each other in, all others push away; pairs instead of class weights.";
     const FORMULA: &'static str = "no logits; loss mean of -ln(exp(cos(theta_ip) / T) / sum over k != i of exp(cos(theta_ik) / T)) over pairs i, p of one class";
     const PAPER: &'static str = "Khosla et al., arXiv:2004.11362";
+    const ANGLES: &'static str =
+        "Narrows the angles between images of one class and widens all others, with no weight in between.";
+    const FAILS: &'static str = "An image without another of its class in the batch learns nothing: it needs the sampler. A low temperature is all about the hardest pair, a high one about none.";
+    const CHOOSE: &'static str = "Unseen classes and neighbours matter, scores do not.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, &Initialiser { dim, classes, .. }: &Initialiser) -> Result<Self> {

@@ -38,6 +38,9 @@ impl Definition for Triplet {
     const FORMULA: &'static str =
         "no logits; loss mean of |u_a - u_p| - |u_a - u_n| + m over the triplets of a batch for which it is above 0";
     const PAPER: &'static str = "Schroff et al., arXiv:1503.03832";
+    const ANGLES: &'static str = "Asks images of one class to be nearer than those of others by m, as distances between unit vectors, and leaves triplets alone that are.";
+    const FAILS: &'static str = "All embeddings in one place give a loss of m and hardly a direction to leave by; late in training few triplets are left, and noise decides. It needs the sampler.";
+    const CHOOSE: &'static str = "As SupCon, where a margin in distance is what is used later.";
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, &Initialiser { dim, classes, .. }: &Initialiser) -> Result<Self> {

@@ -82,7 +82,6 @@ pub(crate) fn embed(
         embeddings.classes = images.record().classes.len();
         let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
         score_by_means(&mut embeddings, &means);
-        embeddings.class_vectors = Some(means);
     }
     Ok(Some(embeddings))
 }

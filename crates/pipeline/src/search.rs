@@ -111,7 +111,7 @@ fn with_settings(
 ) -> HeadConfig {
     let settings = [("scale", scale), ("margin_radians", margin_radians), ("margin_cosine", margin_cosine)];
     settings.into_iter().fold(head.clone(), |head, (name, value)| match value {
-        Some(value) if head.number(name).is_some() => head.with(name, value),
+        Some(value) if head.get(name).is_some() => head.with(name, value),
         _ => head,
     })
 }

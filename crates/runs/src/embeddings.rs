@@ -53,7 +53,7 @@ pub struct Embeddings {
     pub predictions_labels_given: Vec<u32>,
     /// Factor of the scores in training.
     pub effective_scale: f32,
-    /// The head's vector of each class, (C, D); `None` for a head with several a class.
+    /// The head's vector of each class, (C, D); `None` for a head with none or several a class.
     pub class_vectors: Option<Vec<f32>>,
 }
 

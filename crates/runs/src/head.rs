@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// The scale that is left to the number of classes.
+pub const AUTO: &str = "auto";
+
 /// One head: its kind and the value of each parameter. The formulas and the ranges stand in the heads crate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadConfig {
@@ -45,9 +48,28 @@ impl HeadConfig {
         self.get(name).and_then(ParameterValue::number)
     }
 
-    /// The fixed scale s; `None` for heads that have none to set.
+    /// The fixed scale s; `None` for heads that have none to set, and where it is left to the number of classes.
     pub fn scale(&self) -> Option<f64> {
         self.number("scale")
+    }
+
+    /// Whether the scale is left to the number of classes C: `scale = "auto"`, which is sqrt(2) ln(C - 1).
+    pub fn scale_is_auto(&self) -> bool {
+        self.get("scale") == Some(&AUTO.into())
+    }
+
+    /// The head apart from scale and margin, as text: variants that agree in it make one map of scales and margins.
+    pub fn family(&self) -> String {
+        let others = self.parameters().filter(|(name, _)| *name != "scale" && !name.starts_with("margin"));
+        others.fold(self.kind.clone(), |text, (name, value)| format!("{text} {name} = {value}"))
+    }
+
+    /// The parameters that are choices by name, apart from the scale.
+    pub fn choices(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().filter(|(name, _)| *name != "scale").filter_map(|(_, value)| match value {
+            ParameterValue::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// The margin m with its unit; `None` for heads without.

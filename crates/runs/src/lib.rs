@@ -34,7 +34,7 @@ pub use experiment::{
     Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
-pub use head::{HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
+pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::EpochRecord;
 pub use integers::parse_integers;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};

@@ -9,7 +9,7 @@ rows! { METRICS in "Classifier":
     DNN_MACRO_ACCURACY "dnn_macro_accuracy" "DNN macro accuracy" Percent Higher
         "DNN accuracy within each class, averaged over the classes, so that a small class counts as much as a large one." "count";
     LABELS_GIVEN "dnn_accuracy_labels_given" "DNN accuracy, labels given" Percent Neither
-        "Share of the validation images whose class has the highest training logit, true labels given: a margin handicaps its own class."
+        "Share of the validation images whose class has the highest training logit, true labels given: a margin handicaps its own class; DNN accuracy again for a head without logits."
         "validation loop of Catalyst";
 }
 

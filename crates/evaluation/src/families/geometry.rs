@@ -25,7 +25,7 @@ rows! { METRICS in "Geometry":
 
 rows! { COLLAPSE_METRICS in "Geometry":
     NC3_SELF_DUALITY "nc3_self_duality" "NC3, self-duality" Number Neither
-        "Distance between the head's class vectors and the centred class means of the training embeddings, each set scaled to Frobenius norm 1: 0 at full collapse, at most 2; not defined for a head with several vectors a class."
+        "Distance between the head's class vectors and the centred class means of the training embeddings, each set scaled to Frobenius norm 1: 0 at full collapse, at most 2; not defined for a head with none or several vectors a class."
         "arXiv:2008.08186";
     NC4_DISAGREEMENT "nc4_nearest_mean_disagreement" "NC4, disagreement" Percent Neither
         "Share of the training images whose highest score names another class than the nearest class mean of their embeddings does, 0 at full collapse."

@@ -37,6 +37,9 @@ fn classes_have_a_minimum() {
     let message = refusal("AdaCos", 2);
     assert!(message.contains("AdaCos with 2 classes") && message.contains("at least 3"), "{message}");
     assert!(refusal("Classification", 1).contains("at least two classes"));
+    let auto = defaults("CosFace").with("scale", "auto");
+    let refused = build(&auto, 6, 2, HeadInit::Uniform, 0, device(), DType::F32).err().unwrap().to_string();
+    assert!(refused.contains("CosFace with 2 classes") && refused.contains("state a scale"), "{refused}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn config(golden: &Value) -> HeadConfig {
 fn every_head_is_described_and_has_golden_files() {
     let files = golden_files(&own_folder());
     for head in HEADS {
-        let described = [head.summary, head.formula, head.paper];
+        let described = [head.summary, head.formula, head.paper, head.angles, head.fails, head.choose];
         assert!(described.iter().all(|text| !text.is_empty()), "{}", head.name);
         for parameter in head.parameters {
             let described = [parameter.symbol, parameter.meaning, parameter.rule];
@@ -175,13 +175,13 @@ fn moved(embeddings: &[f64], labels: &[u32], weight: &[f64], classes: usize, dim
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let times = |a: &[f64], factor: f64| a.iter().map(|x| x * factor).collect::<Vec<_>>();
     let of_row = |(row, &label): (&[f64], &u32)| {
-        let length = dot(row, row).sqrt();
+        let length = dot(row, row).sqrt().max(f64::MIN_POSITIVE);
         let centers = weight.chunks(dim).skip(label as usize).step_by(classes);
         let centers = centers.map(|center| times(center, 1.0 / dot(center, center).sqrt()));
         let center = centers.max_by(|a, b| dot(a, row).total_cmp(&dot(b, row))).unwrap();
         let cosine = dot(&center, row) / length;
         let aside: Vec<f64> = row.iter().zip(&center).map(|(x, c)| x / length - cosine * c).collect();
-        let aside = times(&aside, 1.0 / dot(&aside, &aside).sqrt());
+        let aside = times(&aside, 1.0 / dot(&aside, &aside).sqrt().max(f64::MIN_POSITIVE));
         let turned = cosine - f64::from(f32::EPSILON).copysign(cosine);
         let (along, across) = (length * turned, length * (1.0 - turned * turned).sqrt());
         center.iter().zip(&aside).map(|(c, a)| along * c + across * a).collect::<Vec<_>>()

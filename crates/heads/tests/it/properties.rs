@@ -2,7 +2,7 @@
 
 use crate::{all, defaults, device, head, loss_and_gradients, values};
 use candle_core::{DType, Tensor};
-use faceoff_heads::{Head, build};
+use faceoff_heads::{Head, build, resolve};
 use faceoff_runs::{HeadConfig, HeadInit};
 use proptest::prelude::*;
 
@@ -116,6 +116,17 @@ proptest! {
             }
         }
     }
+}
+
+/// The specification keeps the word; the head has the number.
+#[test]
+fn a_scale_may_be_left_to_the_number_of_classes() {
+    let auto = defaults("ArcFace").with("scale", "auto");
+    assert_eq!(resolve(&auto).unwrap().get("scale"), Some(&"auto".into()));
+    let expected = 2f64.sqrt() * 4f64.ln();
+    assert_eq!(head(&auto, 6, CLASSES, DType::F64).effective_scale(), expected);
+    let batch = tensors(2, &[0.6, 0.8, 1.0, -2.0], &[0, 3]);
+    assert_eq!(logits(&auto, &batch), logits(&arcface(expected, 0.5), &batch));
 }
 
 /// Embeddings that are a class's weight, its opposite, or 0: cosines of 1, -1 and undefined.

@@ -18,7 +18,7 @@ fn setting(variant: &Variant) -> Option<(f64, f64)> {
 pub(crate) fn grid_variants(outcome: &Evaluation) -> Vec<usize> {
     let variants = &outcome.selection.variants;
     let is_grid = |variant: &Variant| {
-        let twin = |twin: &&Variant| twin.head == variant.head && twin.condition == variant.condition;
+        let twin = |twin: &&Variant| twin.family() == variant.family() && twin.condition == variant.condition;
         let settings: Vec<(f64, f64)> = variants.iter().filter(twin).filter_map(setting).collect();
         let scales = distinct(settings.iter().map(|setting| setting.0)).len();
         let margins = distinct(settings.iter().map(|setting| setting.1)).len();
@@ -36,11 +36,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let mut section = Section::new("grid", "Scale against margin", "Scale and margin", text);
     let variants = &outcome.selection.variants;
     let all = grid_variants(outcome);
-    let of = |&variant: &usize| (variants[variant].head.as_str(), variants[variant].condition.as_str());
-    for (head, condition) in distinct(all.iter().map(of)) {
+    let of = |&variant: &usize| (variants[variant].family(), variants[variant].condition.as_str());
+    for (family, condition) in distinct(all.iter().map(of)) {
         let cells: Vec<(usize, (f64, f64))> = all
             .iter()
-            .filter(|&variant| of(variant) == (head, condition))
+            .filter(|&variant| of(variant) == (family.clone(), condition))
             .filter_map(|&variant| Some((variant, setting(&variants[variant])?)))
             .collect();
         let rising = |value: fn(&(usize, (f64, f64))) -> f64| {
@@ -50,6 +50,12 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         };
         let (scales, margins) = (rising(|cell| cell.1.0), rising(|cell| cell.1.1));
         let texts = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>();
+        let Some((first, _)) = cells.first() else { continue };
+        // A head stands in several maps where a choice by name makes it several.
+        let config = variants[*first].config.as_ref();
+        let alone = all.iter().all(|&other| variants[other].head != variants[*first].head || of(&other).0 == family);
+        let choices = config.into_iter().flat_map(|config| config.choices()).filter(|_| !alone);
+        let head = choices.fold(variants[*first].head.clone(), |name, choice| format!("{name}-{choice}"));
         let unit = cells.first().and_then(|cell| Some(variants[cell.0].config.as_ref()?.margin()?.unit()));
         let sides = Sides {
             row_names: &texts(&margins),
