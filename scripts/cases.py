@@ -482,7 +482,8 @@ def main():
             # The program stands for `cargo xtask`, which wants a folder of its own: here each case's.
             place = Place(wrapper(program[0], Path(folder)), Path(folder))
             outcome, holds = tried(place)
-            said = outcome.last().replace(folder, "T").replace("|", "\\|").replace("`", "'")[:300]
+            said = re.sub(r"[\w./-]+\.toml", "FILE", outcome.last().replace(folder, "T"))
+            said = said.replace("|", "\\|").replace("`", "'")[:300]
         verdict = {True: "yes", False: "**no**", None: "left out"}[None if holds is None else bool(holds)]
         print(f"| {name} | {right} | {outcome.code} | {outcome.peak:.0f} | `{said}` | {verdict} |", flush=True)
         if verdict == "**no**":

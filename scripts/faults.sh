@@ -44,7 +44,7 @@ begin() { broken=(); }
 # row FAULT OUTCOME: one line of the table; the last line that the program said stands in it.
 row() {
     local last verdict=holds
-    last=$(grep -v '^$' <<<"$said" | tail -1 | sed "s|$t|T|g; s/|/\\\\|/g; s/\`/'/g" | cut -c1-420)
+    last=$(grep -v '^$' <<<"$said" | tail -1 | sed "s|$t|T|g; s|[^ ]*\.toml|FILE|g; s/|/\\\\|/g; s/\`/'/g" | cut -c1-420)
     if [ ${#broken[@]} -gt 0 ]; then
         verdict="**BROKEN: ${broken[*]}**"
         failed=1
