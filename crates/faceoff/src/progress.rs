@@ -88,7 +88,7 @@ impl Shown {
             Event::Training(TrainingEvent::Step { epoch, step, loss, learning_rate }) => {
                 self.step(epoch, step, loss, learning_rate);
             }
-            Event::Training(TrainingEvent::Epoch { record, timing }) => self.epoch(&record, &timing),
+            Event::Training(TrainingEvent::Epoch { record, timing }) => self.epoch(record, &timing),
             Event::Diverged(spec, Failure { epoch, step, learning_rate, message, .. }) => self.line(&format!(
                 "{} FAILED at epoch {epoch}, step {step}, learning rate {learning_rate:.2e}: {message}",
                 spec.folder_name()

@@ -113,7 +113,8 @@ pub trait Head: Send {
         1.0
     }
 
-    /// The trained tensors, for the optimiser.
+    /// The trained tensors, for the optimiser. `weight` holds the vectors of the classes, `(classes, dim)`, or
+    /// `(sub_centers, classes, dim)`.
     fn variables(&self) -> Vec<(String, Var)> {
         Vec::new()
     }
@@ -141,11 +142,20 @@ pub struct Loss {
     pub value: Tensor,
     /// What it is the sum of, by name, each a scalar; empty where it is one thing.
     pub parts: Vec<(&'static str, Tensor)>,
+    /// The logits that it was made from, `(batch, classes)`, without gradient; `None` where there are none.
+    pub logits: Option<Tensor>,
+}
+
+impl Loss {
+    /// A loss made from logits.
+    pub(crate) fn new(value: Tensor, logits: &Tensor) -> Self {
+        Self { logits: Some(logits.detach()), ..value.into() }
+    }
 }
 
 impl From<Tensor> for Loss {
     fn from(value: Tensor) -> Self {
-        Self { value, parts: Vec::new() }
+        Self { value, parts: Vec::new(), logits: None }
     }
 }
 
@@ -173,7 +183,8 @@ pub(crate) trait ClassHead: Send {
 
     /// Mean cross-entropy of the logits.
     fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss> {
-        Ok(tensors::cross_entropy(&self.train_logits(embeddings, labels)?, labels)?.into())
+        let logits = self.train_logits(embeddings, labels)?;
+        Ok(Loss::new(tensors::cross_entropy(&logits, labels)?, &logits))
     }
 
     fn effective_scale(&self) -> f64 {

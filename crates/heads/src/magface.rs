@@ -93,13 +93,15 @@ impl ClassHead for MagFace {
     }
 
     fn loss(&mut self, embeddings: &Tensor, labels: &Tensor) -> Result<Loss> {
-        let cross_entropy = cross_entropy(&self.labelled_logits(embeddings, labels)?, labels)?;
+        let logits = self.labelled_logits(embeddings, labels)?;
+        let cross_entropy = cross_entropy(&logits, labels)?;
         let Parameters { norm_high, regularizer_weight, .. } = self.parameters;
         let lengths = self.lengths(embeddings)?;
         let costs = ((&lengths / norm_high.get().powi(2))? + lengths.recip()?)?;
         let regularizer = (costs.mean_all()? * regularizer_weight.get())?;
         let value = (&cross_entropy + &regularizer)?;
-        Ok(Loss { value, parts: vec![("cross_entropy", cross_entropy), ("regularizer", regularizer)] })
+        let parts = vec![("cross_entropy", cross_entropy), ("regularizer", regularizer)];
+        Ok(Loss { parts, ..Loss::new(value, &logits) })
     }
 
     fn effective_scale(&self) -> f64 {

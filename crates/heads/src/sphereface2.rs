@@ -103,13 +103,13 @@ impl ClassHead for SphereFace2 {
         let mask = label_mask(labels, &cosines)?;
         let logits = self.logits(&cosines, &mask)?;
         let Parameters { scale, label_share, loss_factor, .. } = self.parameters;
-        let wrong = (logits * (1.0 - (&mask * 2.0)?)?)?;
+        let wrong = (&logits * (1.0 - (&mask * 2.0)?)?)?;
         // ln(1 + exp(wrong)) without overflow.
         let costs = (wrong.relu()? + (wrong.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
         let alpha = label_share.get();
         let shares = ((&mask * (2.0 * alpha - 1.0))? + (1.0 - alpha))?;
         let factor = loss_factor.get() * mask.dim(1)? as f64 / scale.get();
-        Ok((((costs * shares)?.mean_all()?) * factor)?.into())
+        Ok(Loss::new((((costs * shares)?.mean_all()?) * factor)?, &logits))
     }
 
     fn variables(&self) -> Vec<(String, Var)> {

@@ -30,7 +30,7 @@ pub enum Event<'a> {
     /// A run begins: its number among those to do, from 1.
     Run(usize, &'a RunSpec),
     /// The training of the run at hand.
-    Training(faceoff_training::Event),
+    Training(faceoff_training::Event<'a>),
     /// The run at hand stopped for good.
     Diverged(&'a RunSpec, &'a Failure),
     /// The run at hand ended with an error of its own; the others go on.

@@ -130,7 +130,7 @@ impl Job<'_> {
     /// One run, from its specification to a whole folder.
     fn complete_run(&self, spec: &RunSpec, stop: &AtomicBool, on_event: EventFn) -> Result<RunEnd> {
         let (folder, images) = (RunFolder::new(self.folder, spec), self.images.of(spec));
-        let mut on_training = |event| on_event(Event::Training(event));
+        let mut on_training = |event: faceoff_training::Event<'_>| on_event(Event::Training(event));
         let failed = |error| Error::Run(spec.folder_name(), Box::new(error));
         let end = train(spec, &folder, images, self.arithmetic, stop, &mut on_training).map_err(failed)?;
         let (model, timing) = match end {

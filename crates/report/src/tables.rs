@@ -181,7 +181,16 @@ fn history(evaluation: &Evaluation) -> Bytes {
         .with("train_loss", |(_, record)| record.train_loss)
         .with("train_accuracy", |(_, record)| record.train_accuracy)
         .with("learning_rate", |(_, record)| record.learning_rate)
-        .with("effective_scale", |(_, record)| record.effective_scale);
+        .with("effective_scale", |(_, record)| record.effective_scale)
+        .with("own_angle_degrees", |(_, record)| record.own_angle_degrees)
+        .with("other_angle_degrees", |(_, record)| record.other_angle_degrees)
+        .with("beyond_pi_minus_m", |(_, record)| record.beyond_pi_minus_m)
+        .with("margin_active", |(_, record)| record.margin_active)
+        .with("label_probability", |(_, record)| record.label_probability)
+        .with("gradient_norm", |(_, record)| record.gradient_norm)
+        .with("embedding_norm", |(_, record)| record.embedding_norm)
+        .with("class_weight_norm", |(_, record)| record.class_weight_norm)
+        .with("head_state", |(_, record)| record.head_state_text());
     csv(columns.frame()?, None)
 }
 

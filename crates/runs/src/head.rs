@@ -77,6 +77,11 @@ impl HeadConfig {
         let cosine = || self.number("margin_cosine").map(Margin::Cosine);
         self.number("margin_radians").map(Margin::Radians).or_else(cosine)
     }
+
+    /// Whether the head treats the label apart: the names of parameters that say how begin with `margin`.
+    pub fn has_margin(&self) -> bool {
+        self.parameters.keys().any(|name| name.starts_with("margin"))
+    }
 }
 
 /// What a parameter may be.

@@ -4,7 +4,7 @@ use crate::{Error, Manifest, Result, RunFolder, RunSpec, write_atomically};
 use serde::{Deserialize, Serialize};
 
 /// One epoch of training.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counts from 1.
     pub epoch: usize,
@@ -19,10 +19,68 @@ pub struct EpochRecord {
     pub learning_rate: f64,
     /// The head's effective scale after the epoch.
     pub effective_scale: f64,
+    /// Median over the epoch's training images of the angle between embedding and class weight of the label, in degrees; of a
+    /// class with several weights the nearest. This figure and those below are of the augmented images while training went on;
+    /// `None` where the head has no such thing, and in histories older than they.
+    pub own_angle_degrees: Option<f64>,
+    /// Median of the angle to the nearest weight of another class, in degrees.
+    pub other_angle_degrees: Option<f64>,
+    /// Share of the images whose angle to their own class weight is above pi - m, for a head with a margin of radians.
+    pub beyond_pi_minus_m: Option<f64>,
+    /// Share of the images whose margin changes the logit of their label, for a head with a margin.
+    pub margin_active: Option<f64>,
+    /// Mean probability of the label under the logits of the loss.
+    pub label_probability: Option<f64>,
+    /// Mean length of the gradient of an image's own loss (batch size times that of the batch's mean) at its embedding.
+    pub gradient_norm: Option<f64>,
+    /// Mean length of the embeddings.
+    pub embedding_norm: Option<f64>,
+    /// Mean length of the class weights.
+    pub class_weight_norm: Option<f64>,
+    /// The numbers of the head's state after the epoch by name, such as the t of CurricularFace; in a file as
+    /// `name=value name=value`.
+    #[serde(default, with = "named_numbers")]
+    pub head_state: Vec<(String, f64)>,
 }
 
 /// The fields of [`EpochRecord`] behind those that name the run.
-const COLUMNS: &str = "variant,head,seed,epoch,step,train_loss,train_accuracy,learning_rate,effective_scale";
+const COLUMNS: &str = "variant,head,seed,epoch,step,train_loss,train_accuracy,learning_rate,effective_scale,\
+own_angle_degrees,other_angle_degrees,beyond_pi_minus_m,margin_active,label_probability,gradient_norm,embedding_norm,\
+class_weight_norm,head_state";
+
+/// So many of them stand in histories that are older than the figures of the head's health.
+const OLDER_COLUMNS: usize = 9;
+
+impl EpochRecord {
+    /// [`Self::head_state`] as it stands in a file.
+    pub fn head_state_text(&self) -> String {
+        named(&self.head_state)
+    }
+}
+
+/// `name=value name=value`, all digits.
+fn named(numbers: &[(String, f64)]) -> String {
+    numbers.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Numbers by name as text.
+mod named_numbers {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(numbers: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::named(numbers))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, f64)>, D::Error> {
+        let text = String::deserialize(from)?;
+        let number = |part: &str| {
+            let found = part.split_once('=').and_then(|(name, value)| Some((name.to_string(), value.parse().ok()?)));
+            found.ok_or_else(|| D::Error::custom(format!("`{part}` is not `name=number`")))
+        };
+        text.split_whitespace().map(number).collect()
+    }
+}
 
 impl RunFolder {
     /// Writes the history of the run of `spec`; each row names the run too.
@@ -47,7 +105,8 @@ impl RunFolder {
         let damaged = |problem: String| Error::damaged(&path, problem);
         let mut reader = csv::Reader::from_reader(&bytes[..]);
         let headers = reader.headers().map_err(|error| damaged(error.to_string()))?.clone();
-        if headers.iter().ne(COLUMNS.split(',')) {
+        let older = COLUMNS.split(',').take(OLDER_COLUMNS);
+        if headers.iter().ne(COLUMNS.split(',')) && headers.iter().ne(older) {
             return Err(damaged(format!("its columns are not {COLUMNS}")));
         }
         let RunSpec { variant, seed, .. } = &manifest.spec;
@@ -81,7 +140,18 @@ impl EpochRecord {
             }
             let accuracy = record.train_accuracy.unwrap_or(0.0);
             let numbers = [record.train_loss, accuracy, record.learning_rate, record.effective_scale];
-            if numbers.iter().any(|number| !number.is_finite()) {
+            let figures = [
+                record.own_angle_degrees,
+                record.other_angle_degrees,
+                record.beyond_pi_minus_m,
+                record.margin_active,
+                record.label_probability,
+                record.gradient_norm,
+                record.embedding_norm,
+                record.class_weight_norm,
+            ];
+            let figures = figures.into_iter().flatten().chain(record.head_state.iter().map(|(_, value)| *value));
+            if numbers.into_iter().chain(figures).any(|number| !number.is_finite()) {
                 return Err(format!("row {row} has a number that is not finite"));
             }
         }

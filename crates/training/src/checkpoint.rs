@@ -77,6 +77,9 @@ mod tests {
             train_accuracy: Some(value(step).fract()),
             learning_rate: 1e-5 * value(step),
             effective_scale: 64.0 * value(step),
+            own_angle_degrees: Some(90.0 * value(step)),
+            head_state: vec![("scale".into(), 64.0 * value(step))],
+            ..EpochRecord::default()
         };
         let written = Progress { history: (1..1000).map(record).collect(), ..Progress::default() };
         let read: Progress = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();

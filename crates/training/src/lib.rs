@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod error;
+mod health;
 mod initialise;
 mod model;
 mod schedule;

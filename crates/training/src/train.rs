@@ -1,10 +1,12 @@
 //! The training loop: one function, readable from top to bottom.
 
 use crate::checkpoint::{self, Progress};
+use crate::health;
 use crate::model::Model;
 use crate::{Error, Result, Schedule};
 use candle_core::{D, DType, Device, Tensor, Var};
 use faceoff_data::Dataset;
+use faceoff_heads::Loss;
 use faceoff_kernels::{AdamWStep, Arithmetic, ImageBatch};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
@@ -46,7 +48,7 @@ impl Timing {
 
 /// What the loop says while it runs.
 #[derive(Debug, Clone, Copy)]
-pub enum Event {
+pub enum Event<'a> {
     /// Training begins or goes on after `epochs_done` epochs.
     Start {
         /// Epochs that a checkpoint already holds.
@@ -68,7 +70,7 @@ pub enum Event {
     /// An epoch is done and its checkpoint written.
     Epoch {
         /// What the history says of it.
-        record: EpochRecord,
+        record: &'a EpochRecord,
         /// How long it took.
         timing: Timing,
     },
@@ -94,7 +96,7 @@ pub fn train(
     images: &Dataset,
     arithmetic: &Arithmetic,
     stop: &AtomicBool,
-    progress: &mut dyn FnMut(Event),
+    progress: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainingEnd> {
     let recipe = &spec.training;
     let (train_images, batch_size) = (images.record().train_images, recipe.batch_size);
@@ -111,12 +113,13 @@ pub fn train(
         let started = Instant::now();
         let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size, recipe.sampler)?;
         let (mut loss_sum, mut correct) = (0.0, Some(0));
+        let mut health = health::Epoch::new(&spec.variant.head);
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
             let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), &Device::Cpu)?;
             let batch_images = ImageBatch::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
-            let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step)?;
+            let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step, &mut health)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
             step += 1;
             if !loss.is_finite() {
@@ -146,20 +149,21 @@ pub fn train(
             train_accuracy: correct.map(|correct| correct as f64 / seen as f64),
             learning_rate: schedule.at(step - 1).learning_rate,
             effective_scale: model.head.effective_scale(),
+            ..health.record(model.head.as_ref())?
         };
-        state.history.push(record);
         let mut timing = Timing {
             train_seconds: started.elapsed().as_secs_f64(),
             wait_seconds: loader.wait_seconds(),
             checkpoint_seconds: 0.0,
             images: seen as u64,
         };
+        state.history.push(record);
         state.timing.add(&timing);
         let started = Instant::now();
         checkpoint::write(&folder.checkpoint_path(), &model, &state)?;
         timing.checkpoint_seconds = started.elapsed().as_secs_f64();
         state.timing.checkpoint_seconds += timing.checkpoint_seconds;
-        progress(Event::Epoch { record, timing });
+        progress(Event::Epoch { record: state.history.last().expect("an epoch is done"), timing });
     }
     folder.write_history(spec, &state.history)?;
     model.save(folder)?;
@@ -195,22 +199,26 @@ fn train_step(
     images: &ImageBatch,
     labels: &Tensor,
     step: &AdamWStep,
+    health: &mut health::Epoch,
 ) -> Result<(f64, Option<usize>)> {
     let (embeddings, tape) = model.encoder.forward_train(images)?;
     let targets = labels.to_device(embeddings.device())?;
-    let hits = |scores: Tensor| scores.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all();
-    let hits = model.head.scores(&embeddings)?.map(hits).transpose()?;
+    let scores = model.head.scores(&embeddings)?;
+    let hits = |scores: &Tensor| scores.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all();
+    let hits = scores.as_ref().map(hits).transpose()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
-    let loss = model.head.loss(&embeddings, labels)?.value;
+    let Loss { value: loss, logits, .. } = model.head.loss(&embeddings, labels)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
         return Ok((value, None));
     }
     let hits = hits.map(|hits| hits.to_scalar::<f32>()).transpose()?.map(|hits| hits as usize);
+    health.settle()?;
     let gradients = loss.backward()?;
     let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
+    health.note(model.head.as_ref(), &embeddings, scores, logits, at_embeddings, labels)?;
     let encoder_gradients = model.encoder.backward(tape, at_embeddings)?;
     model.encoder.apply(encoder_gradients, step)?;
     // The head's weights are never decayed: it would pull on the very lengths that the heads treat differently.

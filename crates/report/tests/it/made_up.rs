@@ -59,6 +59,7 @@ impl MadeUp {
                 train_accuracy: Some(1.0 - 0.9 / (epoch as f64).sqrt()),
                 learning_rate: 1e-3,
                 effective_scale: 1.0,
+                ..EpochRecord::default()
             })
             .collect();
         run.write_history(spec, &history).unwrap();

@@ -62,6 +62,7 @@ fn history(spec: &RunSpec) -> Vec<EpochRecord> {
         train_accuracy: Some(0.5),
         learning_rate: 1e-3,
         effective_scale: 1.0,
+        ..EpochRecord::default()
     };
     (1..=spec.training.epochs).map(record).collect()
 }
@@ -472,6 +473,21 @@ fn a_lock_never_writes_through_a_link_or_into_a_file_that_was_there() {
 
 fn quiet(_: &str) {}
 
+#[test]
+fn a_history_without_figures_of_health_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+    let folder = RunFolder::new(root.path(), &spec);
+    let expected = history(&spec);
+    folder.write_history(&spec, &expected).unwrap();
+    let path = folder.path().join("history.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let older = text.lines().map(|line| line.split(',').take(9).collect::<Vec<_>>().join(",") + "\n");
+    std::fs::write(&path, older.collect::<String>()).unwrap();
+    folder.finish(&manifest_of(&spec, 1, 1)).unwrap();
+    assert_eq!(folder.history(&folder.manifest().unwrap()).unwrap(), expected);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -506,6 +522,9 @@ proptest! {
                 train_accuracy: (i != 1).then_some(1.0 / (i + 1) as f64),
                 learning_rate: train_loss / 3.0,
                 effective_scale: 64.0,
+                own_angle_degrees: Some(train_loss / 7.0),
+                head_state: (0..i).map(|k| (format!("state_{k}"), train_loss / 9.0)).collect(),
+                ..EpochRecord::default()
             })
             .collect();
         folder.write_history(&spec, &records).unwrap();

@@ -64,10 +64,16 @@ fn goes_on_bit_for_bit(head: &str) {
     }
     let history = |run: &RunFolder| std::fs::read_to_string(run.path().join("history.csv")).unwrap();
     assert_eq!(history(&whole), history(&resumed));
-    let mut accuracies =
-        history(&whole).lines().skip(1).map(|row| row.split(',').nth(6).unwrap().to_string()).collect::<Vec<_>>();
-    accuracies.retain(|accuracy| accuracy.is_empty() != (head == "SupCon"));
-    assert!(accuracies.is_empty(), "{accuracies:?}");
+    let scored = head != "SupCon";
+    for row in history(&whole).lines().skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        assert_eq!(fields.len(), 18, "{row}");
+        // Accuracy, angles, probability of the label, class weights, state.
+        for column in [6, 9, 10, 13, 16, 17] {
+            assert_eq!(fields[column].is_empty(), !scored, "{row}");
+        }
+        assert!(fields[14..16].iter().all(|length| length.parse::<f64>().unwrap() > 0.0), "{row}");
+    }
 }
 
 #[test]
