@@ -202,6 +202,14 @@ fn map(evaluation: &Evaluation, maps: &[Map<'_>], axes: &[&str]) -> Bytes {
         rows.extend(images.map(|((id, &label), point)| (*run, id, label, point)));
     }
     let classes = |variant: usize| &evaluation.selection.variants[variant].classes;
+    if let Some((run, _, label, _)) =
+        rows.iter().find(|(run, _, label, _)| *label as usize >= classes(run.variant).len())
+    {
+        let count = classes(run.variant).len();
+        let rule = "counted from 0; remove the run and make it again";
+        let problem = format!("an image of {} has the label {label}, but there are {count} classes, {rule}", run.run);
+        return Err(polars::error::PolarsError::OutOfBounds(problem.into()));
+    }
     let columns = of_variants(evaluation, &rows, |(run, ..)| run.variant)
         .with("seed", |(run, ..)| run.seed)
         .with("id", |(_, id, ..)| id.to_string())

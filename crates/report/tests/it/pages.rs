@@ -11,8 +11,9 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     for sub in ["", "plots", "confusion"].into_iter().filter(|sub| folder.join(sub).exists()) {
         for entry in std::fs::read_dir(folder.join(sub)).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_file() {
-                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            // The list of the report's files is no part of it.
+            if path.is_file() && !name.starts_with('.') {
                 found.insert(name, std::fs::read(path).unwrap());
             }
         }
@@ -43,6 +44,8 @@ fn a_report_in_pieces_is_made_whole_and_leftovers_go() {
     std::fs::remove_file(made.path("plots/accuracy.svg")).unwrap();
     for leftover in ["metrics.csv", "plots/tsne_gone.svg", "confusion/gone.csv", "trials.csv"] {
         std::fs::write(made.path(leftover), "half, or of an earlier variant").unwrap();
+        let list = std::fs::read_to_string(made.path(".faceoff-files")).unwrap();
+        std::fs::write(made.path(".faceoff-files"), format!("{list}{leftover}\n")).unwrap();
     }
     report(made.folder.path(), &experiment).unwrap();
     assert!(made.files() == whole);
