@@ -13,6 +13,7 @@
 //! | How often is the classifier right, and how sure is it? | [`accuracy`], [`calibration`], [`probe`] |
 //! | Do two points show the same class? | [`verification`] |
 //! | How do classes lie in space? | [`geometry`], [`clustering`] |
+//! | How do points lie to a head's weights, and what does its margin cost? | [`class_weights`] |
 //! | How many dimensions are used, and what does it look like? | [`pca`], [`tsne`] |
 //! | Is a difference more than chance? | [`statistics`] |
 //!
@@ -33,6 +34,7 @@
 pub mod accuracy;
 mod bounds;
 pub mod calibration;
+pub mod class_weights;
 pub mod clustering;
 mod error;
 pub mod geometry;

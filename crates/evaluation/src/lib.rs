@@ -8,6 +8,7 @@
 //!     -> variants that stand side by side                                groups
 //!     -> heads against heads, which to choose                            comparisons, choice
 //!     -> the article's statements, and how many seeds would settle them  statements, power
+//!     -> what ails heads                                                 health
 //!     -> Evaluation, which a report shows
 //! ```
 //!
@@ -19,6 +20,7 @@ mod error;
 mod external;
 pub mod families;
 pub mod groups;
+pub mod health;
 pub mod measured;
 pub mod power;
 mod registry;
@@ -36,10 +38,11 @@ use comparisons::Comparisons;
 use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
 use families::{neighbors, variance};
 use groups::Group;
+use health::{Finding, RunHealth};
 use measured::Measured;
 use ndarray::Array2;
 use polars::prelude::DataFrame;
-use selection::Selection;
+use selection::{Selection, Variant};
 use std::collections::BTreeMap;
 use std::path::Path;
 use store::Store;
@@ -58,6 +61,8 @@ pub struct Evaluation {
     pub summaries: Vec<MetricSummary>,
     /// The variants that stand side by side.
     pub groups: Vec<Group>,
+    /// What ails heads, by variant, the gravest first.
+    pub health: Vec<Finding>,
     /// Heads against heads.
     pub comparisons: Comparisons,
     /// The measured metrics that stand out, in the order of the results.
@@ -181,7 +186,14 @@ impl Evaluation {
         notes.extend(measured.iter().flat_map(Measured::notes));
         notes.extend(comparisons.notes.iter().cloned());
         let (values, summaries) = tables::tables(&selection, &measured)?;
+        let whole = selection.runs.iter().zip(&measured).map(|(run, measured)| {
+            let Variant { name, classes, .. } = &selection.variants[run.variant];
+            RunHealth::of(name, run.seed(), &measured.found, &run.history, classes)
+        });
+        let failed = selection.failed.iter().map(|run| RunHealth::failed(&run.name, &run.failure));
+        let health = health::judge(&whole.chain(failed).collect::<Vec<_>>());
         Ok(Self {
+            health,
             values,
             summaries,
             neighbors: neighbors::sizes(settings),
@@ -210,6 +222,12 @@ impl Evaluation {
     /// The name of a variant.
     pub fn name(&self, variant: usize) -> &str {
         &self.selection.variants[variant].name
+    }
+
+    /// What ails a variant, in short: `margin inactive, undertrained`; empty for a healthy one.
+    pub fn health_of(&self, variant: usize) -> String {
+        let of_variant = self.health.iter().filter(|finding| finding.variant == self.name(variant));
+        of_variant.map(Finding::short).collect::<Vec<_>>().join(", ")
     }
 
     /// A metric of a variant over its seeds; `None` where it was not measured.

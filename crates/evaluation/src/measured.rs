@@ -7,8 +7,8 @@ pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
 use faceoff_analysis::{Result, pca};
-use faceoff_runs::{AnalysisConfig, Embeddings, Engine, Manifest, RunFolder, SplitName};
-use ndarray::{ArrayView1, ArrayView2};
+use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName};
+use ndarray::{Array3, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 /// What the families found on one run: numbers for tables, shapes for pictures.
@@ -45,6 +45,51 @@ pub struct Shapes {
     /// The reliability curve: bins of the confidence that hold images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reliability: Vec<ReliabilityBin>,
+    /// Where the validation embeddings lie to the class weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthShapes>,
+    /// How the training images lie to several weights a class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_centers: Option<SubCenterShapes>,
+}
+
+/// How the training images lie to several weights a class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubCenterShapes {
+    /// Training images by class trained on and nearest weight of it.
+    pub counts: Vec<Vec<u64>>,
+    /// Those farthest from the dominant weight of their class, the farthest first.
+    pub farthest: Vec<Outlier>,
+}
+
+/// A training image far from the dominant weight of its class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlier {
+    /// Relative path.
+    pub id: String,
+    /// The class trained on.
+    pub trained: u32,
+    /// The true class.
+    pub label: u32,
+    /// Angle to the dominant weight.
+    pub degrees: f64,
+}
+
+/// Where the validation embeddings lie to the class weights, by whole degrees of the angle to their own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthShapes {
+    /// Images at each of 180 degrees; empty without class weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub own_angles: Vec<u64>,
+    /// pi - m in degrees, for a margin of radians.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_degrees: Option<f64>,
+    /// Degree, images, and mean probability of the label under the training logits, where there are images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probabilities: Vec<(usize, u64, f64)>,
 }
 
 /// Verification over all pairs of validation images.
@@ -100,7 +145,8 @@ impl Findings {
 
     /// What another family found, behind this.
     pub(crate) fn append(&mut self, other: Self) {
-        let Shapes { confusion, variance_ratios, verification, centers, reliability } = other.shapes;
+        let Shapes { confusion, variance_ratios, verification, centers, reliability, health, sub_centers } =
+            other.shapes;
         self.values.extend(other.values);
         self.intervals.extend(other.intervals);
         self.right.extend(other.right);
@@ -111,6 +157,8 @@ impl Findings {
         shapes.verification = shapes.verification.take().or(verification);
         shapes.centers = shapes.centers.take().or(centers);
         shapes.reliability.extend(reliability);
+        shapes.health = shapes.health.take().or(health);
+        shapes.sub_centers = shapes.sub_centers.take().or(sub_centers);
     }
 
     /// Measures one thing, or notes why it is not defined.
@@ -177,6 +225,9 @@ pub struct ValImages {
 pub struct Splits {
     pub(crate) train: Embeddings,
     pub(crate) val: Embeddings,
+    pub(crate) head: HeadConfig,
+    /// The class weights of the head, (K, C, D), K of each class; `None` where it has none.
+    pub(crate) weights: Option<Array3<f32>>,
 }
 
 impl Splits {
@@ -186,7 +237,7 @@ impl Splits {
     /// Files that are missing or damaged.
     pub fn read(run: &RunFolder, manifest: &Manifest) -> faceoff_runs::Result<Self> {
         let [train, val] = [run.embeddings(manifest, SplitName::Train)?, run.embeddings(manifest, SplitName::Val)?];
-        Ok(Self { train, val })
+        Ok(Self { train, val, head: manifest.spec.variant.head.clone(), weights: run.class_weights(manifest)? })
     }
 
     /// Changes whenever a validation image, its label or their order does.

@@ -4,6 +4,7 @@
 //! families that an evaluation measures, in the order of the tables. [`MetricId`] is the key of every measured value: it leads to its
 //! row, so there is no value without a definition.
 
+use crate::health::Verdict;
 use crate::measured::{Findings, Subject};
 use crate::{Error, Result, families};
 use faceoff_runs::AnalysisConfig;
@@ -220,6 +221,12 @@ impl Registry {
             let better = format!("{:?}", metric.direction).to_lowercase();
             let Metric { id, title, sentence, source, .. } = metric;
             let _ = writeln!(text, "| `{id}` | {title} | {unit} | {better} | {sentence} | {source} |");
+        }
+        text += "\n## Verdicts\n\nWhat a report finds ill of a run, from its own numbers. They change no metric.\n\n\
+                 | verdict | rule | what it means | what to try |\n|---|---|---|---|\n";
+        for verdict in Verdict::ALL {
+            let (rule, meaning, remedy) = (verdict.rule(), verdict.meaning(), verdict.remedy());
+            let _ = writeln!(text, "| {verdict} | {rule} | {meaning} | {remedy} |");
         }
         text
     }

@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use faceoff_evaluation::Unit;
+use faceoff_evaluation::health::{Finding, Verdict};
 use faceoff_report::ReportSummary;
 
 /// An empty table without lines: the first column to the left, the numbers in the others to the right.
@@ -25,14 +26,30 @@ pub(crate) fn print(summary: &ReportSummary) {
         Unit::Percent => format!("{} %", metric.title()),
         _ => metric.title(),
     });
-    let header: Vec<String> = ["variant".into(), "seeds".into()].into_iter().chain(titles).collect();
+    let last = (!summary.health.is_empty()).then(|| "health".to_string());
+    let header: Vec<String> = ["variant".into(), "seeds".into()].into_iter().chain(titles).chain(last).collect();
     let mut table = plain_table(&header.iter().map(String::as_str).collect::<Vec<_>>());
     for row in &summary.rows {
         let means = summary.metrics.iter().zip(&row.means);
         let means = means.map(|(metric, mean)| mean.map_or("-".into(), |mean| metric.format(mean)));
-        table.add_row([row.variant.clone(), row.seeds.to_string()].into_iter().chain(means));
+        let health = (!summary.health.is_empty()).then(|| row.health.clone());
+        table.add_row([row.variant.clone(), row.seeds.to_string()].into_iter().chain(means).chain(health));
     }
     println!("{table}");
+    for verdict in Verdict::ALL {
+        let found: Vec<&Finding> = summary.health.iter().filter(|finding| finding.verdict == verdict).collect();
+        if let [first, ..] = found[..] {
+            let names: Vec<&str> = found.iter().map(|finding| finding.variant.as_str()).collect();
+            let more = if found.len() > 1 { format!(" ({})", first.variant) } else { String::new() };
+            println!(
+                "{verdict}: {}. {}{more} {} {}",
+                names.join(", "),
+                first.seen,
+                verdict.meaning(),
+                verdict.remedy()
+            );
+        }
+    }
     for note in &summary.notes {
         println!("note: {note}");
     }

@@ -36,6 +36,7 @@ pub(crate) fn embed(
         unit: Vec::with_capacity(items.len() * dim),
         norms: Vec::with_capacity(items.len()),
         scores: Vec::with_capacity(items.len() * images.classes()),
+        logits: None,
         predictions_labels_given: Vec::with_capacity(items.len()),
         effective_scale: model.head.effective_scale() as f32,
         class_vectors: model.head.class_vectors()?.map(|vectors| vectors.flatten_all()?.to_vec1()).transpose()?,
@@ -71,6 +72,10 @@ pub(crate) fn embed(
                 return Err(Error::NotFinite(items[done + place / embeddings.classes].id.clone()));
             }
             embeddings.scores.extend(scores);
+            if let Some(logits) = logits {
+                let all = embeddings.logits.get_or_insert_default();
+                all.extend(logits.flatten_all()?.to_vec1::<f32>()?);
+            }
         }
         progress(done + count);
         if stop.load(Ordering::Relaxed) {
@@ -136,6 +141,7 @@ mod tests {
             unit: angles.iter().flat_map(|angle| [angle.cos(), angle.sin()]).collect(),
             norms: vec![1.0; 4],
             scores: Vec::new(),
+            logits: None,
             predictions_labels_given: Vec::new(),
             effective_scale: 1.0,
             class_vectors: None,

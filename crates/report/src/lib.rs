@@ -22,6 +22,7 @@ mod tables;
 pub use error::{Error, Result};
 pub use growth::{GrowthCurve, growth_picture};
 
+use faceoff_evaluation::health::Finding;
 use faceoff_evaluation::selection::Origin;
 use faceoff_evaluation::{Evaluation, External, Headline, LabelledFiles, MetricId, Registry, evaluate};
 use faceoff_runs::{AnalysisConfig, Experiment, FolderLock, write_atomically};
@@ -35,6 +36,8 @@ pub struct ReportSummary {
     pub metrics: Vec<MetricId>,
     /// One row a variant, in the experiment's order.
     pub rows: Vec<SummaryRow>,
+    /// What ails heads, by variant, the gravest first.
+    pub health: Vec<Finding>,
     /// What a reader has to know: runs left out, failed or missing, limits of the data.
     pub notes: Vec<String>,
     /// `index.html`; the tables lie beside it.
@@ -50,6 +53,8 @@ pub struct SummaryRow {
     pub seeds: usize,
     /// Means over the seeds of [`ReportSummary::metrics`]; `None` where a number was not measured.
     pub means: Vec<Option<f64>>,
+    /// What ails it, in short; empty for a healthy one.
+    pub health: String,
 }
 
 /// Measures the whole runs below `folder` and writes the report of `experiment` there. `say` hears what is being done.
@@ -128,11 +133,13 @@ fn write(
     let row = |(index, variant): (usize, &faceoff_evaluation::selection::Variant)| SummaryRow {
         variant: variant.name.clone(),
         seeds: evaluation.runs(index).count(),
+        health: evaluation.health_of(index),
         means: metrics.iter().map(|&metric| Some(evaluation.summary(index, metric)?.summary.mean)).collect(),
     };
     Ok(ReportSummary {
         rows: evaluation.selection.variants.iter().enumerate().map(row).collect(),
         metrics,
+        health: evaluation.health.clone(),
         notes: evaluation.notes.clone(),
         page: folder.join("index.html"),
     })

@@ -29,15 +29,18 @@ pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
     if let Origin::Runs(_) = evaluation.selection.origin {
         tables.extend([
             ("summary.csv".into(), summary(evaluation)),
+            ("health.csv".into(), health(evaluation)),
             ("comparisons.csv".into(), comparisons(evaluation)),
             ("choice.csv".into(), choice(evaluation)),
             ("ranks.csv".into(), ranks(evaluation)),
             ("statements.csv".into(), statements(evaluation)),
             ("history.csv".into(), history(evaluation)),
+            ("angles.csv".into(), angles(evaluation)),
         ]);
         tables.extend(label_noise(evaluation).map(|bytes| ("label_noise.csv".into(), bytes)));
         tables.extend(scale_margin(evaluation).map(|bytes| ("scale_margin.csv".into(), bytes)));
         tables.extend((!evaluation.trials.is_empty()).then(|| ("trials.csv".into(), trials(evaluation))));
+        tables.extend(sub_centers(evaluation));
         tables.extend(confusion(evaluation));
     }
     let made = |(table, bytes): (String, Bytes)| match bytes {
@@ -73,12 +76,27 @@ fn values(evaluation: &Evaluation) -> Bytes {
     csv(evaluation.values.select(["variant", "head", "seed", "metric", "value"])?, None)
 }
 
-/// variant, head, metric, n, mean, sd, ci95_low, ci95_high; the last three empty for one seed.
+/// variant, head, metric, n, mean, sd, ci95_low, ci95_high, health; sd and interval empty for one seed, health for a healthy head.
 fn summary(evaluation: &Evaluation) -> Bytes {
     let rows: Vec<&MetricSummary> = evaluation.summaries.iter().collect();
     let columns = over_seeds(of_variants(evaluation, &rows, |row| row.variant))
         .with("ci95_low", |row| Some(row.summary.interval?.low))
-        .with("ci95_high", |row| Some(row.summary.interval?.high));
+        .with("ci95_high", |row| Some(row.summary.interval?.high))
+        .with("health", |row| evaluation.health_of(row.variant));
+    csv(columns.frame()?, None)
+}
+
+/// variant, verdict, found_in, runs, seeds, seen, meaning, remedy: one row a verdict on a variant, found in so many of its runs.
+fn health(evaluation: &Evaluation) -> Bytes {
+    let columns = Columns::of(&evaluation.health)
+        .with("variant", |finding| finding.variant.clone())
+        .with("verdict", |finding| finding.verdict.to_string())
+        .with("found_in", |finding| finding.seeds.len() as u64)
+        .with("runs", |finding| finding.of as u64)
+        .with("seeds", |finding| finding.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" "))
+        .with("seen", |finding| finding.seen.clone())
+        .with("meaning", |finding| finding.verdict.meaning())
+        .with("remedy", |finding| finding.verdict.remedy());
     csv(columns.frame()?, None)
 }
 
@@ -168,6 +186,55 @@ fn explained_variance(evaluation: &Evaluation) -> Bytes {
         .with("ratio", |(.., [ratio, _])| *ratio)
         .with("cumulative", |(.., [_, cumulative])| *cumulative);
     csv(columns.frame()?, None)
+}
+
+/// variant, head, seed, degrees, images, label_probability: validation images by whole degrees of the angle to their own class
+/// weight, and the mean probability of the label there, empty where a run has none.
+fn angles(evaluation: &Evaluation) -> Bytes {
+    let mut rows = Vec::new();
+    for run in &evaluation.measured {
+        let Some(shapes) = &run.found.shapes.health else { continue };
+        for (degrees, &images) in shapes.own_angles.iter().enumerate().filter(|(_, images)| **images > 0) {
+            let bin = shapes.probabilities.iter().find(|bin| bin.0 == degrees);
+            rows.push((run, degrees as u64, images, bin.map(|bin| bin.2)));
+        }
+    }
+    let columns = of_variants(evaluation, &rows, |(run, ..)| run.variant)
+        .with("seed", |(run, ..)| run.seed)
+        .with("degrees", |&(_, degrees, ..)| degrees)
+        .with("images", |&(_, _, images, _)| images)
+        .with("label_probability", |&(.., probability)| probability);
+    csv(columns.frame()?, None)
+}
+
+/// Of heads with several weights a class, where there are such. Training images by class trained on and nearest weight: variant,
+/// head, seed, class, sub_center, images. Those farthest from the dominant weight: variant, head, seed, id, trained, class, degrees.
+fn sub_centers(evaluation: &Evaluation) -> Vec<(String, Bytes)> {
+    let runs = || evaluation.measured.iter().filter_map(|run| Some((run, run.found.shapes.sub_centers.as_ref()?)));
+    if runs().next().is_none() {
+        return Vec::new();
+    }
+    let class = |variant: usize, label: usize| evaluation.selection.variants[variant].classes.get(label).cloned();
+    let (mut counts, mut farthest) = (Vec::new(), Vec::new());
+    for (run, shapes) in runs() {
+        for (label, of_class) in shapes.counts.iter().enumerate() {
+            counts.extend(of_class.iter().enumerate().map(|(center, &images)| (run, label, center as u64, images)));
+        }
+        farthest.extend(shapes.farthest.iter().map(|image| (run, image)));
+    }
+    let of_counts = of_variants(evaluation, &counts, |(run, ..)| run.variant)
+        .with("seed", |(run, ..)| run.seed)
+        .with("class", |&(run, label, ..)| class(run.variant, label))
+        .with("sub_center", |&(_, _, center, _)| center)
+        .with("images", |&(.., images)| images);
+    let of_farthest = of_variants(evaluation, &farthest, |(run, _)| run.variant)
+        .with("seed", |(run, _)| run.seed)
+        .with("id", |(_, image)| image.id.clone())
+        .with("trained", |(run, image)| class(run.variant, image.trained as usize))
+        .with("class", |(run, image)| class(run.variant, image.label as usize))
+        .with("degrees", |(_, image)| image.degrees);
+    let table = |columns: PolarsResult<DataFrame>| columns.and_then(|frame| csv(frame, None));
+    vec![("sub_centers.csv".into(), table(of_counts.frame())), ("outliers.csv".into(), table(of_farthest.frame()))]
 }
 
 /// The histories of all runs below each other.

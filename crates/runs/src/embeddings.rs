@@ -1,7 +1,7 @@
 //! The raw outcome of a run on one split: what every metric and picture is made from.
 
 use crate::{DataRecord, Error, Manifest, Result, RunFolder, TensorFile, write_atomically, write_tensors};
-use ndarray::ArrayView2;
+use ndarray::{Array3, ArrayView2};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -49,6 +49,9 @@ pub struct Embeddings {
     pub norms: Vec<f32>,
     /// The head's scores without labels, unscaled, (N, C).
     pub scores: Vec<f32>,
+    /// The training logits, true labels given, margin and scale applied, (N, C); `None` for a head without, for classes that
+    /// were never trained on, and in runs older than they.
+    pub logits: Option<Vec<f32>>,
     /// Argmax of the training logits, true labels given, N.
     pub predictions_labels_given: Vec<u32>,
     /// Factor of the scores in training.
@@ -85,6 +88,11 @@ impl Embeddings {
         matrix(&self.scores, self.len(), self.classes)
     }
 
+    /// The training logits, true labels given, (N, C), if they are there. Panics where they do not hold N x C values.
+    pub fn logits(&self) -> Option<ArrayView2<'_, f32>> {
+        self.logits.as_ref().map(|logits| matrix(logits, self.len(), self.classes))
+    }
+
     /// The head's vector of each class, (C, D), if it has one a class. Panics where it does not hold C x D values.
     pub fn class_vectors(&self) -> Option<ArrayView2<'_, f32>> {
         self.class_vectors.as_ref().map(|vectors| matrix(vectors, self.classes, self.dim))
@@ -100,6 +108,7 @@ impl Embeddings {
             ("embeddings", self.unit.len(), n * self.dim),
             ("norms", self.norms.len(), n),
             ("scores", self.scores.len(), n * self.classes),
+            ("logits", self.logits.as_ref().map_or(n * self.classes, Vec::len), n * self.classes),
             ("predictions_labels_given", self.predictions_labels_given.len(), n),
             ("class_vectors", self.class_vectors.as_ref().map_or(vectors, Vec::len), vectors),
         ];
@@ -139,6 +148,7 @@ impl Embeddings {
             ("norms", &self.norms),
             ("scores", &self.scores),
             ("effective_scale", &[self.effective_scale]),
+            ("logits", self.logits.as_deref().unwrap_or_default()),
             ("class_vectors", self.class_vectors.as_deref().unwrap_or_default()),
         ] {
             if let Some(place) = values.iter().position(|value| !value.is_finite()) {
@@ -178,6 +188,9 @@ impl RunFolder {
             ("predictions_labels_given", Dtype::U32, vec![n], predictions),
             ("scores", Dtype::F32, vec![n, embeddings.classes], f32s(&embeddings.scores)),
         ];
+        if let Some(logits) = &embeddings.logits {
+            tensors.push(("logits", Dtype::F32, vec![n, embeddings.classes], f32s(logits)));
+        }
         if let Some(vectors) = &embeddings.class_vectors {
             tensors.push(("class_vectors", Dtype::F32, vec![embeddings.classes, embeddings.dim], f32s(vectors)));
         }
@@ -216,7 +229,7 @@ impl RunFolder {
             [_, columns] => Ok(columns),
             _ => Err(damaged(format!("`{name}` is no matrix"))),
         };
-        let class_vectors = tensors.names().contains(&"class_vectors");
+        let optional = |name: &str| tensors.names().contains(&name).then(|| floats(name)).transpose();
         let embeddings = Embeddings {
             ids,
             labels,
@@ -231,7 +244,8 @@ impl RunFolder {
                 [scale] => scale,
                 _ => return Err(damaged("`effective_scale` is not one number".into())),
             },
-            class_vectors: class_vectors.then(|| floats("class_vectors")).transpose()?,
+            logits: optional("logits")?,
+            class_vectors: optional("class_vectors")?,
         };
         embeddings.check().map_err(|(name, length, expected)| {
             damaged(format!("`{name}` has {length} values where {expected} belong"))
@@ -239,6 +253,32 @@ impl RunFolder {
         embeddings.check_images(manifest, split).map_err(|problem| Error::damaged(&images, problem))?;
         embeddings.check_numbers().map_err(damaged)?;
         Ok(embeddings)
+    }
+
+    /// The vectors of the classes in `head.safetensors` of a whole run, (K, C, D), K of each class; `None` where the run has no such
+    /// file or the head none.
+    ///
+    /// # Errors
+    /// [`Error::Changed`]; an array of other sizes.
+    pub fn class_weights(&self, manifest: &Manifest) -> Result<Option<Array3<f32>>> {
+        let path = self.head_path();
+        let name = path.file_name().expect("it is a file of the run").to_string_lossy();
+        if !manifest.files.contains_key(name.as_ref()) {
+            return Ok(None);
+        }
+        let file = TensorFile::of_bytes(&path, self.read_listed(manifest, &name)?);
+        let tensors = file.tensors()?;
+        let Ok(weight) = tensors.tensor("weight") else { return Ok(None) };
+        let shape = match (weight.shape(), weight.dtype()) {
+            (&[classes, dim], Dtype::F32) => (1, classes, dim),
+            (&[centers, classes, dim], Dtype::F32) => (centers, classes, dim),
+            (sizes, found) => {
+                let problem = format!("`weight` is {found:?} of sizes {sizes:?}, not F32 of two or three");
+                return Err(Error::damaged(&path, problem));
+            }
+        };
+        let weight = Array3::from_shape_vec(shape, values(&weight, f32::from_le_bytes));
+        weight.map(Some).map_err(|error| Error::damaged(&path, error))
     }
 
     /// The files of a split: images, then embeddings.

@@ -78,9 +78,12 @@ impl HeadConfig {
         self.number("margin_radians").map(Margin::Radians).or_else(cosine)
     }
 
-    /// Whether the head treats the label apart: the names of parameters that say how begin with `margin`.
+    /// Whether the head treats the label apart. The names of parameters that say how begin with `margin`; a margin of 0 and a
+    /// factor of 1 are none.
     pub fn has_margin(&self) -> bool {
-        self.parameters.keys().any(|name| name.starts_with("margin"))
+        let neutral = |name: &str| if name.ends_with("factor") { 1.0 } else { 0.0 };
+        let acts = |name: &str, value: &ParameterValue| value.number() != Some(neutral(name));
+        self.parameters.iter().any(|(name, value)| name.starts_with("margin") && acts(name, value))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod calibration;
+mod class_weights;
 mod clustering;
 mod degenerate;
 mod geometry;

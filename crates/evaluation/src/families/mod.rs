@@ -4,9 +4,11 @@ pub mod calibration;
 pub mod classifier;
 pub mod clustering;
 pub mod geometry;
+pub mod health;
 pub mod neighbors;
 pub mod probe;
 pub mod retrieval;
+pub mod sub_centers;
 pub mod variance;
 pub mod verification;
 
@@ -17,7 +19,7 @@ use faceoff_analysis::Result;
 use faceoff_runs::AnalysisConfig;
 
 /// Every family, in the order of the tables.
-pub(crate) const STANDARD: [Family; 11] = [
+pub(crate) const STANDARD: [Family; 13] = [
     classifier::FAMILY,
     neighbors::FAMILY,
     variance::FAMILY,
@@ -29,6 +31,8 @@ pub(crate) const STANDARD: [Family; 11] = [
     probe::FAMILY,
     geometry::CLASSIFIER_COLLAPSE,
     calibration::FAMILY,
+    health::FAMILY,
+    sub_centers::FAMILY,
 ];
 
 /// Rows of a family: statics, and `METRICS` with all of them.

@@ -1,4 +1,5 @@
 //! Tests of what is measured and what is said of it.
 
+mod health;
 mod registry;
 mod statements;

@@ -6,10 +6,12 @@
 
 mod differences;
 mod external;
+mod health;
 mod method;
 mod numbers;
 mod provenance;
 mod results;
+mod sub_centers;
 
 pub(crate) use external::external;
 
@@ -100,11 +102,15 @@ pub(crate) fn page(
     let statements = Statements { judged: &outcome.comparisons.judgements };
     let differences = differences::Differences::of(outcome);
     let mut sections = vec![
+        Section::new("health", "Health", "Health of the heads", health::Health::of(outcome)),
         Section::new("results", "Results", "Results", results::Results::of(outcome)),
         Section::new("statements", "Statements", "The article\u{2019}s statements", statements),
         Section::new("notes", "Notes", "Notes", notes),
     ];
     sections.extend(figures.iter().map(Section::figures));
+    let spread = sub_centers::SubCenters::of(outcome);
+    sections
+        .extend(spread.map(|spread| Section::new("sub-centers", "Sub-centres", "Sub-centres and outliers", spread)));
     sections.extend([
         Section::new("differences", "Differences", "Differences between variants", differences),
         Section::new("numbers", "All numbers", "All numbers", numbers::Numbers { outcome }),

@@ -5,6 +5,7 @@ mod calibration;
 mod confusion;
 mod geometry;
 mod grid;
+mod health;
 mod maps;
 mod noise;
 mod ranks;
@@ -64,6 +65,7 @@ pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
         ranks::section(outcome)?,
         variance::section(outcome)?,
         training::section(outcome)?,
+        health::section(outcome)?,
         maps::tsne(outcome)?,
         maps::pca(outcome)?,
         confusion::section(outcome)?,

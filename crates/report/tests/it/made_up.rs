@@ -1,8 +1,8 @@
 //! Run folders with made-up outcomes, by the same calls that training makes.
 
 use faceoff_runs::{
-    Compute, DataRecord, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA, Speed,
-    SplitName,
+    Compute, DataRecord, Dtype, Embeddings, EpochRecord, Experiment, Machine, Manifest, RunFolder, RunSpec, SCHEMA,
+    Speed, SplitName, write_tensors,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,6 +16,8 @@ pub(crate) fn compute() -> Compute {
 const IMAGES: [usize; 2] = [120, 80];
 /// Width of the embeddings.
 const DIM: usize = 24;
+/// Scale of the scores.
+const SCALE: f32 = 16.0;
 
 /// Runs on images of these classes.
 pub(crate) struct MadeUp {
@@ -63,6 +65,9 @@ impl MadeUp {
             })
             .collect();
         run.write_history(spec, &history).unwrap();
+        let weight = normal(7, self.classes.len() * DIM).iter().flat_map(|x| x.to_le_bytes()).collect();
+        let weight = ("weight", Dtype::F32, vec![self.classes.len(), DIM], weight);
+        write_tensors(&run.head_path(), &[weight], None).unwrap();
         for split in SplitName::ALL {
             run.write_embeddings(split, &self.embeddings(spec, split)).unwrap();
         }
@@ -120,7 +125,13 @@ impl MadeUp {
             unit.extend(row);
         }
         let labels: Vec<u32> = (0..n).map(|image| (image % classes) as u32).collect();
+        let margin = if head.has_margin() { 4.0 } else { 0.0 };
+        let logit = |(index, score): (usize, &f32)| {
+            let label = (index / classes) % classes;
+            SCALE * score - if index % classes == label { margin } else { 0.0 }
+        };
         Embeddings {
+            logits: Some(scores.iter().enumerate().map(logit).collect()),
             ids: (0..n).map(|image| format!("{}/{image:05}.JPEG", split.as_str())).collect(),
             labels_trained: labels.clone(),
             predictions_labels_given: (0..n).map(|image| if image % 4 == 0 { 0 } else { labels[image] }).collect(),
@@ -130,7 +141,7 @@ impl MadeUp {
             unit,
             norms,
             scores,
-            effective_scale: 16.0,
+            effective_scale: SCALE,
             class_vectors: (spec.variant.head.kind() != "SubCenterArcFace").then(|| centres.clone()),
         }
     }

@@ -23,6 +23,7 @@ fn circle(split: &str, degrees: &[f32], labels: &[u32], scores: &[[f32; 2]], giv
         unit: degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect(),
         norms: vec![1.0; labels.len()],
         scores: scores.concat(),
+        logits: None,
         predictions_labels_given: given.to_vec(),
         effective_scale: 1.0,
         class_vectors: Some(vec![1.0, 0.0, 0.0, 1.0]),
@@ -86,7 +87,7 @@ fn numbers_are_those_worked_out_by_hand() {
 
     // Mean 0.5, standard deviation 0.25; t(0.975, 2) = 4.302652729911275.
     let summary = made.rows("summary.csv");
-    assert_eq!(summary[0], ["variant", "head", "metric", "n", "mean", "sd", "ci95_low", "ci95_high"]);
+    assert_eq!(summary[0], ["variant", "head", "metric", "n", "mean", "sd", "ci95_low", "ci95_high", "health"]);
     let row = summary.iter().find(|row| row[0] == "cosface-s64" && row[2] == "dnn_accuracy").unwrap();
     assert_eq!(row[1..6], ["CosFace", "dnn_accuracy", "3", "0.5", "0.25"]);
     let half = 4.302652729911275 * 0.25 / 3_f64.sqrt();
@@ -201,7 +202,7 @@ fn one_seed_has_no_interval() {
     let summary = made.rows("summary.csv");
     assert!(summary.len() > 10);
     for row in &summary[1..] {
-        assert_eq!((row[3].as_str(), &row[5..]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
+        assert_eq!((row[3].as_str(), &row[5..8]), ("1", &["".to_string(), "".into(), "".into()][..]), "{row:?}");
     }
 }
 

@@ -100,6 +100,7 @@ fn embeddings(n: usize, dim: usize, classes: usize) -> Embeddings {
         unit: (0..n * dim).map(|i| (i as f32).sin()).collect(),
         norms: (0..n).map(|i| i as f32 + 0.5).collect(),
         scores: (0..n * classes).map(|i| (i as f32).cos()).collect(),
+        logits: dim.is_multiple_of(2).then(|| vec![-0.5; n * classes]),
         predictions_labels_given: vec![classes as u32 - 1; n],
         effective_scale: 64.0,
         class_vectors: classes.is_multiple_of(2).then(|| vec![0.5; classes * dim]),
