@@ -176,7 +176,7 @@ pub struct Judgement {
     /// The verdict with other margins than the rule's.
     pub at_margins: Vec<(f64, Verdict)>,
     /// Seeds in all with which simulations of an undecided statement's rule settle it in 80 % of their repeats
-    /// ([`power::seeds_needed`]); `None` if it is settled, or where no number up to [`power::MOST_SEEDS`] does.
+    /// ([`power`]); `None` if it is settled, or where no number up to [`power::MOST_SEEDS`] does.
     pub seeds_needed: Option<u64>,
 }
 
