@@ -75,7 +75,7 @@ fn wrong_parameters_are_explained() {
         (defaults("ArcFace").with("margin_radians", -0.1), "[0, pi/2]"),
         (defaults("ArcFace").with("margin_radians", f64::NAN), "[0, pi/2]"),
         (defaults("AdaCos").with("epsilon", 0.1), "[0, 0.1)"),
-        (sub_centers(3.0), "`SubCenterArcFace: sub_centers` is 3.0, but it must be a whole number of at least 1"),
+        (sub_centers(3.0), "`SubCenterArcFace: sub_centers` is 3.0, but it must be a whole number from 1 to 64"),
     ] {
         let message = resolve(&config).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
