@@ -97,7 +97,8 @@ impl Verdict {
         match self {
             Self::Diverged => "Lower the learning rate, the scale or the margin.",
             Self::MarginInactive => {
-                "Set beyond_pi = \"linear\" where the head has it, lower the margin, and put NormFace beside it."
+                "Set beyond_pi = \"linear\" where the head has it, which keeps a constant margin of m sin m there, lower the \
+                 margin, and put NormFace beside it."
             }
             Self::Collapsed => "Train for more epochs, or lower the scale.",
             Self::Saturated => {

@@ -13,7 +13,7 @@ use ndarray::{Array3, Axis};
 
 rows! { METRICS in "Sub-centres":
     DOMINANT_SHARE "dominant_center_share" "At the dominant sub-centre" Percent Neither
-        "Share of the training images of a class whose nearest weight of the class is that of most of them, averaged over the classes; heads with several weights a class." "arXiv:1912.06746";
+        "Share of the training images of a class whose nearest weight of the class is that of most of them, averaged over the classes; heads with several weights a class." "ECCV 2020";
     CENTERS_IN_USE "sub_centers_in_use" "Sub-centres in use" Count Neither
         "Exponential of the entropy of the shares of a class's training images at its weights, averaged over the classes: about how many are in use." "entropy";
     OUTLIERS "outlier_share" "Outliers" Percent Neither
