@@ -186,12 +186,15 @@ mod tests {
             let (image, _) = decode(&bytes("file")).unwrap_or_else(|error| panic!("{name}: {error}"));
             let size = [&case["width"], &case["height"]].map(|side| side.as_u64().unwrap() as u32);
             assert_eq!([image.width, image.height], size, "{name}");
-            // Decoders of lossy formats round otherwise, and interpolate halved colours otherwise at edges.
-            let (most, mean) = if case["lossy"] == true { (8, 1.0) } else { (0, 0.0) };
-            let apart: Vec<u8> = image.pixels.iter().zip(bytes("rgb")).map(|(&a, b)| a.abs_diff(b)).collect();
-            let largest = *apart.iter().max().unwrap();
-            let average = apart.iter().map(|&apart| f64::from(apart)).sum::<f64>() / apart.len() as f64;
-            assert!(largest <= most && average <= mean, "{name}: {largest} apart, {average:.2} on the average");
+            // Decoders of lossy formats round otherwise. Of the files whose colours have half the resolution (two of these, as most
+            // photographs), the decoder interpolates colours otherwise than libjpeg-turbo does: 5 apart at 2 of 360 bytes.
+            let most = match (case["lossy"] == true, name) {
+                (true, "jpeg" | "jpeg, progressive") => 5,
+                (lossy, _) => u8::from(lossy),
+            };
+            let apart = image.pixels.iter().zip(bytes("rgb")).map(|(&a, b)| a.abs_diff(b));
+            let (largest, above_4) = (apart.clone().max().unwrap(), apart.filter(|&apart| apart > 4).count());
+            assert!(largest <= most && above_4 <= 2, "{name}: {largest} apart, more than 4 at {above_4} bytes");
         }
     }
 

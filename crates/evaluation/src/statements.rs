@@ -16,6 +16,7 @@
 //! The five statements are not corrected for being five: each is a question of its own with an error of 5 % of its own, and no
 //! conclusion rests on any one of them coming out.
 
+use crate::families::mean;
 use crate::power;
 use faceoff_analysis::statistics::{
     ALPHA, ImageScatter, PairedTest, holm, image_scatter, p_above, paired_difference, summary,
@@ -606,11 +607,6 @@ impl Comparisons<'_> {
         };
         Part { setting, verdict, evidence: self.evidence, missing: self.missing }
     }
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = values.len() as f64;
-    values.sum::<f64>() / count
 }
 
 /// Each seed's area between two curves, with the sign of a component's difference taken from the other seeds: where that

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// What to do with them.
 #[derive(Subcommand)]
 pub enum RunsCommand {
-    /// Write the small part of every whole run into DIR/<experiment>: what a report needs, some 25 KB a run, without weights and
+    /// Write the small part of every whole run into DIR/<experiment>: what a report needs, some 40 KB a run, without weights and
     /// embeddings.
     ///
     /// `report <experiment> --out DIR` makes the report of it, with every number, and with maps if their coordinates went too.

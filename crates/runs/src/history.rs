@@ -3,6 +3,9 @@
 use crate::{Error, Manifest, Result, RunFolder, RunSpec, write_atomically};
 use serde::{Deserialize, Serialize};
 
+/// A margin changes a logit if it moves it by more than this, times the scale: more than rounding does.
+pub const MARGIN_ACTS_FROM: f64 = 1e-4;
+
 /// One epoch of training.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {

@@ -35,7 +35,7 @@ pub use experiment::{
 };
 pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
-pub use history::EpochRecord;
+pub use history::{EpochRecord, MARGIN_ACTS_FROM};
 pub use integers::parse_integers;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};

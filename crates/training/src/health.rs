@@ -6,11 +6,8 @@
 use crate::Result;
 use candle_core::{D, DType, Tensor};
 use faceoff_heads::Head;
-use faceoff_runs::{EpochRecord, HeadConfig, Margin};
+use faceoff_runs::{EpochRecord, HeadConfig, MARGIN_ACTS_FROM, Margin};
 use std::f64::consts::PI;
-
-/// A margin changes a logit if it moves it by more than this, times the scale: more than rounding does.
-const CHANGED: f64 = 1e-4;
 
 /// The figures of an epoch, so far.
 pub(crate) struct Epoch {
@@ -126,7 +123,7 @@ impl Epoch {
                 self.probability.add(probability(logits, label));
                 let moved = f64::from(logits[label]) - scale * f64::from(scores[label]);
                 if self.has_margin {
-                    self.active.add(f64::from(moved.abs() > CHANGED * scale));
+                    self.active.add(f64::from(moved.abs() > MARGIN_ACTS_FROM * scale));
                 }
             }
         }

@@ -3,10 +3,10 @@
 //! Angles are to the weights in `head.safetensors`, of which a class may have several; logits are those of the loss, true labels
 //! given. What a head does not have, or what its run did not store, is left out.
 
-use super::{Family, Findings, Result, Splits, Subject, rows};
+use super::{Family, Findings, Result, Splits, Subject, mean, rows};
 use crate::measured::HealthShapes;
 use faceoff_analysis::{accuracy, class_weights};
-use faceoff_runs::{Embeddings, Margin};
+use faceoff_runs::{Embeddings, MARGIN_ACTS_FROM, Margin};
 use ndarray::ArrayView2;
 use std::f64::consts::PI;
 
@@ -41,8 +41,6 @@ rows! { METRICS in "Health of the head":
 pub const FAMILY: Family =
     Family { name: "health of the head", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
 
-/// A margin changes a logit if it moves it by more than this, times the scale: more than rounding does.
-const CHANGED: f64 = 1e-4;
 /// Bins of the angle: whole degrees.
 const DEGREES: usize = 180;
 
@@ -85,7 +83,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
             if head.has_margin() {
                 let scale = f64::from(val.effective_scale);
                 let shifts = class_weights::margin_shifts(of_val, val.scores(), &val.labels, scale)?;
-                found.add(MARGIN_ACTIVE.id(), share(shifts.iter().map(|shift| shift.abs() > CHANGED * scale)));
+                found.add(MARGIN_ACTIVE.id(), share(shifts.iter().map(|shift| shift.abs() > MARGIN_ACTS_FROM * scale)));
                 let without = mean(class_weights::cross_entropies(val.scores(), &val.labels, scale)?.into_iter());
                 let with = mean(costs.iter().copied());
                 found.add(MARGIN_LOSS_SHARE.id(), if with > 0.0 { (with - without) / with } else { 0.0 });
@@ -124,30 +122,21 @@ fn by_degree(degrees: &[f64], probabilities: &[f64]) -> Vec<(usize, u64, f64)> {
     bins.map(|(degree, (count, sum))| (degree, count, sum / count as f64)).collect()
 }
 
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = values.len() as f64;
-    values.sum::<f64>() / count
-}
-
 fn share(hits: impl ExactSizeIterator<Item = bool>) -> f64 {
     mean(hits.map(f64::from))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings_of_quick;
     use super::*;
     use crate::health::{RunHealth, Verdict, judge};
-    use faceoff_runs::{AnalysisConfig, Experiment, HeadConfig};
+    use faceoff_runs::HeadConfig;
     use ndarray::Array3;
 
     const CLASSES: usize = 3;
     const SCALE: f32 = 8.0;
     const M: f32 = 0.5;
-
-    fn settings() -> AnalysisConfig {
-        let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments");
-        Experiment::load(std::path::Path::new(experiments), "quick").unwrap().analysis
-    }
 
     /// Embeddings of three classes at these degrees; class weights of length 2 at 0, 120 and 240. `logit` is the training logit of a
     /// label from its angle in radians.
@@ -183,7 +172,7 @@ mod tests {
         let weights = Array3::from_shape_vec((1, CLASSES, 2), weights.concat()).unwrap();
         let (train, val) = (split(points, logit), split(points, logit));
         let splits = Splits { train, val, head: head.clone(), weights: Some(weights) };
-        let settings = settings();
+        let settings = settings_of_quick();
         let mut found = Findings::default();
         measure(&splits.subject(CLASSES, true, 0, &settings), &mut found).unwrap();
         let health = RunHealth::of("made up", 0, &found, &[], &[]);

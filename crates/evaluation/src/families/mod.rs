@@ -61,9 +61,22 @@ macro_rules! rows {
 }
 pub(crate) use rows;
 
+/// The mean of values, of which there is one at least.
+pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
+}
+
 /// Sizes in rising order, each once.
 fn rising(mut sizes: Vec<usize>) -> Vec<usize> {
     sizes.sort_unstable();
     sizes.dedup();
     sizes
+}
+
+/// Those of `quick`.
+#[cfg(test)]
+fn settings_of_quick() -> AnalysisConfig {
+    let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments");
+    faceoff_runs::Experiment::load(std::path::Path::new(experiments), "quick").unwrap().analysis
 }

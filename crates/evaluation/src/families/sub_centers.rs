@@ -6,7 +6,7 @@
 //! outlier. Where the wrong labels are known, precision and recall say how good the rule is, and the precision among as many of the
 //! farthest images as there are wrong labels says it without the 75 degrees.
 
-use super::{Family, Findings, Result, Splits, Subject, rows};
+use super::{Family, Findings, Result, Splits, Subject, mean, rows};
 use crate::measured::{Outlier, SubCenterShapes};
 use faceoff_analysis::class_weights;
 use ndarray::{Array3, Axis};
@@ -54,9 +54,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
         shares.push(each().fold(0.0, f64::max));
         in_use.push((-each().map(|share| share * share.ln()).sum::<f64>()).exp());
     }
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    found.add(DOMINANT_SHARE.id(), mean(&shares));
-    found.add(CENTERS_IN_USE.id(), mean(&in_use));
+    found.add(DOMINANT_SHARE.id(), mean(shares.into_iter()));
+    found.add(CENTERS_IN_USE.id(), mean(in_use.into_iter()));
 
     let mut dominant = Array3::<f32>::zeros((1, classes, dim));
     for (class, of_class) in counts.iter().enumerate() {
@@ -94,13 +93,9 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings_of_quick;
     use super::*;
-    use faceoff_runs::{AnalysisConfig, Embeddings, Experiment, HeadConfig};
-
-    fn settings() -> AnalysisConfig {
-        let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments");
-        Experiment::load(std::path::Path::new(experiments), "quick").unwrap().analysis
-    }
+    use faceoff_runs::{Embeddings, HeadConfig};
 
     fn at(degrees: &[f32]) -> Vec<f32> {
         degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect()
@@ -127,7 +122,7 @@ mod tests {
         let head = HeadConfig::new("SubCenterArcFace");
         let splits = Splits { train: split.clone(), val: split, head, weights: Some(weights) };
         let mut found = Findings::default();
-        measure(&splits.subject(2, true, 0, &settings()), &mut found).unwrap();
+        measure(&splits.subject(2, true, 0, &settings_of_quick()), &mut found).unwrap();
         found
     }
 

@@ -1,6 +1,9 @@
 //! Whole benchmarks: results, repeatability, reuse of whole runs, a head that diverges.
 
-use crate::{assert_same_outcomes, benchmark, complaint, experiment, report, stderr, stdout, succeed, two_heads};
+use crate::{
+    assert_same_outcomes, benchmark, complaint, experiment, faceoff, report, stderr, stdout, succeed, two_heads,
+};
+use std::collections::BTreeSet;
 
 #[test]
 fn both_commands_make_the_same_report_on_any_number_of_threads() {
@@ -30,6 +33,23 @@ fn both_commands_make_the_same_report_on_any_number_of_threads() {
     }
     succeed(&mut report(&experiment, &one));
     assert_same_outcomes(&one, &two);
+}
+
+/// Trained, embedded, measured and reported.
+#[test]
+fn every_head_that_there_is_goes_the_whole_way() {
+    let experiments = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments"));
+    let all = faceoff_runs::Experiment::load(experiments, "heads-all").unwrap().to_toml();
+    // Batches of the smoke experiment have 16 images.
+    let blocks =
+        all[all.find("[[heads]]").unwrap()..].replace("classes = 8", "classes = 4").replace("images = 8", "images = 4");
+    let (_folder, experiment, out) =
+        experiment("every-head", |text| text[..text.find("[[heads]]").unwrap()].to_string() + &blocks);
+    succeed(benchmark(&experiment, &out).args(["--epochs", "1"]));
+    let metrics = std::fs::read_to_string(out.join("every-head/metrics.csv")).unwrap();
+    let reported: BTreeSet<&str> = metrics.lines().skip(1).filter_map(|line| line.split(',').nth(1)).collect();
+    let names = stdout(&succeed(faceoff().args(["heads", "--names"])));
+    assert_eq!(reported, names.lines().collect());
 }
 
 #[test]

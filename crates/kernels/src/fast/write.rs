@@ -194,10 +194,11 @@ impl<'a> Target<'a> {
         !matches!(self.then, Then::Nothing)
     }
 
-    /// Takes one vector, which goes to index `at`, and adds to its channels' sums. `finish` is of this target's `then`.
+    /// Takes one vector, which goes to index `at`, and adds to its channels' sums.
     ///
     /// # Safety
-    /// Nothing else may use these numbers of the target. (That they lie inside is checked.)
+    /// `finish` must be of this target's `then`, whose maps are as long as the target. Nothing else may use these numbers of the
+    /// target. (That they lie inside is checked.)
     #[inline(always)]
     #[allow(unsafe_code)] // tiles and panels of several tasks interleave in the target
     pub(crate) unsafe fn put<S: Simd, F: Finish<S>>(

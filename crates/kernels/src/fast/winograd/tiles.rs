@@ -237,13 +237,7 @@ impl Chunk {
         let rows = of_columns(
             simd,
             #[inline(always)]
-            |j| {
-                let mut column = [simd.splat_f32s(0.0); INPUTS];
-                for (i, column) in column.iter_mut().enumerate() {
-                    *column = m.load(simd, i * INPUTS + j, tile * panel_width::<S>() + offset);
-                }
-                Some(column)
-            },
+            |j| Some(column(simd, m, j, tile * panel_width::<S>() + offset)),
             #[inline(always)]
             |m| output(simd, m),
         );
@@ -260,6 +254,16 @@ impl Chunk {
             }
         }
     }
+}
+
+/// The vectors at `offset` of the places in column `j`.
+#[inline(always)]
+fn column<S: Simd>(simd: S, planes: Planes<'_, PLACES>, j: usize, offset: usize) -> [S::f32s; INPUTS] {
+    let mut column = [simd.splat_f32s(0.0); INPUTS];
+    for (i, column) in column.iter_mut().enumerate() {
+        *column = planes.load(simd, i * INPUTS + j, offset);
+    }
+    column
 }
 
 /// `G g G^T` of the input channels `channels` of a panel of kernels, whose taps are planes `(ins, width)`: place `p` of the
@@ -307,13 +311,7 @@ pub(super) fn restore_kernels<S: Simd>(
         let rows = of_columns(
             simd,
             #[inline(always)]
-            |j| {
-                let mut column = [simd.splat_f32s(0.0); INPUTS];
-                for (i, column) in column.iter_mut().enumerate() {
-                    *column = u.load(simd, i * INPUTS + j, at - from);
-                }
-                Some(column)
-            },
+            |j| Some(column(simd, u, j, at - from)),
             #[inline(always)]
             |u| kernel_gradient(simd, u),
         );
