@@ -16,7 +16,7 @@ pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;
 pub use schedule::Schedule;
-pub use speed::{StepSeconds, made_up_batch, time_steps};
+pub use speed::{StepSeconds, made_up_batch, time_health, time_steps};
 pub use train::{Event, Timing, TrainingEnd, train};
 pub use weights::{load as load_weights, save as save_weights};
 

@@ -1,7 +1,11 @@
-//! How fast an encoder trains and embeds: real steps on made-up pixels.
+//! How fast an encoder trains and embeds: real steps on made-up pixels. And what it costs to watch the health of a head.
 
 use crate::Result;
+use crate::health;
+use candle_core::{DType, Device, Tensor, Var};
+use faceoff_heads::Loss;
 use faceoff_kernels::{AdamWStep, Encoder, ImageBatch};
+use faceoff_runs::{HeadConfig, HeadInit};
 use std::time::Instant;
 
 /// Seconds of one step, part by part.
@@ -54,4 +58,27 @@ pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) 
 pub fn made_up_batch(count: usize, size_px: usize) -> Result<ImageBatch> {
     let pixels = (0..count * size_px * size_px * 3).map(|index| (index * 31 + index / 97) as u8).collect();
     Ok(ImageBatch::new(pixels, count, size_px)?)
+}
+
+/// Seconds that the figures of a head's health add to a step on the CPU, `steps` times, for made-up embeddings (`batch`, `dim`) of `classes`
+/// classes.
+pub fn time_health(head: &HeadConfig, [batch, dim, classes]: [usize; 3], steps: usize) -> Result<Vec<f64>> {
+    let device = &Device::Cpu;
+    let mut figures = health::Epoch::new(head);
+    let mut head = faceoff_heads::build(head, dim, classes, HeadInit::Uniform, 0, device, DType::F32)?;
+    let numbers = (0..batch * dim).map(|index| (index * 31 + index / 97) as f32 % 7.0 - 3.0).collect();
+    let embeddings = Var::from_tensor(&Tensor::from_vec::<_, f32>(numbers, (batch, dim), device)?)?;
+    let labels = Tensor::from_iter((0..batch).map(|image| (image % classes) as u32), device)?;
+    let scores = head.scores(&embeddings)?;
+    let Loss { value, logits, .. } = head.loss(&embeddings, &labels)?;
+    let gradients = value.backward()?;
+    let gradient = gradients.get(&embeddings).expect("the loss depends on the embeddings");
+    let mut once = || {
+        let started = Instant::now();
+        figures.note(head.as_ref(), &embeddings, scores.clone(), logits.clone(), gradient, &labels)?;
+        figures.settle()?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    once()?;
+    (0..steps).map(|_| once()).collect()
 }

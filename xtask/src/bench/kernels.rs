@@ -8,7 +8,7 @@ use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{Arithmetic, Operator, encoder, matrix_products, operators};
 use faceoff_pipeline::describe_machine;
-use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
+use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_health, time_steps};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +16,8 @@ use std::time::Instant;
 
 /// The experiment whose augmentation is timed, on its synthetic images.
 const EXPERIMENT: &str = "quick";
+/// The experiment whose heads are watched.
+const ALL_HEADS: &str = "heads-all";
 
 /// What to time.
 #[derive(Args)]
@@ -73,6 +75,9 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     let (mut data_seconds, mut peak, mut timed) = (None, None, Vec::new());
     if !args.step_only {
         let seconds = data_seconds_of(program, size_px, count)?;
+        let (head, watched) = dearest_health(program, count, repeats)?;
+        let share = 100.0 * watched / step;
+        println!("the health of a head takes {:.2} ms of a step at most ({head}), {share:.2} % of it", watched * 1e3);
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
         if let Some(instructions) = arithmetic.instructions() {
@@ -111,6 +116,19 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
         write_json(path, &numbers)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The head of all whose health takes longest to watch, and the seconds that a step spends on it.
+fn dearest_health(program: &Program, batch: usize, repeats: usize) -> Result<(String, f64)> {
+    const CLASSES: usize = 10;
+    let mut dearest = (String::new(), 0.0);
+    for variant in program.experiment(ALL_HEADS)?.heads {
+        let seconds = median(&time_health(&variant.head, [batch, RESNET18.dim(), CLASSES], repeats)?);
+        if seconds > dearest.1 {
+            dearest = (variant.name, seconds);
+        }
+    }
+    Ok(dearest)
 }
 
 /// Seconds that a batch of augmented training images takes, decoded ones being at hand, when nothing else runs.
