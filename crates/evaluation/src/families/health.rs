@@ -39,7 +39,7 @@ rows! { METRICS in "Health of the head":
 
 /// Angles, margins, losses and lengths.
 pub const FAMILY: Family =
-    Family { name: "health of the head", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
+    Family { name: "health of the head", version: 2, metrics: METRICS, headline: |_| Vec::new(), measure };
 
 /// Bins of the angle: whole degrees.
 const DEGREES: usize = 180;
@@ -94,7 +94,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
             }
         }
         _ if head.has_margin() => {
-            found.notes.push("no figures of the margin: the run holds no logits of its loss; train it again.".into());
+            let why = "it holds no logits of its loss; losses of proxies and pairs have none, and a run of an earlier version has to be trained again for them";
+            found.notes.push(format!("no figures of the margin: {why}."));
         }
         _ => {}
     }
