@@ -28,7 +28,7 @@ rows! { METRICS in "Sub-centres":
 
 /// Spread over sub-centres, and outliers; nothing for a head with one weight a class.
 pub const FAMILY: Family =
-    Family { name: "sub-centres", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
+    Family { name: "sub-centres", version: 2, metrics: METRICS, headline: |_| Vec::new(), measure };
 
 /// An image farther than this from the dominant weight of its class is an outlier.
 const OUTLIER_DEGREES: f64 = 75.0;
@@ -69,6 +69,13 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let images = || 0..angles.len();
     let outliers = images().filter(outlier).count();
     found.add(OUTLIERS.id(), outliers as f64 / angles.len() as f64);
+    if 2 * outliers > angles.len() {
+        let share = 100.0 * outliers as f64 / angles.len() as f64;
+        found.notes.push(format!(
+            "{share:.0} % of its training images are more than {OUTLIER_DEGREES} degrees from their dominant weight, so the rule for \
+             outliers tells nothing apart; the order of the farthest images still does."
+        ));
+    }
     let mut farthest: Vec<usize> = images().collect();
     farthest.sort_by(|&a, &b| angles[b].total_cmp(&angles[a]));
     let noise = wrong.iter().filter(|&&wrong| wrong).count();
@@ -161,9 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn where_most_images_are_outliers_the_rule_is_said_to_tell_nothing() {
+        let found = found(&[(150.0, 0, 0), (330.0, 1, 1)]);
+        assert_eq!(found.value(OUTLIERS.id()), Some(1.0));
+        assert!(found.notes[0].starts_with("100 % of its training images"), "{:?}", found.notes);
+    }
+
+    #[test]
     fn without_wrong_labels_nothing_is_said_of_precision() {
         let found = found(&[(1.0, 0, 0), (181.0, 1, 1)]);
         assert_eq!(found.value(OUTLIERS.id()), Some(0.0));
+        assert!(found.notes.is_empty());
         assert!(found.value(OUTLIER_PRECISION.id()).is_none() && found.value(FARTHEST_PRECISION.id()).is_none());
     }
 }
