@@ -1,6 +1,7 @@
 //! Developers' commands, and Faceoff's own commands on the folders of the workspace, whichever subfolder one stands in.
 
 mod bench;
+mod fuzz;
 mod reference;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,8 @@ enum Command {
     /// How fast the parts are on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Try damaged and made-up inputs on everything that reads files.
+    Fuzz(fuzz::FuzzArgs),
     /// Write docs/heads.md and docs/metrics.md from the tables in the code.
     Reference(reference::ReferenceArgs),
 }
@@ -36,6 +39,7 @@ fn run() -> Result<ExitCode> {
     match command {
         Command::Product(command) => command.run(&program),
         Command::Bench(command) => bench::run(&program, &command),
+        Command::Fuzz(args) => fuzz::run(&program, &args),
         Command::Reference(args) => reference::run(&program, &args),
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 /// What a checkpoint knows besides tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Hash of the run's specification.
     pub spec_hash: String,
     /// Fingerprint of the images.
@@ -26,7 +26,8 @@ pub(crate) struct Progress {
     pub timing: Timing,
 }
 
-const PARTS: [&str; 4] = ["encoder.", "encoder_optimizer.", "head.", "head_optimizer."];
+/// How the names of tensors begin, by what they are of.
+pub const PARTS: [&str; 4] = ["encoder.", "encoder_optimizer.", "head.", "head_optimizer."];
 
 /// Writes the checkpoint of `model` after the epochs in `progress`.
 pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<()> {
@@ -42,7 +43,7 @@ pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<(
 
 /// Reads the checkpoint at `path`, if there is one, and checks that it belongs to this run and these images: its tensors by
 /// part, as in `PARTS`, and the rest.
-pub(crate) fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<([State; 4], Progress)>> {
+pub fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<([State; 4], Progress)>> {
     if !path.exists() {
         return Ok(None);
     }

@@ -12,6 +12,7 @@ mod speed;
 mod train;
 mod weights;
 
+pub use checkpoint::{PARTS as CHECKPOINT_PARTS, Progress, read as read_checkpoint};
 pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;

@@ -46,13 +46,13 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 /// Makes [`peak_memory_mib`] count from now on, where the system can.
-fn forget_peak_memory() {
+pub(crate) fn forget_peak_memory() {
     // Only Linux knows this file, and only Linux says the peak.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The most memory that this process has had, in MiB; `None` where the system does not say.
-fn peak_memory_mib() -> Option<f64> {
+pub(crate) fn peak_memory_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;

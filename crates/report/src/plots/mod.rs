@@ -167,8 +167,13 @@ impl Text {
             let tail: String = letters[letters.len() - kept / 2..].iter().collect();
             format!("{}\u{2026}{}", head.trim_end(), tail.trim_start())
         };
-        let kept = (0..letters.len()).rev().find(|&kept| self.width(&cut(kept)) <= width);
-        cut(kept.unwrap_or(0))
+        // Halved rather than counted down: a name may have thousands of letters.
+        let (mut fits, mut cut_off) = (0, letters.len());
+        while cut_off - fits > 1 {
+            let middle = fits.midpoint(cut_off);
+            *(if self.width(&cut(middle)) <= width { &mut fits } else { &mut cut_off }) = middle;
+        }
+        cut(fits)
     }
 }
 
