@@ -34,6 +34,7 @@
 pub mod accuracy;
 mod bounds;
 pub mod calibration;
+mod centered;
 pub mod class_weights;
 pub mod clustering;
 mod error;

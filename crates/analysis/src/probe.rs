@@ -46,9 +46,13 @@ pub struct LinearProbe {
 /// How well a probe reads embeddings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbeScore {
+    /// Points counted.
+    pub points: usize,
+    /// Points of classes that the training labels lack: no classifier can name these, so they are not counted.
+    pub left_out: usize,
     /// Fraction of points whose class gets the highest probability.
     pub accuracy: f64,
-    /// Mean of -ln(probability of the label) in nats; infinite if a label is a class that the training labels lack.
+    /// Mean of -ln(probability of the label) in nats, taken from the logits: finite however small the probability.
     pub log_loss: f64,
 }
 
@@ -78,28 +82,42 @@ impl LinearProbe {
 
     /// Probabilities (N, classes) of embeddings (N, D).
     pub fn probabilities(&self, embeddings: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
+        let mut logits = self.logits(embeddings)?;
+        logits.rows_mut().into_iter().for_each(|mut row| _ = softmax(row.as_slice_mut().expect("standard layout")));
+        Ok(logits)
+    }
+
+    fn logits(&self, embeddings: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
         check_matrix("embeddings", embeddings)?;
         check_lengths("a row of the embeddings", embeddings.ncols(), "a row of the weights", self.weights.ncols())?;
-        let mut probabilities = embeddings.as_standard_layout().mapv(f64::from).dot(&self.weights.t());
-        for mut row in probabilities.rows_mut() {
+        let mut logits = embeddings.as_standard_layout().mapv(f64::from).dot(&self.weights.t());
+        for mut row in logits.rows_mut() {
             row.iter_mut().zip(&self.intercepts).for_each(|(logit, intercept)| *logit += intercept);
-            softmax(row.as_slice_mut().expect("standard layout"));
         }
-        Ok(probabilities)
+        Ok(logits)
     }
 
     /// Accuracy and loss on `embeddings` (N, D) with their labels.
+    ///
+    /// # Errors
+    /// No label of a class that it was fitted to.
     pub fn evaluate(&self, embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<ProbeScore> {
         check_lengths("embeddings", embeddings.nrows(), "labels", labels.len())?;
-        let probabilities = self.probabilities(embeddings)?;
-        let (mut right, mut loss) = (0, 0.0);
-        for (row, label) in probabilities.rows().into_iter().zip(labels) {
-            let (best, _) = greatest(row.iter().copied());
-            right += usize::from(self.classes[best] == *label);
-            loss += self.classes.binary_search(label).map_or(f64::INFINITY, |place| -row[place].ln());
+        let mut logits = self.logits(embeddings)?;
+        let (mut points, mut right, mut loss) = (0, 0, 0.0);
+        for (mut row, label) in logits.rows_mut().into_iter().zip(labels) {
+            let Ok(place) = self.classes.binary_search(label) else { continue };
+            let logit = row[place];
+            points += 1;
+            right += usize::from(greatest(row.iter().copied()).0 == place);
+            loss += softmax(row.as_slice_mut().expect("standard layout")) - logit;
         }
-        let points = labels.len() as f64;
-        Ok(ProbeScore { accuracy: right as f64 / points, log_loss: loss / points })
+        if points == 0 {
+            let rule = "it was fitted to none of the classes of these points";
+            return Err(Error::undefined("the score of a linear probe", rule, "pass points of classes it knows"));
+        }
+        let (left_out, count) = (labels.len() - points, points as f64);
+        Ok(ProbeScore { points, left_out, accuracy: right as f64 / count, log_loss: loss / count })
     }
 }
 

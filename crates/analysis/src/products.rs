@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result, check_lengths, check_matrix};
 
 /// How far from 1 the norm of an embedding may lie.
-const NORM_TOLERANCE: f64 = 1e-3;
+pub(crate) const NORM_TOLERANCE: f64 = 1e-3;
 
 /// Rows of the left block of a product: some tiles, one parallel task.
 pub(crate) const LEFT_BLOCK: usize = 120;
@@ -66,6 +66,16 @@ impl Panels {
         let panels = values.as_mut_slice().par_chunks_mut(width * dims).zip(rows.par_chunks(width * dims));
         panels.for_each(|(panel, rows)| interleave(rows, dims, width, panel));
         Self { dims, rows: count, values }
+    }
+
+    /// Takes `origin` off every row.
+    pub(crate) fn move_to(&mut self, origin: &[f32]) {
+        let width = TileShape::of_this_machine().columns;
+        self.values.as_mut_slice().par_chunks_mut(width * self.dims).for_each(|panel| {
+            for (values, origin) in panel.chunks_exact_mut(width).zip(origin) {
+                values.iter_mut().for_each(|value| *value -= origin);
+            }
+        });
     }
 
     /// Inner products of `left` (up to [`LEFT_BLOCK`] rows) with the rows from `first` on, a multiple of [`RIGHT_BLOCK`]:

@@ -1,8 +1,8 @@
 //! Retrieval: how well the nearest points share a query's class.
 //!
-//! Every query ranks the whole index by falling cosine; equal cosines stand in the order of their index rows. Only a query whose
-//! class the index holds (apart from the query itself) is counted; the others are left out, as in pytorch-metric-learning's
-//! `AccuracyCalculator`. With R the number of items of the query's class in the index (minus itself), and `hit(i)` = 1 if the
+//! Every query ranks the whole index by falling cosine, in f64 as [`crate::neighbors`] does; equal cosines stand in the order of their
+//! index rows. Only a query whose class the index holds (apart from the query itself) is counted; the others are left out, as in
+//! pytorch-metric-learning's `AccuracyCalculator` ([`with_classmate`]). With R the number of items of the query's class in the index (minus itself), and `hit(i)` = 1 if the
 //! item at rank i has the query's class:
 //!
 //! | measure | of one query; the mean over queries is reported |
@@ -25,13 +25,16 @@
 //! # Ok::<(), faceoff_analysis::Error>(())
 //! ```
 
+use std::collections::BTreeMap;
+
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
+use crate::centered::Centered;
 use crate::error::{Error, Result, check_count, check_finite, check_lengths, check_positive};
 use crate::neighbors::{Neighbors, poll};
-use crate::products::{LEFT_BLOCK, Panels, RIGHT_BLOCK, check_embeddings, contiguous};
-use crate::search::rank_key;
+use crate::products::{LEFT_BLOCK, RIGHT_BLOCK, check_embeddings, contiguous};
+use crate::search::{exact_key, from_rank_key, rank_key};
 
 /// The k of [`Retrieval::recall_at`].
 pub const RECALL_AT: [usize; 4] = [1, 2, 4, 8];
@@ -87,25 +90,27 @@ fn rank_all(
     leave_one_out: bool,
 ) -> Result<Retrieval> {
     let dims = index.ncols();
-    let (index, queries) = (contiguous(index), contiguous(queries));
+    let (rows, queries) = (contiguous(index), contiguous(queries));
     let width = index_labels.len().next_multiple_of(RIGHT_BLOCK);
-    let panels = Panels::new(&index, dims);
+    let index = Centered::new(&rows, dims);
     let rankings: Vec<Option<Ranking>> = queries
         .par_chunks(LEFT_BLOCK * dims)
         .enumerate()
         .flat_map_iter(|(block, queries)| {
             let first = block * LEFT_BLOCK;
-            let count = queries.len() / dims;
-            let mut cosines = vec![0.0_f32; count * width];
-            panels.multiply(queries, 0, |first_point, products| {
+            let mut cosines = vec![0.0_f32; queries.len() / dims * width];
+            let margins = index.multiply(queries, |first_point, products| {
                 let rows = cosines.chunks_exact_mut(width).zip(products.chunks_exact(RIGHT_BLOCK));
                 rows.for_each(|(all, row)| all[first_point..][..RIGHT_BLOCK].copy_from_slice(row));
             });
-            let rank = |query: usize| {
+            let rank = |(query, (row, margin)): (usize, (&[f32], f64))| {
                 let own = leave_one_out.then_some(first + query);
-                rank(&cosines[query * width..], index_labels, query_labels[first + query], own)
+                let wide = Vec::from_iter(row.iter().map(|&x| f64::from(x)));
+                let exact = |point: usize| exact_key(index.exact(point, &wide), point);
+                let label = query_labels[first + query];
+                rank(&cosines[query * width..], margin, exact, index_labels, label, own)
             };
-            (0..count).map(rank).collect::<Vec<_>>()
+            queries.chunks_exact(dims).zip(margins).enumerate().map(rank).collect::<Vec<_>>()
         })
         .collect();
     mean_of(&rankings)
@@ -129,20 +134,41 @@ fn mean_of(rankings: &[Option<Ranking>]) -> Result<Retrieval> {
     })
 }
 
-/// `None` for a query without an item of its class.
-fn rank(cosines: &[f32], index_labels: &[u32], label: u32, own: Option<usize>) -> Option<Ranking> {
+/// `None` for a query without an item of its class. `cosines` lie within `margin` of the true ones, less a number that all share;
+/// `exact` gives a key that grows with a point's rank.
+fn rank(
+    cosines: &[f32],
+    margin: f64,
+    exact: impl Fn(usize) -> u128,
+    index_labels: &[u32],
+    label: u32,
+    own: Option<usize>,
+) -> Option<Ranking> {
+    // Of two cosines that lie farther apart than this, the greater is truly greater.
+    let apart = 2.0 * margin;
     let mut keys = Vec::with_capacity(index_labels.len());
     let others = (0..index_labels.len()).filter(|&point| own != Some(point));
     keys.extend(others.map(|point| rank_key(cosines[point], point)));
-    let is_hit = |key: &u64| index_labels[*key as u32 as usize] == label;
-    let same_class = keys.iter().filter(|key| is_hit(key)).count();
-    keys.select_nth_unstable(same_class.checked_sub(1)?);
-    let top = &mut keys[..same_class];
+    let cosine = |key: u64| f64::from(from_rank_key(key).0);
+    let point = |key: u64| from_rank_key(key).1 as usize;
+    let is_hit = |key: u64| index_labels[point(key)] == label;
+    let lowest = |cosine: f64| rank_key(((cosine - apart) as f32).next_down(), u32::MAX as usize);
+    let same_class = keys.iter().filter(|&&key| is_hit(key)).count();
+    let (_, &mut last, _) = keys.select_nth_unstable(same_class.checked_sub(1)?);
+    // All that can be among the first R, in order as far as it matters where hits and misses stand.
+    let last = lowest(cosine(last));
+    let mut top = Vec::from_iter(keys.iter().copied().filter(|&key| key <= last));
     top.sort_unstable();
+    for close in top.chunk_by_mut(|&a, &b| cosine(a) - cosine(b) <= apart) {
+        let hits = close.iter().filter(|&&key| is_hit(key)).count();
+        if hits > 0 && hits < close.len() {
+            close.sort_by_cached_key(|&key| exact(point(key)));
+        }
+    }
     let mut hits = 0;
     let mut precisions = 0.0;
     let mut first_hit = None;
-    for (position, key) in top.iter().enumerate() {
+    for (position, &key) in top[..same_class].iter().enumerate() {
         if is_hit(key) {
             hits += 1;
             precisions += f64::from(hits) / (position + 1) as f64;
@@ -150,12 +176,25 @@ fn rank(cosines: &[f32], index_labels: &[u32], label: u32, own: Option<usize>) -
         }
     }
     let first_hit = first_hit.unwrap_or_else(|| {
-        let nearest = keys.iter().filter(|key| is_hit(key)).min().copied().unwrap_or(u64::MAX);
-        1 + keys.iter().filter(|&&key| key < nearest).count()
+        let nearest = keys.iter().copied().filter(|&key| is_hit(key)).min().map_or(f64::NAN, cosine);
+        let close = || keys.iter().copied().filter(|&key| (cosine(key) - nearest).abs() <= apart);
+        let first = close().filter(|&key| is_hit(key)).map(|key| exact(point(key))).min().unwrap_or(u128::MAX);
+        let surely = keys.iter().filter(|&&key| cosine(key) - nearest > apart).count();
+        1 + surely + close().filter(|&key| !is_hit(key) && exact(point(key)) < first).count()
     });
     let [r1, r2, r4, r8] = RECALL_AT.map(|k| f64::from(u8::from(first_hit <= k)));
     let size = same_class as f64;
     Some([r1, r2, r4, r8, f64::from(hits) / size, precisions / size, 1.0 / first_hit as f64])
+}
+
+/// The queries, rising, whose class the index holds: the others cannot be answered, and no measure by neighbours, class means or a
+/// probe counts them. Without labels of an index, each query is compared with all others.
+pub fn with_classmate(index_labels: Option<&[u32]>, query_labels: &[u32]) -> Vec<usize> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    index_labels.unwrap_or(query_labels).iter().for_each(|&label| *counts.entry(label).or_default() += 1);
+    let least = if index_labels.is_some() { 1 } else { 2 };
+    let has = |query: &usize| counts.get(&query_labels[*query]).is_some_and(|&count| count >= least);
+    (0..query_labels.len()).filter(has).collect()
 }
 
 /// How the neighbours of a query are counted.

@@ -239,12 +239,20 @@ pub(crate) fn from_rank_key(key: u64) -> (f32, u32) {
     (f32::from_bits(bits), key as u32)
 }
 
+/// [`rank_key`] of a similarity in f64.
+#[inline(always)]
+pub(crate) fn exact_key(similarity: f64, point: usize) -> u128 {
+    let bits = (similarity + 0.0).to_bits();
+    let rising = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
+    u128::from(!rising) << 32 | point as u128
+}
+
 /// The best k seen so far.
 struct Best {
     k: usize,
     /// What k of them reach.
     threshold: f64,
-    /// Similarity, then index, in a number that grows with the rank, as [`rank_key`] in f64.
+    /// Their [`exact_key`]s.
     keys: Vec<u128>,
 }
 
@@ -255,9 +263,7 @@ impl Best {
 
     #[inline(always)]
     fn take(&mut self, similarity: f64, point: usize) {
-        let bits = (similarity + 0.0).to_bits();
-        let rising = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
-        self.keys.push(u128::from(!rising) << 32 | point as u128);
+        self.keys.push(exact_key(similarity, point));
         if self.keys.len() == 2 * self.k + SLACK {
             self.shrink();
         }

@@ -6,7 +6,7 @@ use faceoff_analysis::calibration::ReliabilityBin;
 pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
-use faceoff_analysis::{Result, pca};
+use faceoff_analysis::{Result, accuracy, geometry, pca, retrieval};
 use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName};
 use ndarray::{Array3, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,8 @@ pub struct Splits {
     pub(crate) head: HeadConfig,
     /// The class weights of the head, (K, C, D), K of each class; `None` where it has none.
     pub(crate) weights: Option<Array3<f32>>,
+    /// Whether the head scores no classes: a loss of pairs, whose stored scores are cosines with class means.
+    pub(crate) scored_by_means: bool,
 }
 
 impl Splits {
@@ -237,7 +239,10 @@ impl Splits {
     /// Files that are missing or damaged.
     pub fn read(run: &RunFolder, manifest: &Manifest) -> faceoff_runs::Result<Self> {
         let [train, val] = [run.embeddings(manifest, SplitName::Train)?, run.embeddings(manifest, SplitName::Val)?];
-        Ok(Self { train, val, head: manifest.spec.variant.head.clone(), weights: run.class_weights(manifest)? })
+        let (head, weights) = (manifest.spec.variant.head.clone(), run.class_weights(manifest)?);
+        // Made-up runs have no file of the head.
+        let scored_by_means = weights.is_none() && manifest.files.contains_key("head.safetensors");
+        Ok(Self { train, val, head, weights, scored_by_means })
     }
 
     /// Changes whenever a validation image, its label or their order does.
@@ -246,6 +251,18 @@ impl Splits {
         let images = self.val.ids.iter().zip(&self.val.labels);
         images.for_each(|(id, label)| _ = hasher.update(format!("{id}\n{label}\n").as_bytes()));
         hasher.finalize().to_hex().to_string()
+    }
+
+    /// The class that the head gives each image of a split, labels withheld. A loss of pairs has none: it is that of the nearest class
+    /// mean of the training embeddings, by the labels trained on.
+    ///
+    /// # Errors
+    /// A class whose embeddings cancel out.
+    pub(crate) fn predictions(&self, split: &Embeddings) -> Result<Vec<u32>> {
+        match self.scored_by_means {
+            true => geometry::nearest_center_predictions(self.train.unit(), &self.train.labels_trained, split.unit()),
+            false => Ok(accuracy::predictions(split.scores())),
+        }
     }
 
     /// Maps of the validation images.
@@ -296,6 +313,19 @@ pub struct Subject<'a> {
     pub seed: u64,
     /// The numbers that decide the results.
     pub settings: &'a AnalysisConfig,
+}
+
+impl Subject<'_> {
+    /// The queries with another image of their class among those that they are compared with, training images or the other queries;
+    /// see [`retrieval::with_classmate`].
+    pub(crate) fn with_classmate(&self) -> Vec<usize> {
+        retrieval::with_classmate(self.index.map(|index| index.labels), self.queries.labels)
+    }
+}
+
+/// The values in these places.
+pub(crate) fn at<T: Copy>(places: &[usize], values: &[T]) -> Vec<T> {
+    places.iter().map(|&place| values[place]).collect()
 }
 
 /// Embeddings with their labels, whatever they come from.

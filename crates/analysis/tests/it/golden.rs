@@ -74,6 +74,20 @@ pub(crate) fn made_up(points: usize, dims: usize, classes: u32, noise: f32, seed
     (unit(embeddings), labels)
 }
 
+/// Unit rows around one direction that all classes share, some of them copies with other labels: cosines crowd near 1, and nearly all
+/// of them tie in f32.
+pub(crate) fn crowded(points: usize, dims: usize, classes: u32, scatter: f32, seed: u64) -> (Array2<f32>, Vec<u32>) {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let labels: Vec<u32> = (0..points).map(|_| rng.random_range(0..classes)).collect();
+    let mut rows = Array2::from_shape_simple_fn((points, dims), || 1.0 + scatter * rng.random_range(-1.0_f32..1.0));
+    for copy in (0..points).step_by(9) {
+        let of = rows.row(rng.random_range(0..points)).to_owned();
+        rows.row_mut(copy).assign(&of);
+    }
+    (unit(rows), labels)
+}
+
 /// The rows brought to unit length.
 pub(crate) fn unit(mut rows: Array2<f32>) -> Array2<f32> {
     for mut row in rows.rows_mut() {

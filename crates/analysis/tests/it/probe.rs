@@ -43,7 +43,13 @@ fn unseen_and_renamed_classes() {
     assert_eq!(probe.classes, [3, 8]);
     assert_eq!(probe.evaluate(points.view(), &[8, 3, 8, 3]).unwrap().accuracy, 1.0);
     let unseen = probe.evaluate(points.view(), &[8, 3, 8, 5]).unwrap();
-    assert_eq!((unseen.accuracy, unseen.log_loss), (0.75, f64::INFINITY));
+    let known = probe.evaluate(points.slice(s![..3, ..]), &[8, 3, 8]).unwrap();
+    assert_eq!((unseen.points, unseen.left_out, known.left_out), (3, 1, 0));
+    assert_eq!((unseen.accuracy, unseen.log_loss), (1.0, known.log_loss));
+    assert!(matches!(probe.evaluate(points.view(), &[1; 4]), Err(Error::Undefined(..))));
+    // A probability too small for f64 still has a loss.
+    let far = LinearProbe { weights: array![[0.0, 0.0], [2000.0, 0.0]], intercepts: vec![0.0; 2], ..probe };
+    assert_eq!(far.evaluate(points.slice(s![..1, ..]), &[3]).unwrap().log_loss, 2000.0);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Retrieval and votes: values of pytorch-metric-learning, definitions written out, corners.
 
 use faceoff_analysis::Error;
-use faceoff_analysis::neighbors::{Neighbors, nearest};
-use faceoff_analysis::retrieval::{Retrieval, Vote, knn_accuracy_curve, retrieval, retrieval_leave_one_out};
-use ndarray::{ArrayView2, array, s};
+use faceoff_analysis::neighbors::{Neighbors, nearest, nearest_excluding_self};
+use faceoff_analysis::retrieval::{
+    Retrieval, Vote, knn_accuracy_curve, retrieval, retrieval_leave_one_out, with_classmate,
+};
+use ndarray::{ArrayView2, Axis, array, s};
 use serde_json::Value;
 
-use crate::golden::{assert_all_near, assert_near, load, made_up};
+use crate::golden::{assert_all_near, assert_near, crowded, load, made_up};
 
 #[track_caller]
 pub(crate) fn assert_golden(found: &Retrieval, expected: &Value) {
@@ -39,14 +41,14 @@ fn knn_curve_agrees_with_scikit_learn() {
     assert_all_near(&curve(Vote::Softmax { temperature }), &expected["softmax"], "softmax");
 }
 
-/// The definitions word by word, on a full sort.
-fn naive(points: ArrayView2<f32>, labels: &[u32]) -> [f64; 4] {
+/// The definitions word by word, on a full sort by the cosines as `round` gives them, which are above 0.
+fn naive(points: ArrayView2<f32>, labels: &[u32], round: fn(f64) -> f64) -> [f64; 4] {
     let (mut counted, mut sums) = (0.0, [0.0; 4]);
     for i in 0..labels.len() {
         let mut others: Vec<usize> = (0..labels.len()).filter(|&j| j != i).collect();
         let cosine =
             |j: usize| points.row(i).iter().zip(points.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        others.sort_by(|&a, &b| cosine(b).total_cmp(&cosine(a)));
+        others.sort_by_cached_key(|&j| std::cmp::Reverse(round(cosine(j)).to_bits()));
         let hits: Vec<bool> = others.iter().map(|&j| labels[j] == labels[i]).collect();
         let r = hits.iter().filter(|&&hit| hit).count();
         if r == 0 {
@@ -62,15 +64,53 @@ fn naive(points: ArrayView2<f32>, labels: &[u32]) -> [f64; 4] {
     sums.map(|sum| sum / counted)
 }
 
+fn values(found: &Retrieval) -> [f64; 4] {
+    [found.recall_at[0], found.r_precision, found.map_at_r, found.mean_reciprocal_rank]
+}
+
+#[test]
+fn near_ties_are_ranked_as_neighbours_are() {
+    for (classes, scatter) in [(7, 1e-3), (7, 3e-2), (150, 1e-4), (40, 0.0)] {
+        let (points, labels) = crowded(500, 64, classes, scatter, 5);
+        let own = retrieval_leave_one_out(points.view(), &labels).unwrap();
+        let expected = naive(points.view(), &labels, |cosine| cosine);
+        for (found, expected) in values(&own).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-12, "{classes} classes, scatter {scatter}: {found} {expected}");
+        }
+        let in_f32 = naive(points.view(), &labels, |cosine| f64::from(cosine as f32));
+        assert!(scatter == 0.0 || scatter > 1e-2 || in_f32 != expected, "the case must be hard: {scatter}");
+
+        // One quantity, one value: the nearest neighbour decides precision at 1, and KNN accuracy with k = 1 likewise.
+        let knn = |near: Neighbors, index_labels: &[u32], counted: &[usize], query_labels: &[u32]| {
+            let near = Neighbors {
+                indices: near.indices.select(Axis(0), counted),
+                similarities: near.similarities.select(Axis(0), counted),
+            };
+            let query_labels = Vec::from_iter(counted.iter().map(|&query| query_labels[query]));
+            knn_accuracy_curve(&near, index_labels, &query_labels, Vote::Majority).unwrap()[0]
+        };
+        let counted = with_classmate(None, &labels);
+        assert_eq!((counted.len(), 500 - counted.len()), (own.queries, own.left_out));
+        let near = nearest_excluding_self(points.view(), 1).unwrap();
+        assert_eq!(knn(near, &labels, &counted, &labels), own.recall_at[0]);
+        let (index, queries) = points.view().split_at(Axis(0), 300);
+        let (index_labels, query_labels) = labels.split_at(300);
+        let found = retrieval(index, index_labels, queries, query_labels).unwrap();
+        let counted = with_classmate(Some(index_labels), query_labels);
+        assert_eq!((counted.len(), 200 - counted.len()), (found.queries, found.left_out));
+        assert!(classes < 100 || found.left_out > 0, "some have no classmate");
+        assert_eq!(knn(nearest(index, queries, 1).unwrap(), index_labels, &counted, query_labels), found.recall_at[0]);
+    }
+}
+
 #[test]
 fn agrees_with_the_definitions_over_several_blocks() {
     // More than one block of queries and of points, neither a multiple; many queries without a hit within R.
     let (points, labels) = made_up(700, 6, 200, 0.9, 1);
     let found = retrieval_leave_one_out(points.view(), &labels).unwrap();
-    let expected = naive(points.view(), &labels);
-    let found = [found.recall_at[0], found.r_precision, found.map_at_r, found.mean_reciprocal_rank];
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    let expected = naive(points.view(), &labels, |cosine| 1.0 + cosine);
+    for (found, expected) in values(&found).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-12, "{found} {expected}");
     }
     assert!(expected[3] < 0.9, "the case must be hard to test ranks: {}", expected[3]);
 }

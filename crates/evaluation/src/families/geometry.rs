@@ -1,12 +1,12 @@
 //! How classes lie on the sphere. Neural collapse is that of the index, or of the evaluated points where there is none.
 
-use super::{Family, Findings, Result, Splits, Subject, rows};
+use super::{Family, Findings, Result, Subject, at, rows};
 use crate::measured::Points;
 use faceoff_analysis::{accuracy, geometry};
 
 rows! { METRICS in "Geometry":
     NEAREST_CENTER_ACCURACY "nearest_center_accuracy" "Nearest-centre accuracy" Percent Higher
-        "Share of the validation images whose nearest class centre of the training embeddings is that of their class." "count";
+        "Share of the validation images with a classmate in training whose nearest class centre (mean direction) of the training embeddings is that of their class." "count";
     SMALLEST_CENTER_ANGLE "smallest_center_angle_degrees" "Smallest angle between centres" Degrees Higher
         "Angle between the two nearest class centres of the validation embeddings." "minimum";
     ALIGNMENT "alignment" "Alignment" Number Lower
@@ -33,13 +33,13 @@ rows! { COLLAPSE_METRICS in "Geometry":
 }
 
 /// Centres, alignment, uniformity and neural collapse.
-pub const FAMILY: Family = Family { name: "geometry", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
+pub const FAMILY: Family = Family { name: "geometry", version: 2, metrics: METRICS, headline: |_| Vec::new(), measure };
 
 /// Whether the classifier's vectors are the class means of the training images, and whether it says what the nearest of
 /// these means says.
 pub const CLASSIFIER_COLLAPSE: Family = Family {
     name: "neural collapse of the classifier",
-    version: 1,
+    version: 2,
     metrics: COLLAPSE_METRICS,
     headline: |_| Vec::new(),
     measure: measure_collapse,
@@ -49,7 +49,11 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let val = subject.queries;
     if let Some(train) = subject.index {
         let nearest = geometry::nearest_center_predictions(train.unit, train.labels, val.unit)?;
-        found.add(NEAREST_CENTER_ACCURACY.id(), accuracy::accuracy(&nearest, val.labels)?);
+        let counted = subject.with_classmate();
+        if !counted.is_empty() {
+            let (nearest, labels) = (at(&counted, &nearest), at(&counted, val.labels));
+            found.add(NEAREST_CENTER_ACCURACY.id(), accuracy::accuracy(&nearest, &labels)?);
+        }
     }
     let centers = geometry::center_angles(val.unit, val.labels)?;
     // The matrix is symmetric.
@@ -68,12 +72,13 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
 }
 
 fn measure_collapse(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
-    let Some(Splits { train, .. }) = subject.classifier else { return Ok(()) };
+    let Some(splits) = subject.classifier else { return Ok(()) };
+    let train = &splits.train;
     let Points { unit, labels } = Points::of(train);
     if let Some(vectors) = train.class_vectors() {
         found.add(NC3_SELF_DUALITY.id(), geometry::self_duality(vectors, unit, labels)?);
     }
-    let predicted = accuracy::predictions(train.scores());
+    let predicted = splits.predictions(train)?;
     found.add(NC4_DISAGREEMENT.id(), geometry::nearest_mean_disagreement(unit, labels, &predicted)?);
     Ok(())
 }

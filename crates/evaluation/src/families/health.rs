@@ -5,7 +5,7 @@
 
 use super::{Family, Findings, Result, Splits, Subject, mean, rows};
 use crate::measured::HealthShapes;
-use faceoff_analysis::{accuracy, class_weights};
+use faceoff_analysis::class_weights;
 use faceoff_runs::{Embeddings, MARGIN_ACTS_FROM, Margin};
 use ndarray::ArrayView2;
 use std::f64::consts::PI;
@@ -45,7 +45,8 @@ pub const FAMILY: Family =
 const DEGREES: usize = 180;
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
-    let Some(Splits { train, val, head, weights }) = subject.classifier else { return Ok(()) };
+    let Some(splits) = subject.classifier else { return Ok(()) };
+    let Splits { train, val, head, weights, .. } = splits;
     let mut shapes = HealthShapes::default();
     let mean_direction = class_weights::mean_direction(val.unit())?;
     let length = |mean: &ndarray::Array1<f64>| mean.dot(mean).sqrt();
@@ -71,7 +72,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     }
     found.add(MEAN_DIRECTION.id(), length(&mean_direction));
     found.add(EMBEDDING_NORM.id(), mean(val.norms.iter().map(|&norm| f64::from(norm))));
-    let predicted = accuracy::predictions(val.scores());
+    let predicted = splits.predictions(val)?;
     let never = (0..subject.classes as u32).filter(|class| val.labels.contains(class) && !predicted.contains(class));
     found.add(NEVER_PREDICTED.id(), never.count() as f64);
 
@@ -172,7 +173,7 @@ mod tests {
         let weights = [0.0_f32, 120.0, 240.0].map(|d| [2.0 * d.to_radians().cos(), 2.0 * d.to_radians().sin()]);
         let weights = Array3::from_shape_vec((1, CLASSES, 2), weights.concat()).unwrap();
         let (train, val) = (split(points, logit), split(points, logit));
-        let splits = Splits { train, val, head: head.clone(), weights: Some(weights) };
+        let splits = Splits { train, val, head: head.clone(), weights: Some(weights), scored_by_means: false };
         let settings = settings_of_quick();
         let mut found = Findings::default();
         measure(&splits.subject(CLASSES, true, 0, &settings), &mut found).unwrap();

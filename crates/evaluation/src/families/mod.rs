@@ -13,7 +13,7 @@ pub mod variance;
 pub mod verification;
 
 // What the families have in common.
-use crate::measured::{Findings, Splits, Subject};
+use crate::measured::{Findings, Splits, Subject, at};
 use crate::registry::{Family, Headline, MetricId};
 use faceoff_analysis::Result;
 use faceoff_runs::AnalysisConfig;

@@ -25,7 +25,7 @@ rows! { METRICS in "Verification":
 /// All pairs of validation images.
 pub const FAMILY: Family = Family {
     name: "verification",
-    version: 1,
+    version: 2,
     metrics: METRICS,
     headline: |_| vec![(VERIFICATION_AUC.id(), Headline::ResultIfUnseen)],
     measure,

@@ -61,6 +61,36 @@ fn one_set_is_compared_with_itself_and_two_with_each_other() {
     report(&out, &queries, Some(&index)).unwrap();
     assert_eq!(value(&out, "precision_at_1"), 0.8);
     assert_eq!(value(&out, "nearest_center_accuracy"), 0.8);
+    assert_eq!(value(&out, "queries_without_classmate"), 0.0);
+    assert!(!summary.notes.iter().any(|note| note.contains("of their class")), "{:?}", summary.notes);
+}
+
+#[test]
+fn images_without_a_classmate_are_left_out_alike_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = given(folder.path(), "queries", "label\nowl\nowl\nemu\nkiwi\nkiwi\n");
+    write_npy(&queries.embeddings, &points()).unwrap();
+    let index = given(folder.path(), "index", "label\nemu\nemu\nowl\n");
+    write_npy(&index.embeddings, &array![[0.0_f32, 1.0], [0.1, 1.0], [1.0, 0.0]]).unwrap();
+    let out = folder.path().join("pair");
+    let summary = report(&out, &queries, Some(&index)).unwrap();
+    for metric in
+        ["knn_accuracy_k1", "precision_at_1", "recall_at_1", "nearest_center_accuracy", "linear_probe_accuracy"]
+    {
+        assert_eq!(value(&out, metric), 1.0, "{metric}");
+    }
+    assert!(value(&out, "linear_probe_log_loss").is_finite());
+    assert_eq!(value(&out, "queries_without_classmate"), 2.0);
+    let note = "2 of 5 evaluated images have no training image of their class";
+    assert!(summary.notes.iter().any(|found| found.contains(note)), "{:?}", summary.notes);
+    assert!(assert_page_is_whole(&out).contains(note));
+
+    // Leave one out: the only emu has no other.
+    let out = folder.path().join("alone");
+    let summary = report(&out, &queries, None).unwrap();
+    assert_eq!(value(&out, "loo_queries_without_classmate"), 1.0);
+    assert_eq!(value(&out, "loo_precision_at_1"), value(&out, "knn_accuracy_k1"));
+    assert!(summary.notes.iter().any(|note| note.contains("1 of 5 evaluated images")), "{:?}", summary.notes);
 }
 
 #[test]
