@@ -30,7 +30,7 @@ pub use download::{Download, Patience};
 pub use error::Error;
 pub use loader::{Batch, Loader};
 pub use profile::{Origin, PROFILES, Profile, profile};
-pub use source::{ImageSource, expected_images, fetch};
+pub use source::{ImageSource, expected_images, fetch, is_at_hand};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

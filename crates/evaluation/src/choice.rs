@@ -85,7 +85,7 @@ mod tests {
 
     fn run(variant: usize, seed: u64, right: Vec<bool>) -> Measured {
         let found = Findings { right: vec![(DNN_ACCURACY.id(), right)], ..Findings::default() };
-        Measured { run: format!("{variant}-{seed}"), variant, seed, found, maps: None }
+        Measured { run: format!("{variant}-{seed}"), variant, seed, found, maps: None, look: None }
     }
 
     fn chosen(runs: &[Measured]) -> Vec<Choice> {

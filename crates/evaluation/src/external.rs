@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::families::neighbors;
+use crate::look::Look;
 use crate::measured::{self, Measured, Points, Subject, ValImages};
 use crate::registry::Registry;
 use crate::selection::{Origin, Selection, Variant};
@@ -76,6 +77,9 @@ impl External {
         let images = ValImages { ids: queries.ids.clone(), labels: query_labels.clone() };
         let maps = Some(measured::lay_out(queries.unit.view(), images, settings));
         let head = "none".into();
+        let index_images =
+            index.as_ref().map(|index| ValImages { ids: index.ids.clone(), labels: index_labels.clone() });
+        let look = Look::of(subject.index, subject.queries).ok().map(|look| Look { index: index_images, ..look });
         let variant = Variant { name: name.clone(), base: name.clone(), head, classes, ..Variant::default() };
         let index = index.as_ref().map(|index| index.unit.dim());
         let selection = Selection {
@@ -85,7 +89,7 @@ impl External {
             failed: Vec::new(),
             notes,
         };
-        let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps }];
+        let measured = vec![Measured { run: name.clone(), variant: 0, seed: 0, found, maps, look }];
         let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
         Evaluation::new(selection, measured, groups, registry, settings)
     }

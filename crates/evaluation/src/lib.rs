@@ -4,6 +4,7 @@
 //! <folder>/runs/<variant>-seed<k>/     whole runs                        runs
 //!     -> which of them count                                             selection
 //!     -> numbers and shapes of each run, measured once                   families, registry, measured, store
+//!     -> what can be looked at image by image                            look
 //!     -> a table of all values, and numbers over seeds                   tables
 //!     -> variants that stand side by side                                groups
 //!     -> heads against heads, which to choose                            comparisons, choice
@@ -14,6 +15,7 @@
 //!
 //! A metric is a row of a family; [`families`] has one file a family. Nothing here writes a table or draws a picture.
 
+pub mod answer;
 pub mod choice;
 pub mod comparisons;
 mod error;
@@ -21,6 +23,7 @@ mod external;
 pub mod families;
 pub mod groups;
 pub mod health;
+pub mod look;
 pub mod measured;
 pub mod power;
 mod registry;
@@ -34,6 +37,7 @@ pub use external::{External, LabelledFiles};
 pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit};
 pub use store::verify_measured;
 
+use answer::Answer;
 use comparisons::Comparisons;
 use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
 use families::{neighbors, variance};
@@ -65,6 +69,8 @@ pub struct Evaluation {
     pub health: Vec<Finding>,
     /// Heads against heads.
     pub comparisons: Comparisons,
+    /// What that comes to in words, for each group with two variants or more.
+    pub answers: Vec<Answer>,
     /// The measured metrics that stand out, in the order of the results.
     pub headline: Vec<(MetricId, Headline)>,
     /// The numbers that decided the results.
@@ -119,7 +125,7 @@ fn evaluate_without(
         }
         let found = store.findings(&|| say(&format!("measuring {} ({} {of})", run.name, index + 1)))?;
         let (name, variant, seed) = (run.name.clone(), run.variant, run.seed());
-        measured.push(Measured { run: name, variant, seed, found, maps: None });
+        measured.push(Measured { run: name, variant, seed, found, maps: None, look: None });
         stores.push(store);
     }
     let groups = groups::groups(&selection, &measured, neighbors::headline(settings));
@@ -129,6 +135,7 @@ fn evaluate_without(
         let name = &selection.runs[first].name;
         let say = || say(&format!("mapping {name} ({} of {})", index + 1, shown.len()));
         measured[first].maps = stores[first].maps(&say)?;
+        measured[first].look = stores[first].look()?;
     }
     let without = stores.iter().zip(&selection.runs).filter(|(store, _)| !store.measurable);
     let without: Vec<&str> = without.map(|(_, run)| run.name.as_str()).collect();
@@ -192,7 +199,8 @@ impl Evaluation {
         });
         let failed = selection.failed.iter().map(|run| RunHealth::failed(&run.name, &run.failure));
         let health = health::judge(&whole.chain(failed).collect::<Vec<_>>());
-        Ok(Self {
+        let mut evaluation = Self {
+            answers: Vec::new(),
             health,
             values,
             summaries,
@@ -206,7 +214,9 @@ impl Evaluation {
             comparisons,
             headline,
             notes,
-        })
+        };
+        evaluation.answers = answer::answers(&evaluation);
+        Ok(evaluation)
     }
 
     /// The metrics that heads are compared by.

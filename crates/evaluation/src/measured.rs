@@ -1,5 +1,6 @@
 //! What is measured on one run.
 
+use crate::look::Look;
 use crate::registry::{Family, MetricId, Registry};
 use crate::selection::Run;
 use faceoff_analysis::calibration::ReliabilityBin;
@@ -182,6 +183,8 @@ pub struct Measured {
     pub found: Findings,
     /// Maps of the validation images, of the first seed of variants with pictures of their own.
     pub maps: Option<Maps>,
+    /// What can be looked at image by image, of the same runs as far as their embeddings are there.
+    pub look: Option<Look>,
 }
 
 impl Measured {

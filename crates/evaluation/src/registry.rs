@@ -123,11 +123,15 @@ impl MetricId {
 
     /// A value as people read it, without the unit.
     pub fn format(self, value: f64) -> String {
-        match self.metric.unit {
+        let text = match self.metric.unit {
             Unit::Percent => format!("{:.1}", 100.0 * value),
+            Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
             Unit::Degrees | Unit::Count => format!("{value:.1}"),
             Unit::Number => format!("{value:.3}"),
-        }
+        };
+        // Nobody reads a difference into the sign of a zero.
+        let is_zero = text.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
+        if is_zero { text.trim_start_matches('-').into() } else { text }
     }
 }
 

@@ -5,6 +5,7 @@
 //! and the rest is named. Nothing that does not fit is used in silence.
 
 use crate::error::{Error, Result};
+use crate::look::Look;
 use crate::measured::{Findings, Maps, Shapes, Splits, measure_family};
 use crate::registry::{Family, Registry};
 use crate::selection::Run;
@@ -194,6 +195,19 @@ impl<'a> Store<'a> {
         self.record.maps = Some(write_maps(&self.run.folder, &maps, None)?);
         write_record(&self.run.folder, &self.record)?;
         Ok(Some(maps))
+    }
+
+    /// What can be looked at image by image; `None` without embeddings.
+    pub(crate) fn look(&mut self) -> Result<Option<Look>> {
+        if !self.measurable {
+            return Ok(None);
+        }
+        let (run, settings) = (self.run, self.settings);
+        let splits = self.splits()?;
+        // A split without images has no neighbours, and its notes say so.
+        let look = Look::of_splits(splits, &splits.subject_of(run, settings)).ok();
+        self.splits = None;
+        Ok(look)
     }
 
     fn splits(&mut self) -> Result<&Splits> {

@@ -1,7 +1,8 @@
 //! `benchmark`: check everything, then train every run, embed, and write the report.
 
 use crate::options::{Seeds, TrainingArgs};
-use crate::session::Session;
+use crate::report::ShownArgs;
+use crate::session::{Session, counted, threads};
 use crate::{Program, report, use_threads, with_causes};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -25,6 +26,8 @@ const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
 pub struct BenchmarkArgs {
     #[command(flatten)]
     training: TrainingArgs,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Seeds instead of the experiment's: numbers and ranges like 0-4, 0..5 (without its end) or 0..=4, separated by commas.
     #[arg(long, value_name = "SEED,...")]
     seeds: Option<Seeds>,
@@ -64,14 +67,15 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         Err(error) => {
             // What ended one run takes nothing from the report of the others.
             if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..)))
-                && let Err(error) = report::write(&folder, &experiment)
+                && let Err(error) =
+                    report::write(&folder, &experiment, &args.shown, args.training.source.source(program))
             {
                 eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
             }
             return Err(error);
         }
     };
-    report::write(&folder, &experiment)?;
+    report::write(&folder, &experiment, &args.shown, args.training.source.source(program))?;
     if failed > 0 {
         eprintln!("{failed} runs are damaged or failed; the report names them");
         return Ok(ExitCode::FAILURE);
@@ -104,17 +108,19 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
-    println!("device      {}, {} threads", session.arithmetic, rayon::current_num_threads());
+    println!("device      {}, {}", session.arithmetic, threads());
     let (heads, conditions) = (experiment.heads.len(), experiment.conditions.len().max(1));
     let seeds = experiment.training.seeds.len();
-    println!("runs        {} ({heads} heads x {conditions} conditions x {seeds} seeds)", specs.len());
+    let factors = [counted(heads, "head"), counted(conditions, "condition"), counted(seeds, "seed")];
+    println!("runs        {} ({})", specs.len(), factors.join(" x "));
     let folder = args.training.out.report_folder(program, &experiment.name);
     for spec in &specs {
         println!("            {}", RunFolder::new(&folder, spec).path().display());
     }
-    let minutes = 60.0 * hours;
+    let time =
+        if hours < 1.0 { format!("{:.0} minutes", (60.0 * hours).max(1.0)) } else { format!("{hours:.1} hours") };
     println!(
-        "time        about {hours:.2} hours ({minutes:.0} minutes): {:.1} minutes of training at {per_second:.0} images/s, {:.1} of the report",
+        "time        about {time}: {:.1} minutes of training at {per_second:.0} images/s, {:.1} of the report",
         training / 60.0,
         report / 60.0
     );

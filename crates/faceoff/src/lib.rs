@@ -13,6 +13,7 @@ macro_rules! eprintln {
 }
 
 mod benchmark;
+mod compare;
 mod data;
 mod experiment;
 mod heads;
@@ -25,6 +26,7 @@ mod results;
 mod runs;
 mod session;
 mod terminal;
+mod thumbnails;
 mod tune;
 
 pub use machine::use_threads;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How often plain lines speak of an epoch under way.
 const LINE_EVERY: Duration = Duration::from_secs(60);
-/// The bar of images seen.
-const IMAGES_BAR: &str = "{prefix} {wide_bar:.cyan} {per_sec}  {msg}";
+/// The bar of images seen, below a line that says of what and how it goes: both fit into 80 columns.
+const IMAGES_BAR: &str = "{prefix}  {wide_msg}\n{wide_bar:.cyan} {per_sec}";
 
 /// What is shown of a job. It hears events from any thread.
 pub(crate) struct Progress(Mutex<Shown>);

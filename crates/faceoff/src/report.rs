@@ -1,14 +1,16 @@
 //! `report`: the report of an experiment again, from its runs; or that of external embeddings.
 
-use crate::options::OutArgs;
-use crate::{Program, results};
+use crate::options::{OutArgs, SourceArgs};
+use crate::thumbnails::{Images, ThumbnailsChoice};
+use crate::{Program, compare, results, with_causes};
 use anyhow::{Result, bail};
 use clap::Args;
+use faceoff_data::ImageSource;
 use faceoff_evaluation::{LabelledFiles, Registry};
-use faceoff_report::write_embeddings_report;
+use faceoff_report::{Extras, Thumbnails, write_embeddings_report, write_report};
 use faceoff_runs::{Experiment, FolderLock};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 /// What to report on.
 #[derive(Args)]
@@ -30,17 +32,55 @@ pub struct ReportArgs {
     /// Their labels.
     #[arg(long, value_name = "CSV", requires = "train_embeddings")]
     train_labels: Option<PathBuf>,
+    /// Two report folders side by side, in the terminal: what differs in their specifications, and their accuracies.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["embeddings", "thumbnails", "open"])]
+    compare: Option<Vec<PathBuf>>,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    shown: ShownArgs,
     #[command(flatten)]
     out: OutArgs,
 }
 
+/// What the page shows.
+#[derive(Args)]
+pub(crate) struct ShownArgs {
+    /// Images in the page.
+    #[arg(long, value_enum, default_value = "auto")]
+    thumbnails: ThumbnailsChoice,
+    /// Open the page in the browser when it is written.
+    #[arg(long)]
+    open: bool,
+}
+
+impl ShownArgs {
+    /// Opens the page where that was asked for; where it cannot be opened its path stands on the screen anyway.
+    fn open(&self, page: &Path) {
+        let (opener, first) = match std::env::consts::OS {
+            "macos" => ("open", &[][..]),
+            "windows" => ("cmd", &["/C", "start", ""][..]),
+            _ => ("xdg-open", &[][..]),
+        };
+        if self.open
+            && let Err(error) = Command::new(opener).args(first).arg(page).spawn()
+        {
+            eprintln!("warning: {opener} could not open the page: {error}");
+        }
+    }
+}
+
 pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
+    if let Some([a, b]) = args.compare.as_deref() {
+        compare::print([a, b])?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(queries) = files(&args.embeddings, &args.labels) {
         return external(program, args, &queries);
     }
     let (experiment, folder) = find(program, &args.experiment, &args.out)?;
     let _lock = FolderLock::take(&folder, &say)?;
-    write(&folder, &experiment)?;
+    write(&folder, &experiment, &args.shown, args.source.source(program))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,12 +119,24 @@ fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Re
     let registry = Registry::standard();
     let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
     results::print(&summary);
+    args.shown.open(&summary.page);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the report of `experiment` into `folder`, and prints the results.
-pub(crate) fn write(folder: &Path, experiment: &Experiment) -> Result<()> {
-    results::print(&faceoff_report::write_report(folder, experiment, &Registry::standard(), &say)?);
+/// Writes the report of `experiment` into `folder`, and prints the results. Thumbnails come from `source`.
+pub(crate) fn write(folder: &Path, experiment: &Experiment, shown: &ShownArgs, source: ImageSource) -> Result<()> {
+    let formulas = faceoff_heads::HEADS.iter().map(|head| (head.name, head.formula)).collect();
+    let images = Images::find(shown.thumbnails, experiment, source);
+    // A report is worth having without its images.
+    let images = images.unwrap_or_else(|error| Err(Some(format!("No thumbnails: {}.", with_causes(&error)))));
+    let (thumbnails, no_thumbnails) = match &images {
+        Ok(images) => (Some(images as &dyn Thumbnails), None),
+        Err(why) => (None, why.clone()),
+    };
+    let extras = Extras { formulas, thumbnails, no_thumbnails };
+    let summary = write_report(folder, experiment, &Registry::standard(), &extras, &say)?;
+    results::print(&summary);
+    shown.open(&summary.page);
     Ok(())
 }
 

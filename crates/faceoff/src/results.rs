@@ -53,6 +53,13 @@ pub(crate) fn print(summary: &ReportSummary) {
     for note in &summary.notes {
         println!("note: {note}");
     }
+    for answer in &summary.answers {
+        match answer.condition.as_str() {
+            "" => println!("\nanswer"),
+            condition => println!("\nanswer under {condition}"),
+        }
+        answer.sentences.iter().for_each(|sentence| println!("  {sentence}"));
+    }
     println!("\nopen {}", summary.page.display());
     println!("     {}", summary.page.with_file_name("metrics.csv").display());
 }

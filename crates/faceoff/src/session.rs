@@ -93,8 +93,8 @@ impl Session {
                 for set in images.records() {
                     eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
                 }
-                let (size, threads) = (experiment.data.image_size_px, rayon::current_num_threads());
-                eprintln!("{name}: {size} px on {arithmetic}, {threads} threads; {to_do} of {total} runs to do");
+                let (size, threads) = (experiment.data.image_size_px, threads());
+                eprintln!("{name}: {size} px on {arithmetic}, {threads}; {to_do} of {total} runs to do");
                 self.training.store(true, Ordering::Relaxed);
             }
             if let Event::End(_) = event {
@@ -104,6 +104,16 @@ impl Session {
         };
         Ok(job.complete(force, &self.stop, &on_event)?.ok_or(ExitCode::from(INTERRUPTED)))
     }
+}
+
+/// How many threads work.
+pub(crate) fn threads() -> String {
+    counted(rayon::current_num_threads(), "thread")
+}
+
+/// `1 seed`, `2 seeds`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Calls `heard` for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left as it is where

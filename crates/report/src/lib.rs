@@ -11,17 +11,21 @@
 //! The same runs give the same bytes, for any number of threads. Tables are written before the pictures are drawn, each file whole
 //! or not at all; the page comes last.
 
+mod align;
 mod error;
 mod growth;
 mod page;
 mod parquet;
 mod pictures;
 mod plots;
+mod sprites;
 mod tables;
 
 pub use error::{Error, Result};
 pub use growth::{GrowthCurve, growth_picture};
+pub use sprites::Thumbnails;
 
+use faceoff_evaluation::answer::Answer;
 use faceoff_evaluation::health::Finding;
 use faceoff_evaluation::selection::Origin;
 use faceoff_evaluation::{Evaluation, External, Headline, LabelledFiles, MetricId, Registry, evaluate};
@@ -38,6 +42,8 @@ pub struct ReportSummary {
     pub rows: Vec<SummaryRow>,
     /// What ails heads, by variant, the gravest first.
     pub health: Vec<Finding>,
+    /// The answer in words, under each condition.
+    pub answers: Vec<Answer>,
     /// What a reader has to know: runs left out, failed or missing, limits of the data.
     pub notes: Vec<String>,
     /// `index.html`; the tables lie beside it.
@@ -57,6 +63,23 @@ pub struct SummaryRow {
     pub health: String,
 }
 
+/// What a report shows beyond what was measured.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Kinds of heads with their formulas.
+    pub formulas: Vec<(&'a str, &'a str)>,
+    /// The images of the runs, for thumbnails.
+    pub thumbnails: Option<&'a dyn Thumbnails>,
+    /// Why there are no thumbnails, if that has to be said.
+    pub no_thumbnails: Option<String>,
+}
+
+impl Extras<'_> {
+    fn formula(&self, kind: &str) -> Option<&str> {
+        self.formulas.iter().find(|(name, _)| *name == kind).map(|&(_, formula)| formula)
+    }
+}
+
 /// Measures the whole runs below `folder` and writes the report of `experiment` there. `say` hears what is being done.
 ///
 /// # Errors
@@ -65,13 +88,15 @@ pub fn write_report(
     folder: &Path,
     experiment: &Experiment,
     registry: &Registry,
+    extras: &Extras<'_>,
     say: &dyn Fn(&str),
 ) -> Result<ReportSummary> {
     let evaluation = evaluate(folder, experiment, registry, say)?;
     let Origin::Runs(manifest) = &evaluation.selection.origin else {
         unreachable!("what is evaluated in a folder are runs")
     };
-    let page = |sections: &[Section], tables: &[&str]| page::page(experiment, manifest, &evaluation, sections, tables);
+    let page =
+        |sections: &[Section], tables: &[&str]| page::page(experiment, manifest, &evaluation, extras, sections, tables);
     write(folder, &evaluation, page, say)
 }
 
@@ -93,7 +118,8 @@ pub fn write_embeddings_report(
     let external = External::read(name, queries, index)?;
     let _lock = FolderLock::take(folder, say)?;
     let evaluation = external.evaluate(analysis, registry, say)?;
-    let page = |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, sections, tables);
+    let page =
+        |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, &Extras::default(), sections, tables);
     write(folder, &evaluation, page, say)
 }
 
@@ -140,6 +166,7 @@ fn write(
         rows: evaluation.selection.variants.iter().enumerate().map(row).collect(),
         metrics,
         health: evaluation.health.clone(),
+        answers: evaluation.answers.clone(),
         notes: evaluation.notes.clone(),
         page: folder.join("index.html"),
     })

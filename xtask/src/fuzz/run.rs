@@ -159,7 +159,13 @@ impl Target for Runs {
             (false, false) => Outcome::Silent(format!("{victim} is left out without a word: {notes:?}")),
             // Files with right checksums are what was measured, whatever stands in them: they must only be drawn.
             (true, _) if is_resealed => {
-                match faceoff_report::write_report(&self.folder, &self.experiment, &self.registry, &|_| {}) {
+                match faceoff_report::write_report(
+                    &self.folder,
+                    &self.experiment,
+                    &self.registry,
+                    &faceoff_report::Extras::default(),
+                    &|_| {},
+                ) {
                     Ok(_) => Outcome::Accepted,
                     Err(error) => Outcome::Silent(format!("measured, but not drawn: {error}")),
                 }

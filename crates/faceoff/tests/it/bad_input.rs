@@ -89,7 +89,7 @@ fn lists_are_read_as_people_write_them_and_misspelt_names_find_their_like() {
         dry.args(["--dry-run", "--heads", "Classification, adacos", "--seeds", seeds]);
         let text = stdout(&succeed(&mut dry));
         assert!(
-            text.contains("runs        6 (2 heads x 1 conditions x 3 seeds)") && text.contains("of the report"),
+            text.contains("runs        6 (2 heads x 1 condition x 3 seeds)") && text.contains("of the report"),
             "{text}"
         );
     }

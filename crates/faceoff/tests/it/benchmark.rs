@@ -113,6 +113,6 @@ fn a_diverging_head_does_not_stop_the_others() {
 fn a_dry_run_does_nothing() {
     let (_folder, experiment, out) = two_heads("dry");
     let text = stdout(&succeed(benchmark(&experiment, &out).arg("--dry-run")));
-    assert!(text.contains("runs        2 (2 heads x 1 conditions x 1 seeds)") && text.contains("hours"), "{text}");
+    assert!(text.contains("runs        2 (2 heads x 1 condition x 1 seed)") && text.contains("minutes"), "{text}");
     assert!(!out.exists());
 }

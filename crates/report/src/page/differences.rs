@@ -20,8 +20,23 @@ fn differ(pair: &Pair) -> bool {
     pair.p_holm.is_some_and(|p| p < ALPHA)
 }
 
-fn number_that_differ(pairs: &[&Pair]) -> usize {
-    pairs.iter().filter(|pair| differ(pair)).count()
+/// `None` where nothing can be tested.
+fn number_that_differ(pairs: &[&Pair]) -> Option<usize> {
+    let tested = pairs.iter().any(|pair| pair.p_holm.is_some());
+    tested.then(|| pairs.iter().filter(|pair| differ(pair)).count())
+}
+
+/// The most seeds that a pair shares, in words.
+fn seeds(pairs: &[&Pair]) -> String {
+    match pairs.iter().map(|pair| pair.test.paired.difference.n).max() {
+        Some(1) => "one seed".into(),
+        count => format!("{} seeds", count.unwrap_or(0)),
+    }
+}
+
+/// The condition that all of these stand under.
+fn condition<'a>(outcome: &'a Evaluation, choices: &[&Choice]) -> &'a str {
+    choices.first().map_or("", |choice| &outcome.selection.variants[choice.variant].condition)
 }
 
 impl<'a> Differences<'a> {

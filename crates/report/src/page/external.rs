@@ -1,6 +1,7 @@
 //! The page of external embeddings: the sections that need neither runs nor a classifier.
 
 use super::{Notes, Page, Section, numbers};
+use crate::Extras;
 use crate::error::Result;
 use crate::pictures;
 use askama::Template;
@@ -17,6 +18,7 @@ struct Method {
 pub(crate) fn external(
     name: &str,
     outcome: &Evaluation,
+    extras: &Extras<'_>,
     figures: &[pictures::Section],
     tables: &[&str],
 ) -> Result<String> {
@@ -32,7 +34,8 @@ pub(crate) fn external(
         let notes = Notes { notes: &outcome.notes, ..Notes::default() };
         sections.push(Section::new("notes", "Notes", "Notes", notes));
     }
-    sections.extend(figures.iter().map(Section::figures));
+    sections.extend(super::look(outcome, extras)?);
+    sections.extend(figures.iter().map(|section| Section::figures(section, tables)));
     sections.push(Section::new("method", "Method", "Method", Method { index: index.is_some() }));
     let page = Page {
         name,
@@ -41,6 +44,7 @@ pub(crate) fn external(
         synthetic: false,
         facts,
         sections,
+        script: super::SCRIPT,
         version: env!("CARGO_PKG_VERSION"),
         command: "report --embeddings".into(),
         tables,

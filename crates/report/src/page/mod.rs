@@ -1,10 +1,13 @@
-//! `index.html`: one page that shows the whole report. It needs no network, no scripts and no fonts of its own.
+//! `index.html`: one page that shows the whole report. It needs no network and no fonts of its own; without scripts it still shows every
+//! picture and every number.
 //!
 //! A section of the page is a struct that gathers what it shows, in a file of its own unless it is short, a template of the same name
 //! below `templates/` that says how it is written, and a line in [`page`] or [`external`]. Templates escape every value; no HTML is
 //! written in Rust.
 
+mod answer;
 mod differences;
+mod explorer;
 mod external;
 mod health;
 mod method;
@@ -15,6 +18,7 @@ mod sub_centers;
 
 pub(crate) use external::external;
 
+use crate::Extras;
 use crate::error::Result;
 use crate::pictures::{self, distinct};
 use crate::plots::thousands;
@@ -37,6 +41,8 @@ struct Page<'a> {
     /// Keys and values below the title.
     facts: Vec<(&'static str, String)>,
     sections: Vec<Section<'a>>,
+    /// What the script of the page is.
+    script: &'a str,
     version: &'a str,
     /// What makes this page.
     command: String,
@@ -45,6 +51,7 @@ struct Page<'a> {
 }
 
 const STYLE: &str = include_str!("../../assets/page.css");
+const SCRIPT: &str = concat!(include_str!("../../assets/page.js"), include_str!("../../assets/explorer.js"));
 
 /// A heading, what it is called in the list of contents, and a template with what stands below it.
 struct Section<'a> {
@@ -59,9 +66,36 @@ impl<'a> Section<'a> {
         Self { id, short, title, body: Box::new(body) }
     }
 
-    fn figures(section: &'a pictures::Section) -> Self {
-        Self::new(section.id, section.short, section.title, section)
+    /// Pictures, with those of `tables` that hold their numbers.
+    fn figures(section: &'a pictures::Section, tables: &[&'a str]) -> Self {
+        let of_section: &[&str] = match section.id {
+            "noise" => &["label_noise.csv"],
+            "grid" => &["scale_margin.csv"],
+            "tuning" => &["trials.csv"],
+            "accuracy" | "unseen" => &["summary.csv", "bootstrap.csv"],
+            "ranks" => &["ranks.csv"],
+            "variance" => &["explained_variance.csv"],
+            "training" => &["history.csv"],
+            "angles" => &["angles.csv", "history.csv"],
+            "tsne" => &["tsne.csv"],
+            "pca" => &["pca.csv"],
+            _ => &["metrics.csv"],
+        };
+        let is_of_section = |table: &&str| {
+            let confusion = section.id == "confusion" && table.starts_with("confusion/");
+            confusion || of_section.contains(table)
+        };
+        let csv = tables.iter().copied().filter(is_of_section).collect();
+        Self::new(section.id, section.short, section.title, Figures { section, csv })
     }
+}
+
+/// Pictures with what is to be seen in them.
+#[derive(Template)]
+#[template(path = "figures.html")]
+struct Figures<'a> {
+    section: &'a pictures::Section,
+    csv: Vec<&'a str>,
 }
 
 #[derive(Template, Default)]
@@ -88,6 +122,7 @@ pub(crate) fn page(
     experiment: &Experiment,
     manifest: &Manifest,
     outcome: &Evaluation,
+    extras: &Extras<'_>,
     figures: &[pictures::Section],
     tables: &[&str],
 ) -> Result<String> {
@@ -101,13 +136,20 @@ pub(crate) fn page(
     };
     let statements = Statements { judged: &outcome.comparisons.judgements };
     let differences = differences::Differences::of(outcome);
-    let mut sections = vec![
+    let mut sections = Vec::new();
+    if !outcome.answers.is_empty() {
+        let answer = answer::Answers { answers: &outcome.answers };
+        sections.push(Section::new("answer", "Answer", "The answer", answer));
+    }
+    sections.extend([
+        Section::new("results", "Results", "Results", results::Results::of(outcome, extras)),
         Section::new("health", "Health", "Health of the heads", health::Health::of(outcome)),
-        Section::new("results", "Results", "Results", results::Results::of(outcome)),
         Section::new("statements", "Statements", "The article\u{2019}s statements", statements),
         Section::new("notes", "Notes", "Notes", notes),
-    ];
-    sections.extend(figures.iter().map(Section::figures));
+    ]);
+    let at = sections.len() - 2;
+    sections.splice(at..at, look(outcome, extras)?);
+    sections.extend(figures.iter().map(|section| Section::figures(section, tables)));
     let spread = sub_centers::SubCenters::of(outcome);
     sections
         .extend(spread.map(|spread| Section::new("sub-centers", "Sub-centres", "Sub-centres and outliers", spread)));
@@ -124,11 +166,18 @@ pub(crate) fn page(
         synthetic: manifest.data.synthetic,
         facts: facts(manifest, outcome),
         sections,
+        script: SCRIPT,
         version: &manifest.version,
         command: format!("report {}", experiment.name),
         tables,
     };
     Ok(page.render()?)
+}
+
+/// The explorer, where there is something to look at.
+fn look(outcome: &Evaluation, extras: &Extras<'_>) -> Result<Option<Section<'static>>> {
+    let explorer = explorer::Explorer::of(outcome, extras)?;
+    Ok(explorer.map(|explorer| Section::new("look", "Look", "Look at images", explorer)))
 }
 
 fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {

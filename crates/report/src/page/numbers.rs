@@ -3,7 +3,7 @@
 use askama::Template;
 use faceoff_evaluation::families::neighbors;
 use faceoff_evaluation::groups::Group;
-use faceoff_evaluation::{Evaluation, MetricId};
+use faceoff_evaluation::{Direction, Evaluation, MetricId};
 
 /// Neighbourhood sizes with a row of their own; the others are in the pictures and in `metrics.csv`.
 const SHOWN_NEIGHBORS: [usize; 5] = [1, 5, 10, 20, 50];
@@ -36,6 +36,15 @@ impl Numbers<'_> {
             }
         }
         families
+    }
+}
+
+/// Which values are better, behind the title.
+fn arrow(metric: &MetricId) -> &'static str {
+    match metric.metric().direction {
+        Direction::Higher => " \u{2191}",
+        Direction::Lower => " \u{2193}",
+        Direction::Neither => "",
     }
 }
 

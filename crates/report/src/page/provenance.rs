@@ -2,8 +2,8 @@
 
 use askama::Template;
 use faceoff_evaluation::Evaluation;
-use faceoff_evaluation::selection::Selection;
-use faceoff_runs::{Machine, Manifest};
+use faceoff_evaluation::selection::{Selection, Variant};
+use faceoff_runs::{HeadConfig, Machine, Manifest};
 use std::collections::BTreeSet;
 
 #[derive(Template)]
@@ -13,13 +13,40 @@ pub(super) struct Provenance<'a> {
     /// A key and every value that runs have.
     facts: Vec<(&'static str, BTreeSet<String>)>,
     phases: BTreeSet<&'a str>,
+    /// What makes the runs and this page again.
+    commands: [String; 2],
+    /// Whom to cite.
+    citation: String,
+    /// The whole specification of one run, and the head of every variant.
+    specification: String,
+    heads: Vec<String>,
 }
 
 impl<'a> Provenance<'a> {
     pub(super) fn of(outcome: &'a Evaluation) -> Self {
         let runs = &outcome.selection.runs;
         let distinct = |value: fn(&Manifest) -> String| runs.iter().map(|run| value(&run.manifest)).collect();
+        let manifest = &runs.first().expect("a report of runs has one").manifest;
+        let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let Manifest { experiment, spec, version, commit, .. } = manifest;
+        let (epochs, size) = (spec.training.epochs, spec.data.image_size_px);
+        let seeds = seeds.join(",");
+        let head = |variant: &Variant| {
+            let parameters = variant.config.iter().flat_map(HeadConfig::parameters);
+            let parameters = parameters.map(|(name, value)| format!(", {name} = {value}"));
+            format!("{}: {}{}", variant.name, variant.head, parameters.collect::<String>())
+        };
         Self {
+            commands: [
+                format!("benchmark {experiment} --seeds {seeds} --epochs {epochs} --image-size {size}"),
+                format!("report {experiment}"),
+            ],
+            citation: format!(
+                "The Faceoff authors. Faceoff: a comparison of classification heads by the embeddings that they teach. Version {version}, commit {commit}."
+            ),
+            specification: serde_json::to_string_pretty(spec).expect("plain data is always valid JSON"),
+            heads: outcome.selection.variants.iter().map(head).collect(),
             selection: &outcome.selection,
             facts: vec![
                 ("Commit", distinct(|m| m.commit.clone())),
@@ -38,5 +65,7 @@ impl<'a> Provenance<'a> {
 fn machine(manifest: &Manifest) -> String {
     let Machine { cpu, processors, memory_mib, system, threads } = &manifest.machine;
     let (cpu, gib) = (cpu.trim(), *memory_mib as f64 / 1024.0);
-    format!("{cpu}, {processors} logical processors, {gib:.1} GiB, {system}, {threads} threads used")
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (processors, threads) = (plural(*processors, "logical processor"), plural(*threads, "thread"));
+    format!("{cpu}, {processors}, {gib:.1} GiB, {system}, {threads} used")
 }

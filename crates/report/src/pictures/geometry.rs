@@ -2,13 +2,14 @@
 
 use super::{Section, first_runs, name_of, too_many_classes};
 use crate::error::{Error, Result};
+use crate::plots::extent;
 use crate::plots::matrix::{LARGE_CELL_PX, Matrix, Sides, sheet};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::CenterAngles;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = "Degrees between the mean directions of the classes of the validation images; first seed of each variant. Dark: near centres, hence classes that are easily taken \
-        for each other. Right angles and more are white.";
+        for each other. The shades of each matrix run from its widest angle, white, to its narrowest; the diagonal is empty.";
     let mut section = Section::new("geometry", "Angles between class centres", "Geometry", text);
     for group in &outcome.groups {
         let names = group.classes(&outcome.selection);
@@ -50,13 +51,15 @@ fn matrix_of(name: &str, centers: &CenterAngles, classes: usize) -> std::result:
     if let Some(&label) = centers.classes.iter().find(|&&label| label as usize >= classes) {
         return Err(label);
     }
+    let between = || centers.degrees.iter().enumerate().flat_map(|(i, row)| row.iter().take(i).copied());
+    let (narrowest, widest) = extent(between());
     let mut shades = vec![0.0; classes * classes];
     let mut texts = vec![String::new(); classes * classes];
     for (&i, row) in centers.classes.iter().zip(&centers.degrees) {
         for (&j, angle) in centers.classes.iter().zip(row).filter(|&(&j, _)| i != j) {
             let at = i as usize * classes + j as usize;
-            // Near centres are what matters: the darker, the nearer; right angles and more are white.
-            shades[at] = (1.0 - angle / 90.0).clamp(0.0, 1.0);
+            // Near centres are what matters: the darker, the nearer.
+            shades[at] = 0.85 * ((widest - angle) / (widest - narrowest).max(1e-9)).clamp(0.0, 1.0);
             texts[at] = format!("{angle:.0}");
         }
     }

@@ -1,17 +1,28 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
 use super::{Section, name_of};
+use crate::align::aligned;
 use crate::error::Result;
 use crate::plots::scatter::{self, Cloud};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 
 pub(super) fn tsne(outcome: &Evaluation) -> Result<Section> {
-    let text = "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. First seed of each variant; every \
+    let text = "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. The maps are drawn turned and mirrored, never stretched, \
+        to lie as the first of their condition does (orthogonal Procrustes); tsne.csv has the coordinates as they were found. First seed of each variant; every \
         point is a validation image with the colour and shape of its true class.";
     let section = Section::new("tsne", "t-SNE of the validation images", "t-SNE", text);
     let axes = |_: &Measured| ["t-SNE 1".into(), "t-SNE 2".into(), String::new()];
-    draw(section, outcome, "t-SNE map", tsne_maps(outcome), axes, false)
+    let mut maps = tsne_maps(outcome);
+    for group in &outcome.groups {
+        let mut of_group = maps.iter_mut().filter(|(run, ..)| group.variants.contains(&run.variant));
+        if let Some((_, images, reference)) = of_group.next() {
+            for (.., points) in of_group.filter(|(_, others, _)| others == images) {
+                *points = aligned(reference, points);
+            }
+        }
+    }
+    draw(section, outcome, "t-SNE map", maps, axes, false)
 }
 
 pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {

@@ -19,9 +19,16 @@ use crate::error::Result;
 use crate::plots::accuracy::Bar;
 use crate::plots::curves::Curve;
 use crate::plots::{COLORS, Name, Picture, extent};
-use askama::Template;
+use faceoff_evaluation::families::calibration::CALIBRATION_ERROR;
+use faceoff_evaluation::families::classifier::DNN_MACRO_ACCURACY;
+use faceoff_evaluation::families::clustering::SILHOUETTE;
+use faceoff_evaluation::families::geometry::SMALLEST_CENTER_ANGLE;
+use faceoff_evaluation::families::health::OWN_ANGLE;
+use faceoff_evaluation::families::variance::EXPLAINED_VARIANCE;
+use faceoff_evaluation::families::verification::VERIFICATION_AUC;
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::measured::Measured;
+use faceoff_evaluation::tables::MetricSummary;
 use faceoff_evaluation::{Evaluation, MetricId};
 use std::ops::Range;
 
@@ -30,14 +37,14 @@ pub(crate) use maps::{Map, pca_maps, tsne_maps};
 pub(crate) use noise::noise_variants;
 
 /// A part of the page: a heading, what to see in it, its pictures.
-#[derive(Template)]
-#[template(path = "figures.html")]
 pub(crate) struct Section {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     /// The title in the list of contents.
     pub(crate) short: &'static str,
     pub(crate) text: String,
+    /// What the numbers behind it come to, in a sentence.
+    pub(crate) conclusion: Option<String>,
     /// What is not drawn, and where it stands instead.
     pub(crate) notes: Vec<String>,
     /// Shown at once.
@@ -49,14 +56,14 @@ pub(crate) struct Section {
 impl Section {
     /// A section without pictures yet.
     fn new(id: &'static str, title: &'static str, short: &'static str, text: impl Into<String>) -> Self {
-        let (notes, pictures, details) = Default::default();
-        Self { id, title, short, text: text.into(), notes, pictures, details }
+        let (conclusion, notes, pictures, details) = Default::default();
+        Self { id, title, short, text: text.into(), conclusion, notes, pictures, details }
     }
 }
 
 /// Every section of the page that has something to show.
 pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
-    let all = [
+    let mut all = [
         noise::section(outcome)?,
         unseen::section(outcome)?,
         grid::section(outcome)?,
@@ -73,7 +80,37 @@ pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
         geometry::section(outcome)?,
         calibration::section(outcome)?,
     ];
+    all.iter_mut().for_each(|section| section.conclusion = conclusion(outcome, section.id));
     Ok(all.into_iter().filter(|section| !section.pictures.is_empty() || !section.notes.is_empty()).collect())
+}
+
+/// Who has the highest and who the lowest mean of the numbers that a section is about, under each condition.
+fn conclusion(outcome: &Evaluation, section: &str) -> Option<String> {
+    let metrics: Vec<MetricId> = match section {
+        "accuracy" => outcome.compared().collect(),
+        "variance" => outcome.components.first().map(|&count| EXPLAINED_VARIANCE.with(count)).into_iter().collect(),
+        "angles" => vec![OWN_ANGLE.id()],
+        "tsne" => vec![SILHOUETTE.id()],
+        "confusion" => vec![DNN_MACRO_ACCURACY.id()],
+        "verification" => vec![VERIFICATION_AUC.id()],
+        "geometry" => vec![SMALLEST_CENTER_ANGLE.id()],
+        "calibration" => vec![CALIBRATION_ERROR.id()],
+        _ => Vec::new(),
+    };
+    let of_group = |metric: MetricId, group: &Group| {
+        let mut rows: Vec<_> = group.variants.iter().filter_map(|&variant| outcome.summary(variant, metric)).collect();
+        rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
+        let [highest, .., lowest] = rows[..] else { return None };
+        let value = |row: &MetricSummary| {
+            let number = metric.format(row.summary.mean);
+            format!("{} ({number})", outcome.name(row.variant))
+        };
+        let (title, unit) = (metric.title(), metric.unit_suffix());
+        Some(format!("{title}{unit}{}: highest by {}, lowest by {}.", under(group), value(highest), value(lowest)))
+    };
+    let each = |metric| outcome.groups.iter().filter_map(move |group| of_group(metric, group));
+    let sentences: Vec<String> = metrics.into_iter().flat_map(each).collect();
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 /// How the lines of a variant look: the colour says the head, alike under all conditions, and the dash its variant.

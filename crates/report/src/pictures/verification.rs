@@ -12,7 +12,7 @@ const LOWEST: f64 = -4.0;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = "Do two validation images show the same class? All pairs, by the cosine of their embeddings; first seed of each variant. The ROC curve says how many pairs of one \
-        class are accepted at a given share of accepted pairs of two. The angles behind it stand in the small panels: the less the two curves overlap, the better.";
+        class are accepted at a given share of accepted pairs of two. The angles behind it stand in the small panels: the less the two curves overlap, the better; each has the axis that its angles need.";
     let mut section = Section::new("verification", "Verification", "Verification", text);
     for group in &outcome.groups {
         let found: Vec<(usize, &PairCurves)> = first_runs(outcome, group)
@@ -31,11 +31,17 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let alt =
             "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant";
         section.pictures.push(curves::chart(name_of(group, "roc", alt), &Frame::new(x, y, false), &curves)?);
+        if curves.len() > 1 {
+            let alt = "ROC curves less the mean of all variants: how many more pairs of one class each accepts";
+            let differences = from_mean(curves);
+            let x = Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick);
+            let range = super::padded(super::heights(&differences), -1.0, 1.0);
+            let y = Axis::new("true accept rate less the mean, points", range, 9, points_tick);
+            let name = name_of(group, "roc_differences", alt);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, false), &differences)?);
+        }
 
-        // The greatest angle of all variants, to the next 30 degrees: all panels have one axis.
-        let ends = found.iter().flat_map(|(_, found)| [used(&found.intra_class), used(&found.inter_class)]);
-        let reach = (ends.map(<[u64]>::len).max().unwrap_or(180) as f64 / 30.0).ceil() * 30.0;
-        let panel = |&(variant, found): &(usize, &PairCurves)| angles(outcome.name(variant), found, reach);
+        let panel = |&(variant, found): &(usize, &PairCurves)| angles(outcome.name(variant), found);
         let panels: Vec<_> = found.iter().map(panel).collect();
         let alt = "Small multiples: distributions of the angles within and between classes, one panel for each variant";
         let legend = [("pairs of one class", 0), ("pairs of two classes", 1)];
@@ -44,16 +50,63 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     Ok(section)
 }
 
-/// The distributions of angles of one variant.
-fn angles(name: &str, found: &PairCurves, reach: f64) -> Panel<'static> {
+/// The distributions of angles of one variant, as far as nearly all pairs reach: a cone of ten degrees and half a sphere need different
+/// axes.
+fn angles(name: &str, found: &PairCurves) -> Panel<'static> {
     let curves = vec![
         Curve::new("one class", 0, distribution(&found.intra_class)),
         Curve::new("two classes", 1, distribution(&found.inter_class)),
     ];
+    let ends = [&found.intra_class, &found.inter_class].map(|angles| most(angles));
+    let reach = ((ends[0].max(ends[1]) as f64 / 5.0).ceil() * 5.0).min(180.0);
+    let curves: Vec<Curve> = curves.into_iter().map(|curve| within(curve, reach)).collect();
     let highest = super::heights(&curves).fold(0.0, f64::max);
     let x = Axis::new("angle between two images", 0.0..reach, 5, |degrees| format!("{degrees:.0}\u{b0}"));
     let y = Axis::new("pairs a degree", 0.0..highest * 1.06, 5, percent_tick);
     Panel { title: name.into(), frame: Frame::new(x, y, false), curves }
+}
+
+/// Curves less their mean, at common places a tenth of a power of ten apart.
+fn from_mean(curves: Vec<Curve>) -> Vec<Curve> {
+    let places: Vec<f64> = (0..=40).map(|step| LOWEST + f64::from(step) / 10.0).collect();
+    let heights = |curve: &Curve| places.iter().map(|&place| height_at(&curve.points, place)).collect::<Vec<f64>>();
+    let all: Vec<Vec<f64>> = curves.iter().map(heights).collect();
+    let mean = |at: usize| all.iter().map(|heights| heights[at]).sum::<f64>() / all.len() as f64;
+    let mut found = curves;
+    for (curve, heights) in found.iter_mut().zip(&all) {
+        curve.points = places.iter().enumerate().map(|(at, &place)| (place, heights[at] - mean(at))).collect();
+    }
+    found
+}
+
+/// The height of a line through points that rise along both axes; that of the nearest end outside of it.
+fn height_at(points: &[(f64, f64)], place: f64) -> f64 {
+    let after = points.partition_point(|point| point.0 < place);
+    match (after.checked_sub(1).map(|before| points[before]), points.get(after)) {
+        (Some((x0, y0)), Some(&(x1, y1))) => y0 + (y1 - y0) * (place - x0) / (x1 - x0).max(1e-12),
+        (Some((_, end)), None) => end,
+        (None, first) => first.map_or(0.0, |first| first.1),
+    }
+}
+
+fn points_tick(share: &f64) -> String {
+    let points = 100.0 * share;
+    format!("{:+.1}", if points.abs() < 0.05 { 0.0 } else { points })
+}
+
+/// The degrees that hold all but a thousandth of the pairs.
+fn most(angles: &[u64]) -> usize {
+    let (all, mut seen) = (angles.iter().sum::<u64>(), 0);
+    let enough = |&pairs: &u64| {
+        seen += pairs;
+        seen as f64 >= 0.999 * all as f64
+    };
+    angles.iter().position(enough).map_or(1, |last| last + 1)
+}
+
+fn within(mut curve: Curve, reach: f64) -> Curve {
+    curve.points.retain(|point| point.0 <= reach);
+    curve
 }
 
 /// The degrees up to the last that holds pairs.

@@ -31,15 +31,24 @@ pub(crate) const INK: RGBColor = rgb(0x1f2328);
 pub(crate) const MUTED: RGBColor = rgb(0x59636e);
 pub(crate) const GRID: RGBColor = rgb(0xe3e6ea);
 
-/// Ten colours that differ by at least 10 OKLab units (of 100) pairwise, also as seen without red or green cones.
+/// Ten colours that differ by at least 10 OKLab units (of 100) pairwise, also as seen without red or green cones, and stand out from white
+/// by 3 to 1 at least.
 const PALETTE: [u32; COLORS] =
-    [0x224bb2, 0xecbd57, 0x66a31c, 0xf48998, 0x570578, 0x6eb2fe, 0x794153, 0x2a7f87, 0xc066c9, 0x354004];
+    [0x2249b0, 0x8d4f00, 0x66a31b, 0xf6248c, 0x570578, 0x398bff, 0x793e52, 0x288467, 0xd04bcc, 0x333f04];
+/// The same on dark paper, in the same order.
+const DARK_PALETTE: [u32; COLORS] =
+    [0x5b87ff, 0xede457, 0xa6c922, 0xff7c88, 0x985bc0, 0xa0ebff, 0xb66c91, 0x45bbbc, 0xec9cff, 0x88983b];
 /// So many classes or variants have a colour of their own.
 pub(crate) const COLORS: usize = 10;
 
 /// The colour of the class or variant at `index`.
 pub(crate) fn color(index: usize) -> RGBColor {
     rgb(PALETTE[index % COLORS])
+}
+
+/// The colours on light and on dark paper, as CSS has them.
+pub(crate) fn hex_colors() -> [Vec<String>; 2] {
+    [PALETTE, DARK_PALETTE].map(|palette| palette.iter().map(|hex| format!("#{hex:06x}")).collect())
 }
 
 const fn rgb(hex: u32) -> RGBColor {

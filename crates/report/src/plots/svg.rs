@@ -83,10 +83,24 @@ pub(crate) fn document(body: &str, (width, height): (u32, u32), title: &str) -> 
     let (width, height) = (number(width as i32), number(height as i32));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"{FONT_FAMILY}\" role=\"img\">\n<title>{}</title>\n\
+         font-family=\"{FONT_FAMILY}\" role=\"img\">\n<title>{}</title>\n<style>{}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n",
-        escape(title)
+        escape(title),
+        on_dark_paper()
     )
+}
+
+/// The colours of a picture on a screen with dark paper. Attributes stay as they are, so that programs without style sheets draw it
+/// as on white.
+fn on_dark_paper() -> String {
+    let rule = |(light, dark): (String, String)| {
+        format!("[fill=\"{light}\"]{{fill:{dark}}}[stroke=\"{light}\"]{{stroke:{dark}}}")
+    };
+    let [light, dark] = super::hex_colors();
+    let paper = [("#fff", "#14171c"), ("#1f2328", "#e6e9ee"), ("#59636e", "#9da7b3"), ("#e3e6ea", "#343b45")];
+    let paper = paper.map(|(light, dark)| (light.to_string(), dark.to_string()));
+    let rules: String = paper.into_iter().chain(light.into_iter().zip(dark)).map(rule).collect();
+    format!("@media screen and (prefers-color-scheme:dark){{{rules}}}")
 }
 
 /// Text safe in XML, in elements and attributes. Characters that XML forbids become U+FFFD.

@@ -1,5 +1,8 @@
 //! Reports of made-up runs, from the folder to the files.
 
+mod answer;
+#[cfg(unix)]
+mod browser;
 mod choice;
 mod external;
 mod made_up;
@@ -10,7 +13,7 @@ mod protocols;
 mod tables;
 
 use faceoff_evaluation::Registry;
-use faceoff_report::ReportSummary;
+use faceoff_report::{Extras, ReportSummary};
 use faceoff_runs::Experiment;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,7 +56,7 @@ fn made_up() -> made_up::MadeUp {
 }
 
 fn report(folder: &Path, experiment: &Experiment) -> faceoff_report::Result<ReportSummary> {
-    faceoff_report::write_report(folder, experiment, &Registry::standard(), &|_| {})
+    faceoff_report::write_report(folder, experiment, &Registry::standard(), &Extras::default(), &|_| {})
 }
 
 /// A folder with runs and their report.

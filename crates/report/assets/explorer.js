@@ -1,0 +1,481 @@
+// The explorer: linked maps on canvases. Its data are those that crates/report/src/page/explorer.rs writes, in the same order.
+addEventListener("DOMContentLoaded", async () => {
+  const root = document.querySelector(".explorer");
+  if (!root) return;
+  const part = name => root.querySelector(`[data-${name}]`);
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  // ---- data ----
+  const bytes = element => Uint8Array.from(atob(element.textContent.trim()), char => char.charCodeAt(0));
+  const packed = new Blob([bytes(document.querySelector("[data-explorer]"))]);
+  const inflated = packed.stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  const data = await new Response(inflated).arrayBuffer();
+  const length = new DataView(data).getUint32(0, true);
+  const names = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  let at = 4 + length;
+  const plain = count => {
+    const values = new Uint16Array(data, at, count);
+    at += 2 * count;
+    return values;
+  };
+  const places = count => {
+    const low = plain(count);
+    if (!names.wide) return low;
+    const high = plain(count);
+    return Uint32Array.from(low, (value, index) => value + 65536 * high[index]);
+  };
+  for (const set of names.sets) {
+    const count = set.images;
+    set.places = places(count);
+    set.labels = plain(names.images.length);
+    for (const run of set.runs) {
+      run.maps = {};
+      if (run.tsne) run.maps.tsne = [plain(count), plain(count)];
+      if (run.pca) run.maps.pca = run.maps.solid = [plain(count), plain(count), plain(count)];
+      if (run.said) [run.says, run.sure] = [plain(count), plain(count)];
+      if (run.neighbors) run.near = places(count * run.neighbors);
+      run.votes = votes(set, run);
+    }
+  }
+
+  // The class of most of the nearest images; ties go to the class of the nearest among the tied.
+  function votes(set, run) {
+    if (!run.near) return undefined;
+    const k = Math.min(names.votes, run.neighbors);
+    return Uint16Array.from({ length: set.images }, (_, image) => {
+      const counts = new Map();
+      for (let n = 0; n < k; n++) {
+        const label = set.labels[run.near[image * run.neighbors + n]];
+        counts.set(label, (counts.get(label) ?? 0) + 1);
+      }
+      // A map keeps the order in which classes came, the nearest first.
+      let best;
+      for (const [label, count] of counts) if (best === undefined || count > counts.get(best)) best = label;
+      return best;
+    });
+  }
+
+  const sheets = await Promise.all([...document.querySelectorAll("[data-sheet]")].map(element =>
+    createImageBitmap(new Blob([bytes(element)], { type: "image/jpeg" }))));
+
+  // ---- state ----
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const inputs = Object.fromEntries(["set", "map", "show", "a", "b", "by", "class", "search", "lasso"].map(name => [name, part(name)]));
+  let set, views, chosen, order, hovered = -1, kept = -1, lasso = null, cell = null, turn = 0.6, tilt = 0.42;
+  const color = label => names.colors[dark.matches ? 1 : 0][label % names.colors[0].length];
+  const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const label = image => set.labels[set.places[image]];
+  const file = image => names.images[set.places[image]];
+  const run = input => set.runs[inputs[input].value];
+  const says = (run, by = inputs.by.value) => (by === "vote" ? run.votes : run.says);
+  const current = () => (hovered >= 0 ? hovered : kept);
+  const percent = value => `${(100 * value).toFixed(1)} %`;
+
+  const fill = (select, options) => {
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+    const box = select.closest("label");
+    box.hidden = options.length < 2;
+  };
+
+  // ---- maps ----
+  // A map is a canvas with the points, a ring around the image at hand, and a line that is being drawn.
+  function mapOf(run, large) {
+    const title = make("button", { type: "button", className: "title", textContent: run.name });
+    const canvas = make("canvas", { className: "points" });
+    const ring = make("span", { className: "ring", hidden: true });
+    const box = make("div", { className: "box" }, canvas, ring);
+    box.insertAdjacentHTML("beforeend", "<svg class=line><polygon></polygon></svg>");
+    const outline = box.querySelector("polygon");
+    const view = { run, large, title, canvas, ring, outline, box, element: make("div", { className: "view" }, title, box) };
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `Map of the validation images by ${run.name}`);
+    if (large) {
+      canvas.tabIndex = 0;
+      canvas.addEventListener("keydown", event => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (!step || !order.length) return;
+        event.preventDefault();
+        const place = order.indexOf(kept);
+        keep(order[(place + step + order.length) % order.length]);
+      });
+    } else {
+      title.addEventListener("click", () => enlarge(run));
+      title.setAttribute("aria-label", `Show the map of ${run.name} large`);
+    }
+    listen(view);
+    return view;
+  }
+
+  function listen(view) {
+    let path = null, last = null;
+    const place = event => {
+      const box = view.canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    view.canvas.addEventListener("pointermove", event => {
+      const here = place(event);
+      if (!path) return hover(nearest(view, here, event.pointerType === "touch" ? 20 : 12));
+      if (inputs.map.value === "solid") {
+        turn += (here[0] - last[0]) / 150;
+        tilt = Math.max(-1.5, Math.min(1.5, tilt + (here[1] - last[1]) / 150));
+        last = here;
+        path.push(here);
+        later(drawAll);
+      } else {
+        path.push(here);
+        view.outline.setAttribute("points", path.join(" "));
+      }
+    });
+    view.canvas.addEventListener("pointerleave", () => { if (!path) hover(-1); });
+    view.canvas.addEventListener("pointerdown", event => {
+      if (event.button || (event.pointerType === "touch" && !inputs.lasso.checked && inputs.map.value !== "solid")) return;
+      path = [last = place(event)];
+      view.canvas.setPointerCapture(event.pointerId);
+    });
+    const end = event => {
+      const drawn = path;
+      path = null;
+      view.outline.setAttribute("points", "");
+      const box = drawn && [0, 1].map(axis => Math.max(...drawn.map(p => p[axis])) - Math.min(...drawn.map(p => p[axis])));
+      if (!drawn || Math.max(...box) < 6) {
+        const image = nearest(view, place(event), 20);
+        return keep(image === kept ? -1 : image);
+      }
+      if (inputs.map.value === "solid") return;
+      lasso = { inside: Uint8Array.from({ length: set.images }, (_, image) => inside(drawn, view.x[image], view.y[image])) };
+      choose();
+    };
+    view.canvas.addEventListener("pointerup", end);
+    view.canvas.addEventListener("pointercancel", () => { path = null; });
+  }
+
+  function inside(path, x, y) {
+    let odd = false;
+    for (let i = 0, j = path.length - 1; i < path.length; j = i++) {
+      const [[ax, ay], [bx, by]] = [path[i], path[j]];
+      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+    }
+    return odd;
+  }
+
+  function nearest(view, [x, y], reach) {
+    let found = -1, best = reach * reach;
+    if (view.x) for (let image = 0; image < set.images; image++) {
+      if (!chosen[image]) continue;
+      const distance = (view.x[image] - x) ** 2 + (view.y[image] - y) ** 2;
+      if (distance < best) [found, best] = [image, distance];
+    }
+    return found;
+  }
+
+  // Where every image is on a map, in CSS pixels.
+  function lay(view) {
+    const axes = view.run.maps[inputs.map.value], count = set.images;
+    if (!axes) return (view.x = view.y = null);
+    const [side, pad] = [view.canvas.clientWidth, view.large ? 14 : 8];
+    view.x = new Float32Array(count);
+    view.y = new Float32Array(count);
+    if (inputs.map.value !== "solid") {
+      const scale = (side - 2 * pad) / 65535;
+      for (let image = 0; image < count; image++) {
+        view.x[image] = pad + axes[0][image] * scale;
+        view.y[image] = side - pad - axes[1][image] * scale;
+      }
+      return;
+    }
+    const [ct, st, cl, sl] = [Math.cos(turn), Math.sin(turn), Math.cos(tilt), Math.sin(tilt)];
+    const scale = (side - 2 * pad) / 65535 / 1.5;
+    for (let image = 0; image < count; image++) {
+      const [x, y, z] = [axes[0][image] - 32767.5, axes[1][image] - 32767.5, axes[2][image] - 32767.5];
+      view.x[image] = side / 2 + (x * ct + y * st) * scale;
+      view.y[image] = side / 2 - (z * cl + (y * ct - x * st) * sl) * scale;
+    }
+  }
+
+  function draw(view) {
+    const { canvas } = view, side = canvas.clientWidth, dots = Math.min(2, devicePixelRatio || 1);
+    if (!side) return;
+    canvas.width = canvas.height = Math.round(side * dots);
+    const context = canvas.getContext("2d");
+    context.scale(dots, dots);
+    lay(view);
+    if (!view.x) {
+      context.fillStyle = style("--soft");
+      return context.fillText("no such map", 10, 20);
+    }
+    const all = order.length === set.images, size = view.large ? 4.5 : 2.5;
+    const dot = (image, size) => context.fillRect(view.x[image] - size / 2, view.y[image] - size / 2, size, size);
+    if (!all) {
+      context.fillStyle = style("--line");
+      for (let image = 0; image < set.images; image++) if (!chosen[image]) dot(image, size * 0.7);
+    }
+    // In rounds, so that no class lies on top of all others.
+    context.globalAlpha = all ? 0.75 : 0.95;
+    for (let round = 0; round < 8; round++) {
+      for (let c = 0; c < set.classes.length; c++) {
+        context.fillStyle = color(c);
+        for (const image of view.byClass[c][round]) if (chosen[image]) dot(image, size);
+      }
+    }
+    point(view);
+  }
+
+  function point(view) {
+    const image = current();
+    view.ring.hidden = image < 0 || !view.x;
+    if (!view.ring.hidden) view.ring.style.transform = `translate(${view.x[image]}px, ${view.y[image]}px)`;
+  }
+
+  let waiting = new Set();
+  function later(what) {
+    if (!waiting.size) requestAnimationFrame(() => {
+      const all = waiting;
+      waiting = new Set();
+      for (const what of all) what();
+    });
+    waiting.add(what);
+  }
+  const drawAll = () => views.forEach(draw);
+  const pointAll = () => { views.forEach(point); card(); };
+  function hover(image) {
+    if (image !== hovered) { hovered = image; later(pointAll); }
+  }
+  function keep(image) {
+    kept = image;
+    hovered = -1;
+    later(pointAll);
+  }
+
+  // ---- thumbnails ----
+  function thumb(context, global, x, y, side) {
+    const sprite = names.sprites, sheet = sprite && sheets[Math.floor(global / sprite.per_sheet)];
+    if (sheet) {
+      const place = global % sprite.per_sheet;
+      const [column, row] = [place % sprite.columns, Math.floor(place / sprite.columns)];
+      context.drawImage(sheet, column * sprite.side, row * sprite.side, sprite.side, sprite.side, x, y, side, side);
+    } else {
+      context.fillStyle = color(set.labels[global]);
+      context.fillRect(x, y, side, side);
+    }
+  }
+  function canvasOf(width, height) {
+    const dots = Math.min(2, devicePixelRatio || 1);
+    const canvas = make("canvas", { width: width * dots, height: height * dots });
+    canvas.style.cssText = `width:${width}px;height:${height}px`;
+    canvas.getContext("2d").scale(dots, dots);
+    return canvas;
+  }
+
+  // ---- the image at hand ----
+  const SIDE = innerWidth < 1400 ? 22 : 30;
+  let shown = null;
+  function card() {
+    const image = current();
+    shown.element.classList.toggle("empty", image < 0);
+    if (image < 0) return;
+    thumb(shown.picture.getContext("2d"), set.places[image], 0, 0, 96);
+    shown.name.textContent = file(image);
+    shown.breed.textContent = set.classes[label(image)];
+    set.runs.forEach((run, index) => {
+      const row = shown.rows[index];
+      const right = by => says(run, by)[image] === label(image);
+      if (run.says) {
+        row.says.textContent = `${right("said") ? "\u2713" : "\u2717"} ${set.classes[run.says[image]]}`;
+        row.says.className = right("said") ? "right" : "wrong";
+        row.sure.textContent = `${(run.sure[image] / 10).toFixed(0)} %`;
+      }
+      if (run.near) {
+        const context = row.near.getContext("2d");
+        let same = 0;
+        for (let n = 0; n < run.neighbors; n++) {
+          const global = run.near[image * run.neighbors + n], x = n * (SIDE + 4);
+          const alike = set.labels[global] === label(image);
+          same += alike;
+          context.fillStyle = style(alike ? "--good" : "--bad");
+          context.fillRect(x, 0, SIDE + 2, SIDE + 5);
+          thumb(context, global, x + 1, 1, SIDE);
+          // A second sign beside the colour: the bar below the images of other classes is broken.
+          if (!alike) context.clearRect(x + SIDE / 2 - 3, SIDE + 1, 8, 4);
+        }
+        row.vote.textContent = `${same} of ${run.neighbors}`;
+        row.vote.className = right("vote") ? "right" : "wrong";
+      }
+    });
+  }
+  function layCard() {
+    const cell = () => make("td");
+    const said = set.runs.some(run => run.says), near = set.runs.some(run => run.near);
+    const rows = set.runs.map(run => {
+      const row = { says: cell(), sure: cell(), vote: cell() };
+      row.near = canvasOf((SIDE + 4) * (run.neighbors || 1), SIDE + 5);
+      row.near.title = "The nearest images; click one to see its name";
+      row.near.setAttribute("aria-hidden", "true");
+      row.near.addEventListener("pointermove", event => {
+        const image = current(), n = Math.floor(event.offsetX / (SIDE + 4));
+        if (image < 0 || !run.near || n >= run.neighbors) return;
+        const global = run.near[image * run.neighbors + n];
+        row.near.title = `${names.images[global]}: ${set.classes[set.labels[global]] ?? ""}`;
+      });
+      row.element = make("tr", {}, make("th", { scope: "row", textContent: run.name }), ...(said ? [row.says, row.sure] : []),
+        ...(near ? [row.vote, make("td", {}, row.near)] : []));
+      return row;
+    });
+    const heads = ["Head", ...(said ? ["says", "sure"] : []), ...(near ? ["of its class", "ten nearest"] : [])];
+    const head = make("thead", {}, make("tr", {}, ...heads.map(text => make("th", { scope: "col", textContent: text }))));
+    const [picture, name, breed] = [canvasOf(96, 96), make("p", { className: "mono" }), make("p", { className: "breed" })];
+    const step = (text, by) => {
+      const button = make("button", { type: "button", textContent: text });
+      button.addEventListener("click", () => {
+        if (order.length) keep(order[(order.indexOf(kept) + by + order.length) % order.length]);
+      });
+      return button;
+    };
+    const top = make("div", { className: "image" }, picture, make("div", {}, breed, name, step("\u2039 before", -1), step("next \u203a", 1)));
+    const table = make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, head, make("tbody", {}, ...rows.map(row => row.element))));
+    table.setAttribute("role", "region");
+    table.setAttribute("aria-label", "What each head says of the image at hand");
+    picture.setAttribute("aria-hidden", "true");
+    const element = part("card");
+    element.replaceChildren(make("p", { className: "hint", textContent: "Point at an image, or step through the chosen ones." }), top, table);
+    shown = { element, picture, name, breed, rows };
+  }
+
+  // ---- choice ----
+  const SHOWN = 48;
+  function choose() {
+    const text = inputs.search.value.trim().toLowerCase(), only = inputs.class.value, [a, b] = [run("a"), run("b")];
+    const wrong = (run, image) => says(run)?.[image] !== label(image);
+    const all = set.runs.filter(run => says(run));
+    const tests = {
+      all: () => true,
+      wrong: image => wrong(a, image),
+      sure: image => wrong(a, image),
+      ab: image => !wrong(a, image) && wrong(b, image),
+      split: image => all.some(run => says(run)[image] !== says(all[0])[image]),
+      label: image => wrong(all[0], image) && all.every(run => says(run)[image] === says(all[0])[image]),
+    };
+    const show = says(a) ? inputs.show.value : "all";
+    chosen = Uint8Array.from({ length: set.images }, (_, image) =>
+      (only === "" || label(image) === +only) && (!text || file(image).toLowerCase().includes(text)) && (!lasso || lasso.inside[image]) &&
+      (!cell || (label(image) === cell[0] && says(a)[image] === cell[1])) && tests[show](image));
+    order = [...chosen.keys()].filter(image => chosen[image]);
+    if (show === "sure" && a.sure) order.sort((x, y) => a.sure[y] - a.sure[x] || x - y);
+    if (kept >= 0 && !chosen[kept]) kept = -1;
+    const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
+    part("count").textContent = `${order.length.toLocaleString("en")} of ${set.images.toLocaleString("en")} images` +
+      (names.length ? `: ${names.join(", ")}` : "");
+    pick();
+    cells();
+    drawAll();
+    pointAll();
+  }
+
+  function pick() {
+    const box = part("picked");
+    if (order.length === set.images) return box.replaceChildren();
+    box.replaceChildren(...order.slice(0, SHOWN).map(image => {
+      const canvas = canvasOf(56, 56);
+      thumb(canvas.getContext("2d"), set.places[image], 0, 0, 56);
+      const button = make("button", { type: "button", title: `${file(image)}: ${set.classes[label(image)]}` }, canvas);
+      button.setAttribute("aria-label", button.title);
+      button.addEventListener("click", () => keep(image));
+      button.addEventListener("pointerenter", () => hover(image));
+      button.addEventListener("pointerleave", () => hover(-1));
+      return button;
+    }), ...(order.length > SHOWN ? [make("span", { textContent: `and ${(order.length - SHOWN).toLocaleString("en")} more` })] : []));
+  }
+
+  function cells() {
+    const details = part("cells"), a = run("a"), classes = set.classes;
+    details.hidden = !says(a) || classes.length > 50;
+    if (details.hidden || !details.open) return;
+    const counts = classes.map(() => new Uint32Array(classes.length));
+    for (let image = 0; image < set.images; image++) counts[label(image)][says(a)[image]]++;
+    const head = (text, scope) => make("th", { scope, textContent: text });
+    const rows = classes.map((name, row) => make("tr", {}, head(name, "row"), ...classes.map((other, column) => {
+      const count = counts[row][column], cellOf = make("td", { className: "n" });
+      if (count) {
+        const button = make("button", { type: "button", textContent: count });
+        button.setAttribute("aria-label", `${count} of ${name} taken for ${other}`);
+        button.addEventListener("click", () => { cell = [row, column]; choose(); });
+        cellOf.append(button);
+      }
+      return cellOf;
+    })));
+    const caption = make("caption", { textContent: `${a.name}: images by true class (rows) and predicted class (columns)` });
+    const top = make("thead", {}, make("tr", {}, head("true class", "col"), ...classes.map(name => head(name, "col"))));
+    details.querySelector(".scroll").replaceChildren(make("table", {}, caption, top, make("tbody", {}, ...rows)));
+  }
+
+  // ---- putting it up ----
+  function enlarge(run) {
+    const large = mapOf(run, true);
+    views = [large, ...views.filter(view => !view.large)];
+    large.byClass = rounds();
+    part("large").replaceChildren(large.element);
+    later(() => { draw(large); });
+  }
+  let cached;
+  function rounds() {
+    if (cached?.set === set) return cached.rounds;
+    const byClass = set.classes.map(() => Array.from({ length: 8 }, () => []));
+    // A fixed shuffle, as the pictures have it.
+    for (let image = 0; image < set.images; image++) byClass[label(image)]?.[Math.imul(image, 0x9e3779b1) >>> 29].push(image);
+    cached = { set, rounds: byClass };
+    return byClass;
+  }
+  function legend() {
+    part("legend").replaceChildren(...set.classes.map((name, index) => {
+      const button = make("button", { type: "button" }, make("i", { style: `background:${color(index)}` }), name);
+      button.addEventListener("click", () => {
+        inputs.class.value = inputs.class.value === String(index) ? "" : index;
+        choose();
+      });
+      return button;
+    }));
+  }
+  function begin() {
+    set = names.sets[inputs.set.value || 0];
+    [hovered, kept, lasso, cell] = [-1, -1, null, null];
+    const runs = set.runs.map((run, index) => [index, run.name]);
+    const maps = [["tsne", "t-SNE"], ["pca", "PCA"], ["solid", "PCA in space: drag to turn"]];
+    fill(inputs.map, maps.filter(([name]) => set.runs.some(run => run.maps[name])));
+    fill(inputs.a, runs);
+    fill(inputs.b, runs);
+    if (runs.length > 1) inputs.b.value = 1;
+    fill(inputs.class, [["", "all"], ...set.classes.map((name, index) => [index, name])]);
+    const ways = [["said", "highest score"], ["vote", `vote of ${names.votes} neighbours`]];
+    fill(inputs.by, ways.filter(([by]) => set.runs.every(run => says(run, by))));
+    inputs.show.closest("label").hidden = inputs.by.options.length === 0;
+    views = set.runs.map(run => mapOf(run, false));
+    for (const view of views) view.byClass = rounds();
+    part("maps").replaceChildren(...views.map(view => view.element));
+    legend();
+    layCard();
+    [chosen, order] = [new Uint8Array(set.images).fill(1), [...Array(set.images).keys()]];
+    enlarge(set.runs[0]);
+    choose();
+  }
+  fill(inputs.set, names.sets.map((set, index) => [index, set.condition]));
+  root.hidden = false;
+  begin();
+  inputs.set.addEventListener("change", begin);
+  for (const name of ["show", "a", "b", "by", "class"]) inputs[name].addEventListener("change", () => { cell = null; choose(); });
+  inputs.search.addEventListener("input", choose);
+  inputs.map.addEventListener("change", () => { lasso = null; choose(); });
+  inputs.lasso.addEventListener("change", () => root.classList.toggle("drawing", inputs.lasso.checked));
+  part("clear").addEventListener("click", () => {
+    [lasso, cell] = [null, null];
+    [inputs.class.value, inputs.search.value, inputs.show.value] = ["", "", "all"];
+    choose();
+  });
+  part("cells").addEventListener("toggle", cells);
+  root.querySelector("form").addEventListener("submit", event => event.preventDefault());
+  dark.addEventListener("change", () => { legend(); choose(); });
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; later(drawAll); } });
+});

@@ -1,0 +1,273 @@
+//! The explorer: the maps of all heads side by side, what each head says of an image, and the images nearest to it under each.
+//!
+//! What it shows stands in the page as one block: a list of names as JSON, then numbers of 16 bits, all of it deflated and in base64;
+//! `assets/explorer.js` reads it in the same order. Coordinates are drawn to 1/65535 of their range, probabilities to 1/1000.
+
+use crate::Extras;
+use crate::align::aligned;
+use crate::pictures::{Map, pca_maps, tsne_maps};
+use crate::plots::{COLORS, extent, hex_colors};
+use crate::sprites::{Sprites, sprites};
+use askama::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use faceoff_evaluation::groups::Group;
+use faceoff_evaluation::look::NEIGHBORS;
+use faceoff_evaluation::measured::{Measured, ValImages};
+use faceoff_evaluation::{Evaluation, selection::Origin};
+use flate2::{Compression, write::DeflateEncoder};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::io::Write as _;
+
+/// With more validation images than this there is no explorer: a page of that size opens slowly.
+const MOST_IMAGES: usize = 20_000;
+/// The label of an image that is not of a set.
+const NONE: u32 = u16::MAX as u32;
+
+#[derive(Template)]
+#[template(path = "explorer.html")]
+pub(crate) struct Explorer {
+    /// Deflated, in base64.
+    data: String,
+    /// JPEG sheets in base64.
+    sheets: Vec<String>,
+    /// Whether heads say something of images.
+    said: bool,
+    /// Why there are no thumbnails.
+    note: Option<String>,
+}
+
+/// The names, and what stands in the numbers behind them.
+#[derive(Serialize)]
+struct Names<'a> {
+    /// Paths of all images, evaluated and index.
+    images: Vec<&'a str>,
+    /// Whether places of images take two numbers each.
+    wide: bool,
+    sets: Vec<Set<'a>>,
+    /// For light and for dark paper.
+    colors: [Vec<String>; 2],
+    /// Neighbours that vote.
+    votes: usize,
+    sprites: Option<Sheet>,
+}
+
+#[derive(Serialize)]
+struct Sheet {
+    side: usize,
+    columns: usize,
+    per_sheet: usize,
+}
+
+/// The images and runs of one condition.
+#[derive(Serialize)]
+struct Set<'a> {
+    condition: &'a str,
+    classes: &'a [String],
+    images: usize,
+    runs: Vec<Run<'a>>,
+}
+
+/// Which numbers a run has.
+#[derive(Serialize)]
+struct Run<'a> {
+    name: &'a str,
+    tsne: bool,
+    pca: bool,
+    ratios: Vec<f64>,
+    said: bool,
+    neighbors: usize,
+}
+
+impl Explorer {
+    /// `None` where no run has a map.
+    pub(super) fn of(outcome: &Evaluation, extras: &Extras<'_>) -> crate::error::Result<Option<Self>> {
+        let maps = [tsne_maps(outcome), pca_maps(outcome)];
+        let mut images = Images::default();
+        let mut numbers = Numbers::default();
+        let with_maps = |group: &&Group| run_of(outcome, &maps, group).next().is_some();
+        let groups: Vec<&Group> = outcome.groups.iter().filter(with_maps).collect();
+        let all_of = |group: &&Group| run_of(outcome, &maps, group).next().map_or(0, |(_, images)| images.ids.len());
+        if groups.is_empty() || groups.iter().map(all_of).sum::<usize>() > MOST_IMAGES {
+            return Ok(None);
+        }
+        // Every image has a place before the first place is written.
+        for group in &groups {
+            for (run, evaluated) in run_of(outcome, &maps, group) {
+                let index = run.look.iter().filter_map(|look| look.index.as_ref());
+                [evaluated].into_iter().chain(index).for_each(|set| images.add(set));
+            }
+        }
+        numbers.wide = images.ids.len() > u16::MAX as usize;
+        let sets: Vec<Set<'_>> = groups.iter().map(|group| set(outcome, &maps, group, &images, &mut numbers)).collect();
+        let said = sets.iter().flat_map(|set| &set.runs).any(|run| run.said);
+        let (thumbnails, note) =
+            thumbnails(outcome, extras, &images.ids).map_or_else(|why| (None, Some(why)), |found| (found, None));
+        let names = Names {
+            images: images.ids.clone(),
+            wide: numbers.wide,
+            sets,
+            colors: hex_colors(),
+            votes: outcome.settings.headline_neighbors.min(NEIGHBORS),
+            sprites: thumbnails.as_ref().map(|s| Sheet { side: s.side, columns: s.columns, per_sheet: s.per_sheet }),
+        };
+        debug_assert_eq!(names.colors[0].len(), COLORS);
+        let sheets = thumbnails.iter().flat_map(|found| &found.sheets).map(|sheet| STANDARD.encode(sheet)).collect();
+        Ok(Some(Self { data: packed(&names, &numbers.bytes), sheets, said, note }))
+    }
+}
+
+/// The runs of a group that have a map, with its images.
+fn run_of<'a>(
+    outcome: &'a Evaluation,
+    maps: &'a [Vec<Map<'a>>; 2],
+    group: &'a Group,
+) -> impl Iterator<Item = (&'a Measured, &'a ValImages)> {
+    let in_group = move |run: &&Measured| group.variants.contains(&run.variant) && run.maps.is_some();
+    outcome.measured.iter().filter(in_group).filter_map(move |run| {
+        let is_of = |map: &&Map<'a>| std::ptr::eq(map.0, run);
+        maps.iter().flatten().find(is_of).map(|map| (run, map.1))
+    })
+}
+
+fn set<'a>(
+    outcome: &'a Evaluation,
+    maps: &'a [Vec<Map<'a>>; 2],
+    group: &'a Group,
+    images: &Images<'a>,
+    numbers: &mut Numbers,
+) -> Set<'a> {
+    let (first, evaluated) = run_of(outcome, maps, group).next().expect("the group has a run with a map");
+    let places: Vec<u32> = evaluated.ids.iter().map(|id| images.places[id.as_str()]).collect();
+    numbers.places(&places);
+    let mut labels = vec![NONE; images.ids.len()];
+    let index = first.look.iter().filter_map(|look| look.index.as_ref());
+    for set in index.chain([evaluated]) {
+        for (id, &label) in set.ids.iter().zip(&set.labels) {
+            labels[images.places[id.as_str()] as usize] = label;
+        }
+    }
+    numbers.plain(labels);
+    let mut reference: Option<Vec<[f64; 3]>> = None;
+    let mut runs = Vec::new();
+    for (run, of_run) in run_of(outcome, maps, group) {
+        // The images of a condition are the same for all its runs, in the same order.
+        if of_run != evaluated {
+            continue;
+        }
+        let [tsne, pca] = [0, 1].map(|which: usize| maps[which].iter().find(|map| std::ptr::eq(map.0, run)));
+        if let Some((.., points)) = tsne {
+            let reference = reference.get_or_insert_with(|| points.clone());
+            numbers.coordinates(&aligned(reference, points), 2);
+        }
+        if let Some((.., points)) = pca {
+            numbers.coordinates(points, 3);
+        }
+        let said = run.look.as_ref().and_then(|look| look.said.as_ref());
+        if let Some(said) = said {
+            numbers.plain(said.classes.iter().copied());
+            numbers.plain(said.confidences.iter().map(|confidence| (1000.0 * confidence).round() as u32));
+        }
+        let near = run.look.as_ref().map_or(0, |look| look.neighbors.first().map_or(0, Vec::len));
+        if let Some(look) = run.look.as_ref().filter(|_| near > 0) {
+            let index = look.index.as_ref().unwrap_or(of_run);
+            let place = |&at: &u32| images.places[index.ids[at as usize].as_str()];
+            numbers.places(&look.neighbors.iter().flatten().map(place).collect::<Vec<_>>());
+        }
+        runs.push(Run {
+            name: outcome.name(run.variant),
+            tsne: tsne.is_some(),
+            pca: pca.is_some(),
+            ratios: run.maps.iter().flat_map(|maps| maps.pca_ratios.iter().take(3).copied()).collect(),
+            said: said.is_some(),
+            neighbors: near,
+        });
+    }
+    let classes = group.classes(&outcome.selection);
+    Set { condition: &group.condition, classes, images: evaluated.ids.len(), runs }
+}
+
+/// Sheets, `None` where nobody asked for them; or why there are none.
+fn thumbnails(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -> Result<Option<Sprites>, String> {
+    let from = match (extras.thumbnails, &extras.no_thumbnails) {
+        (Some(from), _) => from,
+        (None, Some(why)) => return Err(why.clone()),
+        (None, None) => return Ok(None),
+    };
+    let Origin::Runs(manifest) = &outcome.selection.origin else { return Ok(None) };
+    if !from.fingerprints().contains(&manifest.data.fingerprint) {
+        return Err("The images at hand are not those of the runs, so there are no thumbnails.".into());
+    }
+    sprites(from, ids).map(Some).map_err(|why| format!("No thumbnails: {why}."))
+}
+
+/// Every image once, in the order of its first place.
+#[derive(Default)]
+struct Images<'a> {
+    ids: Vec<&'a str>,
+    places: HashMap<&'a str, u32>,
+}
+
+impl<'a> Images<'a> {
+    fn add(&mut self, set: &'a ValImages) {
+        for id in &set.ids {
+            let next = self.ids.len() as u32;
+            if *self.places.entry(id).or_insert(next) == next {
+                self.ids.push(id);
+            }
+        }
+    }
+}
+
+/// Numbers of 16 bits, little-endian, one list behind the other.
+#[derive(Default)]
+struct Numbers {
+    bytes: Vec<u8>,
+    wide: bool,
+}
+
+impl Numbers {
+    /// Numbers below 65536.
+    fn plain(&mut self, values: impl IntoIterator<Item = u32>) {
+        self.bytes.extend(values.into_iter().flat_map(|value| (value as u16).to_le_bytes()));
+    }
+
+    /// Places of images: all lower halves, and behind them all upper halves where there are so many images.
+    fn places(&mut self, places: &[u32]) {
+        self.plain(places.iter().map(|place| place & 0xFFFF));
+        if self.wide {
+            self.plain(places.iter().map(|place| place >> 16));
+        }
+    }
+
+    /// Axis by axis, with equal units on all, from 0 to 65535 along the longest.
+    fn coordinates(&mut self, points: &[[f64; 3]], axes: usize) {
+        let ranges: Vec<(f64, f64)> = (0..axes)
+            .map(|axis| extent(points.iter().map(|point| point[axis]).filter(|value| value.is_finite())))
+            .collect();
+        let longest = ranges.iter().map(|(low, high)| high - low).fold(f64::MIN_POSITIVE, f64::max);
+        for (axis, (low, high)) in ranges.into_iter().enumerate() {
+            let middle = (low + high) / 2.0;
+            // A value that is no number lies in the middle.
+            let place = |point: &[f64; 3]| (32767.5 + 65535.0 * (point[axis] - middle) / longest).round() as u32;
+            self.plain(
+                points.iter().map(|point| if point[axis].is_finite() { place(point).min(65535) } else { 32768 }),
+            );
+        }
+    }
+}
+
+/// Length of the names, names, numbers; deflated, in base64.
+fn packed(names: &Names<'_>, numbers: &[u8]) -> String {
+    let mut names = serde_json::to_vec(names).expect("plain data is always valid JSON");
+    // Numbers begin at an even place.
+    if names.len() % 2 == 1 {
+        names.push(b' ');
+    }
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    for part in [&(names.len() as u32).to_le_bytes()[..], &names, numbers] {
+        encoder.write_all(part).expect("memory takes everything");
+    }
+    STANDARD.encode(encoder.finish().expect("memory takes everything"))
+}
