@@ -257,6 +257,53 @@ def accents(place):
     return outcome, whole(outcome)
 
 
+# --- images of one's own, in the place of Imagewoof's
+
+
+def own(place, *words):
+    """`quick` in small on images of one's own."""
+    place.experiment = place.folder / "little.toml"
+    place.experiment.write_text(
+        'extends = "quick"\nname = "little"\n[data]\nimage_size_px = 32\n[training]\nepochs = 1\n[analysis]\ntsne_iterations = 100\n'
+        '[[heads]]\nkind = "Classification"\n'
+    )
+    return place.run("benchmark", place.experiment, "--out", place.folder / "out", "--cache", place.folder / "cache", *words)
+
+
+def flat(place, name="Meine Bilder", count=10):
+    """Class folders alone."""
+    data = images(place.folder / "both", ("caf\u00e9 noir", "b, c", "d"), train=count, val=1)
+    (data / "train").rename(place.folder / name)
+    return place.folder / name
+
+
+@case("named after the folder, split 24 + 6, batch 16; Imagewoof is not mentioned")
+def own_class_folders(place):
+    outcome = own(place, "--data", flat(place))
+    page = place.folder / "out/Meine-Bilder-little/index.html"
+    right = whole(outcome, (24, 6)) and "A batch has 16 images" in outcome.err and "foxhound" not in page.read_text()
+    return outcome, right and (page.parent / "split.csv").exists()
+
+
+@case("a table with byte-order mark and semicolons; no group on both sides")
+def own_table(place):
+    data = flat(place)
+    rows = [f"{path.relative_to(data)};{path.parent.name};{path.parent.name}{int(path.stem) // 2}" for path in files(data)]
+    (place.folder / "t.csv").write_text("path;label;group\n" + "\n".join(rows), encoding="utf-8-sig")
+    outcome = own(place, "--data", data, "--labels", place.folder / "t.csv", "--name", "grouped")
+    return outcome, outcome.code == 0 and (place.folder / "out/grouped-little/split.csv").exists()
+
+
+@case("unreadable images are listed and left out where asked")
+def own_unreadable(place):
+    data = flat(place)
+    for path in files(data)[::10]:
+        path.write_bytes(path.read_bytes()[:300])
+    outcome = own(place, "--data", data, "--skip-unreadable")
+    listed = place.folder / "out/Meine-Bilder-little/unreadable.csv"
+    return outcome, outcome.code == 0 and len(listed.read_text().splitlines()) == 4
+
+
 # --- tables of labels
 
 

@@ -17,12 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = manifest.spec.data;
     config.dataset = "folder".into();
     let cache = tempfile::tempdir()?;
-    let source = ImageSource {
-        data_dir: Some(folder.clone()),
-        archive: None,
-        cache_dir: cache.path().to_path_buf(),
-        mirror: None,
-    };
+    let source = ImageSource { data_dir: Some(folder.clone()), ..ImageSource::cached(cache.path().to_path_buf()) };
     let images = Dataset::open(&config, &source, &|_, _, _| {})?;
     if images.record().fingerprint != manifest.data.fingerprint {
         return Err(format!("{} does not hold the images of the run", folder.display()).into());

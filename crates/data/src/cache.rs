@@ -29,7 +29,7 @@ const MAGIC: &[u8; 8] = b"FACEOFF2";
 /// Decoded bytes that may wait for their being written, unless a single image for each thread takes more.
 const WAITING_BYTES: u64 = 64 << 20;
 /// Sets that would be larger are decoded anew each time an image is needed; all caches together are kept below it.
-const LARGEST_CACHE_BYTES: u64 = 8 << 30;
+pub(crate) const LARGEST_CACHE_BYTES: u64 = 8 << 30;
 /// Where headers of images are looked for before the whole file is read.
 const HEADER_BYTES: u64 = 1 << 18;
 
@@ -38,11 +38,16 @@ struct Trailer {
     fingerprint: String,
     /// Width, height and checksum of each image.
     images: Vec<(u32, u32, u64)>,
+    /// Places of the images that could not be read, of which nothing is stored, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<(usize, String)>,
 }
 
 /// The decoded images of a data set, training images first.
 pub(crate) struct Store {
     pub(crate) fingerprint: String,
+    /// Places of the images that could not be read and are skipped, rising, and why.
+    pub(crate) unreadable: Vec<(usize, String)>,
     place: Place,
 }
 
@@ -64,26 +69,47 @@ impl Store {
     pub(crate) fn open(folder: &Path, listing: &Listing, cache_dir: &Path, progress: ProgressFn) -> Result<Self> {
         let files: Vec<&File> = listing.images.iter().flatten().collect();
         let ids: Vec<&str> = files.iter().map(|file| file.id.as_str()).collect();
-        let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(&file.path)).collect();
-        let key = key(&ids, &paths)?;
+        let paths = files.iter().map(|file| folder.join(&file.path)).collect();
+        Self::of(&ids, paths, false, cache_dir, progress)
+    }
+
+    /// The same for images of these ids and paths; `skip` goes on without those that cannot be read.
+    pub(crate) fn of(
+        ids: &[&str],
+        paths: Vec<PathBuf>,
+        skip: bool,
+        cache_dir: &Path,
+        progress: ProgressFn,
+    ) -> Result<Self> {
+        let key = key(ids, &paths)?;
         let path = cache_dir.join("decoded").join(format!("{}.rgb", &key[..16]));
-        if let Some(store) = Self::decoded(&path, ids.len())? {
+        if let Some(store) = Self::decoded(&path, ids.len(), skip)? {
             return Ok(store);
         }
         // Where a header cannot be read the decoder will say so.
         let bytes: Vec<u64> = paths.par_iter().map(|path| header_in(path).map_or(0, |header| header.bytes())).collect();
         if bytes.iter().sum::<u64>() > LARGEST_CACHE_BYTES {
             let digests = paths.par_iter().map(|path| {
+                if skip {
+                    return read(path).map(|(_, digest)| digest);
+                }
                 let file = std::fs::read(path).map_err(Error::io("read", path))?;
                 let orientation = header(&file, file.len() as u64).map_or(Orientation::NoTransforms, |h| h.orientation);
                 Ok(digest(&file, orientation))
             });
-            let digests = digests.collect::<Result<Vec<_>>>()?;
-            return Ok(Self { fingerprint: fingerprint(&ids, &digests), place: Place::Files(paths) });
+            let (mut kept, mut unreadable) = (Vec::new(), Vec::new());
+            for (place, digest) in digests.collect::<Vec<_>>().into_iter().enumerate() {
+                match digest {
+                    Ok(digest) => kept.push((ids[place], digest)),
+                    Err(error) if skip => unreadable.push((place, error.of_image())),
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(Self { fingerprint: fingerprint(&kept), unreadable, place: Place::Files(paths) });
         }
-        build(&path, &ids, &paths, &bytes, progress)?;
+        build(&path, ids, &paths, &bytes, skip, progress)?;
         remove_old(&path)?;
-        Self::decoded(&path, ids.len())?.ok_or_else(|| {
+        Self::decoded(&path, ids.len(), skip)?.ok_or_else(|| {
             let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
             Error::io("use", path)(damaged)
         })
@@ -107,13 +133,13 @@ impl Store {
         }
     }
 
-    /// The cache at `path`, or `None` where there is none or it is not whole.
-    fn decoded(path: &Path, count: usize) -> Result<Option<Self>> {
+    /// The cache at `path`, or `None` where there is none, it is not whole, or it lacks images and none may be skipped.
+    fn decoded(path: &Path, count: usize, skip: bool) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
         let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
-        let Some((Trailer { fingerprint, images }, end)) = trailer(&file) else { return Ok(None) };
+        let Some((Trailer { fingerprint, images, unreadable }, end)) = trailer(&file) else { return Ok(None) };
         let mut offset = 0;
         let place = |(width, height, checksum)| {
             let stored = Stored { offset, width, height, checksum };
@@ -121,8 +147,8 @@ impl Store {
             stored
         };
         let images: Vec<Stored> = images.into_iter().map(place).collect();
-        let whole = images.len() == count && offset == end;
-        Ok(whole.then(|| Self { fingerprint, place: Place::Decoded { path: path.into(), file, images } }))
+        let whole = images.len() == count && offset == end && (skip || unreadable.is_empty());
+        Ok(whole.then(|| Self { fingerprint, unreadable, place: Place::Decoded { path: path.into(), file, images } }))
     }
 }
 
@@ -177,7 +203,7 @@ fn key(ids: &[&str], paths: &[PathBuf]) -> Result<String> {
 }
 
 /// What the header of an image file says. The file's beginning is enough but for formats that have their header anywhere.
-fn header_in(path: &Path) -> Option<Header> {
+pub(crate) fn header_in(path: &Path) -> Option<Header> {
     let mut file = std::fs::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let mut start = Vec::new();
@@ -218,22 +244,28 @@ fn groups(bytes: &[u64], threads: usize) -> Vec<std::ops::Range<usize>> {
     groups
 }
 
-fn build(path: &Path, ids: &[&str], paths: &[PathBuf], bytes: &[u64], progress: ProgressFn) -> Result<()> {
+fn build(path: &Path, ids: &[&str], paths: &[PathBuf], bytes: &[u64], skip: bool, progress: ProgressFn) -> Result<()> {
     let total = ids.len() as u64;
     let mut broken = Vec::new();
     let written = faceoff_runs::write_atomically(path, |out| {
-        let (mut digests, mut images) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+        let (mut kept, mut images) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
+        let mut unreadable = Vec::new();
         for group in groups(bytes, rayon::current_num_threads()) {
             let done = group.end as u64;
-            for image in paths[group].par_iter().map(|path| read(path)).collect::<Vec<_>>() {
+            let read: Vec<_> = paths[group.clone()].par_iter().map(|path| read(path)).collect();
+            for (place, image) in group.zip(read) {
                 match image {
                     Ok((image, digest)) => {
-                        digests.push(digest);
+                        kept.push((ids[place], digest));
                         images.push((image.width, image.height, checksum_of(&image.pixels)));
                         // After the first that is broken the others are only counted.
                         if broken.is_empty() {
                             out.write_all(&image.pixels)?;
                         }
+                    }
+                    Err(error) if skip => {
+                        images.push((0, 0, checksum_of(&[])));
+                        unreadable.push((place, error.of_image()));
                     }
                     Err(error) => broken.push(error),
                 }
@@ -243,7 +275,7 @@ fn build(path: &Path, ids: &[&str], paths: &[PathBuf], bytes: &[u64], progress: 
         if !broken.is_empty() {
             return Err(std::io::Error::other("images are broken"));
         }
-        let trailer = Trailer { fingerprint: fingerprint(ids, &digests), images };
+        let trailer = Trailer { fingerprint: fingerprint(&kept), images, unreadable };
         let trailer = serde_json::to_vec(&trailer)?;
         out.write_all(&trailer)?;
         out.write_all(&(trailer.len() as u64).to_le_bytes())?;
@@ -279,9 +311,10 @@ fn remove_old(newest: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fingerprint(ids: &[&str], digests: &[[u8; 32]]) -> String {
+/// Of the names and contents of images.
+fn fingerprint(images: &[(&str, [u8; 32])]) -> String {
     let mut fingerprint = Sha256::new();
-    for (id, digest) in ids.iter().zip(digests) {
+    for (id, digest) in images {
         fingerprint.update(id.as_bytes());
         fingerprint.update([0]);
         fingerprint.update(digest);

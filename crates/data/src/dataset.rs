@@ -3,16 +3,17 @@
 use crate::cache::{Store, read};
 use crate::folder::{self, File, Listing};
 use crate::loader::{Job, View};
+use crate::own::{self, Opened};
 use crate::source::{self, ImageSource};
 use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
-use faceoff_runs::{DataConfig, DataRecord, Sampler, SplitName};
+use faceoff_runs::{DataConfig, DataRecord, Sampler, Sizes, SplitName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 
@@ -44,29 +45,37 @@ pub struct Dataset {
     items: [Vec<Item>; 2],
     record: DataRecord,
     passed_over: Option<String>,
+    remarks: Vec<String>,
+    split: Option<String>,
+    unreadable: Vec<(String, String)>,
 }
 
-impl Dataset {
-    /// Finds, fetches if need be, checks and opens the data set of `config`.
-    pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
-        let _lock = source::lock(source, progress)?;
-        let profile = profile(&config.dataset)?;
-        let (folder, archive_md5) = source::locate(config, profile, source, progress)?;
-        let mut listing = folder::list(&folder, profile, config.label_noise_percent)?;
-        let store = Arc::new(Store::open(&folder, &listing, &source.cache_dir, progress)?);
+/// The images of a listing as a configuration asks for them.
+pub(crate) struct Arranged {
+    /// Training images with the labels to train on.
+    training: Vec<Item>,
+    /// Classes that training tells apart.
+    classes: usize,
+    /// Names of the evaluated classes by label.
+    evaluated: Vec<String>,
+    /// Evaluated images.
+    items: [Vec<Item>; 2],
+}
+
+impl Arranged {
+    pub(crate) fn of(config: &DataConfig, mut listing: Listing) -> Result<Self> {
         if let Some(seed) = config.tuning_split_seed {
             hold_back(&mut listing, seed);
         }
         if let Some(most) = config.images_per_split {
             listing.images = listing.images.map(|files| evenly(&files, listing.class_folders.len(), most));
         }
-
         let held_out = held_out_classes(config, &listing)?;
         let trained: Vec<u32> =
             (0..listing.class_names.len() as u32).filter(|class| !held_out.contains(class)).collect();
         // Without held-out classes both sides see all of them.
         let evaluated = if held_out.is_empty() { &trained } else { &held_out };
-        let position = |classes: &[u32], label| classes.iter().position(|&class| class == label).map(|at| at as u32);
+        let position = |classes: &[u32], label| classes.binary_search(&label).ok().map(|at| at as u32);
         let training = listing.images[0].iter().filter_map(|file| {
             position(&trained, file.label)?;
             // A noisy label may name a held-out class; there is no such output, so the image is left out.
@@ -81,19 +90,93 @@ impl Dataset {
             });
             items.collect::<Vec<_>>()
         });
+        let names = evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect();
+        Ok(Self { classes: trained.len(), evaluated: names, training, items })
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        sizes(&self.training, self.classes, &self.items, self.evaluated.len())
+    }
+}
+
+fn sizes(training: &[Item], classes: usize, [compared, val]: &[Vec<Item>; 2], evaluated: usize) -> Sizes {
+    let counts = |labels: &mut dyn Iterator<Item = u32>, classes: usize| {
+        let mut counts = vec![0; classes];
+        labels.for_each(|label| counts[label as usize] += 1);
+        (counts.iter().copied().min().unwrap_or(0), counts.into_iter().max().unwrap_or(0))
+    };
+    let (smallest_class, _) = counts(&mut training.iter().map(|item| item.label_trained), classes);
+    let (smallest_compared, largest_compared) = counts(&mut compared.iter().map(|item| item.label), evaluated);
+    Sizes {
+        train_images: training.len(),
+        classes,
+        smallest_class,
+        compared: compared.len(),
+        smallest_compared,
+        largest_compared,
+        val_images: val.len(),
+    }
+}
+
+/// What is known of any data set before it is opened.
+fn record(profile: &Profile) -> DataRecord {
+    DataRecord {
+        name: profile.name.into(),
+        title: profile.title.into(),
+        synthetic: matches!(profile.origin, Origin::Made),
+        notes: profile.notes.iter().map(ToString::to_string).collect(),
+        fingerprint: String::new(),
+        archive_md5: None,
+        classes: Vec::new(),
+        train_images: 0,
+        val_images: 0,
+    }
+}
+
+impl Dataset {
+    /// Finds, fetches if need be, checks and opens the data set of `config`.
+    pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
+        let _lock = source::lock(source, progress)?;
+        let profile = profile(&config.dataset)?;
+        if let Some(own) = &config.own {
+            let Opened { listing, store, fingerprint, remarks, split, unreadable } =
+                own::open(config, source, progress)?;
+            let record = DataRecord {
+                name: own.name.clone(),
+                title: own.name.clone(),
+                notes: remarks.clone(),
+                fingerprint,
+                ..record(profile)
+            };
+            let opened = Self::of(config, listing, store, record)?;
+            return Ok(Self { remarks, split, unreadable, ..opened });
+        }
+        let (folder, archive_md5) = source::locate(config, profile, source, progress)?;
+        let listing = folder::list(&folder, profile, config.label_noise_percent)?;
+        let store = Store::open(&folder, &listing, &source.cache_dir, progress)?;
+        let record = DataRecord { fingerprint: store.fingerprint.clone(), archive_md5, ..record(profile) };
+        Self::of(config, listing, store, record)
+    }
+
+    /// The data set of a listing; of `record` its numbers are filled in.
+    fn of(config: &DataConfig, listing: Listing, store: Store, mut record: DataRecord) -> Result<Self> {
         let passed_over = listing.passed_over.sentence();
-        let record = DataRecord {
-            name: profile.name.into(),
-            title: profile.title.into(),
-            synthetic: matches!(profile.origin, Origin::Made),
-            notes: profile.notes.iter().map(ToString::to_string).chain(passed_over.as_ref().map(note)).collect(),
-            fingerprint: store.fingerprint.clone(),
-            archive_md5,
-            classes: evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect(),
-            train_images: training.len(),
-            val_images: items[1].len(),
-        };
-        Ok(Self { config: config.clone(), store, training, classes: trained.len(), items, record, passed_over })
+        let Arranged { training, classes, evaluated, items } = Arranged::of(config, listing)?;
+        record.notes.extend(passed_over.as_ref().map(note));
+        (record.classes, record.train_images, record.val_images) = (evaluated, training.len(), items[1].len());
+        let (remarks, split, unreadable) = Default::default();
+        Ok(Self {
+            config: config.clone(),
+            store: Arc::new(store),
+            training,
+            classes,
+            items,
+            record,
+            passed_over,
+            remarks,
+            split,
+            unreadable,
+        })
     }
 
     /// One epoch of training: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
@@ -195,6 +278,31 @@ impl Dataset {
         &self.record
     }
 
+    /// Notes what else a reader of results has to know, in the record that every run's manifest holds.
+    pub fn note(&mut self, notes: &[String]) {
+        self.record.notes.extend_from_slice(notes);
+    }
+
+    /// How many images there are, as far as an experiment depends on it.
+    pub fn sizes(&self) -> Sizes {
+        sizes(&self.training, self.classes, &self.items, self.record.classes.len())
+    }
+
+    /// Of images of the user's own, what a reader of results has to know, a sentence each.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Where chance decided which images are validation images: the table of all images, which can be given back as labels.
+    pub fn split_table(&self) -> Option<&str> {
+        self.split.as_deref()
+    }
+
+    /// The images that could not be read and were left out, with the reasons.
+    pub fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
+    }
+
     /// What lies in the folder and was not taken for an image, in words.
     pub fn passed_over(&self) -> Option<&str> {
         self.passed_over.as_deref()
@@ -227,14 +335,19 @@ pub fn count_images(folder: &Path, profile: &Profile) -> Result<ImageCounts> {
 /// how many there are in all.
 pub fn broken_images(folder: &Path, profile: &Profile, progress: ProgressFn) -> Result<(Vec<Error>, usize)> {
     let listing = folder::list(folder, profile, 0)?;
-    let files: Vec<&File> = listing.images.iter().flatten().collect();
+    let paths: Vec<PathBuf> = listing.images.iter().flatten().map(|file| folder.join(&file.path)).collect();
+    Ok((broken(&paths, progress), paths.len()))
+}
+
+/// Decodes image files; what is wrong with those that are broken.
+pub(crate) fn broken(paths: &[PathBuf], progress: ProgressFn) -> Vec<Error> {
     let mut broken = Vec::new();
-    for (index, chunk) in files.chunks(256).enumerate() {
-        let found: Vec<Option<Error>> = chunk.par_iter().map(|file| read(&folder.join(&file.path)).err()).collect();
+    for (index, chunk) in paths.chunks(256).enumerate() {
+        let found: Vec<Option<Error>> = chunk.par_iter().map(|path| read(path).err()).collect();
         broken.extend(found.into_iter().flatten());
-        progress("decode", (index * 256 + chunk.len()) as u64, files.len() as u64);
+        progress("decode", (index * 256 + chunk.len()) as u64, paths.len() as u64);
     }
-    Ok((broken, files.len()))
+    broken
 }
 
 /// The places of each class's files.

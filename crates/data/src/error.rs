@@ -39,11 +39,21 @@ pub enum Error {
         problem: String,
     },
     /// A folder that is no data set.
-    #[error("{path}: {problem}; a data set has images in train/<class>/ and val/<class>/")]
+    #[error(
+        "{path}: {problem}; a data set has images in train/<class>/ and val/<class>/, one's own also in <class>/ alone"
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// A table of images that cannot be used.
+    #[error("{path}: {problem}")]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
         problem: String,
     },
     /// The files are not those of the data set's own list.
@@ -59,7 +69,9 @@ pub enum Error {
         problem: String,
     },
     /// An image that cannot be decoded.
-    #[error("image {path} cannot be decoded: {problem}; replace or remove the file")]
+    #[error(
+        "image {path} cannot be decoded: {problem}; replace or remove the file, or leave it out of images of your own with --skip-unreadable"
+    )]
     Image {
         /// The file.
         path: PathBuf,
@@ -114,6 +126,19 @@ impl Error {
 
     pub(crate) fn folder(path: &Path, problem: impl ToString) -> Self {
         Self::Folder { path: path.to_path_buf(), problem: problem.to_string() }
+    }
+
+    pub(crate) fn table(path: &Path, problem: impl ToString) -> Self {
+        Self::Table { path: path.to_path_buf(), problem: problem.to_string() }
+    }
+
+    /// What is wrong with an image, without its path.
+    pub(crate) fn of_image(&self) -> String {
+        match self {
+            Self::Image { problem, .. } => problem.clone(),
+            Self::Runs(faceoff_runs::Error::Io { source, .. }) => source.to_string(),
+            other => other.to_string(),
+        }
     }
 
     /// Whether the images could not be had at all, so that others may stand in: no download was possible.

@@ -42,7 +42,7 @@ pub(crate) struct Listing {
 pub(crate) struct PassedOver(BTreeMap<&'static str, (usize, String)>);
 
 impl PassedOver {
-    fn add(&mut self, kind: &'static str, path: &str) {
+    pub(crate) fn add(&mut self, kind: &'static str, path: &str) {
         self.0.entry(kind).or_insert_with(|| (0, path.escape_debug().to_string())).0 += 1;
     }
 
@@ -102,17 +102,22 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
 }
 
 /// A path with `/` and in composed form.
-fn id_of(path: &Path) -> String {
+pub(crate) fn id_of(path: &Path) -> String {
     let parts = path.iter().map(|part| part.to_string_lossy().nfc().collect::<String>());
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Class, and path below `folder`, of every image of a split.
-fn images_of(folder: &Path, split: &str, passed_over: &mut PassedOver) -> Result<Vec<(String, PathBuf)>> {
-    let root = folder.join(split);
+/// Class, and path below `folder`, of every image in the class folders of `top`, a folder in it, or where that is empty of itself.
+pub(crate) fn images_of(folder: &Path, top: &str, passed_over: &mut PassedOver) -> Result<Vec<(String, PathBuf)>> {
+    let root = if top.is_empty() { folder.to_path_buf() } else { folder.join(top) };
     if !root.is_dir() {
-        return Err(Error::folder(folder, format!("there is no folder {split}/")));
+        return Err(Error::folder(folder, format!("there is no folder {top}/")));
     }
+    // Two ways to write one name in Unicode are one class.
+    let class_of = |path: &Path| -> String {
+        let class = path.iter().nth(usize::from(!top.is_empty()));
+        class.unwrap_or_default().to_string_lossy().nfc().collect()
+    };
     let below = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_path_buf();
     let mut images = Vec::new();
     let mut empty = BTreeMap::new();
@@ -163,13 +168,8 @@ fn images_of(folder: &Path, split: &str, passed_over: &mut PassedOver) -> Result
     Ok(images)
 }
 
-/// The class of a path below the data set's folder: two ways to write one name in Unicode are one class.
-fn class_of(path: &Path) -> String {
-    path.iter().nth(1).unwrap_or_default().to_string_lossy().nfc().collect()
-}
-
 /// What file managers leave behind: `._*`, `.DS_Store` and other names with a dot in front, `Thumbs.db`, `desktop.ini`.
-fn is_hidden(name: &str) -> bool {
+pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
         || ["Thumbs.db", "desktop.ini", "__MACOSX"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }

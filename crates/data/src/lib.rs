@@ -3,6 +3,7 @@
 //! ```text
 //! --data | --archive | cache folder | download      source, download, archive, synthetic
 //!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list (profile)
+//!       or another layout, or a table of images      own, table: images of the user's own
 //!    -> decoded once, upright, into one file         cache, decode
 //!    -> cropped, resized, flipped on threads         augment, loader
 //!    -> Batch: (n, size, size, 3) u8
@@ -19,9 +20,11 @@ mod error;
 mod extra;
 mod folder;
 mod loader;
+mod own;
 mod profile;
 mod source;
 mod synthetic;
+mod table;
 
 pub use archive::{extract, md5_of};
 pub use dataset::{Dataset, ImageCounts, Item, broken_images, count_images};
@@ -29,8 +32,9 @@ pub use decode::Rgb;
 pub use download::{Download, Patience};
 pub use error::Error;
 pub use loader::{Batch, Loader};
+pub use own::{Preview, broken_own_images, file_name_of, preview, unseen_classes};
 pub use profile::{Origin, PROFILES, Profile, profile};
-pub use source::{ImageSource, expected_images, fetch, is_at_hand};
+pub use source::{ImageSource, expected_images, fetch, is_at_hand, is_published};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -5,7 +5,7 @@ use crate::{
     Download, Error, ImageCounts, Origin, Patience, Profile, ProgressFn, Result, count_images, folder, profile,
     synthetic,
 };
-use faceoff_runs::{DataConfig, FolderLock};
+use faceoff_runs::{DataConfig, FolderLock, list_folder};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,14 +13,25 @@ use std::time::Duration;
 /// What the user says about the place of the images.
 #[derive(Debug, Clone)]
 pub struct ImageSource {
-    /// A folder with `train/` and `val/`.
+    /// A folder with `train/` and `val/`; of images of the user's own any other layout that is known, see [`crate::unseen_classes`].
     pub data_dir: Option<PathBuf>,
+    /// Of images of the user's own: a table of their paths and labels.
+    pub labels: Option<PathBuf>,
+    /// Of images of the user's own: go on without those that cannot be read.
+    pub skip_unreadable: bool,
     /// An archive of the data set.
     pub archive: Option<PathBuf>,
     /// The folder for what is fetched, made and decoded.
     pub cache_dir: PathBuf,
     /// Where the archives lie instead of their own address: a URL without the file's name. Their md5 stays binding.
     pub mirror: Option<String>,
+}
+
+impl ImageSource {
+    /// What lies in a cache folder, or is fetched or made there.
+    pub fn cached(cache_dir: PathBuf) -> Self {
+        Self { data_dir: None, labels: None, skip_unreadable: false, archive: None, cache_dir, mirror: None }
+    }
 }
 
 /// A published data set in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder
@@ -120,15 +131,25 @@ pub fn is_at_hand(config: &DataConfig, source: &ImageSource) -> bool {
             Origin::Archive { md5, .. } => {
                 source.data_dir.is_some() || source.archive.is_some() || cached(profile, md5)
             }
-            _ => source.data_dir.is_some(),
+            _ => source.data_dir.is_some() || source.labels.is_some(),
         },
         Err(_) => false,
     }
 }
 
-const NO_FOLDER: &str = "pass the folder with --data DIR";
+pub(crate) const NO_FOLDER: &str = "pass the folder with --data DIR";
 
-fn checked(folder: &Path) -> Result<&Path> {
+/// Whether a folder is the published data set of `profile`, whole or in part: its list lies there, and its class folders are known.
+pub fn is_published(folder: &Path, profile: &Profile) -> bool {
+    let known = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        folder::is_hidden(&name) || profile.class_folders.contains(&&*name)
+    };
+    let listed = profile.list.is_some_and(|list| folder.join(list).is_file());
+    listed && list_folder(&folder.join("train")).is_ok_and(|classes| classes.iter().all(known))
+}
+
+pub(crate) fn checked(folder: &Path) -> Result<&Path> {
     if folder.is_dir() { Ok(folder) } else { Err(Error::folder(folder, "there is no such folder")) }
 }
 

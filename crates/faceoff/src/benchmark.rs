@@ -2,11 +2,11 @@
 
 use crate::options::{Seeds, TrainingArgs};
 use crate::report::ShownArgs;
-use crate::session::{Session, counted, threads};
+use crate::session::{Session, adapted, counted, note_own_images, threads};
 use crate::{Program, report, use_threads, with_causes};
 use anyhow::{Result, bail};
 use clap::Args;
-use faceoff_data::{expected_images, profile};
+use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
 use faceoff_pipeline::{Error, run_work};
@@ -18,6 +18,8 @@ use std::time::Instant;
 
 /// Weights and embeddings of one run on Imagewoof, and its share of the report.
 const DISK_MIB_PER_RUN: u64 = 75;
+/// The weights alone.
+const DISK_MIB_OF_WEIGHTS: u64 = 45;
 /// The checkpoint of the run at hand, and its successor while that is written.
 const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
 
@@ -44,10 +46,10 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     let mut experiment = args.training.experiment(program, args.seeds.clone().map(|seeds| seeds.0))?;
     let session = Session::new(program, &args.training, &experiment)?;
     if args.dry_run {
-        return dry_run(program, &experiment, args, &session);
+        return dry_run(program, experiment, args, &session);
     }
     session.hear_ctrl_c()?;
-    let images = match session.open_images(&experiment) {
+    let mut images = match session.open_images(&experiment) {
         Err(Error::Data(error)) if experiment.data.synthetic_fallback && error.is_unavailable() => {
             eprintln!("warning: {}", with_causes(&error.into()));
             experiment = experiment.on_synthetic();
@@ -59,23 +61,28 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         }
         other => other?,
     };
+    experiment = session.adapted(experiment, &mut images)?;
     let folder = args.training.out.report_folder(program, &experiment.name);
     let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
-    let failed = match session.complete(&experiment, &images, &folder, args.force) {
+    let completed = session.complete(&experiment, &images, &folder, args.force);
+    // Runs of other images or another experiment, which are refused, keep what says so beside them.
+    if !completed.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::OtherRuns(_)))) {
+        note_own_images(&experiment, &images, &folder)?;
+    }
+    let failed = match completed {
         Ok(Ok(failed)) => failed,
         Ok(Err(interrupted)) => return Ok(interrupted),
         Err(error) => {
             // What ended one run takes nothing from the report of the others.
             if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..)))
-                && let Err(error) =
-                    report::write(&folder, &experiment, &args.shown, args.training.source.source(program))
+                && let Err(error) = report::write(&folder, &experiment, &args.shown, args.training.source(program))
             {
                 eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
             }
             return Err(error);
         }
     };
-    report::write(&folder, &experiment, &args.shown, args.training.source.source(program))?;
+    report::write(&folder, &experiment, &args.shown, args.training.source(program))?;
     if failed > 0 {
         eprintln!("{failed} runs are damaged or failed; the report names them");
         return Ok(ExitCode::FAILURE);
@@ -84,11 +91,22 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
 }
 
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.
-fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, session: &Session) -> Result<ExitCode> {
+fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, session: &Session) -> Result<ExitCode> {
     let profile = profile(&experiment.data.dataset)?;
-    let [train_images, val_images] = expected_images(&experiment.data, &args.training.source.source(program))?;
-    let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
-    let [train_images, val_images] = [train_images, val_images].map(|images| images.min(limit));
+    let source = args.training.source(program);
+    let own = experiment.data.own.is_some().then(|| preview(&experiment.data, &source)).transpose()?;
+    let (experiment, [train_images, val_images]) = match &own {
+        Some(Preview { sizes, remarks, .. }) => {
+            remarks.iter().for_each(|remark| eprintln!("warning: {remark}"));
+            (adapted(experiment, sizes)?.0, [sizes.train_images, sizes.val_images])
+        }
+        None => {
+            let limit = experiment.data.images_per_split.unwrap_or(usize::MAX);
+            let images = expected_images(&experiment.data, &source)?.map(|images| images.min(limit));
+            (experiment, images)
+        }
+    };
+    let experiment = &experiment;
     if experiment.training.batch_size > train_images {
         let batch = experiment.training.batch_size;
         bail!(
@@ -108,6 +126,13 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
+    if let (Some(Preview { sizes, .. }), Some(data)) = (&own, &experiment.data.own) {
+        println!(
+            "images      {}: {train_images} to train and {val_images} to validate, {} classes, the smallest of {} training images",
+            data.name, sizes.classes, sizes.smallest_class
+        );
+        println!("batch       {} images", experiment.training.batch_size);
+    }
     println!("device      {}, {}", session.arithmetic, threads());
     let (heads, conditions) = (experiment.heads.len(), experiment.conditions.len().max(1));
     let seeds = experiment.training.seeds.len();
@@ -124,10 +149,21 @@ fn dry_run(program: &Program, experiment: &Experiment, args: &BenchmarkArgs, ses
         training / 60.0,
         report / 60.0
     );
-    let results = specs.len() as u64 * DISK_MIB_PER_RUN + DISK_MIB_OF_CHECKPOINTS;
-    let images = match profile.disk_mib {
-        0 => String::new(),
-        mib => format!(", {mib} MiB of images in data/"),
+    let of_run = own.as_ref().map_or(DISK_MIB_PER_RUN, |own| {
+        // An embedding, scores and logits for each image.
+        let numbers = architecture.dim() + 2 * own.sizes.classes;
+        DISK_MIB_OF_WEIGHTS + (((own.sizes.compared + val_images) * numbers * size_of::<f32>()) >> 20) as u64
+    });
+    let results = specs.len() as u64 * of_run + DISK_MIB_OF_CHECKPOINTS;
+    let images = match (&own, profile.disk_mib) {
+        (Some(Preview { decoded_bytes: Some(bytes), .. }), _) => {
+            format!(", {} MiB of decoded images in data/", (bytes >> 20) + 1)
+        }
+        (Some(_), _) => {
+            ", none of decoded images: they are too many to be kept, and decoded anew in every epoch".into()
+        }
+        (None, 0) => String::new(),
+        (None, mib) => format!(", {mib} MiB of images in data/"),
     };
     println!("disk        about {results} MiB of results{images}");
     println!("nothing was done");

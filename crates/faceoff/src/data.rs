@@ -6,8 +6,11 @@ use crate::progress::Progress;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use faceoff_data::{Origin, PROFILES, broken_images, count_images, fetch, profile};
+use faceoff_data::{
+    Error, Origin, PROFILES, broken_images, broken_own_images, count_images, fetch, is_published, profile,
+};
 use faceoff_pipeline::Event;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What to do with the images.
@@ -35,6 +38,13 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
     let progress = Progress::new();
     let on_images = |phase: &str, done, total| progress.on_event(Event::Images(phase, done, total));
     let folder = match &args.source.data {
+        Some(folder) if matches!(command, DataCommand::Verify(_)) && !is_published(folder, profile) => {
+            let verified = broken_own_images(&args.source.source(program), &on_images);
+            progress.on_event(Event::ImagesEnd);
+            let (broken, count, passed_over) = verified?;
+            passed_over.iter().for_each(|sentence| eprintln!("{sentence}"));
+            return verdict(&broken, count, folder);
+        }
         Some(folder) => folder.clone(),
         None => {
             let fetched = fetch(profile, &args.source.source(program), &on_images);
@@ -53,16 +63,19 @@ pub(crate) fn run(program: &Program, command: &DataCommand) -> Result<ExitCode> 
         let verified = broken_images(&folder, profile, &on_images);
         progress.on_event(Event::ImagesEnd);
         let (broken, count) = verified?;
-        for error in &broken {
-            eprintln!("{error}");
-        }
-        if !broken.is_empty() {
-            bail!("{} of {count} images in {} are broken", broken.len(), folder.display());
-        }
-        println!("{count} images in {} are whole", folder.display());
-    } else {
-        println!("{} training and {} validation images", counts.train, counts.val);
+        return verdict(&broken, count, &folder);
     }
+    println!("{} training and {} validation images", counts.train, counts.val);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says which images are broken, each of them.
+fn verdict(broken: &[Error], count: usize, folder: &Path) -> Result<ExitCode> {
+    broken.iter().for_each(|error| eprintln!("{error}"));
+    if !broken.is_empty() {
+        bail!("{} of {count} images in {} are broken", broken.len(), folder.display());
+    }
+    println!("{count} images in {} are whole", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,9 +1,9 @@
 //! Options that several commands share.
 
 use crate::Program;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use faceoff_data::{ImageSource, Origin, profile};
+use faceoff_data::{ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
 use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
 use std::path::PathBuf;
 
@@ -44,7 +44,9 @@ pub(crate) struct TrainingArgs {
     #[arg(long, env = "FACEOFF_CUDA_TF32", hide_env_values = true, value_name = "NAME", value_parser = precision)]
     precision: Option<Precision>,
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    source: SourceArgs,
+    #[command(flatten)]
+    own: OwnArgs,
     /// Threads for everything; all processors unless stated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -62,9 +64,36 @@ impl TrainingArgs {
             image_size_px: self.image_size,
             precision: self.precision,
         };
-        let experiment = program.experiment(&self.experiment)?.with_overrides(&overrides)?;
-        self.source.check(&experiment)?;
+        let experiment = self.out.experiment(program, &self.experiment);
+        let experiment = program.experiment(&experiment)?.with_overrides(&overrides)?;
+        let profile = profile(&experiment.data.dataset)?;
+        let by_folder = match (&profile.origin, &self.source.data) {
+            (Origin::Archive { .. }, Some(folder)) => !is_published(folder, profile),
+            _ => experiment.data.own.is_some(),
+        };
+        let takes_own = matches!(profile.origin, Origin::Archive { .. } | Origin::Folder);
+        if !by_folder && !(takes_own && self.own.asked() && (self.source.data.is_some() || self.own.labels.is_some())) {
+            self.own.refuse(&experiment)?;
+            self.source.check(&experiment)?;
+            return Ok(experiment);
+        }
+        let mut experiment = if experiment.data.own.is_some() {
+            experiment
+        } else {
+            let title = self.own.title(&self.source)?;
+            experiment.on_own_images(&title, &file_name_of(&title))?
+        };
+        let unseen = unseen_classes(&self.source(program))?;
+        if !unseen.is_empty() {
+            experiment.data.held_out_classes = unseen;
+        }
         Ok(experiment)
+    }
+
+    /// Where the images come from, for the crate that opens them.
+    pub(crate) fn source(&self, program: &Program) -> ImageSource {
+        let OwnArgs { labels, skip_unreadable, .. } = &self.own;
+        ImageSource { labels: labels.clone(), skip_unreadable: *skip_unreadable, ..self.source.source(program) }
     }
 }
 
@@ -104,16 +133,75 @@ pub(crate) struct OutArgs {
 }
 
 impl OutArgs {
+    /// The experiment of a name: where there is none of it, but a report on images of one's own, the file that lies beside that.
+    pub(crate) fn experiment(&self, program: &Program, name: &str) -> String {
+        let own = self.report_folder(program, name).join(format!("{name}.toml"));
+        if !program.has_experiment(name) && own.is_file() { own.to_string_lossy().into_owned() } else { name.into() }
+    }
+
     /// The folder of the report `name`.
     pub(crate) fn report_folder(&self, program: &Program, name: &str) -> PathBuf {
         self.out.clone().unwrap_or_else(|| program.path("reports")).join(name)
     }
 }
 
+/// Images of one's own, in the place of an experiment's.
+#[derive(Args)]
+struct OwnArgs {
+    /// Table of images of your own: CSV with columns `path`, `label`, and perhaps `split` (train, val) and `group`. Paths start at
+    /// --data, or at the table's folder.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["archive", "mirror"])]
+    labels: Option<PathBuf>,
+    /// Name of your images, after which the report is called [default: that of the folder of --data, or of the table].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Leave out images of your own that cannot be read, list them in unreadable.csv, and go on.
+    #[arg(long)]
+    skip_unreadable: bool,
+}
+
+impl OwnArgs {
+    fn asked(&self) -> bool {
+        self.labels.is_some() || self.name.is_some() || self.skip_unreadable
+    }
+
+    /// Refuses what would have no effect.
+    fn refuse(&self, experiment: &Experiment) -> Result<()> {
+        let given = [
+            ("--labels", self.labels.is_some()),
+            ("--name", self.name.is_some()),
+            ("--skip-unreadable", self.skip_unreadable),
+        ];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            bail!(
+                "{option} would have no effect: it is about images of your own, which --data DIR or --labels FILE name, in an experiment \
+                 on a published data set such as `quick`; `{}` uses data.dataset = \"{}\"",
+                experiment.name,
+                experiment.data.dataset
+            );
+        }
+        Ok(())
+    }
+
+    /// What the images are called: as the user says, or as their folder or table is.
+    fn title(&self, source: &SourceArgs) -> Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.trim().into());
+        }
+        let path = source.data.as_ref().or(self.labels.as_ref()).expect("one of them makes images one's own");
+        // `.` and `..` are names of folders only after a look at them.
+        let path =
+            path.canonicalize().with_context(|| format!("{}: there is no such folder or table", path.display()))?;
+        let name = if source.data.is_some() { path.file_name() } else { path.file_stem() };
+        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
+            .map(|name| if name.is_empty() { "images".into() } else { name })
+    }
+}
+
 /// Where the images come from.
 #[derive(Args)]
 pub(crate) struct SourceArgs {
-    /// Folder with `train/<class>/` and `val/<class>/`, instead of the cache or the download.
+    /// Folder of images, instead of the cache or the download: `train/<class>/` and `val/<class>/`, or just `<class>/`.
     #[arg(long, value_name = "DIR", conflicts_with = "archive")]
     pub(crate) data: Option<PathBuf>,
     /// Archive of the data set (.tgz), instead of the cache or the download.
@@ -157,8 +245,8 @@ impl SourceArgs {
         ImageSource {
             data_dir: self.data.clone(),
             archive: self.archive.clone(),
-            cache_dir: self.cache.clone().unwrap_or_else(|| program.path("data")),
             mirror: self.mirror.clone(),
+            ..ImageSource::cached(self.cache.clone().unwrap_or_else(|| program.path("data")))
         }
     }
 }

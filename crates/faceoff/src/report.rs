@@ -89,7 +89,7 @@ pub(crate) fn find(program: &Program, name: &str, out: &OutArgs) -> Result<(Expe
     // The fallback of an experiment has a report folder of its own, but no file.
     let experiment = match name.strip_suffix("-synthetic") {
         Some(base) if !program.has_experiment(name) => program.experiment(base)?.on_synthetic(),
-        _ => program.experiment(name)?,
+        _ => program.experiment(&out.experiment(program, name))?,
     };
     let folder = out.report_folder(program, &experiment.name);
     if !folder.is_dir() {

@@ -2,7 +2,7 @@
 
 use crate::options::OutArgs;
 use crate::{Program, report};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use faceoff_evaluation::{Registry, export, verify_measured};
 use faceoff_runs::{Contents, FolderLock, RunFolder, list_folder, list_runs};
@@ -58,6 +58,11 @@ fn export_runs(program: &Program, args: &ExportArgs) -> Result<ExitCode> {
     let say = |line: &str| eprintln!("export: {line}");
     let _locks = [FolderLock::take(&folder, &say)?, FolderLock::take(&to, &say)?];
     let (runs, bytes) = export(&folder, &experiment, &Registry::standard(), &to, *maps, &say)?;
+    // The experiment of a report on images of one's own stands nowhere else.
+    let own = format!("{}.toml", experiment.name);
+    if experiment.data.own.is_some() && folder.join(&own).is_file() {
+        std::fs::copy(folder.join(&own), to.join(&own)).with_context(|| format!("{own} cannot be copied"))?;
+    }
     println!("{runs} runs, {:.0} KB, in {}", bytes as f64 / 1e3, to.display());
     Ok(ExitCode::SUCCESS)
 }

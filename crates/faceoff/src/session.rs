@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use faceoff_data::{ImageSource, Origin, profile};
 use faceoff_kernels::Arithmetic;
 use faceoff_pipeline::{Event, ImageSets, Job};
-use faceoff_runs::Experiment;
+use faceoff_runs::{Experiment, Sizes};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Session {
         machine::check_memory()?;
         Ok(Self {
             arithmetic: machine::arithmetic(program, args, experiment)?,
-            source: args.source.source(program),
+            source: args.source(program),
             progress: Progress::new(),
             stop: Arc::default(),
             training: Arc::default(),
@@ -58,8 +58,8 @@ impl Session {
     /// The images of an experiment.
     pub(crate) fn open_images(&self, experiment: &Experiment) -> faceoff_pipeline::Result<ImageSets> {
         let images = ImageSets::open(experiment, &self.source, &|event| self.progress.on_event(event))?;
-        for passed_over in images.passed_over() {
-            eprintln!("warning: {passed_over}");
+        for remark in images.remarks() {
+            eprintln!("warning: {remark}");
         }
         for record in images.records() {
             let published = match profile(&record.name).map(|profile| &profile.origin) {
@@ -74,6 +74,16 @@ impl Session {
             }
         }
         Ok(images)
+    }
+
+    /// An experiment on images of the user's own, made to fit them; what that changed is said, and noted in the records of the images.
+    pub(crate) fn adapted(&self, experiment: Experiment, images: &mut ImageSets) -> Result<Experiment> {
+        if experiment.data.own.is_none() {
+            return Ok(experiment);
+        }
+        let (experiment, changed) = adapted(experiment, &images.sizes())?;
+        images.note(&changed);
+        Ok(experiment)
     }
 
     /// Trains and embeds every run below `folder` that is not whole yet: how many failed, or the exit status where Ctrl-C
@@ -114,6 +124,42 @@ pub(crate) fn threads() -> String {
 /// `1 seed`, `2 seeds`.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// An experiment made to fit images of these sizes, and what that changed, which is said.
+pub(crate) fn adapted(experiment: Experiment, sizes: &Sizes) -> Result<(Experiment, Vec<String>)> {
+    let dim = faceoff_kernels::architecture(&experiment.training.encoder)?.dim();
+    let (experiment, changed) = experiment.adapted(sizes, dim)?;
+    changed.iter().for_each(|sentence| eprintln!("warning: {sentence}"));
+    Ok((experiment, changed))
+}
+
+/// What stands in a report folder beside the report of images of the user's own: the experiment as it was run, the split where chance
+/// made it, and what could not be read.
+pub(crate) fn note_own_images(experiment: &Experiment, images: &ImageSets, folder: &Path) -> Result<()> {
+    if experiment.data.own.is_none() {
+        return Ok(());
+    }
+    let write = |name: &str, text: &str| {
+        faceoff_runs::write_atomically(&folder.join(name), |file| file.write_all(text.as_bytes()))
+    };
+    let text = experiment.to_toml();
+    write(
+        &format!("{}.toml", experiment.name),
+        &format!("# What was trained here, with every number as it fits the images.\n{text}"),
+    )?;
+    for set in images.sets() {
+        if let Some(table) = set.split_table() {
+            write("split.csv", table)?;
+        }
+        if !set.unreadable().is_empty() {
+            let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+            let row = |(id, why): &(String, String)| format!("{},{}\n", quoted(id), quoted(why));
+            let rows: String = set.unreadable().iter().map(row).collect();
+            write("unreadable.csv", &format!("path,problem\n{rows}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Calls `heard` for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left as it is where

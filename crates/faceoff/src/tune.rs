@@ -54,7 +54,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
         _ => bail!("--file is {}, but an experiment file ends in .toml", file.display()),
     };
     let (from, heads) = (experiment.name.clone(), experiment.heads.len());
-    let search = Search::new(experiment, &tuning);
+    let mut search = Search::new(experiment, &tuning);
     let folder = args.training.out.report_folder(program, &search.experiment.name);
     // Said before hours are spent. A search that is done costs nothing, and writes what it wrote before.
     let specs = RunSpec::of(&search.experiment, &Compute::unknown());
@@ -65,7 +65,12 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
 
     let session = Session::new(program, &args.training, &search.experiment)?;
     session.hear_ctrl_c()?;
-    let images = session.open_images(&search.experiment)?;
+    let mut images = session.open_images(&search.experiment)?;
+    let trials = search.experiment.heads.len();
+    search.experiment = session.adapted(search.experiment, &mut images)?;
+    if search.experiment.heads.len() < trials {
+        bail!("heads that these images do not allow cannot be tuned; name the others with --heads");
+    }
     let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
     eprintln!(
         "tune: {} trials for each of {heads} heads, trained on nine tenths of the training images and scored on the tenth held back",

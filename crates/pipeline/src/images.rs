@@ -2,7 +2,7 @@
 
 use crate::{Event, EventFn, Result};
 use faceoff_data::{Dataset, ImageSource};
-use faceoff_runs::{Compute, DataConfig, DataRecord, Experiment, RunSpec};
+use faceoff_runs::{Compute, DataConfig, DataRecord, Experiment, RunSpec, Sizes};
 
 /// The images of an experiment: one set for each `[data]` that its conditions make.
 pub struct ImageSets(Vec<(DataConfig, Dataset)>);
@@ -32,11 +32,34 @@ impl ImageSets {
         images
     }
 
-    /// What lies in their folders and was not taken for an image, each in words once.
-    pub fn passed_over(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.0.iter().filter_map(|(_, images)| images.passed_over()).collect();
-        all.dedup();
+    /// What is to be said of them: what lies in their folders and was not taken for an image, and what else a reader has to know; each
+    /// once.
+    pub fn remarks(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = Vec::new();
+        for (_, images) in &self.0 {
+            let remarks = images.passed_over().into_iter().chain(images.remarks().iter().map(String::as_str));
+            for remark in remarks {
+                if !all.contains(&remark) {
+                    all.push(remark);
+                }
+            }
+        }
         all
+    }
+
+    /// The smallest numbers of images of any set.
+    pub fn sizes(&self) -> Sizes {
+        self.0.iter().map(|(_, images)| images.sizes()).reduce(Sizes::min).expect("an experiment has images")
+    }
+
+    /// Notes what a reader of results has to know in the record of every set.
+    pub fn note(&mut self, notes: &[String]) {
+        self.0.iter_mut().for_each(|(_, images)| images.note(notes));
+    }
+
+    /// The sets themselves.
+    pub fn sets(&self) -> impl Iterator<Item = &Dataset> {
+        self.0.iter().map(|(_, images)| images)
     }
 
     /// What is known of each set.

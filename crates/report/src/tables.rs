@@ -153,12 +153,17 @@ fn trials(evaluation: &Evaluation) -> Bytes {
     csv(columns.frame()?, None)
 }
 
-/// A table of each variant that has a classifier: variant, head, true, predicted, count; all seeds together.
+/// Of more classes than this a table of confusion leaves out what is 0: it would grow with their square.
+const WHOLE_CONFUSION: usize = 50;
+
+/// A table of each variant that has a classifier: variant, head, true, predicted, count; all seeds together. Of many classes the counts
+/// above 0.
 fn confusion(evaluation: &Evaluation) -> impl Iterator<Item = (String, Bytes)> {
     let variants = evaluation.selection.variants.iter().enumerate();
     variants.filter_map(move |(index, Variant { name, classes, .. })| {
         let counts = evaluation.confusion(index)?;
-        let rows: Vec<_> = counts.indexed_iter().collect();
+        let whole = classes.len() <= WHOLE_CONFUSION;
+        let rows: Vec<_> = counts.indexed_iter().filter(|(_, count)| whole || **count > 0).collect();
         let columns = of_variants(evaluation, &rows, |_| index)
             .with("true", |((truth, _), _)| classes[*truth].clone())
             .with("predicted", |((_, predicted), _)| classes[*predicted].clone())

@@ -32,6 +32,9 @@ pub struct Experiment {
     pub training: TrainingConfig,
     /// The evaluation.
     pub analysis: AnalysisConfig,
+    /// How images of one's own are split that come without train/ and val/; absent where none may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_split: Option<OwnSplit>,
     /// What tuning may spend and where it looks; absent where nothing is to be tuned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningConfig>,
@@ -105,6 +108,8 @@ pub struct Condition {
 
 /// Name of the set that is made on the fly, as `[data.synthetic]` says.
 pub const SYNTHETIC: &str = "synthetic";
+/// Name of the set that is a folder which the user names.
+pub const FOLDER: &str = "folder";
 
 /// `[data]`: the images and how they are cropped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +139,29 @@ pub struct DataConfig {
     pub synthetic: Option<SyntheticConfig>,
     /// Augmentation of training images and the crop of evaluation.
     pub augmentation: AugmentationConfig,
+    /// The user's own images, which take the place of the experiment's; written by [`Experiment::on_own_images`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnData>,
+}
+
+/// `[data.own]`: images of the user's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnData {
+    /// Their name for people.
+    pub name: String,
+    /// How they are split where they come without train/ and val/.
+    pub split: OwnSplit,
+}
+
+/// `[own_split]`: which images become validation images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnSplit {
+    /// Share of the images of each class.
+    pub validation_share: f64,
+    /// Decides which.
+    pub seed: u64,
 }
 
 /// `[data.synthetic]`: the set that is made on the fly.
@@ -360,9 +388,26 @@ impl Experiment {
         self
     }
 
+    /// The experiment on images of the user's own instead, known to people as `title`. Its name is `<name>-<its own>`, so that results
+    /// never mix.
+    ///
+    /// # Errors
+    /// An experiment without `[own_split]`; names that are not valid.
+    pub fn on_own_images(mut self, title: &str, name: &str) -> Result<Self> {
+        let rule = "images of one's own need a table [own_split] with `validation_share` and `seed`; add it, or extend `quick`, which has one";
+        let split = self.own_split.ok_or_else(|| Error::value("own_split", "absent", rule))?;
+        self.description = format!("The heads of the experiment {} on images of one\u{2019}s own, {title}.", self.name);
+        self.name = format!("{name}-{}", self.name);
+        self.data.dataset = FOLDER.into();
+        self.data.own = Some(OwnData { name: title.into(), split });
+        (self.data.synthetic_fallback, self.data.synthetic) = (false, None);
+        self.validate()?;
+        Ok(self)
+    }
+
     /// Checks every value against its range.
     pub fn validate(&self) -> Result<()> {
-        let Self { training, analysis, tuning, heads, conditions, .. } = self;
+        let Self { training, analysis, own_split, tuning, heads, conditions, .. } = self;
         require(is_plain_name(&self.name), "name", &self.name, NAME_RULE)?;
         self.data.validate()?;
         require(!training.seeds.is_empty(), "training.seeds", "empty", "at least one seed is needed")?;
@@ -430,6 +475,9 @@ impl Experiment {
             perplexity,
             "it must lie in [1, 10000]",
         )?;
+        if let Some(split) = own_split {
+            split.validate("own_split")?;
+        }
         if let Some(tuning) = tuning {
             require_range(tuning.peak_learning_rate, "tuning.peak_learning_rate", None, "0 < low <= high")?;
             require_range(tuning.scale, "tuning.scale", None, "0 < low <= high")?;
@@ -571,6 +619,13 @@ fn require_distinct(values: &[impl PartialEq + ToString], key: &str, rule: &str)
     twice.map_or(Ok(()), |(_, value)| Err(Error::value(key, value.to_string(), rule)))
 }
 
+impl OwnSplit {
+    fn validate(&self, table: &str) -> Result<()> {
+        let (share, rule) = (self.validation_share, "it must lie in [0.01, 0.9]: both sides need images");
+        require((0.01..=0.9).contains(&share), format!("{table}.validation_share"), share, rule)
+    }
+}
+
 impl DataConfig {
     /// Whether the images are those that `[data.synthetic]` describes.
     pub fn is_synthetic(&self) -> bool {
@@ -594,6 +649,13 @@ impl DataConfig {
             require(train_images >= 10, "data.synthetic.train_images", train_images, rule)?;
             require(val_images >= 10, "data.synthetic.val_images", val_images, rule)?;
             require((16..=512).contains(&image_px), "data.synthetic.image_px", image_px, "it must lie in 16 ..= 512")?;
+        }
+        if let Some(OwnData { name, split }) = &self.own {
+            let rule = "[data.own] goes with data.dataset = \"folder\"";
+            require(self.dataset == FOLDER, "data.dataset", &self.dataset, rule)?;
+            let valid = !name.trim().is_empty() && name.chars().count() <= 100 && !name.contains(char::is_control);
+            require(valid, "data.own.name", name.escape_debug(), "it must be a name of 1 to 100 characters")?;
+            split.validate("data.own.split")?;
         }
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
         let rule =

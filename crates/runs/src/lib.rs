@@ -13,6 +13,7 @@
 //!     manifest.json                           written last, by rename: the run is whole; checksums of the others and of itself
 //! ```
 
+mod adapt;
 mod check;
 mod embeddings;
 mod error;
@@ -26,12 +27,13 @@ mod manifest;
 mod run;
 mod tensors;
 
+pub use adapt::Sizes;
 pub use check::Contents;
 pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
-    AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, Overrides,
-    Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
+    AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, FOLDER, Overrides,
+    OwnData, OwnSplit, Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};

@@ -135,7 +135,7 @@ fn dearest_health(program: &Program, batch: usize, repeats: usize) -> Result<(St
 fn data_seconds_of(program: &Program, size_px: usize, batch: usize) -> Result<f64> {
     let mut config = program.experiment(EXPERIMENT)?.on_synthetic().data;
     config.image_size_px = size_px;
-    let source = ImageSource { data_dir: None, archive: None, cache_dir: program.path("data"), mirror: None };
+    let source = ImageSource::cached(program.path("data"));
     let images = Dataset::open(&config, &source, &|_, _, _| {})?;
     let (started, mut batches) = (Instant::now(), 0);
     for made in images.train_epoch(0, 0, batch, None)? {

@@ -127,7 +127,7 @@ impl Target for Archives {
         write(&self.folder, input).expect("the input can be written");
         let cache = self.folder.join("deep/cache");
         let archive = Some(self.folder.join("set.tgz"));
-        let source = ImageSource { data_dir: None, archive, cache_dir: cache.clone(), mirror: None };
+        let source = ImageSource { archive, ..ImageSource::cached(cache.clone()) };
         let fetched = fetch(self.profile, &source, &|_, _, _| {});
         let names = |folder: &Path| {
             let entries = std::fs::read_dir(folder).expect("the folder is there").flatten();

@@ -63,7 +63,7 @@ impl Target for Images {
         clear(&self.folder);
         write(&self.folder, input).expect("the input can be written");
         let cache_dir = self.folder.join("cache");
-        let source = ImageSource { data_dir: Some(self.folder.join("images")), archive: None, cache_dir, mirror: None };
+        let source = ImageSource { data_dir: Some(self.folder.join("images")), ..ImageSource::cached(cache_dir) };
         let opened = Dataset::open(&self.config, &source, &|_, _, _| {});
         let left = std::fs::read_dir(&source.cache_dir).into_iter().flatten().flatten();
         if let Some(left) = left.map(|entry| entry.file_name()).find(|name| name.to_string_lossy().contains("partial"))

@@ -6,6 +6,7 @@ mod download;
 mod extra;
 mod folders;
 mod images;
+mod own;
 mod profiles;
 
 use faceoff_data::{Dataset, Error, ImageSource};
@@ -31,11 +32,12 @@ fn synthetic() -> DataConfig {
             flip_probability: 0.5,
             eval_resize_factor: 1.14,
         },
+        own: None,
     }
 }
 
 fn source(cache_dir: &Path) -> ImageSource {
-    ImageSource { data_dir: None, archive: None, cache_dir: cache_dir.to_path_buf(), mirror: None }
+    ImageSource::cached(cache_dir.to_path_buf())
 }
 
 /// Why the images cannot be opened.

@@ -6,6 +6,7 @@ mod damage;
 mod external;
 mod folders;
 mod interruptions;
+mod own;
 mod tune;
 
 use faceoff_runs::Experiment;

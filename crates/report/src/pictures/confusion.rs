@@ -4,6 +4,8 @@ use super::{Section, too_many_classes, under};
 use crate::error::Result;
 use crate::plots::matrix::{LARGE_CELL_PX, Matrix, Sides, sheet};
 use faceoff_evaluation::Evaluation;
+use ndarray::{Array2, Axis};
+use std::collections::BTreeSet;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = "By the head\u{2019}s highest score on the validation images, labels withheld; all seeds together. The sheet shows percent of each true class (rows add up to 100), \
@@ -17,16 +19,30 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         if known.is_empty() {
             continue;
         }
-        if let Some(note) = too_many_classes(group, names, "All counts stand in the tables below confusion/.") {
-            section.notes.push(note);
-            continue;
-        }
-        let sides = Sides { row_names: names, column_names: names, rows: "true class", columns: "predicted class" };
+        let shown = match too_many_classes(group, names, "All counts above 0 stand in the tables below confusion/.") {
+            None => (0..names.len()).collect(),
+            Some(note) => {
+                let shown = most_confused(known.iter().map(|(_, counts)| counts), names.len());
+                if shown.is_empty() {
+                    section.notes.push(note);
+                    continue;
+                }
+                section.notes.push(format!(
+                    "{note} Shown are {} of them: those of the pairs that all heads together confuse most often. The rest of a row lies in \
+                     other classes.",
+                    shown.len()
+                ));
+                shown
+            }
+        };
+        let names: Vec<String> = shown.iter().map(|&class| names[class].clone()).collect();
+        let sides = Sides { row_names: &names, column_names: &names, rows: "true class", columns: "predicted class" };
         let mut shares = Vec::new();
         for (name, counts) in known {
-            let share = |(row, &count): (u64, &u64)| count as f64 / row.max(1) as f64;
-            let cells = counts.rows().into_iter().flat_map(|row| row.into_iter().map(move |count| (row.sum(), count)));
-            let shades: Vec<f64> = cells.map(share).collect();
+            let rows: Vec<u64> = shown.iter().map(|&row| counts.row(row).sum().max(1)).collect();
+            let counts = counts.select(Axis(0), &shown).select(Axis(1), &shown);
+            let share = |((row, _), &count): ((usize, usize), &u64)| count as f64 / rows[row] as f64;
+            let shades: Vec<f64> = counts.indexed_iter().map(share).collect();
             let texts = counts.iter().map(|count| blank_zero(count.to_string())).collect();
             let numbers = Matrix { title: name.into(), shades, texts, best: None };
             let percent = |share: &f64| blank_zero(format!("{:.0}", 100.0 * share));
@@ -40,4 +56,26 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &shares)?);
     }
     Ok(section)
+}
+
+/// So many of many classes are drawn.
+const MOST_SHOWN: usize = 20;
+
+/// The classes of the pairs that are confused most often, counts of all matrices together; none where nothing is confused.
+fn most_confused<'a>(all: impl Iterator<Item = &'a Array2<u64>>, classes: usize) -> Vec<usize> {
+    let sum = all.fold(Array2::<u64>::zeros((classes, classes)), |sum, counts| sum + counts);
+    let mut pairs: Vec<(u64, (usize, usize))> = sum
+        .indexed_iter()
+        .filter(|((row, column), count)| row != column && **count > 0)
+        .map(|(pair, &count)| (count, pair))
+        .collect();
+    pairs.sort_by_key(|&(count, pair)| (std::cmp::Reverse(count), pair));
+    let mut shown = BTreeSet::new();
+    for (_, (row, column)) in pairs {
+        let with: BTreeSet<usize> = shown.iter().copied().chain([row, column]).collect();
+        if with.len() <= MOST_SHOWN {
+            shown = with;
+        }
+    }
+    shown.into_iter().collect()
 }

@@ -4,7 +4,7 @@
 
 use super::{
     Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, extent, grid, line, mark,
-    picture, rectangle, stroke,
+    picture, rectangle, rgb, stroke,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -27,15 +27,62 @@ const ROUNDS: usize = 8;
 const LEGEND_NAME_PX: f64 = 180.0;
 const LEGEND: Text = Text { size: TEXT_PX, color: INK, h: HPos::Left, v: VPos::Center, bold: false };
 
+/// A legend names no more classes.
+const MOST_NAMED: usize = 20;
+const OTHERS: RGBColor = rgb(0xb9bfc7);
+
+/// What classes look like: of many, those with most points have a colour and a shape of their own, and the others are grey.
+struct Legend {
+    /// Index of each class's colour and shape.
+    looks: Vec<Option<usize>>,
+    /// Look and name of each entry.
+    entries: Vec<(Option<usize>, String)>,
+}
+
+impl Legend {
+    fn of(classes: &[String], clouds: &[Cloud]) -> Self {
+        let mut points = vec![0; classes.len()];
+        clouds.iter().take(1).flat_map(|cloud| &cloud.labels).for_each(|&label| points[label as usize] += 1);
+        let mut named: Vec<usize> = (0..classes.len()).collect();
+        if classes.len() > MOST_NAMED {
+            named.sort_by_key(|&class| std::cmp::Reverse(points[class]));
+            named.truncate(MOST_NAMED);
+            named.sort_unstable();
+        }
+        let looks = (0..classes.len()).map(|class| named.binary_search(&class).ok()).collect();
+        let mut entries: Vec<_> =
+            named.iter().enumerate().map(|(look, &class)| (Some(look), classes[class].clone())).collect();
+        if named.len() < classes.len() {
+            entries.push((None, format!("{} other classes", classes.len() - named.len())));
+        }
+        Self { looks, entries }
+    }
+
+    fn names_px(&self) -> f64 {
+        LEGEND.widest(self.entries.iter().map(|(_, name)| name.as_str()), 40.0, LEGEND_NAME_PX)
+    }
+
+    fn draw(&self, canvas: &Canvas<'_>, entry: usize, (x, y): (f64, f64)) -> Drawn {
+        let (look, name) = &self.entries[entry];
+        LEGEND.draw(canvas, &LEGEND.fit(name, LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
+        mark(canvas, look.unwrap_or(0), 4.5, (x + 4.0, y), shade(*look).filled())
+    }
+}
+
+fn shade(look: Option<usize>) -> RGBColor {
+    look.map_or(OTHERS, color)
+}
+
 /// One large picture of a cloud's first two coordinates, with the legend at its right.
 pub(crate) fn cloud(name: Name, classes: &[String], cloud: &Cloud) -> Result<Picture> {
     const SIDE_PX: f64 = 520.0;
-    let legend_width = 30.0 + legend_names_px(classes);
-    let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * classes.len() as f64);
+    let legend = Legend::of(classes, std::slice::from_ref(cloud));
+    let legend_width = 30.0 + legend.names_px();
+    let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * legend.entries.len() as f64);
     picture(name, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
-        flat_panel(canvas, cloud, (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0), 3.0)?;
-        for class in 0..classes.len() {
-            legend_entry(canvas, classes, class, (SIDE_PX + 54.0, 40.0 + 21.0 * class as f64))?;
+        flat_panel(canvas, cloud, &legend, (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0), 3.0)?;
+        for entry in 0..legend.entries.len() {
+            legend.draw(canvas, entry, (SIDE_PX + 54.0, 40.0 + 21.0 * entry as f64))?;
         }
         Ok(())
     })
@@ -47,9 +94,10 @@ pub(crate) fn sheet(name: Name, classes: &[String], clouds: &[Cloud], solid: boo
     let (columns, rows) = grid(clouds.len());
     // A page of one or two panels is still wide enough for the legend.
     let width = (PANEL_PX.0 * columns as f64 + 16.0).max(640.0);
-    let entry = 34.0 + legend_names_px(classes);
-    let per_line = (((width - 24.0) / entry) as usize).max(1);
-    let lines = classes.len().div_ceil(per_line);
+    let legend = Legend::of(classes, clouds);
+    let entry_px = 34.0 + legend.names_px();
+    let per_line = (((width - 24.0) / entry_px) as usize).max(1);
+    let lines = legend.entries.len().div_ceil(per_line);
     let panels_height = PANEL_PX.1 * rows as f64;
     picture(name, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
         for (index, cloud) in clouds.iter().enumerate() {
@@ -57,29 +105,20 @@ pub(crate) fn sheet(name: Name, classes: &[String], clouds: &[Cloud], solid: boo
             let y = PANEL_PX.1 * (index / columns) as f64;
             let panel = (x + 20.0, y + 30.0, PANEL_PX.0 - 32.0, PANEL_PX.1 - 56.0);
             let draw = if solid { solid_panel } else { flat_panel };
-            draw(canvas, cloud, panel, 1.9)?;
+            draw(canvas, cloud, &legend, panel, 1.9)?;
         }
-        for class in 0..classes.len() {
-            let (column, row) = ((class % per_line) as f64, (class / per_line) as f64);
-            legend_entry(canvas, classes, class, (16.0 + entry * column, panels_height + 22.0 + 22.0 * row))?;
+        for entry in 0..legend.entries.len() {
+            let (column, row) = ((entry % per_line) as f64, (entry / per_line) as f64);
+            legend.draw(canvas, entry, (16.0 + entry_px * column, panels_height + 22.0 + 22.0 * row))?;
         }
         Ok(())
     })
 }
 
-fn legend_names_px(classes: &[String]) -> f64 {
-    LEGEND.widest(classes.iter().map(String::as_str), 40.0, LEGEND_NAME_PX)
-}
-
-fn legend_entry(canvas: &Canvas<'_>, classes: &[String], class: usize, (x, y): (f64, f64)) -> Drawn {
-    LEGEND.draw(canvas, &LEGEND.fit(&classes[class], LEGEND_NAME_PX + 1.0), (x + 14.0, y))?;
-    mark(canvas, class, 4.5, (x + 4.0, y), color(class).filled())
-}
-
 type Rect = (f64, f64, f64, f64);
 
 /// Two dimensions in a frame: equal units on both axes, no ticks, since neither t-SNE's nor a rotation's numbers mean anything by themselves.
-fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
+fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, legend: &Legend, rect: Rect, radius: f64) -> Drawn {
     let (x, y, width, height) = rect;
     frame(canvas, cloud, rect)?;
     rectangle(canvas, (x, y), (width, height), line(GRID, 1.0))?;
@@ -87,11 +126,11 @@ fn flat_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Dr
     axis.draw(canvas, &cloud.axes[0], (x + width / 2.0, y + height + 13.0))?;
     axis.draw_upwards(canvas, &cloud.axes[1], (x - 12.0, y + height / 2.0))?;
     let flat: Vec<_> = cloud.points.iter().map(|&[a, b, _]| (a, -b)).collect();
-    points(canvas, &cloud.labels, &into_rect(&flat, &flat, rect, 6.0), radius, None)
+    points(canvas, cloud, legend, &into_rect(&flat, &flat, rect, 6.0), radius, None)
 }
 
 /// Three dimensions from a fixed viewpoint, in a box.
-fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> Drawn {
+fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, legend: &Legend, rect: Rect, radius: f64) -> Drawn {
     frame(canvas, cloud, rect)?;
     let bounds = [0, 1, 2].map(|axis| extent(cloud.points.iter().map(|point| point[axis])));
     let corner = |i: usize| [0, 1, 2].map(|axis| if i >> axis & 1 == 0 { bounds[axis].0 } else { bounds[axis].1 });
@@ -109,7 +148,7 @@ fn solid_panel(canvas: &Canvas<'_>, cloud: &Cloud, rect: Rect, radius: f64) -> D
     let projected: Vec<_> = cloud.points.iter().map(|&point| project(point)).collect();
     let flat: Vec<_> = projected.iter().map(|&(at, _)| at).collect();
     let depths: Vec<_> = projected.iter().map(|&(_, depth)| depth).collect();
-    points(canvas, &cloud.labels, &into_rect(&flat, &corners, rect, 18.0), radius, Some(&depths))
+    points(canvas, cloud, legend, &into_rect(&flat, &corners, rect, 18.0), radius, Some(&depths))
 }
 
 fn frame(canvas: &Canvas<'_>, cloud: &Cloud, (x, y, width, _): Rect) -> Drawn {
@@ -138,7 +177,15 @@ fn into_rect(points: &[(f64, f64)], by: &[(f64, f64)], (x, y, width, height): Re
 }
 
 /// Shuffled, or far points first where depths are given.
-fn points(canvas: &Canvas<'_>, labels: &[u32], places: &[(f64, f64)], radius: f64, depths: Option<&[f64]>) -> Drawn {
+fn points(
+    canvas: &Canvas<'_>,
+    cloud: &Cloud,
+    legend: &Legend,
+    places: &[(f64, f64)],
+    radius: f64,
+    depths: Option<&[f64]>,
+) -> Drawn {
+    let look = |index: usize| legend.looks[cloud.labels[index] as usize];
     let mut order: Vec<usize> = (0..places.len()).collect();
     match depths {
         Some(depths) => order.sort_by(|&a, &b| depths[b].total_cmp(&depths[a]).then(a.cmp(&b))),
@@ -147,11 +194,11 @@ fn points(canvas: &Canvas<'_>, labels: &[u32], places: &[(f64, f64)], radius: f6
     }
     for round in order.chunks_mut(places.len().div_ceil(ROUNDS).max(1)) {
         // Points of one class stand together: the backend writes neighbours of one shape in few bytes.
-        round.sort_by_key(|&index| labels[index]);
+        round.sort_by_key(|&index| look(index));
         for &index in round.iter() {
-            let (place, class) = (places[index], labels[index] as usize);
+            let (place, look) = (places[index], look(index));
             if place.0.is_finite() && place.1.is_finite() {
-                mark(canvas, class, radius, place, color(class).mix(0.78).filled())?;
+                mark(canvas, look.unwrap_or(0), radius, place, shade(look).mix(0.78).filled())?;
             }
         }
     }

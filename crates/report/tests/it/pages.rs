@@ -209,7 +209,14 @@ fn many_classes_are_told_in_words_and_tables() {
     let text = assert_page_is_whole(made.folder.path());
     assert_eq!(text.matches("60 classes: too many for cells that can be read.").count(), 2);
     let files = made.files();
-    assert!(!files.keys().any(|name| name.contains("confusion_") || name.contains("centers_")));
+    assert!(!files.keys().any(|name| name.contains("centers_")));
+    // Of so many the most confused ones are drawn, and the most frequent ones named.
+    let svg = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let named = |svg: &str| (0..60).filter(|class| svg.contains(&format!(">class {class}<"))).count();
+    let (matrix, map) = (named(&svg("plots/confusion_all.svg")), named(&svg("plots/tsne_Classification.svg")));
+    assert!((2..=20).contains(&matrix) && map == 20, "{matrix} {map}");
+    assert!(svg("plots/tsne_Classification.svg").contains("40 other classes"));
+    assert!(text.contains("those of the pairs that all heads together confuse most often"));
     assert!(files.contains_key("confusion/Classification.csv"));
 }
 

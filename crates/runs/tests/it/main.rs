@@ -1,4 +1,5 @@
 //! Tests of the run contract.
 
+mod adapt;
 mod experiment;
 mod run;

@@ -18,7 +18,7 @@ fn begun(variant: &str) -> (tempfile::TempDir, RunSpec, Dataset, RunFolder) {
     let folder = tempfile::tempdir().unwrap();
     let spec = run_of(variant);
     let cache_dir = folder.path().to_path_buf();
-    let source = ImageSource { data_dir: None, archive: None, cache_dir, mirror: None };
+    let source = ImageSource::cached(cache_dir);
     let images = Dataset::open(&spec.data, &source, &|_, _, _| {}).unwrap();
     let run_folder = RunFolder::new(folder.path(), &spec);
     (folder, spec, images, run_folder)
