@@ -4,10 +4,10 @@ use crate::options::{OutArgs, SourceArgs};
 use crate::thumbnails::{Images, ThumbnailsChoice};
 use crate::{Program, compare, results, with_causes};
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use faceoff_data::ImageSource;
 use faceoff_evaluation::{LabelledFiles, Registry};
-use faceoff_report::{Extras, Thumbnails, write_embeddings_report, write_report};
+use faceoff_report::{Export, Extras, Thumbnails, write_embeddings_report, write_report};
 use faceoff_runs::{Experiment, FolderLock};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -49,9 +49,22 @@ pub(crate) struct ShownArgs {
     /// Images in the page.
     #[arg(long, value_enum, default_value = "auto")]
     thumbnails: ThumbnailsChoice,
+    /// Files for another program: `projector` for TensorBoard's, `parquet` for embedding-atlas or any data frame.
+    #[arg(long, value_enum)]
+    export: Option<ExportChoice>,
     /// Open the page in the browser when it is written.
     #[arg(long)]
     open: bool,
+}
+
+/// Whom files are written for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportChoice {
+    /// TensorBoard's projector, with pictures where thumbnails are at hand.
+    Projector,
+    /// A row for each validation image under each head.
+    #[value(alias = "atlas")]
+    Parquet,
 }
 
 impl ShownArgs {
@@ -133,7 +146,11 @@ pub(crate) fn write(folder: &Path, experiment: &Experiment, shown: &ShownArgs, s
         Ok(images) => (Some(images as &dyn Thumbnails), None),
         Err(why) => (None, why.clone()),
     };
-    let extras = Extras { formulas, thumbnails, no_thumbnails };
+    let export = shown.export.map(|choice| match choice {
+        ExportChoice::Projector => Export::Projector,
+        ExportChoice::Parquet => Export::Parquet,
+    });
+    let extras = Extras { formulas, thumbnails, no_thumbnails, export };
     let summary = write_report(folder, experiment, &Registry::standard(), &extras, &say)?;
     results::print(&summary);
     shown.open(&summary.page);

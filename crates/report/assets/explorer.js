@@ -67,7 +67,11 @@ addEventListener("DOMContentLoaded", async () => {
   const inputs = Object.fromEntries(["set", "map", "show", "a", "b", "by", "class", "search", "lasso"].map(name => [name, part(name)]));
   let set, views, chosen, order, hovered = -1, kept = -1, lasso = null, cell = null, turn = 0.6, tilt = 0.42;
   const color = label => names.colors[dark.matches ? 1 : 0][label % names.colors[0].length];
-  const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let styles = new Map();
+  const style = name => {
+    if (!styles.has(name)) styles.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+    return styles.get(name);
+  };
   const label = image => set.labels[set.places[image]];
   const file = image => names.images[set.places[image]];
   const run = input => set.runs[inputs[input].value];
@@ -91,6 +95,8 @@ addEventListener("DOMContentLoaded", async () => {
     box.insertAdjacentHTML("beforeend", "<svg class=line><polygon></polygon></svg>");
     const outline = box.querySelector("polygon");
     const view = { run, large, title, canvas, ring, outline, box, element: make("div", { className: "view" }, title, box) };
+    // While one map turns the others wait.
+    view.redraw = () => draw(view);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Map of the validation images by ${run.name}`);
     if (large) {
@@ -124,7 +130,7 @@ addEventListener("DOMContentLoaded", async () => {
         tilt = Math.max(-1.5, Math.min(1.5, tilt + (here[1] - last[1]) / 150));
         last = here;
         path.push(here);
-        later(drawAll);
+        later(view.redraw);
       } else {
         path.push(here);
         view.outline.setAttribute("points", path.join(" "));
@@ -145,7 +151,7 @@ addEventListener("DOMContentLoaded", async () => {
         const image = nearest(view, place(event), 20);
         return keep(image === kept ? -1 : image);
       }
-      if (inputs.map.value === "solid") return;
+      if (inputs.map.value === "solid") return later(drawAll);
       lasso = { inside: Uint8Array.from({ length: set.images }, (_, image) => inside(drawn, view.x[image], view.y[image])) };
       choose();
     };
@@ -240,7 +246,13 @@ addEventListener("DOMContentLoaded", async () => {
     waiting.add(what);
   }
   const drawAll = () => views.forEach(draw);
-  const pointAll = () => { views.forEach(point); card(); };
+  // Rings follow at once, the card some 20 times a second.
+  let carded = 0, due = 0;
+  const pointAll = () => {
+    views.forEach(point);
+    clearTimeout(due);
+    due = setTimeout(() => { carded = performance.now(); card(); }, Math.max(0, carded + 50 - performance.now()));
+  };
   function hover(image) {
     if (image !== hovered) { hovered = image; later(pointAll); }
   }
@@ -475,7 +487,7 @@ addEventListener("DOMContentLoaded", async () => {
   });
   part("cells").addEventListener("toggle", cells);
   root.querySelector("form").addEventListener("submit", event => event.preventDefault());
-  dark.addEventListener("change", () => { legend(); choose(); });
+  dark.addEventListener("change", () => { styles = new Map(); legend(); choose(); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; later(drawAll); } });
 });

@@ -13,6 +13,7 @@
 
 mod align;
 mod error;
+mod export;
 mod growth;
 mod page;
 mod parquet;
@@ -22,6 +23,7 @@ mod sprites;
 mod tables;
 
 pub use error::{Error, Result};
+pub use export::Export;
 pub use growth::{GrowthCurve, growth_picture};
 pub use sprites::Thumbnails;
 
@@ -70,6 +72,8 @@ pub struct Extras<'a> {
     pub formulas: Vec<(&'a str, &'a str)>,
     /// The images of the runs, for thumbnails.
     pub thumbnails: Option<&'a dyn Thumbnails>,
+    /// What is written beside the report for another program.
+    pub export: Option<Export>,
     /// Why there are no thumbnails, if that has to be said.
     pub no_thumbnails: Option<String>,
 }
@@ -97,7 +101,7 @@ pub fn write_report(
     };
     let page =
         |sections: &[Section], tables: &[&str]| page::page(experiment, manifest, &evaluation, extras, sections, tables);
-    write(folder, &evaluation, page, say)
+    write(folder, &evaluation, extras, page, say)
 }
 
 /// Measures external embeddings, `queries` against `index` if there is one and else each against all others, and writes the
@@ -120,13 +124,14 @@ pub fn write_embeddings_report(
     let evaluation = external.evaluate(analysis, registry, say)?;
     let page =
         |sections: &[Section], tables: &[&str]| page::external(name, &evaluation, &Extras::default(), sections, tables);
-    write(folder, &evaluation, page, say)
+    write(folder, &evaluation, &Extras::default(), page, say)
 }
 
 /// Draws, writes every file, and sums up. `page` gives `index.html` from the pictures and the names of the tables.
 fn write(
     folder: &Path,
     evaluation: &Evaluation,
+    extras: &Extras<'_>,
     page: impl Fn(&[Section], &[&str]) -> Result<String>,
     say: &dyn Fn(&str),
 ) -> Result<ReportSummary> {
@@ -148,6 +153,11 @@ fn write(
     let page = page(&sections, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     for picture in sections.into_iter().flat_map(|section| section.pictures.into_iter().chain(section.details)) {
         files.push((format!("plots/{}", picture.file), picture.svg.into_bytes()));
+    }
+    if let Some(export) = extras.export {
+        let exported = export::Exported::of(evaluation, export, extras.thumbnails)?;
+        exported.notes.iter().for_each(|note| say(note));
+        files.extend(exported.files);
     }
     // The page comes last: what it shows is there by then.
     files.push(("index.html".into(), page.into_bytes()));

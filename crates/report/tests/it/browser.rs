@@ -3,9 +3,10 @@
 //!
 //! Without a browser the test says so and does nothing; `scripts/browser.sh` installs one.
 
+use crate::images::Plain;
 use crate::{Reported, experiment, made_up};
 use faceoff_evaluation::Registry;
-use faceoff_report::{Extras, Thumbnails, write_report};
+use faceoff_report::{Extras, write_report};
 use faceoff_runs::{Experiment, RunFolder, RunSpec, SplitName};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -181,22 +182,6 @@ impl Drop for Browser {
     }
 }
 
-/// Every image in a colour of its own.
-struct Colours(Vec<String>);
-
-impl Thumbnails for Colours {
-    fn fingerprints(&self) -> Vec<String> {
-        vec!["f1".into()]
-    }
-
-    fn each(&self, side: usize, take: &mut dyn FnMut(&str, &[u8])) -> Result<(), String> {
-        for (index, id) in self.0.iter().enumerate() {
-            take(id, &[(index * 37) as u8, (index * 91) as u8, (index * 53) as u8].repeat(side * side));
-        }
-        Ok(())
-    }
-}
-
 /// Class names, and what files are named with, that a page must survive.
 fn nasty() -> Vec<String> {
     let mut names: Vec<String> = [
@@ -245,9 +230,9 @@ fn the_page_is_used_as_a_person_would() {
     };
     let experiment = experiment(&[0, 1]);
     let folder = tempfile::tempdir().unwrap();
-    let images = Colours(write_nasty(folder.path(), &experiment));
+    let images = Plain(write_nasty(folder.path(), &experiment));
     let formulas = vec![("CosFace", "s (cos(theta) - m) < \"quoted\"")];
-    let extras = Extras { formulas, thumbnails: Some(&images), no_thumbnails: None };
+    let extras = Extras { formulas, thumbnails: Some(&images), ..Extras::default() };
     write_report(folder.path(), &experiment, &Registry::standard(), &extras, &|_| {}).unwrap();
     page.window(1280, 900);
     page.open(&folder.path().join("index.html"));
@@ -256,10 +241,12 @@ fn the_page_is_used_as_a_person_would() {
 
     // Pointing lights the image up on every map and tells what each head says of it.
     let [x, y, width, height] = page.place("[data-large] canvas");
+    let lit = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => \
+               done(document.querySelectorAll('.ring:not([hidden])').length))))";
     for step in 0..400 {
         let share = |at: i32| (f64::from(at) + 0.5) / 20.0;
         page.mouse("mouseMoved", (x + share(step % 20) * width, y + share(step / 20) * height));
-        if step % 20 == 19 && page.js("!document.querySelector('.card.empty')") == json!(true) {
+        if page.number(lit) > 0.0 {
             break;
         }
     }

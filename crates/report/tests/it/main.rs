@@ -4,7 +4,9 @@ mod answer;
 #[cfg(unix)]
 mod browser;
 mod choice;
+mod export;
 mod external;
+mod images;
 mod made_up;
 mod measured;
 mod mutations;

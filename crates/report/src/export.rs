@@ -1,0 +1,129 @@
+//! What other programs read: TensorBoard's projector, and a table of the validation images that embedding-atlas or any data frame opens.
+
+use crate::Thumbnails;
+use crate::error::Result;
+use crate::parquet::parquet;
+use crate::sprites::sprites;
+use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::measured::{Maps, Measured};
+use faceoff_evaluation::tables::Columns;
+use faceoff_runs::SplitName;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Whom files are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Export {
+    /// TensorBoard's projector: `projector/`, embeddings of each variant's first seed with classes and pictures.
+    Projector,
+    /// `images.parquet`: a row for each validation image under each variant, with its places on the maps and what the head says.
+    Parquet,
+}
+
+/// The files of an export.
+#[derive(Default)]
+pub(crate) struct Exported {
+    /// Names and contents.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// What is not in them, and why.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Exported {
+    pub(crate) fn of(evaluation: &Evaluation, export: Export, thumbnails: Option<&dyn Thumbnails>) -> Result<Self> {
+        match export {
+            Export::Projector => Ok(projector(evaluation, thumbnails)),
+            Export::Parquet => {
+                let files = vec![("images.parquet".into(), table(evaluation)?)];
+                Ok(Self { files, notes: Vec::new() })
+            }
+        }
+    }
+}
+
+/// Runs that have maps, and so images.
+fn mapped(evaluation: &Evaluation) -> impl Iterator<Item = (&Measured, &Maps)> {
+    evaluation.measured.iter().filter_map(|run| Some((run, run.maps.as_ref()?)))
+}
+
+fn class<'a>(evaluation: &'a Evaluation, run: &Measured, label: u32) -> &'a str {
+    evaluation.selection.variants[run.variant].classes.get(label as usize).map_or("?", String::as_str)
+}
+
+fn projector(evaluation: &Evaluation, thumbnails: Option<&dyn Thumbnails>) -> Exported {
+    let Exported { mut files, mut notes } = Exported::default();
+    let mut tensors: Vec<Value> = Vec::new();
+    for (measured, maps) in mapped(evaluation) {
+        let Some(run) = evaluation.selection.runs.iter().find(|run| run.name == measured.run) else { continue };
+        let images = match run.folder.embeddings(&run.manifest, SplitName::Val) {
+            Ok(images) => images,
+            Err(error) => {
+                notes.push(format!("Not in the projector: {}: {error}.", run.name));
+                continue;
+            }
+        };
+        let mut text = String::new();
+        for row in images.unit().rows() {
+            let cells: Vec<String> = row.iter().map(|value| format!("{value:.5}")).collect();
+            let _ = writeln!(text, "{}", cells.join("\t"));
+        }
+        let name = evaluation.name(measured.variant);
+        files.push((format!("projector/{name}.tsv"), text.into_bytes()));
+        // A tab or a line's end in a name would be read as a cell's or a row's.
+        let plain = |text: &str| text.replace(['\t', '\n', '\r'], " ");
+        let mut text = String::from("image\tclass\n");
+        for (id, &label) in maps.images.ids.iter().zip(&maps.images.labels) {
+            let _ = writeln!(text, "{}\t{}", plain(id), plain(class(evaluation, measured, label)));
+        }
+        files.push((format!("projector/{name}-classes.tsv"), text.into_bytes()));
+        let mut tensor = json!({
+            "tensorName": name,
+            "tensorShape": [images.len(), images.dim],
+            "tensorPath": format!("{name}.tsv"),
+            "metadataPath": format!("{name}-classes.tsv"),
+        });
+        if let Some(from) = thumbnails {
+            let ids: Vec<&str> = maps.images.ids.iter().map(String::as_str).collect();
+            match sprites(from, &ids) {
+                Ok(found) if found.sheets.len() == 1 => {
+                    tensor["sprite"] =
+                        json!({"imagePath": format!("{name}.jpg"), "singleImageDim": [found.side, found.side]});
+                    files.extend(found.sheets.into_iter().map(|sheet| (format!("projector/{name}.jpg"), sheet)));
+                }
+                Ok(_) => notes.push("The projector takes one sheet of pictures, and these would be several.".into()),
+                Err(why) => notes.push(format!("No pictures in the projector: {why}.")),
+            }
+        }
+        tensors.push(tensor);
+    }
+    let config = serde_json::to_vec_pretty(&json!({"embeddings": tensors})).expect("plain data is always valid JSON");
+    files.push(("projector/projector_config.json".into(), config));
+    Exported { files, notes }
+}
+
+/// image, class, variant, says, sure, right, tsne1, tsne2, pc1, pc2, pc3; empty where it is not known.
+fn table(evaluation: &Evaluation) -> Result<Vec<u8>> {
+    let rows: Vec<(&Measured, &Maps, usize)> =
+        mapped(evaluation).flat_map(|(run, maps)| (0..maps.images.ids.len()).map(move |at| (run, maps, at))).collect();
+    let said = |run: &Measured, at: usize| {
+        let said = run.look.as_ref()?.said.as_ref()?;
+        Some((said.classes[at], said.confidences[at]))
+    };
+    let tsne = |maps: &Maps, at: usize, axis: usize| maps.tsne.as_ref().map(|places| places[at][axis]);
+    let pca = |maps: &Maps, at: usize, axis: usize| maps.pca.as_ref().map(|places| places[at][axis]);
+    let made = Columns::of(&rows)
+        .with("image", |(_, maps, at)| maps.images.ids[*at].clone())
+        .with("class", |(run, maps, at)| class(evaluation, run, maps.images.labels[*at]).to_string())
+        .with("variant", |(run, ..)| evaluation.name(run.variant).to_string())
+        .with("says", |(run, _, at)| said(run, *at).map(|(says, _)| class(evaluation, run, says).to_string()))
+        .with("sure", |(run, _, at)| said(run, *at).map(|(_, sure)| sure))
+        .with("right", |(run, maps, at)| said(run, *at).map(|(says, _)| says == maps.images.labels[*at]))
+        .with("tsne1", |(_, maps, at)| tsne(maps, *at, 0))
+        .with("tsne2", |(_, maps, at)| tsne(maps, *at, 1))
+        .with("pc1", |(_, maps, at)| pca(maps, *at, 0))
+        .with("pc2", |(_, maps, at)| pca(maps, *at, 1))
+        .with("pc3", |(_, maps, at)| pca(maps, *at, 2))
+        .frame()
+        .and_then(|frame| parquet(&frame));
+    made.map_err(|source| crate::Error::Table { table: "images.parquet".into(), source })
+}

@@ -1,0 +1,53 @@
+//! What other programs read of a report.
+
+use crate::images::Plain;
+use crate::{Reported, experiment, made_up};
+use faceoff_evaluation::Registry;
+use faceoff_report::{Export, Extras, write_report};
+use std::path::Path;
+
+/// The report of two made-up heads, with an export.
+fn exported(export: Export) -> tempfile::TempDir {
+    let (folder, experiment) = (tempfile::tempdir().unwrap(), experiment(&[0]));
+    made_up().write(folder.path(), &experiment);
+    let ids = ["train", "val"].iter().flat_map(|split| (0..120).map(move |image| format!("{split}/{image:05}.JPEG")));
+    let images = Plain(ids.collect());
+    let extras = Extras { thumbnails: Some(&images), export: Some(export), ..Extras::default() };
+    write_report(folder.path(), &experiment, &Registry::standard(), &extras, &|_| {}).unwrap();
+    folder
+}
+
+fn text(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_projector_gets_embeddings_classes_and_pictures() {
+    let folder = exported(Export::Projector);
+    let config: serde_json::Value =
+        serde_json::from_str(&text(folder.path(), "projector/projector_config.json")).unwrap();
+    let tensors = config["embeddings"].as_array().unwrap();
+    assert_eq!(tensors.len(), 2);
+    for tensor in tensors {
+        assert_eq!(tensor["tensorShape"], serde_json::json!([80, 24]));
+        let file = |key: &str| format!("projector/{}", tensor[key].as_str().unwrap());
+        let rows = text(folder.path(), &file("tensorPath"));
+        assert!(rows.lines().count() == 80 && rows.lines().all(|row| row.split('\t').count() == 24));
+        let classes = text(folder.path(), &file("metadataPath"));
+        assert_eq!((classes.lines().count(), classes.lines().next()), (81, Some("image\tclass")));
+        assert!(folder.path().join("projector").join(tensor["sprite"]["imagePath"].as_str().unwrap()).is_file());
+    }
+    // A later report without it takes it away.
+    crate::report(folder.path(), &experiment(&[0])).unwrap();
+    assert!(!folder.path().join("projector/projector_config.json").exists());
+}
+
+#[test]
+fn the_table_of_images_has_a_row_for_each_under_each_head() {
+    let folder = exported(Export::Parquet);
+    let bytes = std::fs::read(folder.path().join("images.parquet")).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    let holds = |text: &str| bytes.windows(text.len()).any(|at| at == text.as_bytes());
+    assert!(holds("tsne1") && holds("says") && holds("val/00000.JPEG") && holds("cosface-s64"));
+    assert!(Reported::of(&experiment(&[0])).files().keys().all(|name| name != "images.parquet"));
+}
