@@ -47,12 +47,21 @@ pub fn nearest_center_predictions(
     index_labels: &[u32],
     queries: ArrayView2<'_, f32>,
 ) -> Result<Vec<u32>> {
+    Ok(nearest_centers(index, index_labels, queries)?.into_iter().map(|(class, _)| class).collect())
+}
+
+/// [`nearest_center_predictions`] with the cosine of each query with its nearest center. Fails alike.
+pub fn nearest_centers(
+    index: ArrayView2<'_, f32>,
+    index_labels: &[u32],
+    queries: ArrayView2<'_, f32>,
+) -> Result<Vec<(u32, f64)>> {
     check_embeddings(index, index_labels)?;
     check_unit_rows(queries)?;
     check_lengths("a row of the index", index.ncols(), "a row of the queries", queries.ncols())?;
     let (classes, directions) = directions(index, index_labels)?;
     let nearest = nearest_places(queries, &directions, &vec![0.0; classes.len()], |_| 1.0);
-    Ok(nearest.into_iter().map(|place| classes[place]).collect())
+    Ok(nearest.into_iter().map(|(place, cosine)| (classes[place], cosine)).collect())
 }
 
 fn directions(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<(Vec<u32>, Vec<Vec<f64>>)> {
@@ -77,19 +86,19 @@ fn class_means(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> (Vec<u32>, Ve
     (classes, sums)
 }
 
-/// The place of the center nearest to each row: the first with the greatest x c / `length`(x) - `halves`\[c\].
+/// The place of the center nearest to each row, the first with the greatest x c / `length`(x) - `halves`\[c\], and that number.
 fn nearest_places(
     rows: ArrayView2<'_, f32>,
     centers: &[Vec<f64>],
     halves: &[f64],
     length: fn(&[f32]) -> f64,
-) -> Vec<usize> {
+) -> Vec<(usize, f64)> {
     contiguous(rows)
         .par_chunks_exact(rows.ncols())
         .map(|row| {
             let length = length(row);
             let nearness = |(center, half): (&Vec<f64>, &f64)| dot(row, center) / length - half;
-            greatest(centers.iter().zip(halves).map(nearness)).0
+            greatest(centers.iter().zip(halves).map(nearness))
         })
         .collect()
 }
@@ -292,7 +301,7 @@ pub fn nearest_mean_disagreement(embeddings: ArrayView2<'_, f32>, labels: &[u32]
     let (classes, means) = class_means(embeddings, labels);
     let halves: Vec<f64> = means.iter().map(|mean| 0.5 * inner(mean, mean)).collect();
     let nearest = nearest_places(embeddings, &means, &halves, norm);
-    let others = nearest.iter().zip(predictions).filter(|(place, prediction)| classes[**place] != **prediction);
+    let others = nearest.iter().zip(predictions).filter(|((place, _), prediction)| classes[*place] != **prediction);
     Ok(others.count() as f64 / labels.len() as f64)
 }
 

@@ -12,6 +12,7 @@
 //! | Which points are nearest, and what do they vote? | [`neighbors`], [`retrieval`] |
 //! | How often is the classifier right, and how sure is it? | [`accuracy`], [`calibration`], [`probe`] |
 //! | Do two points show the same class? | [`verification`] |
+//! | Is a point of a class never seen, and does one threshold serve all classes? | [`open_set`] |
 //! | How do classes lie in space? | [`geometry`], [`clustering`] |
 //! | How do points lie to a head's weights, and what does its margin cost? | [`class_weights`] |
 //! | How many dimensions are used, and what does it look like? | [`pca`], [`tsne`] |
@@ -40,6 +41,7 @@ pub mod clustering;
 mod error;
 pub mod geometry;
 pub mod neighbors;
+pub mod open_set;
 pub mod pca;
 pub mod probe;
 mod products;

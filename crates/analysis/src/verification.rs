@@ -82,9 +82,9 @@ pub fn verification(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<V
     check_embeddings(embeddings, labels)?;
     let (rows, dims) = (contiguous(embeddings), embeddings.ncols());
     let centered = Centered::new(&rows, dims);
-    let (least, most, margin) = centered.range();
+    let (.., margin) = centered.range();
     let kind = |i: usize, j: usize| usize::from(labels[i] != labels[j]);
-    let all = Histogram::new(BINS, least.max(-LONGEST), most.min(LONGEST));
+    let all = Histogram::of(&centered);
     // Whole numbers add up to the same in any order.
     (0..centered.blocks()).into_par_iter().for_each(|block| {
         centered.visit_pairs(block, |i, j, cosine| all.add(kind(i, j), cosine));
@@ -149,7 +149,7 @@ impl Threshold {
 }
 
 /// Pairs of one class and of two by their cosine.
-struct Histogram {
+pub(crate) struct Histogram {
     start: f64,
     width: f64,
     /// Bins in a difference of 1.
@@ -159,13 +159,19 @@ struct Histogram {
 
 /// Pairs of one class and of two that are accepted at a bin's upper and at its lower edge.
 #[derive(Debug, Clone, Copy)]
-struct Step {
-    bin: usize,
+pub(crate) struct Step {
+    pub(crate) bin: usize,
     before: [u64; 2],
-    after: [u64; 2],
+    pub(crate) after: [u64; 2],
 }
 
 impl Histogram {
+    /// For all pairs of rows.
+    pub(crate) fn of(rows: &Centered<'_>) -> Self {
+        let (least, most, _) = rows.range();
+        Self::new(BINS, least.max(-LONGEST), most.min(LONGEST))
+    }
+
     fn new(bins: usize, least: f64, most: f64) -> Self {
         let counts = || (0..bins).map(|_| AtomicU64::new(0)).collect();
         // Equal points have no range.
@@ -178,12 +184,12 @@ impl Histogram {
         (((cosine - self.start) * self.per_unit).max(0.0) as usize).min(self.counts[0].len() - 1)
     }
 
-    fn add(&self, kind: usize, cosine: f64) {
+    pub(crate) fn add(&self, kind: usize, cosine: f64) {
         self.counts[kind][self.bin(cosine)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The lower edge of a bin.
-    fn edge(&self, bin: usize) -> f64 {
+    pub(crate) fn edge(&self, bin: usize) -> f64 {
         self.start + bin as f64 * self.width
     }
 
@@ -192,7 +198,7 @@ impl Histogram {
     }
 
     /// Bins that hold pairs, the highest first, where `accepted` lie above all of them.
-    fn steps(&self, accepted: [u64; 2]) -> impl Iterator<Item = Step> {
+    pub(crate) fn steps(&self, accepted: [u64; 2]) -> impl Iterator<Item = Step> {
         let counts = (0..self.counts[0].len()).rev().map(|bin| (bin, [0, 1].map(|kind| self.sum(kind, bin..bin + 1))));
         let held = counts.filter(|(_, counts)| *counts != [0, 0]);
         held.scan(accepted, |accepted, (bin, [positive, negative])| {

@@ -41,8 +41,8 @@ pub struct Dataset {
     training: Vec<Item>,
     /// Classes that training tells apart.
     classes: usize,
-    /// Evaluated images.
-    items: [Vec<Item>; 2],
+    /// Evaluated images, and those of the classes trained on where others are evaluated, in the order of [`SplitName`].
+    items: [Vec<Item>; 4],
     record: DataRecord,
     passed_over: Option<String>,
     remarks: Vec<String>,
@@ -58,8 +58,8 @@ pub(crate) struct Arranged {
     classes: usize,
     /// Names of the evaluated classes by label.
     evaluated: Vec<String>,
-    /// Evaluated images.
-    items: [Vec<Item>; 2],
+    /// As those of [`Dataset`].
+    items: [Vec<Item>; 4],
 }
 
 impl Arranged {
@@ -83,13 +83,16 @@ impl Arranged {
             Some(Item { id: file.id.clone(), label, label_trained: label, stored: file.stored })
         });
         let training: Vec<Item> = training.collect();
-        let items = listing.images.map(|files| {
-            let items = files.into_iter().filter_map(|File { id, label, noisy_label, stored, .. }| {
-                let (label, label_trained) = (position(evaluated, label)?, position(evaluated, noisy_label)?);
-                Some(Item { id, label, label_trained, stored })
+        let items = |files: &[File], classes: &[u32]| {
+            let items = files.iter().filter_map(|File { id, label, noisy_label, stored, .. }| {
+                let (label, label_trained) = (position(classes, *label)?, position(classes, *noisy_label)?);
+                Some(Item { id: id.clone(), label, label_trained, stored: *stored })
             });
             items.collect::<Vec<_>>()
-        });
+        };
+        let [train, val] = &listing.images;
+        let seen: &[u32] = if held_out.is_empty() { &[] } else { &trained };
+        let items = [items(train, evaluated), items(val, evaluated), items(train, seen), items(val, seen)];
         let names = evaluated.iter().map(|&class| listing.class_names[class as usize].clone()).collect();
         Ok(Self { classes: trained.len(), evaluated: names, training, items })
     }
@@ -99,7 +102,7 @@ impl Arranged {
     }
 }
 
-fn sizes(training: &[Item], classes: usize, [compared, val]: &[Vec<Item>; 2], evaluated: usize) -> Sizes {
+fn sizes(training: &[Item], classes: usize, [compared, val, ..]: &[Vec<Item>; 4], evaluated: usize) -> Sizes {
     let counts = |labels: &mut dyn Iterator<Item = u32>, classes: usize| {
         let mut counts = vec![0; classes];
         labels.for_each(|label| counts[label as usize] += 1);
@@ -253,7 +256,7 @@ impl Dataset {
         })
     }
 
-    /// The evaluated images of a split, sorted by path.
+    /// The images of a split, sorted by path; none of the classes trained on where these are the evaluated ones.
     pub fn items(&self, split: SplitName) -> &[Item] {
         &self.items[split as usize]
     }

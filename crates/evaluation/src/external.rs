@@ -68,6 +68,7 @@ impl External {
             index: index.as_ref().map(|index| Points { unit: index.unit.view(), labels: &index_labels }),
             queries: Points { unit: queries.unit.view(), labels: &query_labels },
             classifier: None,
+            held_out: None,
             classes: classes.len(),
             seed: 0,
             settings,

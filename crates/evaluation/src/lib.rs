@@ -177,6 +177,25 @@ pub fn export(
     Ok((selection.runs.len(), bytes))
 }
 
+/// What could not be measured, each with the runs that it holds for, of which a few are named.
+fn notes_of_runs(measured: &[Measured]) -> Vec<String> {
+    const NAMED: usize = 3;
+    let mut by_note: Vec<(&str, Vec<&str>)> = Vec::new();
+    for run in measured {
+        for note in run.notes() {
+            match by_note.iter_mut().find(|(known, _)| *known == note) {
+                Some((_, runs)) => runs.push(&run.run),
+                None => by_note.push((note, vec![&run.run])),
+            }
+        }
+    }
+    let text = |(note, runs): (&str, Vec<&str>)| match runs.len() {
+        0..=NAMED => format!("{}: {note}", runs.join(", ")),
+        more => format!("{} and {} more runs: {note}", runs[..NAMED].join(", "), more - NAMED),
+    };
+    by_note.into_iter().map(text).collect()
+}
+
 impl Evaluation {
     fn new(
         selection: Selection,
@@ -190,7 +209,7 @@ impl Evaluation {
         let headline: Vec<(MetricId, Headline)> = headline.filter(is_measured).collect();
         let comparisons = comparisons::compare(&selection, &measured, &groups, &headline, settings);
         let mut notes = selection.notes.clone();
-        notes.extend(measured.iter().flat_map(Measured::notes));
+        notes.extend(notes_of_runs(&measured));
         notes.extend(comparisons.notes.iter().cloned());
         let (values, summaries) = tables::tables(&selection, &measured)?;
         let whole = selection.runs.iter().zip(&measured).map(|(run, measured)| {

@@ -193,10 +193,10 @@ impl Measured {
         self.found.value(metric)
     }
 
-    /// What could not be measured, with the run's name.
-    pub fn notes(&self) -> impl Iterator<Item = String> {
+    /// What could not be measured.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
         let maps = self.maps.iter().flat_map(|maps| &maps.notes);
-        self.found.notes.iter().chain(maps).map(|note| format!("{}: {note}", self.run))
+        self.found.notes.iter().chain(maps).map(String::as_str)
     }
 }
 
@@ -233,6 +233,10 @@ pub struct Splits {
     pub(crate) weights: Option<Array3<f32>>,
     /// Whether the head scores no classes: a loss of pairs, whose stored scores are cosines with class means.
     pub(crate) scored_by_means: bool,
+    /// Whether the classes of `train` and `val` were held out from training.
+    pub(crate) held_out: bool,
+    /// If so, both splits of the classes trained on, if they are there.
+    pub(crate) seen: Option<[Embeddings; 2]>,
 }
 
 impl Splits {
@@ -245,7 +249,8 @@ impl Splits {
         let (head, weights) = (manifest.spec.variant.head.clone(), run.class_weights(manifest)?);
         // Made-up runs have no file of the head.
         let scored_by_means = weights.is_none() && manifest.files.contains_key("head.safetensors");
-        Ok(Self { train, val, head, weights, scored_by_means })
+        let (held_out, seen) = (!manifest.spec.data.held_out_classes.is_empty(), run.seen_embeddings(manifest)?);
+        Ok(Self { train, val, head, weights, scored_by_means, held_out, seen })
     }
 
     /// Changes whenever a validation image, its label or their order does.
@@ -294,6 +299,7 @@ impl Splits {
             index: Some(Points::of(&self.train)),
             queries: Points::of(&self.val),
             classifier: classifies.then_some(self),
+            held_out: self.held_out.then_some(self),
             classes,
             seed,
             settings,
@@ -310,6 +316,8 @@ pub struct Subject<'a> {
     pub queries: Points<'a>,
     /// Both splits with their scores; `None` where the scores say nothing of the evaluated classes.
     pub classifier: Option<&'a Splits>,
+    /// The run where the evaluated classes were held out from training.
+    pub held_out: Option<&'a Splits>,
     /// Number of evaluated classes.
     pub classes: usize,
     /// The run's seed, for resampling.

@@ -382,13 +382,14 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// BLAKE3 over the checksums of the embeddings and image tables of both splits; `None` where they are left out. The files are
+/// BLAKE3 over the checksums of the embeddings and image tables of all splits; `None` where they are left out. The files are
 /// those of the manifest, which was looked at when the run was chosen.
 fn checksum(run: &Run) -> Option<String> {
     let files = &run.manifest.files;
-    let names = SplitName::ALL
-        .map(SplitName::as_str)
-        .map(|split| [format!("images-{split}.csv"), format!("embeddings-{split}.safetensors")]);
+    let splits = SplitName::ALL.into_iter().chain(SplitName::SEEN).map(SplitName::as_str);
+    let names = splits
+        .map(|split| [format!("images-{split}.csv"), format!("embeddings-{split}.safetensors")])
+        .collect::<Vec<_>>();
     let all: String = names.as_flattened().iter().filter_map(|name| Some(files.get(name)?.blake3.as_str())).collect();
     (!run.folder.is_exported(&run.manifest)).then(|| digest(all.as_bytes()))
 }

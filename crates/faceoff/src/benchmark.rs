@@ -192,6 +192,7 @@ fn report_seconds([train, val]: [usize; 2], settings: &AnalysisConfig) -> f64 {
         index: Some(Points { unit: index_points.view(), labels: &index_labels }),
         queries: Points { unit: query_points.view(), labels: &query_labels },
         classifier: None,
+        held_out: None,
         classes: CLASSES,
         seed: 0,
         settings,

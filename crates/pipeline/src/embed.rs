@@ -83,8 +83,10 @@ pub(crate) fn embed(
         }
     }
     if embeddings.scores.is_empty() {
-        // The means are of the evaluated classes, which need not be those that were trained on.
-        embeddings.classes = images.record().classes.len();
+        // The means are of the split's classes, which need not be those that were trained on.
+        if SplitName::ALL.contains(&split) {
+            embeddings.classes = images.record().classes.len();
+        }
         let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
         score_by_means(&mut embeddings, &means);
     }

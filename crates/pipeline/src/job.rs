@@ -143,8 +143,12 @@ impl Job<'_> {
         };
 
         let started = Instant::now();
+        let seen = if images.evaluates_unseen_classes() { &SplitName::SEEN[..] } else { &[] };
         let mut train = None;
-        for split in SplitName::ALL {
+        for &split in SplitName::ALL.iter().chain(seen) {
+            if SplitName::SEEN.first() == Some(&split) {
+                train = None;
+            }
             let total = images.items(split).len();
             let mut on_image = |done| on_event(Event::Embedded(split, done, total));
             let batch_size = spec.training.batch_size;

@@ -9,7 +9,7 @@ use crate::manifest::MANIFEST;
 use crate::{Error, Failure, FileRecord, Manifest, Result, RunFolder, SplitName, TensorFile};
 
 /// The files of a whole run whose checksums the manifest lists. What is measured later has checksums of its own.
-pub(crate) const FILES: [&str; 8] = [
+pub(crate) const FILES: [&str; 12] = [
     "spec.json",
     "history.csv",
     "encoder.safetensors",
@@ -18,6 +18,10 @@ pub(crate) const FILES: [&str; 8] = [
     "images-val.csv",
     "embeddings-train.safetensors",
     "embeddings-val.safetensors",
+    "images-seen-train.csv",
+    "images-seen-val.csv",
+    "embeddings-seen-train.safetensors",
+    "embeddings-seen-val.safetensors",
 ];
 /// Of these what an exported run has not: weights and embeddings, and the images that these are of.
 const NOT_EXPORTED: &[&str] = FILES.split_at(2).1;
@@ -92,6 +96,7 @@ impl RunFolder {
             let problem = "its dimensions or classes are not those of the training images' embeddings";
             return Err(Error::damaged(&self.file("embeddings-val.safetensors"), problem));
         }
+        self.seen_embeddings(&manifest)?;
         Ok(Contents::Whole(files, bytes))
     }
 

@@ -7,25 +7,34 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// The two splits.
+/// The images that are embedded: both splits of the evaluated classes, and where these were held out from training also of the classes
+/// that were trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum SplitName {
     /// The training images, seen without augmentation.
     Train,
     /// The validation images.
     Val,
+    /// The training images of the classes trained on, where others are evaluated.
+    SeenTrain,
+    /// The validation images of the classes trained on, where others are evaluated.
+    SeenVal,
 }
 
 impl SplitName {
-    /// Both, in order.
+    /// Both of the evaluated classes, in order.
     pub const ALL: [Self; 2] = [Self::Train, Self::Val];
+    /// Both of the classes trained on, where others are evaluated.
+    pub const SEEN: [Self; 2] = [Self::SeenTrain, Self::SeenVal];
 
-    /// `train` or `val`.
+    /// `train`, `val`, `seen-train` or `seen-val`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Val => "val",
+            Self::SeenTrain => "seen-train",
+            Self::SeenVal => "seen-val",
         }
     }
 }
@@ -124,15 +133,19 @@ impl Embeddings {
             SplitName::Val => Some(*val_images),
             // Held-out classes are not those that were trained on.
             SplitName::Train => manifest.spec.data.held_out_classes.is_empty().then_some(*train_images),
+            SplitName::SeenTrain => Some(*train_images),
+            SplitName::SeenVal => None,
         };
+        // The manifest names the evaluated classes.
+        let classes = if SplitName::SEEN.contains(&split) { self.classes } else { classes.len() };
         if let Some(expected) = expected.filter(|&expected| expected != self.len()) {
             return Err(format!("it has {} images, but the manifest says {expected}", self.len()));
         }
         let mut ids = HashSet::new();
         for (index, id) in self.ids.iter().enumerate() {
             let (row, label) = (index + 1, self.labels[index].max(self.labels_trained[index]));
-            if label as usize >= classes.len() {
-                return Err(format!("row {row} has label {label}, but there are {} classes", classes.len()));
+            if label as usize >= classes {
+                return Err(format!("row {row} has label {label}, but there are {classes} classes"));
             }
             if !ids.insert(id) {
                 return Err(format!("row {row} is `{id}`, which stands there before"));
@@ -279,6 +292,18 @@ impl RunFolder {
         };
         let weight = Array3::from_shape_vec(shape, values(&weight, f32::from_le_bytes));
         weight.map(Some).map_err(|error| Error::damaged(&path, error))
+    }
+
+    /// Both splits of the classes trained on; `None` where these are the evaluated ones, and in runs older than such files.
+    ///
+    /// # Errors
+    /// As [`RunFolder::embeddings`].
+    pub fn seen_embeddings(&self, manifest: &Manifest) -> Result<Option<[Embeddings; 2]>> {
+        let [train, val] = SplitName::SEEN;
+        if !manifest.files.contains_key("embeddings-seen-val.safetensors") {
+            return Ok(None);
+        }
+        Ok(Some([self.embeddings(manifest, train)?, self.embeddings(manifest, val)?]))
     }
 
     /// The files of a split: images, then embeddings.

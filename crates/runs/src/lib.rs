@@ -10,6 +10,7 @@
 //!     encoder.safetensors head.safetensors    weights and state
 //!     images-<split>.csv                      image ids, true labels, labels trained on
 //!     embeddings-<split>.safetensors          unit embeddings, norms, scores, predictions with labels given
+//!     (splits: train, val; with held-out classes these are theirs, and seen-train, seen-val those of the classes trained on)
 //!     manifest.json                           written last, by rename: the run is whole; checksums of the others and of itself
 //! ```
 

@@ -8,6 +8,7 @@ mod degenerate;
 mod geometry;
 mod golden;
 mod neighbors;
+mod open_set;
 mod pca;
 mod probe;
 mod retrieval;

@@ -131,6 +131,15 @@ fn held_out_classes_are_evaluated_and_never_trained() {
     for item in images.items(SplitName::Val) {
         assert!(item.id.contains(if item.label == 0 { "stripes-3" } else { "stripes-7" }), "{item:?}");
     }
+    // What training saw is embedded too, under the labels that the head knows.
+    let [train, val] = SplitName::SEEN.map(|split| images.items(split));
+    assert_eq!(train.len(), 48);
+    assert!(val.iter().all(|item| item.label < 8 && !item.id.contains("stripes-3") && !item.id.contains("stripes-7")));
+    assert_eq!(
+        val.len() + images.items(SplitName::Val).len(),
+        open(&synthetic(), cache.path()).items(SplitName::Val).len()
+    );
+    assert!(open(&synthetic(), cache.path()).items(SplitName::SeenVal).is_empty());
     let unknown = DataConfig { held_out_classes: vec!["poodle".into()], ..synthetic() };
     let error = refusal(&unknown, &source(cache.path())).to_string();
     assert!(error.contains("poodle") && error.contains("stripes-9"), "{error}");

@@ -73,7 +73,15 @@ mod tests {
         let train = split(&[(0.0, 0), (1.0, 1)]);
         // The last two lie next to the middle between both classes.
         let val = split(&[(0.1, 0), (0.9, 1), (0.5 + 1e-6, 1), (0.5 - 1e-6, 1)]);
-        let splits = Splits { train, val, head: HeadConfig::new("Triplet"), weights: None, scored_by_means: true };
+        let splits = Splits {
+            train,
+            val,
+            head: HeadConfig::new("Triplet"),
+            weights: None,
+            scored_by_means: true,
+            held_out: false,
+            seen: None,
+        };
         let settings = settings_of_quick();
         let mut found = Findings::default();
         let subject = splits.subject(2, true, 0, &settings);

@@ -173,7 +173,15 @@ mod tests {
         let weights = [0.0_f32, 120.0, 240.0].map(|d| [2.0 * d.to_radians().cos(), 2.0 * d.to_radians().sin()]);
         let weights = Array3::from_shape_vec((1, CLASSES, 2), weights.concat()).unwrap();
         let (train, val) = (split(points, logit), split(points, logit));
-        let splits = Splits { train, val, head: head.clone(), weights: Some(weights), scored_by_means: false };
+        let splits = Splits {
+            train,
+            val,
+            head: head.clone(),
+            weights: Some(weights),
+            scored_by_means: false,
+            held_out: false,
+            seen: None,
+        };
         let settings = settings_of_quick();
         let mut found = Findings::default();
         measure(&splits.subject(CLASSES, true, 0, &settings), &mut found).unwrap();

@@ -6,6 +6,7 @@ pub mod clustering;
 pub mod geometry;
 pub mod health;
 pub mod neighbors;
+pub mod open_set;
 pub mod probe;
 pub mod retrieval;
 pub mod sub_centers;
@@ -19,13 +20,15 @@ use faceoff_analysis::Result;
 use faceoff_runs::AnalysisConfig;
 
 /// Every family, in the order of the tables.
-pub(crate) const STANDARD: [Family; 13] = [
+pub(crate) const STANDARD: [Family; 15] = [
     classifier::FAMILY,
     neighbors::FAMILY,
     variance::FAMILY,
     retrieval::FAMILY,
     retrieval::LEAVE_ONE_OUT,
     verification::FAMILY,
+    open_set::THRESHOLDS,
+    open_set::FAMILY,
     clustering::FAMILY,
     geometry::FAMILY,
     probe::FAMILY,

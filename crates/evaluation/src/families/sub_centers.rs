@@ -127,7 +127,15 @@ mod tests {
         };
         let weights = Array3::from_shape_vec((2, 2, 2), at(&[0.0, 180.0, 60.0, 240.0])).unwrap();
         let head = HeadConfig::new("SubCenterArcFace");
-        let splits = Splits { train: split.clone(), val: split, head, weights: Some(weights), scored_by_means: false };
+        let splits = Splits {
+            train: split.clone(),
+            val: split,
+            head,
+            weights: Some(weights),
+            scored_by_means: false,
+            held_out: false,
+            seen: None,
+        };
         let mut found = Findings::default();
         measure(&splits.subject(2, true, 0, &settings_of_quick()), &mut found).unwrap();
         found

@@ -3,12 +3,13 @@
 use super::{Section, bar, bases, distinct};
 use crate::error::Result;
 use crate::plots::accuracy::{self, BarRow};
-use faceoff_evaluation::families::{retrieval, verification};
+use faceoff_evaluation::families::{open_set, retrieval, verification};
 use faceoff_evaluation::{Direction, Evaluation};
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = "The evaluated classes were held out from training; each condition holds out other classes. There is no classifier of them, so retrieval and verification speak: \
-        every validation image against all others of the held-out classes. Lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t).";
+        every validation image against all others of the held-out classes. AUROC, FPR and OSCR say whether these images are told from validation images of the classes trained on, \
+        by the cosine with the nearest training image or by the head\u{2019}s highest score; the table of all numbers also has class means, and a threshold with its errors. Lines are 95 % intervals over seeds where there are at least two (Student\u{2019}s t).";
     let mut section = Section::new("unseen", "Classes never seen in training", "Unseen classes", text);
     let variants = &outcome.selection.variants;
     let unseen = outcome.shown().filter(|&variant| variants[variant].unseen);
@@ -21,6 +22,10 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         retrieval::LOO_MAP_AT_R.id(),
         verification::TAR_AT_FAR.with(2),
         verification::EQUAL_ERROR_RATE.id(),
+        open_set::AUROC_NEIGHBOR.id(),
+        open_set::FPR_NEIGHBOR.id(),
+        open_set::OSCR_NEIGHBOR.id(),
+        open_set::OSCR_SCORE.id(),
     ] {
         let bar = |base: &str, condition: &str| {
             let fits = |&v: &usize| variants[v].base == base && variants[v].condition == condition;

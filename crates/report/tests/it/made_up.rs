@@ -68,7 +68,8 @@ impl MadeUp {
         let weight = normal(7, self.classes.len() * DIM).iter().flat_map(|x| x.to_le_bytes()).collect();
         let weight = ("weight", Dtype::F32, vec![self.classes.len(), DIM], weight);
         write_tensors(&run.head_path(), &[weight], None).unwrap();
-        for split in SplitName::ALL {
+        let seen = if spec.data.held_out_classes.is_empty() { &[] } else { &SplitName::SEEN[..] };
+        for &split in SplitName::ALL.iter().chain(seen) {
             run.write_embeddings(split, &self.embeddings(spec, split)).unwrap();
         }
         let seconds = [("train", 100.0), ("wait for data", 2.5), ("embed", 10.0), ("checkpoints", 1.0)];
@@ -99,10 +100,11 @@ impl MadeUp {
     /// scale and margin to 64 and 0.35.
     fn embeddings(&self, spec: &RunSpec, split: SplitName) -> Embeddings {
         let classes = self.classes.len();
-        let centres = normal(7, classes * DIM);
+        let seen = SplitName::SEEN.contains(&split);
+        let centres = normal(7 + u64::from(seen), classes * DIM);
         let stream = spec.variant.name.bytes().map(u64::from).sum::<u64>() * 31 + spec.seed;
-        let n = IMAGES[usize::from(split == SplitName::Val)];
-        let noise = normal(1000 + 2 * stream + u64::from(split == SplitName::Val), n * DIM);
+        let n = IMAGES[split as usize % 2];
+        let noise = normal(1000 + 2 * stream + (split as u64 % 2) + 1_000_000 * u64::from(seen), n * DIM);
         let off = |value: Option<f64>, best: f64| value.map_or(0.0, |value| (value - best).abs() / best);
         let head = &spec.variant.head;
         let margin = head.margin().map(|margin| margin.value());

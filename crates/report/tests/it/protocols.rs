@@ -47,6 +47,23 @@ fn unseen_classes_are_named_under_their_condition() {
         assert_legible(of_condition, own);
     }
     assert!(made.text("plots/unseen_loo_map_at_r.svg").contains(">first</text>"));
+    for metric in [
+        "open_set_auroc_nearest_neighbor",
+        "open_set_fpr95_nearest_neighbor",
+        "oscr_nearest_neighbor",
+        "oscr_max_score",
+    ] {
+        assert!(made.text(&format!("plots/unseen_{metric}.svg")).contains(">last</text>"), "{metric}");
+    }
+    // Trained and evaluated classes lie around centres of their own, so that images of the former lie nearer to theirs.
+    let rows = made.rows("metrics.csv");
+    let values = |metric: &str| -> Vec<f64> {
+        rows.iter().filter(|row| row[3] == metric).map(|row| row[4].parse().unwrap()).collect()
+    };
+    let auroc = values("open_set_auroc_nearest_neighbor");
+    assert!(auroc.len() == values("opis").len() && auroc.iter().all(|&area| area > 0.5 && area <= 1.0), "{auroc:?}");
+    let errors = values("open_set_false_accept").into_iter().zip(values("open_set_false_reject"));
+    assert!(errors.into_iter().all(|(accept, reject)| accept + reject < 1.0));
     assert_eq!(made.rows("statements.csv").len(), 1);
     let page = made.text("index.html");
     assert!(page.contains("Not judged here") && !page.contains("DNN accuracy, labels given"));
