@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What happens when things go wrong: each fault is caused for real, and its outcome is checked and printed as a row of
-# docs/faults.md. Ends with 1 if anything misbehaves.
+# docs/faults.md, which has further parts written by hand. Ends with 1 if anything misbehaves.
 #
-#   scripts/faults.sh imagewoof2-160.tgz > docs/faults.md
+#   scripts/faults.sh imagewoof2-160.tgz > faults.md
 #
 # Needs python3 (PYTHON names another) with numpy and Pillow, and root or user namespaces for a small tmpfs (else that row says that it
 # was left out). About 10 minutes.

@@ -1,5 +1,6 @@
 //! A `.tgz` to a folder: into a temporary folder that is renamed when all of it is there, and nothing outside it.
 
+use crate::sync::rename_synced;
 use crate::{Error, ProgressFn, Result};
 use faceoff_runs::{list_folder, unfinished_folder};
 use flate2::read::MultiGzDecoder;
@@ -74,7 +75,7 @@ pub fn extract(
     match &list_folder(temporary.path())?[..] {
         [top] if top.is_dir() => {
             check(top).map_err(refused)?;
-            std::fs::rename(top, target).map_err(Error::io("rename", top))
+            rename_synced(top, target)
         }
         _ => Err(refused("it does not hold one folder".into())),
     }

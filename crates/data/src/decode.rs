@@ -35,6 +35,9 @@ const ANY_FILE_PIXELS: u64 = 1 << 20;
 const JPEG_PIXELS_PER_BYTE: u64 = 400;
 /// The same for the other formats: deflate packs up to 1032 bytes into one, a byte holds up to eight pixels.
 const PIXELS_PER_BYTE: u64 = 8 * 1032;
+/// What a decoder may allocate: so many bytes for itself, and so many times those of the pixels as RGB.
+const OWN_BYTES: u64 = 16 << 20;
+const COPIES: u64 = 16;
 /// Pillow's limit against decompression bombs.
 const MOST_PIXELS: u64 = 178_956_970;
 
@@ -90,7 +93,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Rgb, Orientation), String> {
         (DynamicImage::ImageRgb8(image), orientation)
     } else {
         let mut decoder = decoder(bytes)?;
-        let Header { orientation, .. } = header_of(&mut decoder, length)?;
+        let header = header_of(&mut decoder, length)?;
+        let orientation = header.orientation;
+        // A frame of a GIF says its own size, which the header does not bound.
+        let mut limits = image::Limits::no_limits();
+        limits.max_alloc = Some(OWN_BYTES + COPIES * header.bytes());
+        decoder.set_limits(limits).map_err(|error| error.to_string())?;
         (DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?, orientation)
     };
     let mut image = DynamicImage::ImageRgb8(rgb(image));
@@ -215,6 +223,17 @@ mod tests {
         let mut large = std::io::Cursor::new(Vec::new());
         RgbImage::new(5_000, 4_000).write_to(&mut large, ImageFormat::Jpeg).unwrap();
         assert_eq!(decode(&large.into_inner()).unwrap().0.width, 5_000);
+    }
+
+    /// A frame of a GIF has a size of its own.
+    #[test]
+    fn a_frame_that_promises_too_much_is_refused() {
+        let mut gif = std::io::Cursor::new(Vec::new());
+        RgbImage::new(4, 4).write_to(&mut gif, ImageFormat::Gif).unwrap();
+        let mut gif = gif.into_inner();
+        let frame = gif.windows(9).position(|bytes| bytes == [0x2c, 0, 0, 0, 0, 4, 0, 4, 0]).unwrap();
+        gif[frame + 5..frame + 9].fill(0xff);
+        assert!(decode(&gif).is_err());
     }
 
     #[test]

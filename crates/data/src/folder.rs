@@ -1,5 +1,6 @@
 //! A folder of images: which files, which classes, which labels, and whether they are those of the data set's own list.
 
+use crate::cache::header_in;
 use crate::decode::{FORMATS, START, format_of, is_named_as_image};
 use crate::{Error, Profile, Result};
 use faceoff_runs::SplitName;
@@ -82,6 +83,7 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
     });
     images.iter_mut().flatten().enumerate().for_each(|(place, file)| file.stored = place);
 
+    check_size(folder, profile, images.iter().flatten())?;
     if let Some(list) = profile.list.filter(|list| folder.join(list).exists()) {
         let wrong = |problem: String| Error::FileList { path: folder.into(), list: list.into(), problem };
         let listed = read_list(&folder.join(list), noise_percent)
@@ -99,6 +101,27 @@ pub(crate) fn list(folder: &Path, profile: &Profile, noise_percent: u32) -> Resu
     }
     let class_names = class_folders.iter().map(|class| profile.class_name(class)).collect();
     Ok(Listing { class_folders, class_names, images, passed_over })
+}
+
+/// Whether the images have the size in which this data set is published: the same names stand in its other sizes. One image of a folder
+/// is looked at; what most of them have counts. One whose header cannot be read is named where it is decoded.
+fn check_size<'a>(folder: &Path, profile: &Profile, files: impl Iterator<Item = &'a File>) -> Result<()> {
+    let Some(wanted) = profile.shorter_side_px else { return Ok(()) };
+    let one_each: BTreeMap<&Path, &File> = files.filter_map(|file| Some((file.path.parent()?, file))).collect();
+    let sides = one_each.into_values().filter_map(|file| header_in(&folder.join(&file.path)));
+    let mut sides: Vec<u32> = sides.map(|header| header.width.min(header.height)).collect();
+    sides.sort_unstable();
+    match sides.get(sides.len() / 2) {
+        Some(&found) if found != wanted => Err(Error::folder(
+            folder,
+            format!(
+                "the shorter side of its images is {found} px, but {} has {wanted} px: it is another size of the data set, or another one; choose it \
+                 by data.dataset, or take `folder`",
+                profile.name
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A path with `/` and in composed form.

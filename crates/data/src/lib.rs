@@ -23,6 +23,7 @@ mod loader;
 mod own;
 mod profile;
 mod source;
+mod sync;
 mod synthetic;
 mod table;
 

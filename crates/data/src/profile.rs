@@ -22,6 +22,8 @@ pub struct Profile {
     pub class_names: &'static [&'static str],
     /// Training and validation images, where they are always as many.
     pub images: Option<[usize; 2]>,
+    /// Side in pixels that the shorter side of its images has, where it is published in several sizes.
+    pub shorter_side_px: Option<u32>,
     /// MiB on the disk: archive, files, and the decoded images.
     pub disk_mib: u64,
     /// What a reader of results has to know of it.
@@ -62,6 +64,7 @@ const FOLDER: Profile = Profile {
     class_folders: &[],
     class_names: &[],
     images: None,
+    shorter_side_px: None,
     disk_mib: 0,
     notes: &[],
 };
@@ -85,6 +88,7 @@ const IMAGEWOOF: Profile = Profile {
         "Australian terrier", "golden retriever", "Old English sheepdog", "Samoyed", "dingo",
     ],
     images: Some([9_025, 3_929]),
+    shorter_side_px: Some(160),
     disk_mib: 1_600,
     notes: &[
         "Three pairs of files of Imagewoof are byte-identical under two different labels, two of them across the split. The official split \
@@ -108,6 +112,7 @@ pub static PROFILES: [Profile; 7] = [
             url: "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-320.tgz",
             md5: "0f46d997ec2264e97609196c95897a44",
         },
+        shorter_side_px: Some(320),
         disk_mib: 6_400,
         ..IMAGEWOOF
     },

@@ -4,6 +4,7 @@
 //! and colours, contrast, shading and noise say nothing about the class.
 
 use crate::profile::LIST;
+use crate::sync::rename_synced;
 use crate::{Error, ProgressFn, Result};
 use faceoff_runs::{SplitName, SyntheticConfig, unfinished_folder};
 use image::codecs::jpeg::JpegEncoder;
@@ -52,7 +53,7 @@ pub(crate) fn folder(config: &SyntheticConfig, cache: &Path, progress: ProgressF
     }
     let path = temporary.path().join(LIST);
     std::fs::write(&path, list).map_err(Error::io("write", &path))?;
-    std::fs::rename(temporary.path(), &folder).map_err(Error::io("rename", temporary.path()))?;
+    rename_synced(temporary.path(), &folder)?;
     Ok(folder)
 }
 

@@ -8,9 +8,12 @@ use clap::{Args, ValueEnum};
 use faceoff_data::ImageSource;
 use faceoff_evaluation::{LabelledFiles, Registry};
 use faceoff_report::{Export, Extras, Thumbnails, write_embeddings_report, write_report};
-use faceoff_runs::{Experiment, FolderLock};
+use faceoff_runs::{Experiment, FolderLock, write_atomically};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+/// In the report's folder: the file of embeddings that it is of.
+const SOURCE: &str = ".faceoff-source";
 
 /// What to report on.
 #[derive(Args)]
@@ -129,8 +132,20 @@ fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Re
     let stem = queries.embeddings.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("embeddings-{stem}");
     let folder = args.out.report_folder(program, &name);
+    let source = queries.embeddings.canonicalize().unwrap_or_else(|_| queries.embeddings.clone());
+    let source = source.display().to_string();
+    let noted = folder.join(SOURCE);
+    if let Ok(other) = std::fs::read_to_string(&noted)
+        && other != source
+    {
+        bail!(
+            "{} holds the report of {other}, a file of the same name; take another folder with --out, or remove that report",
+            folder.display()
+        );
+    }
     let registry = Registry::standard();
     let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
+    write_atomically(&noted, |file| file.write_all(source.as_bytes()))?;
     results::print(&summary);
     args.shown.open(&summary.page);
     Ok(ExitCode::SUCCESS)

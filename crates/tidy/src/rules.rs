@@ -133,6 +133,41 @@ fn every_dependency_is_used_by_the_crate_that_names_it() {
     assert!(unused.is_empty(), "named in Cargo.toml and not used: {unused:#?}");
 }
 
+/// File and function, or trait, or macro, of every `unsafe` in the sources.
+fn unsafe_places() -> BTreeSet<(String, String)> {
+    let mut places = BTreeSet::new();
+    for (path, text) in ending(".rs").filter(|(path, _)| path.contains("/src/") && !path.contains("/tidy/")) {
+        let mut function = String::new();
+        for line in code(text).lines() {
+            let named = |before: &str| line.split_once(before).map(|(_, rest)| rest);
+            let name = named("unsafe impl ").or(named("fn ")).or(named("macro_rules! "));
+            let name = name.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+            // A type such as `fn(f32)` has no name.
+            if let Some(name) = name.filter(|name| !name.is_empty()) {
+                function = name.into();
+            }
+            if mentions(line, "unsafe") {
+                places.insert((path.trim_start_matches("crates/kernels/src/").to_string(), function.clone()));
+            }
+        }
+    }
+    places
+}
+
+#[test]
+fn every_unsafe_stands_in_the_table_with_a_test_that_exists() {
+    let rows = FILES["docs/unsafe.md"].lines().filter(|line| line.starts_with("| `"));
+    let mut listed = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let name = |cell: &str| cell.split('`').nth(1).expect(row).to_string();
+        listed.insert((name(cells[0]), name(cells[1])));
+        let test = format!("fn {}(", name(cells[4]));
+        assert!(ending(".rs").any(|(_, text)| text.contains(&test)), "docs/unsafe.md: no test `{test}`");
+    }
+    assert_eq!(unsafe_places(), listed, "left: in the sources; right: in docs/unsafe.md");
+}
+
 #[test]
 fn every_source_says_what_it_is_for() {
     let silent = Vec::from_iter(ending(".rs").filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path));

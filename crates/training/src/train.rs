@@ -35,14 +35,14 @@ impl Timing {
         self.images += other.images;
     }
 
-    /// Training images a second; 0 before the first epoch.
+    /// Training images a second; 0 before the first epoch. Finite even where a clock stood still.
     pub fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.train_seconds.max(f64::MIN_POSITIVE)
+        self.images as f64 / self.train_seconds.max(1e-9)
     }
 
     /// Share of the training time spent waiting for images, in [0, 1].
     pub fn wait_share(&self) -> f64 {
-        self.wait_seconds / self.train_seconds.max(f64::MIN_POSITIVE)
+        self.wait_seconds / self.train_seconds.max(1e-9)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of each data set.
 
-use crate::{quiet, source, synthetic};
+use crate::{quiet, refusal, source, synthetic};
 use faceoff_data::{Dataset, ImageSource, Origin, PROFILES, profile};
 use faceoff_runs::DataConfig;
 
@@ -35,7 +35,7 @@ fn records_carry_what_a_profile_says() {
     let folder = cache.path().join("two-breeds");
     for class in ["train/n02086240", "train/n02088364", "val/n02086240", "val/n02088364"] {
         std::fs::create_dir_all(folder.join(class)).unwrap();
-        image::RgbImage::new(40, 40).save(folder.join(class).join("a.png")).unwrap();
+        image::RgbImage::new(170, 160).save(folder.join(class).join("a.png")).unwrap();
     }
     let source = ImageSource { data_dir: Some(folder), ..source(cache.path()) };
     let config = DataConfig { dataset: "imagewoof2-160".into(), ..synthetic() };
@@ -50,4 +50,19 @@ fn records_carry_what_a_profile_says() {
     assert_eq!(Dataset::open(&config, &source, &quiet).unwrap().record().classes[0], "n02086240");
     let unknown = DataConfig { dataset: "imagenet".into(), ..synthetic() };
     assert!(Dataset::open(&unknown, &source, &quiet).err().unwrap().to_string().contains("no such data set"));
+}
+
+/// The same names stand in every size of a data set.
+#[test]
+fn another_size_of_a_data_set_is_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("small");
+    for class in ["train/n02086240", "train/n02088364", "val/n02086240", "val/n02088364"] {
+        std::fs::create_dir_all(folder.join(class)).unwrap();
+        image::RgbImage::new(170, 160).save(folder.join(class).join("a.png")).unwrap();
+    }
+    let source = ImageSource { data_dir: Some(folder), ..source(cache.path()) };
+    let config = DataConfig { dataset: "imagewoof2-320".into(), synthetic: None, ..synthetic() };
+    let message = refusal(&config, &source).to_string();
+    assert!(message.contains("is 160 px, but imagewoof2-320 has 320 px"), "{message}");
 }

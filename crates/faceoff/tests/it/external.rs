@@ -46,3 +46,20 @@ fn external_embeddings_get_a_report() {
     succeed(with_index.arg("--train-labels").arg(folder.path().join("index.csv")));
     assert!(metrics().contains("linear_probe_accuracy"));
 }
+
+/// The report's folder is named after the file, and two files may have one name.
+#[test]
+fn a_report_of_another_file_of_the_same_name_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    write_points(folder.path(), "points");
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    write_points(&other, "points");
+    succeed(&mut report(folder.path(), "points"));
+    succeed(&mut report(folder.path(), "points"));
+    let mut of_other = faceoff();
+    of_other.args(["report", "--out"]).arg(folder.path().join("out"));
+    of_other.arg("--embeddings").arg(other.join("points.npy")).arg("--labels").arg(other.join("points.csv"));
+    let message = complaint(&mut of_other);
+    assert!(message.contains("a file of the same name") && message.contains("--out"), "{message}");
+}
