@@ -3,6 +3,7 @@
 mod bench;
 mod fuzz;
 mod reference;
+mod reproduction;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -28,7 +29,7 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Try damaged and made-up inputs on everything that reads files.
     Fuzz(fuzz::FuzzArgs),
-    /// Write docs/heads.md and docs/metrics.md from the tables in the code.
+    /// Write docs/heads.md and docs/metrics.md from the tables in the code, and what README.md and docs/article.md say of the committed runs.
     Reference(reference::ReferenceArgs),
 }
 

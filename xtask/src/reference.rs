@@ -1,6 +1,7 @@
-//! `cargo xtask reference`: the pages of docs/ that are written from tables in the code.
+//! `cargo xtask reference`: the pages of docs/ that are written from tables in the code, and what pages say of the committed runs.
 
-use anyhow::{Result, bail};
+use crate::reproduction::{PAGES, Reproduction};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use faceoff::Program;
 use faceoff_evaluation::Registry;
@@ -19,12 +20,22 @@ pub(crate) struct ReferenceArgs {
 pub(crate) fn run(program: &Program, args: &ReferenceArgs) -> Result<ExitCode> {
     let heads: String = HEADS.iter().map(head_section).collect();
     let heads = format!("{HEADS_INTRODUCTION}{heads}");
-    for (page, text) in [("docs/heads.md", heads), ("docs/metrics.md", Registry::standard().reference())] {
+    let mut pages = vec![("docs/heads.md", heads), ("docs/metrics.md", Registry::standard().reference())];
+    let reproduction = Reproduction::read(program)?;
+    for page in PAGES {
+        let path = program.path(page);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        pages.push((page, reproduction.fill(&text).with_context(|| path.display().to_string())?));
+    }
+    for (page, text) in pages {
         let path = program.path(page);
         if !args.check {
             write_atomically(&path, |file| file.write_all(text.as_bytes()))?;
         } else if !std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
-            bail!("{} is not what the code says; write it again with: cargo xtask reference", path.display());
+            bail!(
+                "{} is not what the code and the committed runs say; write it again with: cargo xtask reference",
+                path.display()
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -143,9 +143,12 @@ fn header_of(decoder: &mut impl ImageDecoder, length: u64) -> Result<Header, Str
     bounded(Header { width, height, orientation }, length, PIXELS_PER_BYTE)
 }
 
-/// The header, unless it promises more pixels than a file of `length` bytes can hold: they would take memory before that shows.
+/// The header, unless it promises no pixels, or more than a file of `length` bytes can hold: they would take memory before that shows.
 fn bounded(header: Header, length: u64, pixels_per_byte: u64) -> Result<Header, String> {
     let Header { width, height, .. } = header;
+    if width == 0 || height == 0 {
+        return Err(format!("its header says {width} x {height} pixels; an image has one at least"));
+    }
     let most = MOST_PIXELS.min(ANY_FILE_PIXELS + pixels_per_byte * length);
     if u64::from(width) * u64::from(height) > most {
         return Err(format!(
@@ -223,6 +226,16 @@ mod tests {
         let mut large = std::io::Cursor::new(Vec::new());
         RgbImage::new(5_000, 4_000).write_to(&mut large, ImageFormat::Jpeg).unwrap();
         assert_eq!(decode(&large.into_inner()).unwrap().0.width, 5_000);
+    }
+
+    #[test]
+    fn an_image_without_pixels_is_refused() {
+        let mut gif = std::io::Cursor::new(Vec::new());
+        DynamicImage::new_rgba8(12, 10).write_to(&mut gif, ImageFormat::Gif).unwrap();
+        let mut gif = gif.into_inner();
+        gif[6..8].copy_from_slice(&[0, 0]);
+        let problem = decode(&gif).unwrap_err();
+        assert!(problem.contains("its header says 0 x 10 pixels"), "{problem}");
     }
 
     /// A frame of a GIF has a size of its own.
