@@ -89,8 +89,12 @@ pub fn embed(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsne> {
     Ok(Tsne { coordinates, kl_divergence })
 }
 
-/// As [`embed`], by linfa-tsne: Barnes-Hut at threshold 0.5 from a random start. It draws from a generator that cannot be seeded,
-/// so that the map differs from call to call.
+/// Up to so many points linfa's map is computed without its tree: few points spread so far under its fixed learning rate that the tree's
+/// recursion overflows the stack.
+const EXACT_POINTS: usize = 1000;
+
+/// As [`embed`], by linfa-tsne: Barnes-Hut at threshold 0.5, exact for up to 1,000 points, from a random start. It draws from a generator
+/// that cannot be seeded, so that the map differs from call to call.
 ///
 /// # Errors
 /// As [`embed`]; or fewer than two dimensions.
@@ -102,11 +106,15 @@ pub fn embed_linfa(data: ArrayView2<'_, f32>, config: &TsneConfig) -> Result<Tsn
     let generator = rand_08::rngs::SmallRng::seed_from_u64(config.seed);
     let coordinates = TSneParams::embedding_size_with_rng(2, generator)
         .perplexity(config.perplexity)
-        .approx_threshold(0.5)
+        .approx_threshold(if data.nrows() <= EXACT_POINTS { 0.0 } else { 0.5 })
         .max_iter(config.iterations)
         .preliminary_iter(EXAGGERATED_ITERATIONS.min(config.iterations / 4))
         .transform(data.mapv(f64::from).as_standard_layout().into_owned())
         .map_err(|error| Error::Library("linfa-tsne", error.to_string()))?;
+    if !coordinates.iter().all(|x| x.is_finite()) {
+        let reason = "its map has coordinates that are not finite; use the default engine instead of linfa's";
+        return Err(Error::Library("linfa-tsne", reason.into()));
+    }
     let map: Vec<_> = coordinates.rows().into_iter().map(|row| [row[0], row[1]]).collect();
     let kl_divergence = Descent::new(map.len()).divergence(&map, &Affinities::new(data, config.perplexity)?);
     Ok(Tsne { coordinates, kl_divergence })
