@@ -86,7 +86,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Rgb, Orientation), String> {
     let (image, orientation) = if known_format(bytes)? == ImageFormat::Jpeg {
         let mut decoder = jpeg(bytes);
         let Header { width, height, orientation } = jpeg_header(&mut decoder, length)?;
-        let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
+        let pixels = decoder.decode().map_err(|error| said(&error))?;
         let count = pixels.len();
         let image = RgbImage::from_raw(width, height, pixels).filter(|image| image.as_raw().len() == count);
         let image = image.ok_or_else(|| format!("{count} bytes decoded for {width} x {height} RGB pixels"))?;
@@ -121,8 +121,13 @@ fn jpeg(bytes: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {
     JpegDecoder::new_with_options(ZCursor::new(bytes), options)
 }
 
+/// What the decoder of JPEG says of an error; some of it ends in a line break.
+fn said(error: &impl std::fmt::Debug) -> String {
+    format!("{error:?}").trim().into()
+}
+
 fn jpeg_header(decoder: &mut JpegDecoder<ZCursor<&[u8]>>, length: u64) -> Result<Header, String> {
-    decoder.decode_headers().map_err(|error| format!("{error:?}"))?;
+    decoder.decode_headers().map_err(|error| said(&error))?;
     let info = decoder.info().ok_or("it has no header")?;
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
