@@ -24,7 +24,7 @@ pub struct ReportArgs {
     experiment: String,
     /// External embeddings: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
     /// compared with all others.
-    #[arg(long, value_name = "NPY", requires = "labels")]
+    #[arg(long, value_name = "NPY", requires = "labels", conflicts_with_all = ["export", "thumbnails"])]
     embeddings: Option<PathBuf>,
     /// Their labels: a CSV with a column `label` and one row for each of theirs.
     #[arg(long, value_name = "CSV", requires = "embeddings")]
@@ -36,7 +36,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "CSV", requires = "train_embeddings")]
     train_labels: Option<PathBuf>,
     /// Two report folders side by side, in the terminal: what differs in their specifications, and their accuracies.
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["embeddings", "thumbnails", "open"])]
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["embeddings", "thumbnails", "open", "export"])]
     compare: Option<Vec<PathBuf>>,
     #[command(flatten)]
     source: SourceArgs,

@@ -11,7 +11,7 @@ use faceoff_runs::{Compute, DataConfig, Experiment, RunSpec, SplitName};
 pub(crate) enum ThumbnailsChoice {
     /// Where the images are at hand: named, or in the cache; nothing is fetched for them.
     Auto,
-    /// No image, which keeps the page below 3 MB: for folders that are committed or passed on.
+    /// No image, so that the page takes some 170 KB a head: for folders that are committed or passed on.
     None,
 }
 

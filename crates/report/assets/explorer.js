@@ -2,6 +2,10 @@
 addEventListener("DOMContentLoaded", async () => {
   const root = document.querySelector(".explorer");
   if (!root) return;
+  if (!("DecompressionStream" in window)) {
+    root.replaceWith("To look at single images, this page needs a newer browser.");
+    return;
+  }
   const part = name => root.querySelector(`[data-${name}]`);
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -76,6 +80,12 @@ addEventListener("DOMContentLoaded", async () => {
   const file = image => names.images[set.places[image]];
   const run = input => set.runs[inputs[input].value];
   const says = (run, by = inputs.by.value) => (by === "vote" ? run.votes : run.says);
+  // Keeps the next or the last of the chosen images; from none, the first or the last.
+  const go = by => {
+    if (!order.length) return;
+    const place = order.indexOf(kept);
+    keep(order[place < 0 ? (by > 0 ? 0 : order.length - 1) : (place + by + order.length) % order.length]);
+  };
   const current = () => (hovered >= 0 ? hovered : kept);
   const percent = value => `${(100 * value).toFixed(1)} %`;
 
@@ -103,10 +113,9 @@ addEventListener("DOMContentLoaded", async () => {
       canvas.tabIndex = 0;
       canvas.addEventListener("keydown", event => {
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        if (!step || !order.length) return;
+        if (!step) return;
         event.preventDefault();
-        const place = order.indexOf(kept);
-        keep(order[(place + step + order.length) % order.length]);
+        go(step);
       });
     } else {
       title.addEventListener("click", () => enlarge(run));
@@ -143,6 +152,7 @@ addEventListener("DOMContentLoaded", async () => {
       view.canvas.setPointerCapture(event.pointerId);
     });
     const end = event => {
+      if (event.button) return;
       const drawn = path;
       path = null;
       view.outline.setAttribute("points", "");
@@ -156,7 +166,7 @@ addEventListener("DOMContentLoaded", async () => {
       choose();
     };
     view.canvas.addEventListener("pointerup", end);
-    view.canvas.addEventListener("pointercancel", () => { path = null; });
+    view.canvas.addEventListener("pointercancel", () => { path = null; view.outline.setAttribute("points", ""); });
   }
 
   function inside(path, x, y) {
@@ -324,7 +334,7 @@ addEventListener("DOMContentLoaded", async () => {
     const rows = set.runs.map(run => {
       const row = { says: cell(), sure: cell(), vote: cell() };
       row.near = canvasOf((SIDE + 4) * (run.neighbors || 1), SIDE + 5);
-      row.near.title = "The nearest images; click one to see its name";
+      row.near.title = "The nearest images; point at one to see its name";
       row.near.setAttribute("aria-hidden", "true");
       row.near.addEventListener("pointermove", event => {
         const image = current(), n = Math.floor(event.offsetX / (SIDE + 4));
@@ -341,9 +351,7 @@ addEventListener("DOMContentLoaded", async () => {
     const [picture, name, breed] = [canvasOf(96, 96), make("p", { className: "mono" }), make("p", { className: "breed" })];
     const step = (text, by) => {
       const button = make("button", { type: "button", textContent: text });
-      button.addEventListener("click", () => {
-        if (order.length) keep(order[(order.indexOf(kept) + by + order.length) % order.length]);
-      });
+      button.addEventListener("click", () => go(by));
       return button;
     };
     const top = make("div", { className: "image" }, picture, make("div", {}, breed, name, step("\u2039 before", -1), step("next \u203a", 1)));

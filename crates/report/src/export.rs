@@ -1,11 +1,10 @@
 //! What other programs read: TensorBoard's projector, and a table of the validation images that embedding-atlas or any data frame opens.
 
-use crate::Thumbnails;
 use crate::error::Result;
 use crate::parquet::parquet;
-use crate::sprites::sprites;
+use crate::{Extras, sprites};
 use faceoff_evaluation::Evaluation;
-use faceoff_evaluation::measured::{Maps, Measured};
+use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use faceoff_evaluation::tables::Columns;
 use faceoff_runs::SplitName;
 use serde_json::{Value, json};
@@ -30,9 +29,9 @@ pub(crate) struct Exported {
 }
 
 impl Exported {
-    pub(crate) fn of(evaluation: &Evaluation, export: Export, thumbnails: Option<&dyn Thumbnails>) -> Result<Self> {
+    pub(crate) fn of(evaluation: &Evaluation, export: Export, extras: &Extras<'_>) -> Result<Self> {
         match export {
-            Export::Projector => Ok(projector(evaluation, thumbnails)),
+            Export::Projector => Ok(projector(evaluation, extras)),
             Export::Parquet => {
                 let files = vec![("images.parquet".into(), table(evaluation)?)];
                 Ok(Self { files, notes: Vec::new() })
@@ -50,9 +49,11 @@ fn class<'a>(evaluation: &'a Evaluation, run: &Measured, label: u32) -> &'a str 
     evaluation.selection.variants[run.variant].classes.get(label as usize).map_or("?", String::as_str)
 }
 
-fn projector(evaluation: &Evaluation, thumbnails: Option<&dyn Thumbnails>) -> Exported {
+fn projector(evaluation: &Evaluation, extras: &Extras<'_>) -> Exported {
     let Exported { mut files, mut notes } = Exported::default();
     let mut tensors: Vec<Value> = Vec::new();
+    // Variants with the same images share their pictures.
+    let mut sheets: Vec<(&ValImages, Option<Value>)> = Vec::new();
     for (measured, maps) in mapped(evaluation) {
         let Some(run) = evaluation.selection.runs.iter().find(|run| run.name == measured.run) else { continue };
         let images = match run.folder.embeddings(&run.manifest, SplitName::Val) {
@@ -82,17 +83,31 @@ fn projector(evaluation: &Evaluation, thumbnails: Option<&dyn Thumbnails>) -> Ex
             "tensorPath": format!("{name}.tsv"),
             "metadataPath": format!("{name}-classes.tsv"),
         });
-        if let Some(from) = thumbnails {
+        let known = sheets.iter().position(|(images, _)| **images == maps.images);
+        let place = known.unwrap_or_else(|| {
             let ids: Vec<&str> = maps.images.ids.iter().map(String::as_str).collect();
-            match sprites(from, &ids) {
-                Ok(found) if found.sheets.len() == 1 => {
-                    tensor["sprite"] =
-                        json!({"imagePath": format!("{name}.jpg"), "singleImageDim": [found.side, found.side]});
-                    files.extend(found.sheets.into_iter().map(|sheet| (format!("projector/{name}.jpg"), sheet)));
+            let sprite = match sprites::of_runs(evaluation, extras, &ids) {
+                Ok(Some(found)) if found.sheets.len() == 1 => {
+                    let path = format!("images-{}.jpg", sheets.len());
+                    let sprite = json!({"imagePath": path, "singleImageDim": [found.side, found.side]});
+                    files.extend(found.sheets.into_iter().map(|sheet| (format!("projector/{path}"), sheet)));
+                    Some(sprite)
                 }
-                Ok(_) => notes.push("The projector takes one sheet of pictures, and these would be several.".into()),
-                Err(why) => notes.push(format!("No pictures in the projector: {why}.")),
-            }
+                Ok(None) => None,
+                Ok(_) => {
+                    notes.push("The projector takes one sheet of pictures, and these would be several.".into());
+                    None
+                }
+                Err(why) => {
+                    notes.push(format!("The projector has no pictures. {why}"));
+                    None
+                }
+            };
+            sheets.push((&maps.images, sprite));
+            sheets.len() - 1
+        });
+        if let Some(sprite) = &sheets[place].1 {
+            tensor["sprite"] = sprite.clone();
         }
         tensors.push(tensor);
     }

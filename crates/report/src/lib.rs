@@ -155,7 +155,7 @@ fn write(
         files.push((format!("plots/{}", picture.file), picture.svg.into_bytes()));
     }
     if let Some(export) = extras.export {
-        let exported = export::Exported::of(evaluation, export, extras.thumbnails)?;
+        let exported = export::Exported::of(evaluation, export, extras)?;
         exported.notes.iter().for_each(|note| say(note));
         files.extend(exported.files);
     }

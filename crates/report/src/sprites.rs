@@ -1,5 +1,7 @@
 //! Thumbnails of images, side by side in a few JPEG sheets that stand in the page itself.
 
+use crate::Extras;
+use faceoff_evaluation::{Evaluation, selection::Origin};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use std::collections::HashMap;
 
@@ -37,11 +39,25 @@ pub(crate) struct Sprites {
     pub(crate) sheets: Vec<Vec<u8>>,
 }
 
-/// The thumbnails of `ids`; an image that is not there stays grey.
+/// The thumbnails of `ids`, images of the runs; `None` where nobody asked for them.
 ///
 /// # Errors
 /// Why there are none, in words.
-pub(crate) fn sprites(from: &dyn Thumbnails, ids: &[&str]) -> Result<Sprites, String> {
+pub(crate) fn of_runs(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -> Result<Option<Sprites>, String> {
+    let from = match (extras.thumbnails, &extras.no_thumbnails) {
+        (Some(from), _) => from,
+        (None, Some(why)) => return Err(why.clone()),
+        (None, None) => return Ok(None),
+    };
+    let Origin::Runs(manifest) = &outcome.selection.origin else { return Ok(None) };
+    if !from.fingerprints().contains(&manifest.data.fingerprint) {
+        return Err("The images at hand are not those of the runs, so there are no thumbnails.".into());
+    }
+    sprites(from, ids).map(Some).map_err(|why| format!("No thumbnails: {why}."))
+}
+
+/// The thumbnails of `ids`; an image that is not there stays grey.
+fn sprites(from: &dyn Thumbnails, ids: &[&str]) -> Result<Sprites, String> {
     let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(place, &id)| (id, place)).collect();
     let hopeful = |side: &&usize| (ids.len() * *side * *side) as f64 * LEAST_BYTES_PER_PX <= MOST_BYTES as f64;
     for &side in SIDES_PX.iter().filter(hopeful) {

@@ -5,16 +5,15 @@
 
 use crate::Extras;
 use crate::align::aligned;
-use crate::pictures::{Map, pca_maps, tsne_maps};
-use crate::plots::{COLORS, extent, hex_colors};
-use crate::sprites::{Sprites, sprites};
+use crate::plots::{extent, hex_colors};
+use crate::sprites;
 use askama::Template;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::look::NEIGHBORS;
-use faceoff_evaluation::measured::{Measured, ValImages};
-use faceoff_evaluation::{Evaluation, selection::Origin};
+use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -28,13 +27,13 @@ const NONE: u32 = u16::MAX as u32;
 #[derive(Template)]
 #[template(path = "explorer.html")]
 pub(crate) struct Explorer {
-    /// Deflated, in base64.
-    data: String,
+    /// Deflated, in base64; `None` where there are too many images.
+    data: Option<String>,
     /// JPEG sheets in base64.
     sheets: Vec<String>,
     /// Whether heads say something of images.
     said: bool,
-    /// Why there are no thumbnails.
+    /// Why there are no thumbnails, or nothing at all.
     note: Option<String>,
 }
 
@@ -75,35 +74,40 @@ struct Run<'a> {
     name: &'a str,
     tsne: bool,
     pca: bool,
-    ratios: Vec<f64>,
     said: bool,
     neighbors: usize,
 }
 
 impl Explorer {
     /// `None` where no run has a map.
-    pub(super) fn of(outcome: &Evaluation, extras: &Extras<'_>) -> crate::error::Result<Option<Self>> {
-        let maps = [tsne_maps(outcome), pca_maps(outcome)];
+    pub(super) fn of(outcome: &Evaluation, extras: &Extras<'_>) -> Option<Self> {
         let mut images = Images::default();
         let mut numbers = Numbers::default();
-        let with_maps = |group: &&Group| run_of(outcome, &maps, group).next().is_some();
+        let with_maps = |group: &&Group| run_of(outcome, group).next().is_some();
         let groups: Vec<&Group> = outcome.groups.iter().filter(with_maps).collect();
-        let all_of = |group: &&Group| run_of(outcome, &maps, group).next().map_or(0, |(_, images)| images.ids.len());
-        if groups.is_empty() || groups.iter().map(all_of).sum::<usize>() > MOST_IMAGES {
-            return Ok(None);
+        let all_of = |group: &&Group| run_of(outcome, group).next().map_or(0, |(_, maps)| maps.images.ids.len());
+        if groups.is_empty() {
+            return None;
+        }
+        let count: usize = groups.iter().map(all_of).sum();
+        if count > MOST_IMAGES {
+            let note = format!(
+                "{count} validation images are too many to look at one by one on a page; {MOST_IMAGES} are the most."
+            );
+            return Some(Self { data: None, sheets: Vec::new(), said: false, note: Some(note) });
         }
         // Every image has a place before the first place is written.
         for group in &groups {
-            for (run, evaluated) in run_of(outcome, &maps, group) {
+            for (run, maps) in run_of(outcome, group) {
                 let index = run.look.iter().filter_map(|look| look.index.as_ref());
-                [evaluated].into_iter().chain(index).for_each(|set| images.add(set));
+                [&maps.images].into_iter().chain(index).for_each(|set| images.add(set));
             }
         }
         numbers.wide = images.ids.len() > u16::MAX as usize;
-        let sets: Vec<Set<'_>> = groups.iter().map(|group| set(outcome, &maps, group, &images, &mut numbers)).collect();
+        let sets: Vec<Set<'_>> = groups.iter().map(|group| set(outcome, group, &images, &mut numbers)).collect();
         let said = sets.iter().flat_map(|set| &set.runs).any(|run| run.said);
-        let (thumbnails, note) =
-            thumbnails(outcome, extras, &images.ids).map_or_else(|why| (None, Some(why)), |found| (found, None));
+        let found = sprites::of_runs(outcome, extras, &images.ids);
+        let (thumbnails, note) = found.map_or_else(|why| (None, Some(why)), |found| (found, None));
         let names = Names {
             images: images.ids.clone(),
             wide: numbers.wide,
@@ -112,38 +116,26 @@ impl Explorer {
             votes: outcome.settings.headline_neighbors.min(NEIGHBORS),
             sprites: thumbnails.as_ref().map(|s| Sheet { side: s.side, columns: s.columns, per_sheet: s.per_sheet }),
         };
-        debug_assert_eq!(names.colors[0].len(), COLORS);
         let sheets = thumbnails.iter().flat_map(|found| &found.sheets).map(|sheet| STANDARD.encode(sheet)).collect();
-        Ok(Some(Self { data: packed(&names, &numbers.bytes), sheets, said, note }))
+        Some(Self { data: Some(packed(&names, &numbers.bytes)), sheets, said, note })
     }
 }
 
-/// The runs of a group that have a map, with its images.
-fn run_of<'a>(
-    outcome: &'a Evaluation,
-    maps: &'a [Vec<Map<'a>>; 2],
-    group: &'a Group,
-) -> impl Iterator<Item = (&'a Measured, &'a ValImages)> {
-    let in_group = move |run: &&Measured| group.variants.contains(&run.variant) && run.maps.is_some();
-    outcome.measured.iter().filter(in_group).filter_map(move |run| {
-        let is_of = |map: &&Map<'a>| std::ptr::eq(map.0, run);
-        maps.iter().flatten().find(is_of).map(|map| (run, map.1))
-    })
+/// The runs of a group that have maps.
+fn run_of<'a>(outcome: &'a Evaluation, group: &'a Group) -> impl Iterator<Item = (&'a Measured, &'a Maps)> {
+    let in_group = outcome.measured.iter().filter(|run| group.variants.contains(&run.variant));
+    in_group.filter_map(|run| Some((run, run.maps.as_ref()?)))
 }
 
-fn set<'a>(
-    outcome: &'a Evaluation,
-    maps: &'a [Vec<Map<'a>>; 2],
-    group: &'a Group,
-    images: &Images<'a>,
-    numbers: &mut Numbers,
-) -> Set<'a> {
-    let (first, evaluated) = run_of(outcome, maps, group).next().expect("the group has a run with a map");
+fn set<'a>(outcome: &'a Evaluation, group: &'a Group, images: &Images<'a>, numbers: &mut Numbers) -> Set<'a> {
+    let (_, maps) = run_of(outcome, group).next().expect("the group has a run with maps");
+    let evaluated = &maps.images;
     let places: Vec<u32> = evaluated.ids.iter().map(|id| images.places[id.as_str()]).collect();
     numbers.places(&places);
     let mut labels = vec![NONE; images.ids.len()];
-    let index = first.look.iter().filter_map(|look| look.index.as_ref());
-    for set in index.chain([evaluated]) {
+    // The index of one run is that of all; a run that was exported has none.
+    let index = run_of(outcome, group).find_map(|(run, _)| run.look.as_ref()?.index.as_ref());
+    for set in index.into_iter().chain([evaluated]) {
         for (id, &label) in set.ids.iter().zip(&set.labels) {
             labels[images.places[id.as_str()] as usize] = label;
         }
@@ -151,17 +143,17 @@ fn set<'a>(
     numbers.plain(labels);
     let mut reference: Option<Vec<[f64; 3]>> = None;
     let mut runs = Vec::new();
-    for (run, of_run) in run_of(outcome, maps, group) {
+    for (run, maps) in run_of(outcome, group) {
         // The images of a condition are the same for all its runs, in the same order.
-        if of_run != evaluated {
+        if maps.images != *evaluated {
             continue;
         }
-        let [tsne, pca] = [0, 1].map(|which: usize| maps[which].iter().find(|map| std::ptr::eq(map.0, run)));
-        if let Some((.., points)) = tsne {
+        let tsne = maps.tsne.as_ref().map(|points| Vec::from_iter(points.iter().map(|&[x, y]| [x, y, 0.0])));
+        if let Some(points) = &tsne {
             let reference = reference.get_or_insert_with(|| points.clone());
             numbers.coordinates(&aligned(reference, points), 2);
         }
-        if let Some((.., points)) = pca {
+        if let Some(points) = &maps.pca {
             numbers.coordinates(points, 3);
         }
         let said = run.look.as_ref().and_then(|look| look.said.as_ref());
@@ -171,35 +163,20 @@ fn set<'a>(
         }
         let near = run.look.as_ref().map_or(0, |look| look.neighbors.first().map_or(0, Vec::len));
         if let Some(look) = run.look.as_ref().filter(|_| near > 0) {
-            let index = look.index.as_ref().unwrap_or(of_run);
+            let index = look.index.as_ref().unwrap_or(evaluated);
             let place = |&at: &u32| images.places[index.ids[at as usize].as_str()];
             numbers.places(&look.neighbors.iter().flatten().map(place).collect::<Vec<_>>());
         }
         runs.push(Run {
             name: outcome.name(run.variant),
             tsne: tsne.is_some(),
-            pca: pca.is_some(),
-            ratios: run.maps.iter().flat_map(|maps| maps.pca_ratios.iter().take(3).copied()).collect(),
+            pca: maps.pca.is_some(),
             said: said.is_some(),
             neighbors: near,
         });
     }
     let classes = group.classes(&outcome.selection);
     Set { condition: &group.condition, classes, images: evaluated.ids.len(), runs }
-}
-
-/// Sheets, `None` where nobody asked for them; or why there are none.
-fn thumbnails(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -> Result<Option<Sprites>, String> {
-    let from = match (extras.thumbnails, &extras.no_thumbnails) {
-        (Some(from), _) => from,
-        (None, Some(why)) => return Err(why.clone()),
-        (None, None) => return Ok(None),
-    };
-    let Origin::Runs(manifest) = &outcome.selection.origin else { return Ok(None) };
-    if !from.fingerprints().contains(&manifest.data.fingerprint) {
-        return Err("The images at hand are not those of the runs, so there are no thumbnails.".into());
-    }
-    sprites(from, ids).map(Some).map_err(|why| format!("No thumbnails: {why}."))
 }
 
 /// Every image once, in the order of its first place.

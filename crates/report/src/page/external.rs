@@ -34,7 +34,7 @@ pub(crate) fn external(
         let notes = Notes { notes: &outcome.notes, ..Notes::default() };
         sections.push(Section::new("notes", "Notes", "Notes", notes));
     }
-    sections.extend(super::look(outcome, extras)?);
+    sections.extend(super::look(outcome, extras));
     sections.extend(figures.iter().map(|section| Section::figures(section, tables)));
     sections.push(Section::new("method", "Method", "Method", Method { index: index.is_some() }));
     let page = Page {
@@ -44,7 +44,6 @@ pub(crate) fn external(
         synthetic: false,
         facts,
         sections,
-        script: super::SCRIPT,
         version: env!("CARGO_PKG_VERSION"),
         command: "report --embeddings".into(),
         tables,

@@ -41,8 +41,6 @@ struct Page<'a> {
     /// Keys and values below the title.
     facts: Vec<(&'static str, String)>,
     sections: Vec<Section<'a>>,
-    /// What the script of the page is.
-    script: &'a str,
     version: &'a str,
     /// What makes this page.
     command: String,
@@ -144,11 +142,12 @@ pub(crate) fn page(
     sections.extend([
         Section::new("results", "Results", "Results", results::Results::of(outcome, extras)),
         Section::new("health", "Health", "Health of the heads", health::Health::of(outcome)),
+    ]);
+    sections.extend(look(outcome, extras));
+    sections.extend([
         Section::new("statements", "Statements", "The article\u{2019}s statements", statements),
         Section::new("notes", "Notes", "Notes", notes),
     ]);
-    let at = sections.len() - 2;
-    sections.splice(at..at, look(outcome, extras)?);
     sections.extend(figures.iter().map(|section| Section::figures(section, tables)));
     let spread = sub_centers::SubCenters::of(outcome);
     sections
@@ -166,7 +165,6 @@ pub(crate) fn page(
         synthetic: manifest.data.synthetic,
         facts: facts(manifest, outcome),
         sections,
-        script: SCRIPT,
         version: &manifest.version,
         command: format!("report {}", experiment.name),
         tables,
@@ -175,9 +173,9 @@ pub(crate) fn page(
 }
 
 /// The explorer, where there is something to look at.
-fn look(outcome: &Evaluation, extras: &Extras<'_>) -> Result<Option<Section<'static>>> {
+fn look(outcome: &Evaluation, extras: &Extras<'_>) -> Option<Section<'static>> {
     let explorer = explorer::Explorer::of(outcome, extras)?;
-    Ok(explorer.map(|explorer| Section::new("look", "Look", "Look at images", explorer)))
+    Some(Section::new("look", "Look", "Look at images", explorer))
 }
 
 fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {
