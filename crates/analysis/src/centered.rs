@@ -27,6 +27,10 @@ pub(crate) struct Centered<'a> {
     origin: Option<Vec<f32>>,
     /// m'(y - m) of each row y.
     along: Vec<f64>,
+    /// The same in f32.
+    along_f32: Vec<f32>,
+    /// The greatest of them in size.
+    farthest_along: f32,
     /// m'm.
     square: f64,
     /// The greatest |y - m|.
@@ -48,17 +52,15 @@ impl<'a> Centered<'a> {
             panels.move_to(origin);
         }
         let square = origin.as_ref().map_or(0.0, |origin| norm(origin).powi(2));
-        let mut centered = Self { rows, dims, panels, origin, along: vec![], square, longest: 0.0 };
-        centered.along = rows.par_chunks_exact(dims).map(|row| centered.along(row)).collect();
+        let wide = origin.as_ref().map(|origin| Vec::from_iter(origin.iter().map(|&x| f64::from(x))));
+        let of_row = |row: &[f32]| wide.as_ref().map_or(0.0, |origin| dot(row, origin) - square);
+        let along: Vec<f64> = rows.par_chunks_exact(dims).map(of_row).collect();
+        let along_f32 = Vec::from_iter(along.iter().map(|&along| along as f32));
+        let farthest_along = along_f32.iter().fold(0.0_f32, |most, along| most.max(along.abs()));
+        let mut centered = Self { rows, dims, panels, origin, along, along_f32, farthest_along, square, longest: 0.0 };
         let lengths = rows.par_chunks_exact(dims).map(|row| norm(&centered.moved(row)));
         centered.longest = lengths.reduce(|| 0.0, f64::max);
         centered
-    }
-
-    /// m'(x - m).
-    fn along(&self, row: &[f32]) -> f64 {
-        let Some(origin) = &self.origin else { return 0.0 };
-        dot(row, &Vec::from_iter(origin.iter().map(|&x| f64::from(x)))) - self.square
     }
 
     /// Rows less m.
@@ -89,23 +91,26 @@ impl<'a> Centered<'a> {
     /// query. How far those of each query can lie from the ones in f64, less that number.
     pub(crate) fn multiply(&self, queries: &[f32], mut visit: impl FnMut(usize, &mut [f32])) -> Vec<f64> {
         let moved = self.moved(queries);
-        let along: Vec<f32> = self.along.iter().map(|&along| along as f32).collect();
         self.panels.multiply(&moved, 0, |first, products| {
             if self.origin.is_some() {
-                let along = &along[first..];
+                let along = &self.along_f32[first..];
                 let rows = products.chunks_exact_mut(RIGHT_BLOCK);
                 rows.for_each(|row| row.iter_mut().zip(along).for_each(|(product, along)| *product += along));
             }
             visit(first, products);
         });
-        let greatest = along.iter().fold(0.0_f32, |most, along| most.max(along.abs()));
-        let of_sum = f64::from(f32::EPSILON * greatest);
+        let of_sum = f64::from(f32::EPSILON * self.farthest_along);
         moved.chunks_exact(self.dims).map(|row| self.margin(norm(row)) + of_sum).collect()
     }
 
     /// Blocks of rows, for [`Self::visit_pairs`].
     pub(crate) fn blocks(&self) -> usize {
         self.along.len().div_ceil(LEFT_BLOCK)
+    }
+
+    /// [`Self::visit_pairs`] of all blocks, on all threads: in no order.
+    pub(crate) fn for_pairs(&self, visit: impl Fn(usize, usize, f64) + Sync) {
+        (0..self.blocks()).into_par_iter().for_each(|block| self.visit_pairs(block, &visit));
     }
 
     /// Calls `visit(i, j, product)` for all pairs i < j of rows whose i lies in block `block`; pairs of equal rows have equal products,

@@ -20,12 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ndarray::ArrayView2;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use crate::centered::Centered;
 use crate::error::{Error, Result, check_lengths, check_values};
 use crate::products::{check_embeddings, classes_of, contiguous};
-use crate::verification::Histogram;
+use crate::verification::{FAR, Verification};
 
 /// The share of unknown points that are to be rejected, of [`OpenSet::fpr_at_95_tpr`].
 pub const TPR: f64 = 0.95;
@@ -132,8 +131,8 @@ pub fn recommended_threshold(known: &[f64], unknown: &[f64], seed: u64) -> Resul
     Ok(Recommended::test(chosen.threshold, &known_test, &unknown_test))
 }
 
-/// False accept rates between which [`threshold_inconsistency`] looks at thresholds.
-pub const OPIS_FAR: [f64; 2] = [1e-2, 1e-1];
+/// Places in [`FAR`] between which [`threshold_inconsistency`] looks at thresholds: the loosest threshold, and the strictest.
+const OPIS_FAR: [usize; 2] = [0, 1];
 /// Thresholds in that range, both ends among them.
 const OPIS_THRESHOLDS: usize = 101;
 
@@ -146,11 +145,16 @@ const OPIS_THRESHOLDS: usize = 101;
 /// from the one that accepts at most a tenth to the one that accepts at most a hundredth of all pairs of two classes. The paper's
 /// thresholds are distances of unit vectors, of which cosines are a function: the grid is even in distance, as the paper's is.
 ///
-/// `embeddings` (N, D), rows of unit length. Classes of one point have no pairs and are left out.
+/// `embeddings` (N, D), rows of unit length, of which `verification` knows the thresholds. Classes of one point have no pairs and are
+/// left out.
 ///
 /// # Errors
-/// Fewer than two classes with two points; too few pairs of two classes for a false accept rate of [`OPIS_FAR`].
-pub fn threshold_inconsistency(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
+/// Fewer than two classes with two points; fewer than a hundred pairs of two classes.
+pub fn threshold_inconsistency(
+    embeddings: ArrayView2<'_, f32>,
+    labels: &[u32],
+    verification: &Verification,
+) -> Result<f64> {
     check_embeddings(embeddings, labels)?;
     let (classes, places) = classes_of(labels);
     let mut sizes = vec![0_u64; classes.len()];
@@ -158,27 +162,13 @@ pub fn threshold_inconsistency(embeddings: ArrayView2<'_, f32>, labels: &[u32]) 
     let measured = Vec::from_iter((0..classes.len()).filter(|&class| sizes[class] > 1));
     let points = labels.len() as u64;
     let rejected = (points * points - sizes.iter().map(|size| size * size).sum::<u64>()) / 2;
-    if measured.len() < 2 || (rejected as f64) * OPIS_FAR[0] < 1.0 {
+    if measured.len() < 2 || (rejected as f64) * FAR[OPIS_FAR[1]] < 1.0 {
         let rule = "two classes of two points and a hundred pairs of two classes are needed";
         return Err(Error::undefined("the inconsistency of thresholds", rule, "pass more points"));
     }
     let rows = contiguous(embeddings);
     let centered = Centered::new(&rows, embeddings.ncols());
-    let all = Histogram::of(&centered);
-    let for_pairs = |visit: &(dyn Fn(usize, usize, f64) + Sync)| {
-        (0..centered.blocks()).into_par_iter().for_each(|block| centered.visit_pairs(block, visit));
-    };
-    for_pairs(&|i, j, cosine| {
-        if places[i] != places[j] {
-            all.add(1, cosine);
-        }
-    });
-    let distances = OPIS_FAR.map(|far| {
-        let last = all.steps([0, 0]).take_while(|step| step.after[1] as f64 / rejected as f64 <= far).last();
-        let edge = last.map_or(1.0, |step| all.edge(step.bin));
-        (2.0 - 2.0 * edge).max(0.0).sqrt()
-    });
-    let [nearest, farthest] = distances;
+    let [farthest, nearest] = OPIS_FAR.map(|far| (2.0 - 2.0 * verification.thresholds[far]).max(0.0).sqrt());
     // Cosines of the thresholds, the loosest first.
     let threshold = |at: usize| {
         let part = at as f64 / (OPIS_THRESHOLDS - 1) as f64;
@@ -187,7 +177,11 @@ pub fn threshold_inconsistency(embeddings: ArrayView2<'_, f32>, labels: &[u32]) 
     let thresholds: [f64; OPIS_THRESHOLDS] = std::array::from_fn(threshold);
     // Pairs of one class and of two, by class and by the strictest threshold that accepts them.
     let counts = Vec::from_iter((0..2 * classes.len() * OPIS_THRESHOLDS).map(|_| AtomicU64::new(0)));
-    for_pairs(&|i, j, cosine| {
+    centered.for_pairs(|i, j, cosine| {
+        // Most pairs.
+        if cosine < thresholds[0] {
+            return;
+        }
         if let Some(strictest) = thresholds.partition_point(|&threshold| cosine >= threshold).checked_sub(1) {
             let add = |kind: usize, class: usize| {
                 counts[(2 * class + kind) * OPIS_THRESHOLDS + strictest].fetch_add(1, Ordering::Relaxed);

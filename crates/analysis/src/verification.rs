@@ -52,6 +52,9 @@ pub struct Verification {
     pub eer: f64,
     /// TAR at each FAR of [`FAR`]; `None` where the FAR allows less than one negative pair, so that the pairs cannot tell.
     pub tar_at_far: [Option<f64>; 4],
+    /// The lowest cosine of a negative pair that is accepted at each FAR of [`FAR`], by products in f32 and to the width of a bin of
+    /// them: for measures of the same products. 1 where none is accepted.
+    pub thresholds: [f64; 4],
     /// Points (FAR, TAR) for a picture, rising, from (0, ..) to (1, 1): one for each FAR of a grid that is fine on a linear
     /// and on a logarithmic axis (down to 1e-6, as far as there is at least one negative pair).
     pub roc: Vec<(f64, f64)>,
@@ -82,13 +85,11 @@ pub fn verification(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<V
     check_embeddings(embeddings, labels)?;
     let (rows, dims) = (contiguous(embeddings), embeddings.ncols());
     let centered = Centered::new(&rows, dims);
-    let (.., margin) = centered.range();
     let kind = |i: usize, j: usize| usize::from(labels[i] != labels[j]);
-    let all = Histogram::of(&centered);
+    let (least, most, margin) = centered.range();
+    let all = Histogram::new(BINS, least.max(-LONGEST), most.min(LONGEST));
     // Whole numbers add up to the same in any order.
-    (0..centered.blocks()).into_par_iter().for_each(|block| {
-        centered.visit_pairs(block, |i, j, cosine| all.add(kind(i, j), cosine));
-    });
+    centered.for_pairs(|i, j, cosine| all.add(kind(i, j), cosine));
     let mut outcome = summarise(&all)?;
 
     // Near each threshold: pairs that rounding in f32 may have put on its wrong side.
@@ -149,7 +150,7 @@ impl Threshold {
 }
 
 /// Pairs of one class and of two by their cosine.
-pub(crate) struct Histogram {
+struct Histogram {
     start: f64,
     width: f64,
     /// Bins in a difference of 1.
@@ -159,19 +160,13 @@ pub(crate) struct Histogram {
 
 /// Pairs of one class and of two that are accepted at a bin's upper and at its lower edge.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
-    pub(crate) bin: usize,
+struct Step {
+    bin: usize,
     before: [u64; 2],
-    pub(crate) after: [u64; 2],
+    after: [u64; 2],
 }
 
 impl Histogram {
-    /// For all pairs of rows.
-    pub(crate) fn of(rows: &Centered<'_>) -> Self {
-        let (least, most, _) = rows.range();
-        Self::new(BINS, least.max(-LONGEST), most.min(LONGEST))
-    }
-
     fn new(bins: usize, least: f64, most: f64) -> Self {
         let counts = || (0..bins).map(|_| AtomicU64::new(0)).collect();
         // Equal points have no range.
@@ -184,12 +179,12 @@ impl Histogram {
         (((cosine - self.start) * self.per_unit).max(0.0) as usize).min(self.counts[0].len() - 1)
     }
 
-    pub(crate) fn add(&self, kind: usize, cosine: f64) {
+    fn add(&self, kind: usize, cosine: f64) {
         self.counts[kind][self.bin(cosine)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The lower edge of a bin.
-    pub(crate) fn edge(&self, bin: usize) -> f64 {
+    fn edge(&self, bin: usize) -> f64 {
         self.start + bin as f64 * self.width
     }
 
@@ -198,7 +193,7 @@ impl Histogram {
     }
 
     /// Bins that hold pairs, the highest first, where `accepted` lie above all of them.
-    pub(crate) fn steps(&self, accepted: [u64; 2]) -> impl Iterator<Item = Step> {
+    fn steps(&self, accepted: [u64; 2]) -> impl Iterator<Item = Step> {
         let counts = (0..self.counts[0].len()).rev().map(|bin| (bin, [0, 1].map(|kind| self.sum(kind, bin..bin + 1))));
         let held = counts.filter(|(_, counts)| *counts != [0, 0]);
         held.scan(accepted, |accepted, (bin, [positive, negative])| {
@@ -250,6 +245,7 @@ fn summarise(all: &Histogram) -> Result<Outcome> {
     let roc_far = far_grid(m);
     let (mut area, mut tied) = (0.0_f64, 0.0_f64);
     let mut decisive = [None; THRESHOLDS.len()];
+    let (mut thresholds, mut lowest) = ([1.0; FAR.len()], 1.0);
     let mut roc: Vec<(f64, f64)> = Vec::with_capacity(roc_far.len());
     for step in all.steps([0, 0]) {
         let [positive, negative] = [0, 1].map(|kind| (step.after[kind] - step.before[kind]) as f64);
@@ -259,7 +255,13 @@ fn summarise(all: &Histogram) -> Result<Outcome> {
         for (found, threshold) in decisive.iter_mut().zip(THRESHOLDS) {
             if found.is_none() && threshold.is_passed([tar, far]) {
                 *found = Some(step);
+                if let Threshold::Far(at) = threshold {
+                    thresholds[at] = lowest;
+                }
             }
+        }
+        if negative > 0.0 {
+            lowest = all.edge(step.bin);
         }
         while roc.len() < roc_far.len() && far > roc_far[roc.len()] {
             roc.push((roc_far[roc.len()], step.before[0] as f64 / p));
@@ -268,8 +270,8 @@ fn summarise(all: &Histogram) -> Result<Outcome> {
     roc.extend(roc_far[roc.len()..].iter().map(|&far| (far, 1.0)));
     let [intra_class, inter_class] = [0, 1].map(|kind| angles(all, kind));
     let (auc, auc_error_bound) = (area / (p * m), 0.5 * tied / (p * m));
-    let measured =
-        Verification { auc, auc_error_bound, eer: 1.0, tar_at_far: [None; 4], roc, intra_class, inter_class };
+    let (eer, tar_at_far) = (1.0, [None; 4]);
+    let measured = Verification { auc, auc_error_bound, eer, tar_at_far, thresholds, roc, intra_class, inter_class };
     let decisive = decisive.map(|step| step.expect("with all pairs accepted both rates are 1"));
     Ok(Outcome { measured, pairs: [p, m], decisive })
 }

@@ -9,10 +9,12 @@ use crate::comparisons::Pair;
 use crate::families::neighbors;
 use crate::groups::Group;
 use crate::health::{Finding, Verdict};
+use crate::join;
 use crate::registry::{MetricId, Unit};
 use crate::selection::Origin;
 use crate::{Evaluation, tables::MetricSummary};
 use faceoff_analysis::statistics::{ALPHA, ASSUMED_SD, MIN_SEEDS};
+use faceoff_runs::{Manifest, RunSpec};
 use std::collections::BTreeSet;
 
 /// So far apart must two variants be, each with one seed, to be more than seeds alone can make: 95 % of differences that scatter by
@@ -32,7 +34,7 @@ const FEW_EPOCHS: usize = 4;
 pub enum Place {
     /// It has the highest mean.
     First,
-    /// No test tells it from the first.
+    /// No test shows it behind the first.
     Together,
     /// It is behind the first, at the level of all tests.
     Behind,
@@ -47,7 +49,7 @@ pub struct Standing {
     pub variant: usize,
     /// Mean over its seeds.
     pub mean: f64,
-    /// How far its mean is behind the first, over the seeds that both have.
+    /// How far its mean is behind the first, over the seeds that both have; negative where it is ahead on these.
     pub behind: f64,
     /// What the test says.
     pub place: Place,
@@ -64,7 +66,7 @@ pub struct Answer {
     pub standings: Vec<Standing>,
     /// Whether a test tells the first from all others.
     pub decided: bool,
-    /// Whether any two of its variants can be tested.
+    /// Whether any of its variants can be tested against the first.
     pub tested: bool,
     /// The answer, a sentence or two each: the verdict first, what to run next last.
     pub sentences: Vec<String>,
@@ -98,16 +100,20 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
     // The first of equals stays the first.
     rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
     let [first, _, ..] = rows[..] else { return None };
-    let pair_of = |variant: usize| pair(evaluation, metric, first.variant, variant);
     let standing = |row: &&MetricSummary| {
-        let pair = pair_of(row.variant);
-        let place = match pair.map(|pair| pair.p_holm) {
-            _ if row.variant == first.variant => Place::First,
-            Some(Some(p)) if p < ALPHA => Place::Behind,
-            Some(Some(_)) => Place::Together,
-            _ => Place::Untested,
+        let pair = pair(evaluation, metric, first.variant, row.variant);
+        let ahead_of = |pair: &Pair| {
+            let difference = pair.test.paired.difference.mean;
+            if pair.a == first.variant { difference } else { -difference }
         };
-        let behind = pair.map_or(first.summary.mean - row.summary.mean, |pair| pair.test.paired.difference.mean.abs());
+        let behind = pair.map_or(first.summary.mean - row.summary.mean, ahead_of);
+        // The test is two-sided, and over other seeds than the means.
+        let place = match pair.and_then(|pair| pair.p_holm) {
+            _ if row.variant == first.variant => Place::First,
+            Some(p) if p < ALPHA && behind > 0.0 => Place::Behind,
+            Some(_) => Place::Together,
+            None => Place::Untested,
+        };
         Standing { variant: row.variant, mean: row.summary.mean, behind, place }
     };
     let standings: Vec<Standing> = rows.iter().map(standing).collect();
@@ -121,6 +127,20 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
     let sentences = [Some(words.verdict()), words.of_means(), words.chance(), words.by_others(), words.health(), next];
     (answer.sentences, answer.command) = (sentences.into_iter().flatten().collect(), command.flatten());
     Some(answer)
+}
+
+/// What trains these heads on these images again, or on with other `seeds` than the experiment's and so many epochs: `benchmark` with
+/// all that runs may have been made with beside their experiment. `DIR` stands for the folder of images of one's own.
+pub fn command(manifest: &Manifest, seeds: Option<&str>, epochs: usize) -> String {
+    // Where images cannot be had, `benchmark` goes on under this name, which no experiment has.
+    let name = manifest.experiment.strip_suffix("-synthetic").unwrap_or(&manifest.experiment);
+    command_of(name, &manifest.spec, seeds, epochs)
+}
+
+fn command_of(name: &str, spec: &RunSpec, seeds: Option<&str>, epochs: usize) -> String {
+    let seeds = seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
+    let data = if spec.data.own.is_some() { " --data DIR" } else { "" };
+    format!("benchmark {name}{seeds} --epochs {epochs} --image-size {}{data}", spec.data.image_size_px)
 }
 
 fn pair(evaluation: &Evaluation, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {
@@ -180,7 +200,13 @@ impl Words<'_> {
         if !self.answer.tested {
             let few = match self.seeds {
                 1 => "with one seed".to_string(),
-                seeds => format!("with {seeds} seeds"),
+                seeds if seeds < MIN_SEEDS => format!("with {seeds} seeds"),
+                _ => {
+                    return format!(
+                        "Not decided: no other head shares {MIN_SEEDS} seeds or more with {first}, which has the highest {title}, so no \
+                         difference from it can be tested."
+                    );
+                }
             };
             return format!(
                 "Not decided: {few} no difference between heads can be tested; tests begin at {MIN_SEEDS} seeds."
@@ -206,7 +232,7 @@ impl Words<'_> {
                 self.seeds
             ),
             _ => format!(
-                "Decided in part: by {title}, the best group is {first} with {}; no test over {} seeds tells these from {first} ({holm}).{left}",
+                "Decided in part: by {title}, the best group is {first} with {}; no test over {} seeds shows these behind {first} ({holm}).{left}",
                 self.names(&together),
                 self.seeds
             ),
@@ -220,7 +246,12 @@ impl Words<'_> {
         let images = self.evaluation.runs(first.variant).find_map(|run| Some(run.found.right(*metric)?.len()));
         let images = images.map_or(String::new(), |images| format!(" of the {images} validation images"));
         let interval = self.evaluation.interval(first.variant, *metric).map(|(low, high)| {
-            let over = if self.seeds == 1 { "images" } else { "seeds" };
+            let over_seeds = |row: &MetricSummary| row.summary.interval.is_some();
+            let over = if self.evaluation.summary(first.variant, *metric).is_some_and(over_seeds) {
+                "seeds"
+            } else {
+                "images"
+            };
             format!("95 % interval over {over} {} to {}; ", metric.format(low), metric.format(high))
         });
         let classes = self.group.classes(&self.evaluation.selection).len().max(1);
@@ -251,6 +282,9 @@ impl Words<'_> {
     /// How likely the first is the best, and what a wrong choice costs.
     fn chance(&self) -> Option<String> {
         let Answer { metric, standings, decided, .. } = self.answer;
+        if *decided {
+            return None;
+        }
         let first = standings[0].variant;
         let of_first = |choice: &&Choice| choice.metric == *metric && choice.variant == first;
         let Choice { probability_best, expected_regret, seeds, .. } =
@@ -259,13 +293,12 @@ impl Words<'_> {
             1 => "With other images of these classes (other seeds are not asked)",
             _ => "With other seeds and images",
         };
-        let text = format!(
+        Some(format!(
             "{drawn}, {} is the best in {:.0} % of the draws, and choosing it stays {:.2} points behind the best on the average.",
             self.name(first),
             100.0 * probability_best,
             100.0 * expected_regret
-        );
-        (!decided).then_some(text)
+        ))
     }
 
     /// What the other accuracies say.
@@ -291,26 +324,29 @@ impl Words<'_> {
 
     /// Which heads are to be read with care.
     fn health(&self) -> Option<String> {
-        let mut names: Vec<&str> = self.ill().map(|finding| finding.variant.as_str()).collect();
-        names.dedup();
-        if names.is_empty() {
+        let verdicts = self.group.variants.iter().map(|&variant| (variant, self.evaluation.health_of(variant)));
+        let ill: Vec<(usize, String)> = verdicts.filter(|(_, verdicts)| !verdicts.is_empty()).collect();
+        if ill.is_empty() {
             return None;
         }
-        if names.len() > MOST_NAMED {
+        if ill.len() > MOST_NAMED {
             let count = |verdict: Verdict| self.ill().filter(|finding| finding.verdict == verdict).count();
             let found = Verdict::ALL.into_iter().filter(|&verdict| count(verdict) > 0);
             let each = join(found.map(|verdict| format!("{verdict}: {}", count(verdict))));
             let all = self.group.variants.len();
             return Some(format!(
                 "To be read with care: {} of {all} heads, with a verdict each or more ({each}).",
-                names.len()
+                ill.len()
             ));
         }
-        let of = |name: &&str| {
-            let verdicts = self.ill().filter(|finding| finding.variant == **name).map(Finding::short);
-            format!("{name} ({})", verdicts.collect::<Vec<_>>().join(", "))
-        };
-        Some(format!("To be read with care: {}.", join(names.iter().map(of))))
+        let each = ill.iter().map(|(variant, verdicts)| format!("{} ({verdicts})", self.name(*variant)));
+        Some(format!("To be read with care: {}.", join(each)))
+    }
+
+    /// The seeds of all runs, as `--seeds` takes them.
+    fn seeds_made(&self) -> String {
+        let seeds: BTreeSet<u64> = self.evaluation.measured.iter().map(|run| run.seed).collect();
+        seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// What to run next, in words and as a command.
@@ -324,19 +360,22 @@ impl Words<'_> {
             .collect();
         let longer = epochs < FEW_EPOCHS || !growing.is_empty();
         let standings = &self.answer.standings;
-        let (first, second) = (standings[0].variant, standings[1].variant);
-        let needed = pair(self.evaluation, self.answer.metric, first, second).and_then(|pair| pair.seeds_needed);
-        let more = if self.answer.decided {
-            None
-        } else {
-            let wanted =
-                needed.filter(|&wanted| wanted <= MOST_ADVISED).map(|wanted| wanted.max(self.seeds as u64 + 1));
-            if self.answer.tested { wanted } else { Some(ADVISED_SEEDS) }
+        let first = standings[0].variant;
+        // The nearest that may yet be the better one.
+        let open = standings[1..].iter().find(|standing| standing.place != Place::Behind).unwrap_or(&standings[1]);
+        let tested = pair(self.evaluation, self.answer.metric, first, open.variant);
+        let has = self.seeds as u64;
+        let wanted = || {
+            let needed = tested?.seeds_needed.filter(|&needed| needed <= MOST_ADVISED)?;
+            Some(needed.max(has + 1))
         };
-        let mut options = String::new();
+        let more = match open.place {
+            _ if self.answer.decided => None,
+            Place::Untested => Some(ADVISED_SEEDS.max(has)),
+            _ => wanted(),
+        };
         let mut why = Vec::new();
         if longer {
-            options += &format!(" --epochs {}", (4 * epochs).max(FEW_EPOCHS));
             why.push(if growing.is_empty() {
                 format!("{epochs} {} the beginning of a training", if epochs == 1 { "epoch is" } else { "epochs are" })
             } else {
@@ -346,18 +385,17 @@ impl Words<'_> {
                 format!("{who} still learnt fast at the end")
             });
         }
-        if let Some(seeds) = more {
-            options += &format!(" --seeds 0-{}", seeds - 1);
-        }
         if !self.answer.decided {
-            let (a, b) = (self.name(first), self.name(second));
-            why.push(match needed {
-                Some(seeds) => format!("telling {a} from {b} at this distance takes about {seeds} seeds"),
-                None => format!("{a} and {b} are too close for any number of seeds that is worth it"),
+            let (a, b) = (self.name(first), self.name(open.variant));
+            why.push(match tested.map(|pair| pair.seeds_needed) {
+                None => format!("{a} and {b} share no seed"),
+                Some(_) if open.behind < 0.0 => format!("{b} is ahead of {a} over the seeds that both have"),
+                Some(Some(seeds)) => format!("telling {a} from {b} at this distance takes about {seeds} seeds"),
+                Some(None) => format!("{a} and {b} are too close for any number of seeds that is worth it"),
             });
         }
         let because = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
-        if options.is_empty() {
+        if !longer && more.is_none() {
             let whether = if self.answer.decided {
                 "whether it holds on other images"
             } else {
@@ -365,19 +403,156 @@ impl Words<'_> {
             };
             return Some((format!("Next: nothing more of this experiment{because}; ask {whether}."), None));
         }
-        if longer {
-            options += " --out reports/longer";
-        }
-        let command = format!("benchmark {}{options}", manifest.experiment);
+        let seeds = more.map_or_else(|| self.seeds_made(), |seeds| format!("0-{}", seeds - 1));
+        let Manifest { experiment, spec, .. } = &**manifest;
+        let command = match longer {
+            false => command(manifest, Some(&seeds), epochs),
+            // Beside the runs that there are. Of one's own images the experiment stands with these, where `--out` would not look.
+            true => {
+                let longer = match &spec.data.own {
+                    None => command(manifest, Some(&seeds), 4 * epochs),
+                    Some(_) => {
+                        command_of(&format!("reports/{experiment}/{experiment}.toml"), spec, Some(&seeds), 4 * epochs)
+                    }
+                };
+                format!("{longer} --out reports/longer")
+            }
+        };
         Some((format!("Next: {command}{because}."), Some(command)))
     }
 }
 
-/// `A`, `A and B`, `A, B and C`.
-fn join(items: impl IntoIterator<Item = String>) -> String {
-    match &Vec::from_iter(items)[..] {
-        [] => String::new(),
-        [only] => only.clone(),
-        [others @ .., last] => format!("{} and {last}", others.join(", ")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measured::{Findings, Measured};
+    use crate::selection::{Selection, Variant};
+    use crate::{Registry, groups};
+    use faceoff_runs::{Compute, DataRecord, Experiment, Machine, OwnData, OwnSplit, SCHEMA, Speed};
+    use std::path::Path;
+
+    fn quick() -> Experiment {
+        Experiment::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments")), "quick").unwrap()
+    }
+
+    fn manifest(experiment: &str) -> Manifest {
+        let mut spec = RunSpec::of(&quick(), &Compute::unknown()).swap_remove(0);
+        spec.training.epochs = 7;
+        spec.data.image_size_px = 96;
+        Manifest {
+            schema: SCHEMA,
+            experiment: experiment.into(),
+            spec_hash: spec.hash(),
+            spec,
+            data: DataRecord {
+                name: "imagewoof".into(),
+                title: "Imagewoof".into(),
+                synthetic: false,
+                notes: Vec::new(),
+                fingerprint: "f1".into(),
+                archive_md5: None,
+                classes: Vec::new(),
+                train_images: 20,
+                val_images: 20,
+            },
+            version: "0.1.0".into(),
+            commit: "0123abcd".into(),
+            machine: Machine { cpu: "CPU".into(), processors: 2, memory_mib: 8192, system: "Linux".into(), threads: 2 },
+            speed: Speed { images_per_second: 100.0, data_wait_share: 0.0 },
+            seconds: Default::default(),
+            files: Default::default(),
+            blake3: String::new(),
+        }
+    }
+
+    /// The answer to variants with these KNN accuracies by seed.
+    fn answer_to(variants: &[(&str, &[(u64, f64)])]) -> Answer {
+        let settings = quick().analysis;
+        let metric = neighbors::headline(&settings);
+        let mut measured = Vec::new();
+        for (variant, (name, values)) in variants.iter().enumerate() {
+            for &(seed, value) in *values {
+                let mut found = Findings::default();
+                found.add(metric, value);
+                measured.push(Measured {
+                    run: format!("{name}-seed{seed}"),
+                    variant,
+                    seed,
+                    found,
+                    maps: None,
+                    look: None,
+                });
+            }
+        }
+        let variant =
+            |(name, _): &(&str, _)| Variant { name: (*name).into(), head: (*name).into(), ..Variant::default() };
+        let selection = Selection {
+            origin: Origin::Runs(Box::new(manifest("quick"))),
+            variants: variants.iter().map(variant).collect(),
+            runs: Vec::new(),
+            failed: Vec::new(),
+            notes: Vec::new(),
+        };
+        let groups = groups::groups(&selection, &measured, metric);
+        Evaluation::new(selection, measured, groups, &Registry::standard(), &settings).unwrap().answers.swap_remove(0)
+    }
+
+    fn places(answer: &Answer) -> Vec<(usize, Place)> {
+        answer.standings.iter().map(|standing| (standing.variant, standing.place)).collect()
+    }
+
+    const STEADY: &[(u64, f64)] = &[(0, 0.8), (1, 0.801), (2, 0.799), (3, 0.8), (4, 0.8005)];
+
+    #[test]
+    fn what_to_run_next_is_about_the_nearest_that_is_not_behind() {
+        let near = [(0, 0.78), (1, 0.7805), (2, 0.7801), (3, 0.7795), (4, 0.7802)];
+        let wild = [(0, 0.90), (1, 0.60), (2, 0.85), (3, 0.70), (4, 0.80)];
+        let answer = answer_to(&[("A", STEADY), ("B", &near), ("C", &wild)]);
+        assert_eq!(places(&answer), [(0, Place::First), (1, Place::Behind), (2, Place::Together)]);
+        let next = answer.sentences.last().unwrap();
+        assert!(next.contains("telling A from C") && !next.contains('B'), "{next}");
+        assert!(answer.sentences[0].contains("the best group is A with C"), "{:?}", answer.sentences);
+    }
+
+    #[test]
+    fn heads_without_seeds_in_common_are_said_to_share_none() {
+        let apart = [(10, 0.7), (11, 0.71), (12, 0.69), (13, 0.7), (14, 0.705)];
+        let answer = answer_to(&[("A", STEADY), ("B", &apart)]);
+        assert_eq!(places(&answer), [(0, Place::First), (1, Place::Untested)]);
+        assert!(answer.sentences[0].contains("no other head shares 3 seeds or more with A"), "{:?}", answer.sentences);
+        let next = answer.sentences.last().unwrap();
+        assert!(next.contains("A and B share no seed") && !next.contains("too close"), "{next}");
+        assert_eq!(answer.command.as_deref(), Some("benchmark quick --seeds 0-4 --epochs 7 --image-size 96"));
+        assert!(next.contains(answer.command.as_ref().unwrap()));
+        assert!(answer.sentences[1].contains("95 % interval over seeds"), "{:?}", answer.sentences);
+    }
+
+    #[test]
+    fn a_variant_that_beats_the_first_over_common_seeds_is_not_behind_it() {
+        // The highest mean, by two seeds that the other lacks.
+        let lucky = [STEADY, &[(10, 0.99), (11, 0.99)]].concat();
+        let better = [(0, 0.85), (1, 0.852), (2, 0.848), (3, 0.851), (4, 0.8502)];
+        for variants in [[("A", &lucky[..]), ("B", &better[..])], [("B", &better[..]), ("A", &lucky[..])]] {
+            let answer = answer_to(&variants);
+            let name = |standing: &Standing| variants[standing.variant].0;
+            let [first, second] = &answer.standings[..] else { panic!("two variants") };
+            assert_eq!((name(first), name(second), second.place), ("A", "B", Place::Together));
+            assert!(second.behind < -0.04 && answer.tested && !answer.decided, "{answer:?}");
+            let next = answer.sentences.last().unwrap();
+            assert!(next.contains("B is ahead of A over the seeds that both have"), "{next}");
+        }
+        // The interval is the first's own, however few seeds another has.
+        let answer = answer_to(&[("A", STEADY), ("B", &[(0, 0.7)])]);
+        assert!(answer.sentences[1].contains("95 % interval over seeds"), "{:?}", answer.sentences);
+    }
+
+    #[test]
+    fn the_command_names_what_can_be_run() {
+        assert_eq!(command(&manifest("quick"), None, 2), "benchmark quick --epochs 2 --image-size 96");
+        let fallback = command(&manifest("quick-synthetic"), Some("0,2"), 9);
+        assert_eq!(fallback, "benchmark quick --seeds 0,2 --epochs 9 --image-size 96");
+        let mut own = manifest("cats-quick");
+        own.spec.data.own = Some(OwnData { name: "cats".into(), split: OwnSplit { validation_share: 0.2, seed: 0 } });
+        assert_eq!(command(&own, None, 1), "benchmark cats-quick --epochs 1 --image-size 96 --data DIR");
     }
 }

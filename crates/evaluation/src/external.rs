@@ -80,7 +80,7 @@ impl External {
         let head = "none".into();
         let index_images =
             index.as_ref().map(|index| ValImages { ids: index.ids.clone(), labels: index_labels.clone() });
-        let look = Look::of(subject.index, subject.queries).ok().map(|look| Look { index: index_images, ..look });
+        let look = Look::of(&subject, index_images).ok();
         let variant = Variant { name: name.clone(), base: name.clone(), head, classes, ..Variant::default() };
         let index = index.as_ref().map(|index| index.unit.dim());
         let selection = Selection {

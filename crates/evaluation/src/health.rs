@@ -214,10 +214,15 @@ impl RunHealth {
         Some((last / first - 1.0).abs())
     }
 
-    /// By how much the accuracy rose a step in the last epoch, of two at least.
-    fn rise(&self) -> Option<f64> {
+    /// The steps of the last epoch, of two at least, and by how much the accuracy rose in it.
+    fn last_epoch(&self) -> Option<(usize, f64)> {
         let [.., (before, low), (after, high)] = self.accuracies[..] else { return None };
-        Some((high - low) / after.saturating_sub(before).max(1) as f64)
+        Some((after.saturating_sub(before).max(1), high - low))
+    }
+
+    /// By how much the accuracy rose a step in the last epoch.
+    fn rise(&self) -> Option<f64> {
+        self.last_epoch().map(|(steps, rise)| rise / steps as f64)
     }
 }
 
@@ -328,7 +333,15 @@ fn seen(verdict: Verdict, runs: &[&RunHealth]) -> String {
             format!("No validation image is taken for {}{more}.", names.join(", "))
         }
         Verdict::Undertrained => {
-            let rise = or_dash(span(&|run| Some(1e4 * run.rise()?), &|points| format!("{points:.1} points")));
+            let points = |points: f64| format!("{points:.1} points");
+            // What 100 steps would be of fewer is more points than an accuracy has.
+            if runs.iter().filter_map(|run| run.last_epoch()).any(|(steps, _)| steps < 100) {
+                let rise = or_dash(span(&|run| Some(100.0 * run.last_epoch()?.1), &points));
+                let steps = or_dash(span(&|run| Some(run.last_epoch()?.0 as f64), &|steps| format!("{steps}")));
+                let steps = if steps == "1" { "the one step".into() } else { format!("the {steps} steps") };
+                return format!("The accuracy in training rose by {rise} in {steps} of the last epoch.");
+            }
+            let rise = or_dash(span(&|run| Some(1e4 * run.rise()?), &points));
             format!("The accuracy in training rose by {rise} in 100 steps of the last epoch.")
         }
     }

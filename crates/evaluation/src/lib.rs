@@ -47,6 +47,7 @@ use measured::Measured;
 use ndarray::Array2;
 use polars::prelude::DataFrame;
 use selection::{Selection, Variant};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use store::Store;
@@ -175,6 +176,15 @@ pub fn export(
         bytes += store.export(&RunFolder::new(to, &run.manifest.spec), maps)?;
     }
     Ok((selection.runs.len(), bytes))
+}
+
+/// `A`, `A and B`, `A, B and C`.
+pub(crate) fn join<T: Borrow<str>>(items: impl IntoIterator<Item = T>) -> String {
+    match &Vec::from_iter(items)[..] {
+        [] => String::new(),
+        [only] => only.borrow().into(),
+        [others @ .., last] => format!("{} and {}", others.join(", "), last.borrow()),
+    }
 }
 
 /// What could not be measured, each with the runs that it holds for, of which a few are named.

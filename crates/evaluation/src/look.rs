@@ -3,9 +3,8 @@
 //! Of one run a variant, as its maps. It is worked out from the embeddings whenever a report is made, in a second or two, and not stored:
 //! a run without embeddings has none.
 
-use crate::measured::{Points, Splits, Subject, ValImages};
+use crate::measured::{Splits, Subject, ValImages};
 use faceoff_analysis::{Result, accuracy, neighbors};
-use faceoff_runs::Embeddings;
 
 /// So many neighbours of an image are kept.
 pub const NEIGHBORS: usize = 10;
@@ -17,7 +16,7 @@ pub struct Look {
     pub index: Option<ValImages>,
     /// Places in the index of the nearest images by cosine, for each validation image the nearest first.
     pub neighbors: Vec<Vec<u32>>,
-    /// What the head says; `None` where its scores say nothing of the evaluated classes.
+    /// What the head says; `None` where its scores say nothing of the evaluated classes, and for a loss of pairs, which has none.
     pub said: Option<Said>,
 }
 
@@ -33,16 +32,14 @@ pub struct Said {
 impl Look {
     /// Of a run's splits.
     pub(crate) fn of_splits(splits: &Splits, subject: &Subject<'_>) -> Result<Self> {
-        let images = |split: &Embeddings| ValImages { ids: split.ids.clone(), labels: split.labels.clone() };
-        let mut look = Self::of(subject.index, subject.queries)?;
-        look.index = Some(images(&splits.train));
-        look.said = subject.classifier.map(|splits| Said::of(&splits.val));
-        Ok(look)
+        let said = subject.classifier.and_then(Said::of);
+        Ok(Self { said, ..Self::of(subject, Some(ValImages::of(&splits.train)))? })
     }
 
-    /// Of embeddings alone: the neighbours.
-    pub(crate) fn of(index: Option<Points<'_>>, queries: Points<'_>) -> Result<Self> {
-        let found = match index {
+    /// Of embeddings alone: the neighbours. `index` are the images of the subject's index.
+    pub(crate) fn of(subject: &Subject<'_>, index: Option<ValImages>) -> Result<Self> {
+        let queries = subject.queries;
+        let found = match subject.index {
             Some(index) => neighbors::nearest(index.unit, queries.unit, NEIGHBORS.min(index.labels.len()))?,
             None => {
                 let others = queries.labels.len().saturating_sub(1);
@@ -50,19 +47,19 @@ impl Look {
             }
         };
         let neighbors = found.indices.rows().into_iter().map(|row| row.to_vec()).collect();
-        Ok(Self { index: None, neighbors, said: None })
+        Ok(Self { index, neighbors, said: None })
     }
 }
 
 impl Said {
-    fn of(split: &Embeddings) -> Self {
-        let (scores, scale) = (split.scores(), f64::from(split.effective_scale));
+    fn of(splits: &Splits) -> Option<Self> {
+        let (scores, scale) = (splits.scores(&splits.val)?, f64::from(splits.val.effective_scale));
         let classes = accuracy::predictions(scores);
         let confidence = |(row, &class): (ndarray::ArrayView1<'_, f32>, &u32)| {
             let highest = f64::from(row[class as usize]);
             1.0 / row.iter().map(|&score| (scale * (f64::from(score) - highest)).exp()).sum::<f64>()
         };
         let confidences = scores.rows().into_iter().zip(&classes).map(confidence).collect();
-        Self { classes, confidences }
+        Some(Self { classes, confidences })
     }
 }

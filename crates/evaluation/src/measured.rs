@@ -224,6 +224,12 @@ pub struct ValImages {
     pub labels: Vec<u32>,
 }
 
+impl ValImages {
+    pub(crate) fn of(split: &Embeddings) -> Self {
+        Self { ids: split.ids.clone(), labels: split.labels.clone() }
+    }
+}
+
 /// Both splits of one run.
 pub struct Splits {
     pub(crate) train: Embeddings,
@@ -261,22 +267,26 @@ impl Splits {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// The scores that the head gives the images of a split; `None` for a loss of pairs, which scores no classes.
+    pub(crate) fn scores<'a>(&self, split: &'a Embeddings) -> Option<ArrayView2<'a, f32>> {
+        (!self.scored_by_means).then(|| split.scores())
+    }
+
     /// The class that the head gives each image of a split, labels withheld. A loss of pairs has none: it is that of the nearest class
     /// mean of the training embeddings, by the labels trained on.
     ///
     /// # Errors
     /// A class whose embeddings cancel out.
     pub(crate) fn predictions(&self, split: &Embeddings) -> Result<Vec<u32>> {
-        match self.scored_by_means {
-            true => geometry::nearest_center_predictions(self.train.unit(), &self.train.labels_trained, split.unit()),
-            false => Ok(accuracy::predictions(split.scores())),
+        match self.scores(split) {
+            Some(scores) => Ok(accuracy::predictions(scores)),
+            None => geometry::nearest_center_predictions(self.train.unit(), &self.train.labels_trained, split.unit()),
         }
     }
 
     /// Maps of the validation images.
     pub(crate) fn lay_out(&self, settings: &AnalysisConfig) -> Maps {
-        let images = ValImages { ids: self.val.ids.clone(), labels: self.val.labels.clone() };
-        lay_out(self.val.unit(), images, settings)
+        lay_out(self.val.unit(), ValImages::of(&self.val), settings)
     }
 
     /// What families measure of a run.

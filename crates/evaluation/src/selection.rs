@@ -10,6 +10,7 @@
 //! Whatever is left out, unfinished, failed or missing is named in the notes.
 
 use crate::error::{Error, Result};
+use crate::join;
 use faceoff_runs::{
     Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs,
 };
@@ -291,8 +292,8 @@ fn note_of_means(runs: &[Run], variants: &[Variant]) -> Option<String> {
     let scores_none = |run: &Run| run.history.last().is_some_and(|last| last.train_accuracy.is_none());
     let without: BTreeSet<usize> = runs.iter().filter(|run| scores_none(run)).map(|run| run.variant).collect();
     let names = listed(without.iter().map(|&variant| variants[variant].name.as_str()));
-    let means = "heads without class weights; where the others have scores, as in DNN accuracy, these have the cosines with the \
-                 class means of the training embeddings";
+    let means = "heads without class weights; where the others have scores, as in DNN accuracy, these are taken by the nearest class \
+                 mean of the training embeddings, and have no confidences and so no calibration";
     (!without.is_empty()).then(|| format!("{names} trained by pairs, {means}."))
 }
 
@@ -347,9 +348,7 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
 
 /// `a is`, `a and b are`, `a, b and c are`.
 fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    match &Vec::from_iter(names)[..] {
-        [] => String::new(),
-        [only] => format!("{only} is"),
-        [others @ .., last] => format!("{} and {last} are", others.join(", ")),
-    }
+    let names = Vec::from_iter(names);
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", join(names))
 }

@@ -4,13 +4,18 @@ use faceoff_analysis::Error;
 use faceoff_analysis::open_set::{
     OpenSet, Recommended, equal_error_threshold, open_set, recommended_threshold, threshold_inconsistency,
 };
-use ndarray::{array, s};
+use faceoff_analysis::verification::verification;
+use ndarray::{ArrayView2, array, s};
 use serde_json::Value;
 
 use crate::golden::{labels, made_up, matrix, numbers, with_threads};
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/open_set.json")).unwrap()
+}
+
+fn opis(points: ArrayView2<f32>, labels: &[u32]) -> f64 {
+    threshold_inconsistency(points, labels, &verification(points, labels).unwrap()).unwrap()
 }
 
 #[track_caller]
@@ -54,7 +59,7 @@ fn a_threshold_is_tested_on_points_that_did_not_choose_it() {
 fn opis_agrees_with_its_definition() {
     let golden = golden();
     let (points, labels) = (matrix(&golden["points"]), labels(&golden["labels"]));
-    let found = threshold_inconsistency(points.view(), &labels).unwrap();
+    let found = opis(points.view(), &labels);
     assert_exact(found, &golden["opis"], "OPIS");
 }
 
@@ -71,9 +76,9 @@ fn a_threshold_serves_classes_alike_or_not() {
         }
     });
     let labels: Vec<u32> = (0..40).map(|row| row % 2).collect();
-    assert!(threshold_inconsistency(mirrored.view(), &labels).unwrap() < 1e-12);
+    assert!(opis(mirrored.view(), &labels) < 1e-12);
     let (points, labels) = made_up(400, 16, 4, 0.9, 2);
-    let [one, three] = with_threads(|| threshold_inconsistency(points.view(), &labels).unwrap());
+    let [one, three] = with_threads(|| opis(points.view(), &labels));
     assert_eq!(one, three);
     assert!(one > 1e-6, "{one}");
 }
@@ -84,6 +89,7 @@ fn refuses_what_has_no_answer() {
     assert!(matches!(open_set(&[0.5], &[], &[0.1]), Err(Error::LengthMismatch(..))));
     assert!(matches!(open_set(&[f64::NAN], &[true], &[0.1]), Err(Error::NotFinite(..))));
     let few = array![[1.0_f32, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]];
-    assert!(matches!(threshold_inconsistency(few.view(), &[0, 0, 1, 1]), Err(Error::Undefined(..))));
-    assert!(matches!(threshold_inconsistency(few.slice(s![..2, ..]), &[0, 1]), Err(Error::Undefined(..))));
+    let known = verification(few.view(), &[0, 0, 1, 1]).unwrap();
+    assert!(matches!(threshold_inconsistency(few.view(), &[0, 0, 1, 1], &known), Err(Error::Undefined(..))));
+    assert!(matches!(threshold_inconsistency(few.slice(s![..2, ..]), &[0, 1], &known), Err(Error::Undefined(..))));
 }

@@ -44,7 +44,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::families::{geometry, health, settings_of_quick};
+    use crate::families::{calibration, geometry, health, settings_of_quick};
+    use crate::look::Look;
     use crate::measured::Splits;
     use faceoff_runs::{Embeddings, HeadConfig};
 
@@ -85,12 +86,15 @@ mod tests {
         let settings = settings_of_quick();
         let mut found = Findings::default();
         let subject = splits.subject(2, true, 0, &settings);
-        for family in [FAMILY, geometry::FAMILY, health::FAMILY] {
+        for family in [FAMILY, geometry::FAMILY, health::FAMILY, calibration::FAMILY] {
             (family.measure)(&subject, &mut found).unwrap();
         }
         for metric in [&DNN_ACCURACY, &LABELS_GIVEN, &geometry::NEAREST_CENTER_ACCURACY] {
             assert_eq!(found.value(metric.id()), Some(0.75), "{}", metric.id);
         }
         assert_eq!(found.value(health::NEVER_PREDICTED.id()), Some(0.0));
+        // Cosines with class means are no confidences.
+        assert_eq!(found.value(calibration::CALIBRATION_ERROR.id()), None);
+        assert!(found.shapes.reliability.is_empty() && Look::of_splits(&splits, &subject).unwrap().said.is_none());
     }
 }

@@ -20,14 +20,13 @@ use faceoff_analysis::Result;
 use faceoff_runs::AnalysisConfig;
 
 /// Every family, in the order of the tables.
-pub(crate) const STANDARD: [Family; 15] = [
+pub(crate) const STANDARD: [Family; 14] = [
     classifier::FAMILY,
     neighbors::FAMILY,
     variance::FAMILY,
     retrieval::FAMILY,
     retrieval::LEAVE_ONE_OUT,
     verification::FAMILY,
-    open_set::THRESHOLDS,
     open_set::FAMILY,
     clustering::FAMILY,
     geometry::FAMILY,

@@ -1,20 +1,14 @@
-//! Open-set recognition: are images of classes that training never saw known for what they are, and does one threshold serve all classes?
+//! Open-set recognition: are images of classes that training never saw known for what they are?
 //!
 //! The unseen images are the validation images of held-out classes, the seen ones those of the classes trained on. Of external embeddings
 //! that are compared with others, the unseen ones are those whose class the others lack.
 
 use super::{Family, Findings, Headline, Result, Subject, at, rows};
-use crate::measured::{Points, Splits};
+use crate::measured::Points;
 use crate::registry::Metric;
 use faceoff_analysis::open_set::{self, OpenSet};
 use faceoff_analysis::{Error, accuracy, geometry, neighbors};
 use ndarray::{ArrayView2, Axis};
-
-rows! { THRESHOLD_METRICS in "Threshold consistency":
-    OPIS "opis" "OPIS" Number Lower
-        "Operating-point-inconsistency score: mean over classes and thresholds of the squared distance of a class's utility (harmonic mean of the share of its pairs accepted and of its pairs with other classes refused) from the mean over classes, for thresholds of similarity from FAR 1e-1 to 1e-2 over all pairs of validation images; 0 where one threshold serves all classes alike."
-        "arXiv:2307.04047";
-}
 
 rows! { METRICS in "Open set":
     AUROC_NEIGHBOR "open_set_auroc_nearest_neighbor" "AUROC, nearest neighbour" Number Higher
@@ -43,23 +37,10 @@ rows! { METRICS in "Open set":
         "Share of the seen validation images of the other half that do not." "count";
 }
 
-/// How much a threshold of similarity means different things for different classes.
-pub const THRESHOLDS: Family = Family {
-    name: "OPIS",
-    version: 1,
-    metrics: THRESHOLD_METRICS,
-    headline: |_| Vec::new(),
-    measure: |subject, found| {
-        let Points { unit, labels } = subject.queries;
-        found.add(OPIS.id(), open_set::threshold_inconsistency(unit, labels)?);
-        Ok(())
-    },
-};
-
 /// Seen and unseen classes by three scores, and a threshold.
 pub const FAMILY: Family = Family {
     name: "open-set recognition",
-    version: 1,
+    version: 2,
     metrics: METRICS,
     headline: |_| {
         let metrics = [AUROC_NEIGHBOR.id(), OSCR_NEIGHBOR.id()];
@@ -74,12 +55,12 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
             let rule = "the run stored no embeddings of the classes that it was trained on";
             return Err(Error::undefined("what is unseen", rule, "train it again with `benchmark --force`"));
         };
-        measure_points(Points::of(train), Points::of(val), splits.val.unit(), subject.seed, found)?;
-        // A loss of pairs has no scores but cosines with class means.
-        return match splits.scored_by_means {
-            true => Ok(()),
-            false => measure_scores(splits, val.scores(), &val.labels, found),
-        };
+        let similarities = measure_points(Points::of(train), Points::of(val), splits.val.unit(), found)?;
+        // A loss of pairs has none.
+        if let Some((seen, unseen)) = splits.scores(val).zip(splits.scores(&splits.val)) {
+            measure_scores(seen, &val.labels, unseen, found)?;
+        }
+        return recommend(&similarities, subject.seed, found);
     }
     let Some(index) = subject.index else { return Ok(()) };
     let seen = subject.with_classmate();
@@ -91,17 +72,17 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let select = |images: &[usize]| subject.queries.unit.select(Axis(0), images);
     let (unit, labels) = (select(&seen), at(&seen, subject.queries.labels));
     let seen = Points { unit: unit.view(), labels: &labels };
-    measure_points(index, seen, select(&unseen).view(), subject.seed, found)
+    let similarities = measure_points(index, seen, select(&unseen).view(), found)?;
+    recommend(&similarities, subject.seed, found)
 }
 
-/// By nearest neighbour and class mean of `train`, and the threshold.
+/// By nearest neighbour and class mean of `train`; the similarities of seen and of unseen images to the nearest neighbour.
 fn measure_points(
     train: Points<'_>,
     seen: Points<'_>,
     unseen: ArrayView2<'_, f32>,
-    seed: u64,
     found: &mut Findings,
-) -> Result<()> {
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let nearest = |queries: ArrayView2<'_, f32>| {
         let near = neighbors::nearest(train.unit, queries, 1)?;
         let class = near.indices.iter().map(|&image| train.labels[image as usize]);
@@ -109,11 +90,16 @@ fn measure_points(
     };
     let (of_seen, of_unseen) = (nearest(seen.unit)?, nearest(unseen)?);
     let metrics = [&AUROC_NEIGHBOR, &FPR_NEIGHBOR, &OSCR_NEIGHBOR];
-    let (known, unknown) = add(metrics, of_seen, seen.labels, of_unseen, found)?;
+    let similarities = add(metrics, of_seen, seen.labels, of_unseen, found)?;
     let center = |queries: ArrayView2<'_, f32>| geometry::nearest_centers(train.unit, train.labels, queries);
     let metrics = [&AUROC_MEAN, &FPR_MEAN, &OSCR_MEAN];
     add(metrics, center(seen.unit)?, seen.labels, center(unseen)?, found)?;
-    let recommended = open_set::recommended_threshold(&known, &unknown, seed)?;
+    Ok(similarities)
+}
+
+/// The threshold of similarity; too few images have none, so that it comes last.
+fn recommend((seen, unseen): &(Vec<f64>, Vec<f64>), seed: u64, found: &mut Findings) -> Result<()> {
+    let recommended = open_set::recommended_threshold(seen, unseen, seed)?;
     found.add(THRESHOLD.id(), recommended.threshold);
     found.add(FALSE_ACCEPT.id(), recommended.false_accept);
     found.add(FALSE_REJECT.id(), recommended.false_reject);
@@ -121,13 +107,18 @@ fn measure_points(
 }
 
 /// By the head's highest score.
-fn measure_scores(splits: &Splits, seen: ArrayView2<'_, f32>, labels: &[u32], found: &mut Findings) -> Result<()> {
+fn measure_scores(
+    seen: ArrayView2<'_, f32>,
+    labels: &[u32],
+    unseen: ArrayView2<'_, f32>,
+    found: &mut Findings,
+) -> Result<()> {
     let highest = |scores: ArrayView2<'_, f32>| {
         let classes = accuracy::predictions(scores).into_iter();
         classes.zip(scores.rows()).map(|(class, row)| (class, f64::from(row[class as usize]))).collect()
     };
     let metrics = [&AUROC_SCORE, &FPR_SCORE, &OSCR_SCORE];
-    add(metrics, highest(seen), labels, highest(splits.val.scores()), found)?;
+    add(metrics, highest(seen), labels, highest(unseen), found)?;
     Ok(())
 }
 
@@ -153,6 +144,7 @@ fn add(
 mod tests {
     use super::*;
     use crate::families::settings_of_quick;
+    use crate::measured::Splits;
     use faceoff_runs::{Embeddings, HeadConfig};
 
     /// Images of two classes at these angles, with scores for each.
@@ -215,6 +207,16 @@ mod tests {
         assert!(of_cosines.value(THRESHOLD.id()).unwrap() < 1.0);
         let of_pairs = found(&splits(true, true)).unwrap();
         assert!(of_pairs.value(AUROC_NEIGHBOR.id()).is_some() && of_pairs.value(AUROC_SCORE.id()).is_none());
+    }
+
+    #[test]
+    fn one_unseen_image_has_all_but_a_threshold() {
+        let mut few = splits(true, false);
+        few.val = split(&[(3.0, 1)], &[[0.0, 0.1]]);
+        let (settings, mut found) = (settings_of_quick(), Findings::default());
+        assert!(measure(&few.subject(2, false, 0, &settings), &mut found).is_err());
+        assert_eq!((found.value(AUROC_NEIGHBOR.id()), found.value(AUROC_SCORE.id())), (Some(1.0), Some(1.0)));
+        assert_eq!(found.value(THRESHOLD.id()), None);
     }
 
     #[test]

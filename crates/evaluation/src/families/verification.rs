@@ -1,7 +1,8 @@
-//! Do two validation images show the same class? Over all pairs.
+//! Do two validation images show the same class, and does one threshold of similarity serve all classes? Over all pairs.
 
 use super::{Family, Findings, Headline, Result, Subject, rows};
 use crate::measured::PairCurves;
+use faceoff_analysis::open_set;
 use faceoff_analysis::verification::{self, FAR};
 
 rows! { METRICS in "Verification":
@@ -20,12 +21,15 @@ rows! { METRICS in "Verification":
         "Mean angle between the embeddings of two validation images of two classes." "mean";
     INTER_CLASS_ANGLE_SD "inter_class_angle_sd_degrees" "Angle between classes, sd" Degrees Neither
         "Standard deviation of the angle between the embeddings of two validation images of two classes." "mean";
+    OPIS "opis" "OPIS" Number Lower
+        "Operating-point-inconsistency score: mean over classes and thresholds of the squared distance of a class's utility (harmonic mean of the share of its pairs accepted and of its pairs with other classes refused) from the mean over classes, for thresholds of similarity from FAR 1e-1 to 1e-2 over all pairs of validation images; 0 where one threshold serves all classes alike."
+        "arXiv:2307.04047";
 }
 
 /// All pairs of validation images.
 pub const FAMILY: Family = Family {
     name: "verification",
-    version: 2,
+    version: 3,
     metrics: METRICS,
     headline: |_| vec![(VERIFICATION_AUC.id(), Headline::ResultIfUnseen)],
     measure,
@@ -45,6 +49,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     found.add(INTRA_CLASS_ANGLE_SD.id(), intra.sd_degrees);
     found.add(INTER_CLASS_ANGLE.id(), inter.mean_degrees);
     found.add(INTER_CLASS_ANGLE_SD.id(), inter.sd_degrees);
+    match open_set::threshold_inconsistency(subject.queries.unit, subject.queries.labels, &measured) {
+        Ok(inconsistency) => found.add(OPIS.id(), inconsistency),
+        Err(error) => found.notes.push(format!("no OPIS: {error}.")),
+    }
     found.shapes.verification = Some(PairCurves {
         roc: measured.roc,
         intra_class: measured.intra_class.histogram,

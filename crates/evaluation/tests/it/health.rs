@@ -97,3 +97,16 @@ fn a_run_that_failed_counts_among_those_of_its_variant() {
     assert_eq!((found[0].verdict, found[0].seeds.as_slice(), found[0].of), (Verdict::Diverged, &[7][..], 2));
     assert!(found[0].seen.contains("epoch 2, step 150: the loss is NaN"), "{}", found[0].seen);
 }
+
+#[test]
+fn a_rise_in_short_epochs_is_no_more_than_it_was() {
+    let seen = |accuracies: &[(usize, f64)]| {
+        let run = RunHealth { accuracies: accuracies.to_vec(), ..healthy(0) };
+        judge(&[run]).swap_remove(0).seen
+    };
+    let short = seen(&[(4, 0.1), (8, 0.95)]);
+    assert_eq!(short, "The accuracy in training rose by 85.0 points in the 4 steps of the last epoch.");
+    let long = seen(&[(200, 0.5), (400, 0.6)]);
+    assert_eq!(long, "The accuracy in training rose by 5.0 points in 100 steps of the last epoch.");
+    assert!(seen(&[(1, 0.1), (2, 0.2)]).contains("rose by 10.0 points in the one step"));
+}
