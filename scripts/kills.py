@@ -32,20 +32,21 @@ program = str(pathlib.Path(args.program).resolve())
 root = pathlib.Path(__file__).resolve().parent.parent
 # Moments of each phase, of fifty.
 PHASES = {"fetch": 6, "extract": 6, "prepare": 6, "benchmark": 18, "report": 8, "tune": 6}
-TIMES = (".html", "manifest.json", ".lock", ".faceoff-unfinished")
+# Files with times, and those that say who is at work.
+NOT_COMPARED = (".html", "manifest.json", ".lock", ".faceoff-unfinished")
 
 
 def run(command, **options):
     return subprocess.run([program, "--root", str(root), *command], capture_output=True, text=True, **options)
 
 
-def outcome(folder, *parts):
-    """Digests of all files below that hold no times, and what may not be left."""
+def outcome(folder):
+    """Digests of all files below that are compared; nothing unfinished may be among them."""
     found = {}
-    for path in sorted(p for part in parts for p in (folder / part).rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         assert ".partial-" not in name, f"{name} is left"
-        if not name.endswith(TIMES):
+        if not name.endswith(NOT_COMPARED):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     assert found, f"nothing below {folder}"
     return found
@@ -116,8 +117,8 @@ def main(t):
     def with_runs(out):
         shutil.copytree(t / "made/killed/runs", out / "killed/runs", ignore=shutil.ignore_patterns("measured.json", "maps.csv"))
 
-    # Of each phase: the command in a folder, what is done there before, how it must end, and what is compared.
-    def commands(name, out):
+    def command_of(name, out):
+        """The command of a phase that works in a folder."""
         return {
             "fetch": ["data", "fetch", "--mirror", mirror, "--cache", str(out)],
             "extract": ["data", "fetch", "--archive", str(t / "set.tgz"), "--cache", str(out)],
@@ -128,7 +129,7 @@ def main(t):
         }[name]
 
     def end(name, out):
-        done = run(commands(name, out))
+        done = run(command_of(name, out))
         assert done.returncode == (1 if name == "fetch" else 0), done.stderr
         if name == "fetch":
             # These bytes are not the published archive: that they were put together right is what the message says.
@@ -137,7 +138,7 @@ def main(t):
             left = sorted(path.name for path in out.iterdir())
             assert left == [".lock"], left
             return md5
-        return outcome(out, ".")
+        return outcome(out)
 
     print("| phase | kills | before its end | same outcome |\n|---|---|---|---|")
     failed = False
@@ -157,7 +158,7 @@ def main(t):
             out.mkdir()
             if name == "report":
                 with_runs(out)
-            command = [program, "--root", str(root), *commands(name, out)]
+            command = [program, "--root", str(root), *command_of(name, out)]
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             # One moment in each equal part of the time: the first images, the last file.
             time.sleep(length * (moment + draw.random()) / moments)

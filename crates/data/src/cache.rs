@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Self> {
         let key = key(ids, &paths)?;
         let path = cache_dir.join("decoded").join(format!("{}.rgb", &key[..16]));
-        if let Some(store) = Self::decoded(&path, ids.len(), skip)? {
+        if let Some(store) = Self::decoded(&path, &paths, skip)? {
             return Ok(store);
         }
         // Where a header cannot be read the decoder will say so.
@@ -109,7 +109,7 @@ impl Store {
         }
         build(&path, ids, &paths, &bytes, skip, progress)?;
         remove_old(&path)?;
-        Self::decoded(&path, ids.len(), skip)?.ok_or_else(|| {
+        Self::decoded(&path, &paths, skip)?.ok_or_else(|| {
             let damaged = std::io::Error::other("it is damaged although it was just written; is the disk full?");
             Error::io("use", path)(damaged)
         })
@@ -133,8 +133,9 @@ impl Store {
         }
     }
 
-    /// The cache at `path`, or `None` where there is none, it is not whole, or it lacks images and none may be skipped.
-    fn decoded(path: &Path, count: usize, skip: bool) -> Result<Option<Self>> {
+    /// The cache at `path` of the images at `paths`, or `None` where there is none, it is not whole, or it lacks images that may not be
+    /// skipped, or can be read by now: what failed may have been the disk, or a permission, and not the image.
+    fn decoded(path: &Path, paths: &[PathBuf], skip: bool) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
@@ -147,7 +148,9 @@ impl Store {
             stored
         };
         let images: Vec<Stored> = images.into_iter().map(place).collect();
-        let whole = images.len() == count && offset == end && (skip || unreadable.is_empty());
+        let lasting = |(place, _): &(usize, String)| paths.get(*place).is_some_and(|path| read(path).is_err());
+        let complete = unreadable.is_empty() || skip && unreadable.par_iter().all(lasting);
+        let whole = images.len() == paths.len() && offset == end && complete;
         Ok(whole.then(|| Self { fingerprint, unreadable, place: Place::Decoded { path: path.into(), file, images } }))
     }
 }

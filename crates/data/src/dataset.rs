@@ -3,7 +3,7 @@
 use crate::cache::{Store, read};
 use crate::folder::{self, File, Listing};
 use crate::loader::{Job, View};
-use crate::own::{self, Opened};
+use crate::own::{self, Opened, csv_of};
 use crate::source::{self, ImageSource};
 use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
 use faceoff_runs::{DataConfig, DataRecord, Sampler, Sizes, SplitName};
@@ -37,12 +37,7 @@ pub struct Item {
 pub struct Dataset {
     config: DataConfig,
     store: Arc<Store>,
-    /// Training images with the labels to train on.
-    training: Vec<Item>,
-    /// Classes that training tells apart.
-    classes: usize,
-    /// Evaluated images, and those of the classes trained on where others are evaluated, in the order of [`SplitName`].
-    items: [Vec<Item>; 4],
+    arranged: Arranged,
     record: DataRecord,
     passed_over: Option<String>,
     remarks: Vec<String>,
@@ -58,7 +53,7 @@ pub(crate) struct Arranged {
     classes: usize,
     /// Names of the evaluated classes by label.
     evaluated: Vec<String>,
-    /// As those of [`Dataset`].
+    /// Evaluated images, and those of the classes trained on where others are evaluated, in the order of [`SplitName`].
     items: [Vec<Item>; 4],
 }
 
@@ -98,26 +93,24 @@ impl Arranged {
     }
 
     pub(crate) fn sizes(&self) -> Sizes {
-        sizes(&self.training, self.classes, &self.items, self.evaluated.len())
-    }
-}
-
-fn sizes(training: &[Item], classes: usize, [compared, val, ..]: &[Vec<Item>; 4], evaluated: usize) -> Sizes {
-    let counts = |labels: &mut dyn Iterator<Item = u32>, classes: usize| {
-        let mut counts = vec![0; classes];
-        labels.for_each(|label| counts[label as usize] += 1);
-        (counts.iter().copied().min().unwrap_or(0), counts.into_iter().max().unwrap_or(0))
-    };
-    let (smallest_class, _) = counts(&mut training.iter().map(|item| item.label_trained), classes);
-    let (smallest_compared, largest_compared) = counts(&mut compared.iter().map(|item| item.label), evaluated);
-    Sizes {
-        train_images: training.len(),
-        classes,
-        smallest_class,
-        compared: compared.len(),
-        smallest_compared,
-        largest_compared,
-        val_images: val.len(),
+        let Self { training, classes, evaluated, items: [compared, val, ..] } = self;
+        let counts = |labels: &mut dyn Iterator<Item = u32>, classes: usize| {
+            let mut counts = vec![0; classes];
+            labels.for_each(|label| counts[label as usize] += 1);
+            (counts.iter().copied().min().unwrap_or(0), counts.into_iter().max().unwrap_or(0))
+        };
+        let (smallest_class, _) = counts(&mut training.iter().map(|item| item.label_trained), *classes);
+        let (smallest_compared, largest_compared) =
+            counts(&mut compared.iter().map(|item| item.label), evaluated.len());
+        Sizes {
+            train_images: training.len(),
+            classes: *classes,
+            smallest_class,
+            compared: compared.len(),
+            smallest_compared,
+            largest_compared,
+            val_images: val.len(),
+        }
     }
 }
 
@@ -164,16 +157,16 @@ impl Dataset {
     /// The data set of a listing; of `record` its numbers are filled in.
     fn of(config: &DataConfig, listing: Listing, store: Store, mut record: DataRecord) -> Result<Self> {
         let passed_over = listing.passed_over.sentence();
-        let Arranged { training, classes, evaluated, items } = Arranged::of(config, listing)?;
+        let arranged = Arranged::of(config, listing)?;
+        let Sizes { train_images, val_images, .. } = arranged.sizes();
         record.notes.extend(passed_over.as_ref().map(note));
-        (record.classes, record.train_images, record.val_images) = (evaluated, training.len(), items[1].len());
+        (record.classes, record.train_images, record.val_images) =
+            (arranged.evaluated.clone(), train_images, val_images);
         let (remarks, split, unreadable) = Default::default();
         Ok(Self {
             config: config.clone(),
             store: Arc::new(store),
-            training,
-            classes,
-            items,
+            arranged,
             record,
             passed_over,
             remarks,
@@ -191,7 +184,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::Setting`] where the data set has fewer classes than the sampler, or a class has fewer images.
     pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize, sampler: Option<Sampler>) -> Result<Loader> {
-        let mut items = self.training.clone();
+        let mut items = self.arranged.training.clone();
         let mut random = ChaCha8Rng::from_seed(Sha256::digest(format!("shuffle {seed} {epoch}")).into());
         items.shuffle(&mut random);
         let batches = items.len() / batch_size;
@@ -199,7 +192,7 @@ impl Dataset {
             None => items.truncate(batches * batch_size),
             Some(sampler) => items = self.by_class(items, batches, sampler, &mut random)?,
         }
-        self.load(items, batch_size, View::Train { seed, epoch })
+        self.load(items, batch_size, self.size_px(), View::Train { seed, epoch })
     }
 
     /// `batches` batches of the training images as `sampler` says.
@@ -211,13 +204,13 @@ impl Dataset {
         random: &mut ChaCha8Rng,
     ) -> Result<Vec<Item>> {
         let Sampler { classes, images } = sampler;
-        let mut of_class = vec![Vec::new(); self.classes];
+        let trained = self.arranged.classes;
+        let mut of_class = vec![Vec::new(); trained];
         items.into_iter().for_each(|item| of_class[item.label_trained as usize].push(item));
         let fewest = of_class.iter().map(Vec::len).min().unwrap_or(0);
-        if self.classes < classes || fewest < images {
+        if trained < classes || fewest < images {
             let rule = format!(
-                "the data set trains {} classes, the smallest of {fewest} images; choose at most so many of both",
-                self.classes
+                "the data set trains {trained} classes, the smallest of {fewest} images; choose at most so many of both"
             );
             return Err(Error::setting("sampler", sampler, rule));
         }
@@ -225,7 +218,7 @@ impl Dataset {
         let mut chosen = Vec::with_capacity(batches * classes * images);
         for _ in 0..batches {
             // Shuffled first, so that chance decides between classes of which equally many are left.
-            let mut order: Vec<usize> = (0..self.classes).collect();
+            let mut order: Vec<usize> = (0..trained).collect();
             order.shuffle(random);
             order.sort_by_key(|&class| Reverse(left[class].len()));
             for &class in &order[..classes] {
@@ -242,28 +235,33 @@ impl Dataset {
 
     /// A split without augmentation, in the order of [`Dataset::items`].
     pub fn eval_batches(&self, split: SplitName, batch_size: usize) -> Result<Loader> {
-        self.load(self.items(split).to_vec(), batch_size, View::Eval)
+        self.eval_batches_of(split, batch_size, self.size_px())
     }
 
-    fn load(&self, items: Vec<Item>, batch_size: usize, view: View) -> Result<Loader> {
+    /// The same of images with another side.
+    pub fn eval_batches_of(&self, split: SplitName, batch_size: usize, size_px: usize) -> Result<Loader> {
+        self.load(self.items(split).to_vec(), batch_size, size_px, View::Eval)
+    }
+
+    fn load(&self, items: Vec<Item>, batch_size: usize, size_px: usize, view: View) -> Result<Loader> {
         Loader::start(Job {
             store: self.store.clone(),
             items,
             batch_size,
             view,
-            size_px: self.config.image_size_px,
+            size_px,
             augmentation: self.config.augmentation.clone(),
         })
     }
 
     /// The images of a split, sorted by path; none of the classes trained on where these are the evaluated ones.
     pub fn items(&self, split: SplitName) -> &[Item] {
-        &self.items[split as usize]
+        &self.arranged.items[split as usize]
     }
 
     /// Classes that training tells apart.
     pub fn classes(&self) -> usize {
-        self.classes
+        self.arranged.classes
     }
 
     /// Whether the evaluated classes were never seen in training.
@@ -288,7 +286,7 @@ impl Dataset {
 
     /// How many images there are, as far as an experiment depends on it.
     pub fn sizes(&self) -> Sizes {
-        sizes(&self.training, self.classes, &self.items, self.record.classes.len())
+        self.arranged.sizes()
     }
 
     /// Of images of the user's own, what a reader of results has to know, a sentence each.
@@ -304,6 +302,12 @@ impl Dataset {
     /// The images that could not be read and were left out, with the reasons.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
+    }
+
+    /// The same as a table.
+    pub fn unreadable_table(&self) -> Option<String> {
+        let rows = self.unreadable.iter().map(|(id, why)| [id.as_str(), why]);
+        (!self.unreadable.is_empty()).then(|| csv_of([["path", "problem"]].into_iter().chain(rows)))
     }
 
     /// What lies in the folder and was not taken for an image, in words.

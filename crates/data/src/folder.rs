@@ -112,14 +112,14 @@ fn check_size<'a>(folder: &Path, profile: &Profile, files: impl Iterator<Item = 
     let mut sides: Vec<u32> = sides.map(|header| header.width.min(header.height)).collect();
     sides.sort_unstable();
     match sides.get(sides.len() / 2) {
-        Some(&found) if found != wanted => Err(Error::folder(
-            folder,
-            format!(
-                "the shorter side of its images is {found} px, but {} has {wanted} px: it is another size of the data set, or another one; choose it \
-                 by data.dataset, or take `folder`",
-                profile.name
-            ),
-        )),
+        Some(&found) if found != wanted => {
+            let (at, name) = (folder.display(), profile.name);
+            let rule = format!(
+                "the shorter side of the images in {at} is {found} px, but {name} has {wanted} px: it is another size of the data set, or another \
+                 one; take the data set of that size, or `folder`"
+            );
+            Err(Error::setting("data.dataset", name, rule))
+        }
         _ => Ok(()),
     }
 }

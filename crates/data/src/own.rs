@@ -37,6 +37,8 @@ pub(crate) struct Image {
     /// `None` where that is left to chance.
     pub(crate) split: Option<SplitName>,
     pub(crate) group: Option<String>,
+    /// Its place among all that were found.
+    pub(crate) stored: usize,
 }
 
 /// All that was found.
@@ -85,8 +87,12 @@ pub fn file_name_of(title: &str) -> String {
 /// The classes that training never sees and evaluation is about, as `gallery/` and `query/` beside `train/` say; none for other layouts.
 ///
 /// # Errors
-/// A folder or table without images, or whose layout is none that is known.
+/// A folder without images, or whose layout is none that is known.
 pub fn unseen_classes(source: &ImageSource) -> Result<Vec<String>> {
+    // Without gallery/ and query/ there are none, and the images need not be looked for.
+    if source.labels.is_some() || Layout::of(&folder_of(source)?)?.sides.len() < 3 {
+        return Ok(Vec::new());
+    }
     let mut found = find(source)?;
     let unseen = found.unseen.clone();
     leave_out_one_sided(&mut found.images, &unseen);
@@ -118,11 +124,10 @@ pub fn preview(config: &DataConfig, source: &ImageSource) -> Result<Preview> {
     let unreadable = bytes.iter().filter(|bytes| bytes.is_none()).count() + found.missing.len();
     if unreadable > 0 {
         let rule = if source.skip_unreadable { "they are left out" } else { "--skip-unreadable would leave them out" };
-        remarks.push(format!("{unreadable} images have no header that can be read: {rule}"));
+        remarks.push(format!("{unreadable} images cannot be read: {rule}"));
     }
     if source.skip_unreadable {
-        let mut readable = bytes.iter().map(Option::is_some);
-        found.images.retain(|_| readable.next().unwrap_or(true));
+        found.images.retain(|image| bytes[image.stored].is_some());
     }
     let divided = divide(&folder, found, config)?;
     remarks.extend(divided.remarks);
@@ -147,10 +152,6 @@ pub fn broken_own_images(source: &ImageSource, progress: ProgressFn) -> Result<(
 
 /// Finds, decodes and divides the images of `config`.
 pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Opened> {
-    if config.label_noise_percent > 0 {
-        let rule = "images of one's own have no noisy labels; set it to 0, or take another experiment";
-        return Err(Error::setting("data.label_noise_percent", config.label_noise_percent, rule));
-    }
     let (folder, mut found) = (folder_of(source)?, find(source)?);
     refuse_missing(source, &found.missing)?;
     let ids: Vec<&str> = found.images.iter().map(|image| image.id.as_str()).collect();
@@ -158,16 +159,13 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
     let store = Store::of(&ids, paths, source.skip_unreadable, &source.cache_dir, progress)?;
     let mut unreadable = std::mem::take(&mut found.missing);
     unreadable.extend(store.unreadable.iter().map(|(place, why)| (found.images[*place].id.clone(), why.clone())));
-    let place_of: BTreeMap<String, usize> =
-        found.images.iter().enumerate().map(|(place, image)| (image.id.clone(), place)).collect();
     let broken: BTreeSet<usize> = store.unreadable.iter().map(|(place, _)| *place).collect();
-    found.images.retain(|image| !broken.contains(&place_of[&image.id]));
+    found.images.retain(|image| !broken.contains(&image.stored));
 
-    let Divided { mut listing, mut remarks, split } = divide(&folder, found, config)?;
+    let Divided { listing, mut remarks, split } = divide(&folder, found, config)?;
     let mut fingerprint = Sha256::new_with_prefix(&store.fingerprint);
-    for (side, files) in SplitName::ALL.iter().zip(&mut listing.images) {
+    for (side, files) in SplitName::ALL.iter().zip(&listing.images) {
         for file in files {
-            file.stored = place_of[&file.id];
             let class = &listing.class_folders[file.label as usize];
             fingerprint.update(format!("\n{}\0{class}\0{}", file.id, side.as_str()));
         }
@@ -202,6 +200,7 @@ fn find(source: &ImageSource) -> Result<Found> {
         None => find_in(&folder)?,
     };
     found.images.sort_by(|a, b| a.id.cmp(&b.id));
+    found.images.iter_mut().enumerate().for_each(|(place, image)| image.stored = place);
     Ok(found)
 }
 
@@ -216,39 +215,58 @@ fn refuse_missing(source: &ImageSource, missing: &[(String, String)]) -> Result<
     }
 }
 
+/// How a folder is laid out.
+struct Layout {
+    /// Names of the folders that hold folders.
+    folders: Vec<String>,
+    /// Those whose images are taken, and for which side, `None` where that is left to chance: training images first, the gallery and the
+    /// queries last. An empty name is the folder itself.
+    sides: Vec<(String, Option<SplitName>)>,
+}
+
+impl Layout {
+    fn of(folder: &Path) -> Result<Self> {
+        let mut folders = Vec::new();
+        for path in list_folder(folder)?.into_iter().filter(|path| path.is_dir()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // A class may be called `train`: it holds images, where a side holds folders.
+            let holds_folders = || list_folder(&path).is_ok_and(|inner| inner.iter().any(|path| path.is_dir()));
+            if !is_hidden(&name) && holds_folders() {
+                folders.push(name);
+            }
+        }
+        let side = |names: &[&str]| {
+            let of = |name: &&str| folders.iter().find(|folder| folder.eq_ignore_ascii_case(name)).cloned();
+            names.iter().find_map(of)
+        };
+        let (train, val, test) = (side(&TRAIN), side(&VAL), side(&TEST));
+        let has_val = val.is_some();
+        use SplitName::{Train, Val};
+        let sides = match (train, val.or(test), side(&["gallery"]), side(&["query"])) {
+            (train, _, Some(gallery), Some(query)) => {
+                let train = train.map(|train| (train, Some(Train)));
+                train.into_iter().chain([(gallery, Some(Train)), (query, Some(Val))]).collect()
+            }
+            (_, _, Some(_), None) | (_, _, None, Some(_)) => {
+                return Err(Error::folder(
+                    folder,
+                    "gallery/ and query/ belong together, but there is only one of them",
+                ));
+            }
+            (Some(train), Some(val), ..) => vec![(train, Some(Train)), (val, Some(Val))],
+            (Some(train), None, ..) => vec![(train, None)],
+            (None, Some(val), ..) if has_val => {
+                return Err(Error::folder(folder, format!("there is {val}/ but no train/")));
+            }
+            (None, ..) => vec![(String::new(), None)],
+        };
+        Ok(Self { folders, sides })
+    }
+}
+
 /// The images of a folder by its layout.
 fn find_in(folder: &Path) -> Result<Found> {
-    let mut folders = Vec::new();
-    for path in list_folder(folder)?.into_iter().filter(|path| path.is_dir()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A class may be called `train`: it holds images, where a side holds folders.
-        let holds_folders = || list_folder(&path).is_ok_and(|inner| inner.iter().any(|path| path.is_dir()));
-        if !is_hidden(&name) && holds_folders() {
-            folders.push(name);
-        }
-    }
-    let side = |names: &[&str]| {
-        let of = |name: &&str| folders.iter().find(|folder| folder.eq_ignore_ascii_case(name)).cloned();
-        names.iter().find_map(of)
-    };
-    let (train, val, test) = (side(&TRAIN), side(&VAL), side(&TEST));
-    let has_val = val.is_some();
-    use SplitName::{Train, Val};
-    let sides = match (train, val.or(test), side(&["gallery"]), side(&["query"])) {
-        (train, _, Some(gallery), Some(query)) => {
-            let train = train.map(|train| (train, Some(Train)));
-            train.into_iter().chain([(gallery, Some(Train)), (query, Some(Val))]).collect()
-        }
-        (_, _, Some(_), None) | (_, _, None, Some(_)) => {
-            return Err(Error::folder(folder, "gallery/ and query/ belong together, but there is only one of them"));
-        }
-        (Some(train), Some(val), ..) => vec![(train, Some(Train)), (val, Some(Val))],
-        (Some(train), None, ..) => vec![(train, None)],
-        (None, Some(val), ..) if has_val => {
-            return Err(Error::folder(folder, format!("there is {val}/ but no train/")));
-        }
-        (None, ..) => vec![(String::new(), None)],
-    };
+    let Layout { folders, sides } = Layout::of(folder)?;
     let mut found = Found { divided: sides[0].1.is_some(), ..Found::default() };
     let mut of_side: Vec<BTreeSet<String>> = Vec::new();
     for (top, split) in &sides {
@@ -256,7 +274,7 @@ fn find_in(folder: &Path) -> Result<Found> {
         of_side.push(images.iter().map(|(class, _)| class.clone()).collect());
         found.images.extend(images.into_iter().map(|(class, path)| {
             let id = crate::folder::id_of(&path);
-            Image { id, path, class, split: *split, group: None }
+            Image { id, path, class, split: *split, group: None, stored: 0 }
         }));
     }
     if let [train, gallery, query] = &of_side[..] {
@@ -316,9 +334,9 @@ fn divide(folder: &Path, mut found: Found, config: &DataConfig) -> Result<Divide
         table_of(&found.images)
     });
     let mut images = [Vec::new(), Vec::new()];
-    for Image { id, path, class, split, .. } in found.images {
+    for Image { id, path, class, split, stored, .. } in found.images {
         let label = names.binary_search(&class).expect("the classes are those of these images") as u32;
-        let file = File { id, path, label, noisy_label: label, stored: 0 };
+        let file = File { id, path, label, noisy_label: label, stored };
         images[split.expect("every image has a side") as usize].push(file);
     }
     let listing = Listing { class_folders: names.clone(), class_names: names, images, passed_over: found.passed_over };
@@ -418,14 +436,19 @@ fn groups_on_both_sides(images: &[Image]) -> Option<String> {
 /// The table that [`table::find`] reads back.
 fn table_of(images: &[Image]) -> String {
     let grouped = images.iter().any(|image| image.group.is_some());
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let title = ["path", "label", "split", "group"];
     let columns = if grouped { 4 } else { 3 };
-    let mut write = |row: [&str; 4]| writer.write_record(&row[..columns]).expect("memory takes what is written");
-    write(title);
-    for Image { id, class, split, group, .. } in images {
+    let rows = images.iter().map(|Image { id, class, split, group, .. }| {
         let side = split.expect("every image has a side").as_str();
-        write([id, class, side, group.as_deref().unwrap_or_default()]);
+        [id.as_str(), class, side, group.as_deref().unwrap_or_default()]
+    });
+    csv_of([["path", "label", "split", "group"]].into_iter().chain(rows).map(|row| row.into_iter().take(columns)))
+}
+
+/// Rows as CSV, the titles first.
+pub(crate) fn csv_of<'a>(rows: impl Iterator<Item = impl IntoIterator<Item = &'a str>>) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(row).expect("memory takes what is written");
     }
     let bytes = writer.into_inner().expect("memory takes what is written");
     String::from_utf8(bytes).expect("names are UTF-8")

@@ -124,12 +124,13 @@ pub fn expected_images(config: &DataConfig, source: &ImageSource) -> Result<[usi
 
 /// Whether the images of `config` can be opened without fetching them; those that are made are made anew.
 pub fn is_at_hand(config: &DataConfig, source: &ImageSource) -> bool {
-    let cached = |profile: &Profile, md5: &str| find_cached(&source.cache_dir, profile.name, md5).is_some();
     match profile(&config.dataset) {
         Ok(profile) => match &profile.origin {
             Origin::Made => true,
             Origin::Archive { md5, .. } => {
-                source.data_dir.is_some() || source.archive.is_some() || cached(profile, md5)
+                source.data_dir.is_some()
+                    || source.archive.is_some()
+                    || find_cached(&source.cache_dir, profile.name, md5).is_some()
             }
             _ => source.data_dir.is_some() || source.labels.is_some(),
         },

@@ -24,6 +24,9 @@ struct Row {
 pub(crate) fn find(path: &Path, folder: &Path) -> Result<Found> {
     let wrong = |problem: String| Error::table(path, problem);
     let rows = read(path)?;
+    // An absolute path may begin with the folder as it was typed, as the system has it, or with its links followed.
+    let bases = [Ok(folder.to_path_buf()), std::path::absolute(folder), folder.canonicalize()];
+    let bases: Vec<PathBuf> = bases.into_iter().flatten().collect();
     let without = rows.iter().find(|row| row.split.is_empty());
     if let (Some(without), Some(with)) = (without, rows.iter().find(|row| !row.split.is_empty())) {
         let rule = "fill the column, or empty it to have the images split";
@@ -46,17 +49,20 @@ pub(crate) fn find(path: &Path, folder: &Path) -> Result<Found> {
             }
             other => return Err(wrong(format!("line {line} has the split `{other}`; it must be `train` or `val`"))),
         };
-        let path = below(&row.path, folder).map_err(|problem| wrong(format!("line {line}: {problem}")))?;
+        let (path, is_there) = below(&row.path, folder, &bases).ok_or_else(|| {
+            let rule = "pass a folder that holds all images with --data DIR";
+            wrong(format!("line {line}: `{}` lies outside of {}; {rule}", row.path, folder.display()))
+        })?;
         let id = id_of(&path);
         if let Some(before) = line_of.insert(id.clone(), line) {
             return Err(wrong(format!("line {line} names {id} again, after line {before}; an image has one label")));
         }
-        if !folder.join(&path).is_file() {
+        if !is_there {
             found.missing.push((id, format!("no such file below {} (line {line})", folder.display())));
             continue;
         }
         let group = (!row.group.is_empty()).then(|| row.group.clone());
-        found.images.push(Image { id, path, class: row.label.nfc().collect(), split, group });
+        found.images.push(Image { id, path, class: row.label.nfc().collect(), split, group, stored: 0 });
     }
     Ok(found)
 }
@@ -95,20 +101,19 @@ fn read(path: &Path) -> Result<Vec<Row>> {
     if rows.is_empty() { Err(wrong("it lists no image".into())) } else { Ok(rows) }
 }
 
-/// The path of a cell as seen from `folder`, written as this system has it: separators and Unicode's form may be those of another one.
-fn below(cell: &str, folder: &Path) -> std::result::Result<PathBuf, String> {
+/// The path of a cell as seen from `folder`, which `bases` name too, and whether a file is there; `None` where it leads out of the folder.
+/// It is written as this system has it: separators and Unicode's form may be those of another one.
+fn below(cell: &str, folder: &Path, bases: &[PathBuf]) -> Option<(PathBuf, bool)> {
+    use std::path::Component::{CurDir, Normal};
     let forms = [cell.to_string(), cell.replace('\\', "/")];
     let forms = forms.iter().flat_map(|form| [form.clone(), form.nfc().collect(), form.nfd().collect()]);
-    let paths: Vec<PathBuf> = forms.map(|form| PathBuf::from(&form)).collect();
-    let path = paths.iter().find(|path| folder.join(path).is_file()).unwrap_or(&paths[0]);
-    let path = if path.is_absolute() { path.strip_prefix(folder).map_err(|_| outside(cell, folder))? } else { path };
-    use std::path::Component::{CurDir, Normal};
+    let paths: Vec<PathBuf> = forms.map(PathBuf::from).collect();
+    let there = paths.iter().find(|path| folder.join(path).is_file());
+    let path = there.unwrap_or(&paths[0]);
+    let path =
+        if path.is_absolute() { bases.iter().find_map(|base| path.strip_prefix(base).ok())? } else { path.as_path() };
     if path.components().any(|part| !matches!(part, Normal(_) | CurDir)) {
-        return Err(outside(cell, folder));
+        return None;
     }
-    Ok(path.components().filter(|part| matches!(part, Normal(_))).collect())
-}
-
-fn outside(cell: &str, folder: &Path) -> String {
-    format!("`{cell}` lies outside of {}; pass a folder that holds all images with --data DIR", folder.display())
+    Some((path.components().filter(|part| matches!(part, Normal(_))).collect(), there.is_some()))
 }

@@ -77,7 +77,15 @@ impl TrainingArgs {
             self.source.check(&experiment)?;
             return Ok(experiment);
         }
-        let mut experiment = if experiment.data.own.is_some() {
+        let mut experiment = if let Some(own) = &experiment.data.own {
+            if let Some(name) = self.own.name.as_deref().map(str::trim).filter(|name| *name != own.name) {
+                bail!(
+                    "--name {name} would have no effect: the images of `{}` are called {} by its data.own.name; leave it out, or take the \
+                     experiment without [data.own]",
+                    experiment.name,
+                    own.name
+                );
+            }
             experiment
         } else {
             let title = self.own.title(&self.source)?;
@@ -193,8 +201,7 @@ impl OwnArgs {
         let path =
             path.canonicalize().with_context(|| format!("{}: there is no such folder or table", path.display()))?;
         let name = if source.data.is_some() { path.file_name() } else { path.file_stem() };
-        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
-            .map(|name| if name.is_empty() { "images".into() } else { name })
+        Ok(name.map_or_else(|| "images".into(), |name| name.to_string_lossy().into_owned()))
     }
 }
 

@@ -24,11 +24,20 @@ pub struct ReportArgs {
     experiment: String,
     /// External embeddings: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
     /// compared with all others.
-    #[arg(long, value_name = "NPY", requires = "labels", conflicts_with_all = ["export", "thumbnails"])]
+    #[arg(
+        long,
+        value_name = "NPY",
+        requires = "labels",
+        conflicts_with_all = ["export", "thumbnails", "data", "archive", "mirror", "skip_unreadable"]
+    )]
     embeddings: Option<PathBuf>,
-    /// Their labels: a CSV with a column `label` and one row for each of theirs.
-    #[arg(long, value_name = "CSV", requires = "embeddings")]
+    /// Of external embeddings their labels: a CSV with a column `label` and one row for each of theirs. Without --embeddings the table of
+    /// images of your own that the benchmark was given.
+    #[arg(long, value_name = "CSV", conflicts_with_all = ["archive", "mirror"])]
     labels: Option<PathBuf>,
+    /// Go on without the images of your own that cannot be read, as the benchmark did.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Embeddings to compare with, as the training images are elsewhere.
     #[arg(long, value_name = "NPY", requires_all = ["embeddings", "train_labels"])]
     train_embeddings: Option<PathBuf>,
@@ -36,7 +45,12 @@ pub struct ReportArgs {
     #[arg(long, value_name = "CSV", requires = "train_embeddings")]
     train_labels: Option<PathBuf>,
     /// Two report folders side by side, in the terminal: what differs in their specifications, and their accuracies.
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["embeddings", "thumbnails", "open", "export"])]
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["A", "B"],
+        conflicts_with_all = ["embeddings", "thumbnails", "open", "export", "labels", "skip_unreadable", "data", "archive", "mirror", "cache", "out"]
+    )]
     compare: Option<Vec<PathBuf>>,
     #[command(flatten)]
     source: SourceArgs,
@@ -95,8 +109,22 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         return external(program, args, &queries);
     }
     let (experiment, folder) = find(program, &args.experiment, &args.out)?;
+    let given = [("--labels", args.labels.is_some()), ("--skip-unreadable", args.skip_unreadable)];
+    if experiment.data.own.is_none()
+        && let Some((option, _)) = given.into_iter().find(|(_, given)| *given)
+    {
+        let (name, dataset) = (&experiment.name, &experiment.data.dataset);
+        bail!(
+            "{option} would have no effect: `{name}` is on data.dataset = \"{dataset}\", not on images of your own; leave it out"
+        );
+    }
+    let source = ImageSource {
+        labels: args.labels.clone(),
+        skip_unreadable: args.skip_unreadable,
+        ..args.source.source(program)
+    };
     let _lock = FolderLock::take(&folder, &say)?;
-    write(&folder, &experiment, &args.shown, args.source.source(program))?;
+    write(&folder, &experiment, &args.shown, source)?;
     Ok(ExitCode::SUCCESS)
 }
 

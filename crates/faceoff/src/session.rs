@@ -4,7 +4,7 @@ use crate::options::TrainingArgs;
 use crate::progress::Progress;
 use crate::{COMMIT, Program, machine};
 use anyhow::{Context, Result};
-use faceoff_data::{ImageSource, Origin, profile};
+use faceoff_data::{Dataset, ImageSource, Origin, profile};
 use faceoff_kernels::Arithmetic;
 use faceoff_pipeline::{Event, ImageSets, Job};
 use faceoff_runs::{Experiment, Sizes};
@@ -148,15 +148,17 @@ pub(crate) fn note_own_images(experiment: &Experiment, images: &ImageSets, folde
         &format!("{}.toml", experiment.name),
         &format!("# What was trained here, with every number as it fits the images.\n{text}"),
     )?;
-    for set in images.sets() {
-        if let Some(table) = set.split_table() {
-            write("split.csv", table)?;
-        }
-        if !set.unreadable().is_empty() {
-            let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-            let row = |(id, why): &(String, String)| format!("{},{}\n", quoted(id), quoted(why));
-            let rows: String = set.unreadable().iter().map(row).collect();
-            write("unreadable.csv", &format!("path,problem\n{rows}"))?;
+    if let Some(table) = images.sets().find_map(Dataset::split_table) {
+        write("split.csv", table)?;
+    }
+    match images.sets().find_map(Dataset::unreadable_table) {
+        Some(table) => write("unreadable.csv", &table)?,
+        // What an earlier benchmark could not read is whole by now, or gone.
+        None => {
+            let stale = folder.join("unreadable.csv");
+            if stale.exists() {
+                std::fs::remove_file(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+            }
         }
     }
     Ok(())

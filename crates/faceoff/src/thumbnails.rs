@@ -15,12 +15,8 @@ pub(crate) enum ThumbnailsChoice {
     None,
 }
 
-/// The images of an experiment, one configuration for each `[data]` that its conditions make.
-pub(crate) struct Images {
-    configs: Vec<DataConfig>,
-    source: ImageSource,
-    fingerprints: Vec<String>,
-}
+/// The images of an experiment, one set for each choice of them that its conditions make.
+pub(crate) struct Images(Vec<Dataset>);
 
 /// Images are made in batches of this size.
 const BATCH: usize = 256;
@@ -37,40 +33,33 @@ impl Images {
         }
         let mut configs: Vec<DataConfig> = Vec::new();
         for spec in RunSpec::of(experiment, &Compute::unknown()) {
-            if !configs.contains(&spec.data) {
-                configs.push(spec.data);
+            // Noise is in the labels, not in the images.
+            let config = DataConfig { label_noise_percent: 0, ..spec.data };
+            if !configs.contains(&config) {
+                configs.push(config);
             }
         }
         if !configs.iter().all(|config| is_at_hand(config, &source)) {
-            let why = "No thumbnails: the images are not at hand. Name them with --archive, --data or --cache.";
+            let why =
+                "No thumbnails: the images are not at hand. Name them with --archive, --data, --labels or --cache.";
             return Ok(Err(Some(why.into())));
         }
-        let mut images = Self { configs, source, fingerprints: Vec::new() };
-        images.fingerprints = images.sets(None)?.iter().map(|set| set.record().fingerprint.clone()).collect();
-        Ok(Ok(images))
-    }
-
-    /// Every set of images, its views `side` pixels wide where that is said.
-    fn sets(&self, side: Option<usize>) -> faceoff_data::Result<Vec<Dataset>> {
-        let open = |config: &DataConfig| {
-            let image_size_px = side.unwrap_or(config.image_size_px);
-            Dataset::open(&DataConfig { image_size_px, ..config.clone() }, &self.source, &|_, _, _| {})
-        };
-        self.configs.iter().map(open).collect()
+        let open = |config| Dataset::open(config, &source, &|_, _, _| {});
+        Ok(Ok(Self(configs.iter().map(open).collect::<faceoff_data::Result<_>>()?)))
     }
 }
 
 impl Thumbnails for Images {
     fn fingerprints(&self) -> Vec<String> {
-        self.fingerprints.clone()
+        self.0.iter().map(|set| set.record().fingerprint.clone()).collect()
     }
 
     fn each(&self, side: usize, take: &mut dyn FnMut(&str, &[u8])) -> std::result::Result<(), String> {
         let mut each = || -> faceoff_data::Result<()> {
-            for set in self.sets(Some(side))? {
+            for set in &self.0 {
                 for split in SplitName::ALL {
                     let mut items = set.items(split).iter();
-                    for batch in set.eval_batches(split, BATCH)? {
+                    for batch in set.eval_batches_of(split, BATCH, side)? {
                         let pixels = batch?.pixels;
                         let views = pixels.chunks_exact(3 * side * side);
                         views.zip(&mut items).for_each(|(view, item)| take(&item.id, view));

@@ -143,20 +143,19 @@ impl Job<'_> {
         };
 
         let started = Instant::now();
-        let seen = if images.evaluates_unseen_classes() { &SplitName::SEEN[..] } else { &[] };
-        let mut train = None;
-        for &split in SplitName::ALL.iter().chain(seen) {
-            if SplitName::SEEN.first() == Some(&split) {
-                train = None;
+        let seen = images.evaluates_unseen_classes().then_some(SplitName::SEEN);
+        for pair in [SplitName::ALL].into_iter().chain(seen) {
+            let mut train = None;
+            for split in pair {
+                let total = images.items(split).len();
+                let mut on_image = |done| on_event(Event::Embedded(split, done, total));
+                let batch_size = spec.training.batch_size;
+                let embeddings = embed(&model, images, split, train.as_ref(), batch_size, stop, &mut on_image);
+                let embeddings = embeddings.map_err(failed)?;
+                let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
+                folder.write_embeddings(split, &embeddings)?;
+                train.get_or_insert(embeddings);
             }
-            let total = images.items(split).len();
-            let mut on_image = |done| on_event(Event::Embedded(split, done, total));
-            let batch_size = spec.training.batch_size;
-            let embeddings = embed(&model, images, split, train.as_ref(), batch_size, stop, &mut on_image);
-            let embeddings = embeddings.map_err(failed)?;
-            let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
-            folder.write_embeddings(split, &embeddings)?;
-            train.get_or_insert(embeddings);
         }
         folder.finish(&Manifest {
             schema: SCHEMA,

@@ -41,11 +41,12 @@ impl Experiment {
     ///
     /// - A batch is no larger than the training images; of a sampler, no more classes than there are and no more images than the
     ///   smallest class has. Heads for which no sampler fits are left out.
-    /// - Neighbours that vote in the headline: no more than the smallest class has; in the curve, than the largest has.
-    /// - Principal components: no more than training images or dimensions. Perplexity: a third of the validation images.
+    /// - Neighbours that vote in the headline: no more than the smallest class has among the images compared with; in the curve, than the
+    ///   largest has.
+    /// - Principal components: no more than images compared with, or dimensions. Perplexity: a third of the validation images.
     ///
     /// # Errors
-    /// An experiment that cannot be made to fit, such as one training image.
+    /// Those of [`Experiment::validate`], for an experiment that is still none.
     pub fn adapted(mut self, sizes: &Sizes, dim: usize) -> Result<(Self, Vec<String>)> {
         let mut said = Vec::new();
         self.adapt_batch(sizes, &mut said);
@@ -55,13 +56,13 @@ impl Experiment {
         if wanted > most {
             analysis.headline_neighbors = most;
             said.push(format!(
-                "The headline's KNN accuracy asks {most} neighbours instead of {wanted}: so many training images has the smallest class."
+                "The headline's KNN accuracy asks {most} neighbours instead of {wanted}: so many images to compare with has the smallest class."
             ));
         }
         let most = sizes.largest_compared.max(analysis.headline_neighbors);
         keep(&mut analysis.knn_neighbors, most, analysis.headline_neighbors, |widest| {
             said.push(format!(
-                "The curve of KNN accuracy ends at {most} neighbours instead of {widest}: so many training images has the largest class."
+                "The curve of KNN accuracy ends at {most} neighbours instead of {widest}: so many images to compare with has the largest class."
             ));
         });
         let most = sizes.compared.min(dim).max(1);
@@ -69,9 +70,14 @@ impl Experiment {
         if wanted.iter().any(|&count| count > most) {
             let fewer = wanted.map(|count| count.min(most));
             analysis.headline_components = if fewer[0] == fewer[1] { [most.div_ceil(2), most] } else { fewer };
+            let reason = if dim < sizes.compared {
+                format!("embeddings of {dim} numbers have no more")
+            } else {
+                format!("{} images to compare with have no more", sizes.compared)
+            };
             said.push(format!(
-                "The headline's explained variances are of {:?} principal components instead of {wanted:?}: {} training images have no more.",
-                analysis.headline_components, sizes.compared
+                "The headline's explained variances are of {:?} principal components instead of {wanted:?}: {reason}.",
+                analysis.headline_components
             ));
         }
         keep(&mut analysis.pca_components, most, most, |_| {});

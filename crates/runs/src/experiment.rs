@@ -656,6 +656,8 @@ impl DataConfig {
             let valid = !name.trim().is_empty() && name.chars().count() <= 100 && !name.contains(char::is_control);
             require(valid, "data.own.name", name.escape_debug(), "it must be a name of 1 to 100 characters")?;
             split.validate("data.own.split")?;
+            let rule = "images of one's own have no noisy labels; set it to 0, or take another experiment";
+            require(noise == 0, "data.label_noise_percent", noise, rule)?;
         }
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
         let rule =

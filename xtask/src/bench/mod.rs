@@ -53,8 +53,12 @@ pub(crate) fn forget_peak_memory() {
 
 /// The most memory that this process has had, in MiB; `None` where the system does not say.
 pub(crate) fn peak_memory_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib / 1024.0)
+    Some(kib_of("self", "VmHWM")? as f64 / 1024.0)
+}
+
+/// What a row of a process's status says, in KiB; `None` where the system does not say. `process` is its number, or `self`.
+pub(crate) fn kib_of(process: &str, row: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(':'))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
 }

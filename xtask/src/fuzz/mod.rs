@@ -135,18 +135,18 @@ pub(crate) fn run(program: &Program, args: &FuzzArgs) -> Result<ExitCode> {
     );
     let waiting = Mutex::new(targets.into_iter().rev().collect::<Vec<_>>());
     let next = || waiting.lock().expect("nothing panics while it holds the list").pop();
-    let watch_all = || -> Result<usize> {
+    let watch_all = || -> Result<u64> {
         let mut findings = 0;
         while let Some(kind) = next() {
             let watched =
                 watch::watch(program, kind, seed, Duration::from_secs(args.seconds), &program.path("").join(&args.out))
                     .with_context(|| format!("target {}", kind.name))?;
-            println!("{watched}");
+            println!("{}", watched.line(kind));
             findings += watched.findings();
         }
         Ok(findings)
     };
-    let findings = std::thread::scope(|scope| -> Result<usize> {
+    let findings = std::thread::scope(|scope| -> Result<u64> {
         let watchers: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(watch_all)).collect();
         let found = watchers.into_iter().map(|watcher| watcher.join().expect("a watcher does not panic"));
         Ok(found.collect::<Result<Vec<_>>>()?.iter().sum())

@@ -2,9 +2,9 @@
 //! written, and a new process goes on behind it.
 
 use super::{Kind, MOST_SECONDS, MOST_WAITING, processor_seconds, worker, write};
-use anyhow::{Context, Result};
+use crate::bench::kib_of;
+use anyhow::{Context, Result, bail};
 use faceoff::Program;
-use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,19 +18,19 @@ const TICK: Duration = Duration::from_millis(20);
 /// Addresses that the process may have, in KiB: what asks for more at once is told that there is none.
 const MOST_ADDRESSES_KIB: u64 = 6 << 20;
 /// After so many faults the rest is likely the same.
-const MOST_FINDINGS: usize = 20;
+const MOST_FINDINGS: u64 = 20;
 
 /// What came of a target.
+#[derive(Default)]
 pub(super) struct Watched {
-    kind: &'static Kind,
     inputs: u64,
     refused: u64,
     accepted: u64,
     told: u64,
-    silent: usize,
-    panics: usize,
-    hangs: usize,
-    memory: usize,
+    silent: u64,
+    panics: u64,
+    hangs: u64,
+    memory: u64,
     worst_kib: u64,
     worst_millis: u64,
     /// Number of the input that took longest.
@@ -38,31 +38,16 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn findings(&self) -> usize {
+    pub(super) fn findings(&self) -> u64 {
         self.silent + self.panics + self.hangs + self.memory
     }
-}
 
-/// A line of the table.
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            inputs,
-            refused,
-            accepted,
-            told,
-            silent,
-            panics,
-            hangs,
-            memory,
-            worst_kib,
-            worst_millis,
-            slowest,
-        } = self;
+    /// The line of a kind in the table.
+    pub(super) fn line(&self, kind: &Kind) -> String {
+        let Self { inputs, refused, accepted, told, silent, panics, hangs, memory, worst_kib, worst_millis, slowest } =
+            self;
         let (mib, seconds) = (worst_kib / 1024, *worst_millis as f64 / 1e3);
-        write!(
-            f,
+        format!(
             "{:<11} {inputs:>8} {refused:>8} {accepted:>8} {told:>8} {silent:>8} {panics:>8} {hangs:>8} {memory:>7} {mib:>4} of {:>4} MiB {seconds:>8.2} (input {slowest})",
             kind.name, kind.most_mib
         )
@@ -109,9 +94,7 @@ impl Worker {
 
     /// Memory that it has now, in KiB, as Linux says it.
     fn kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+        kib_of(&self.child.id().to_string(), "VmRSS").unwrap_or(0)
     }
 
     fn seconds(&self) -> f64 {
@@ -136,33 +119,27 @@ impl Drop for Worker {
 
 /// Tries inputs of `kind` for a time; the files of those that are faults go below `out`.
 pub(super) fn watch(program: &Program, kind: &'static Kind, seed: u64, time: Duration, out: &Path) -> Result<Watched> {
-    let mut watched = Watched {
-        kind,
-        inputs: 0,
-        refused: 0,
-        accepted: 0,
-        told: 0,
-        silent: 0,
-        panics: 0,
-        hangs: 0,
-        memory: 0,
-        worst_kib: 0,
-        worst_millis: 0,
-        slowest: 0,
-    };
+    let mut watched = Watched::default();
     let end = Instant::now() + time;
     let mut from = 0;
     'workers: while Instant::now() < end && watched.findings() < MOST_FINDINGS {
         let mut worker = Worker::start(program, kind, seed, from, end - Instant::now())?;
-        // The input that is being tried, since when, and the processor time taken by then.
-        let mut at_hand: Option<(u64, Instant, f64)> = None;
+        // The input that is being tried, and the processor time taken by then.
+        let mut at_hand: Option<(u64, f64)> = None;
+        let mut heard = Instant::now();
         loop {
             let line = match worker.lines.recv_timeout(TICK) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => {
-                    let Some((number, began, before)) = at_hand else { continue };
+                    let waits = heard.elapsed() > MOST_WAITING;
+                    let Some((number, before)) = at_hand else {
+                        if waits {
+                            bail!("its process tries no input, but does not end either: {}", worker.said());
+                        }
+                        continue;
+                    };
                     let (kib, seconds) = (worker.kib(), worker.seconds() - before);
-                    let hangs = seconds > MOST_SECONDS || began.elapsed() > MOST_WAITING;
+                    let hangs = seconds > MOST_SECONDS || waits;
                     if kib > 1024 * kind.most_mib || hangs {
                         watched.inputs += 1;
                         watched.worst_kib = watched.worst_kib.max(kib);
@@ -180,7 +157,7 @@ pub(super) fn watch(program: &Program, kind: &'static Kind, seed: u64, time: Dur
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = worker.child.wait().context("the process that tries inputs is lost")?;
-                    let Some((number, ..)) = at_hand else {
+                    let Some((number, _)) = at_hand else {
                         anyhow::ensure!(status.success(), "it ended with {status}: {}", worker.said());
                         break 'workers;
                     };
@@ -191,10 +168,11 @@ pub(super) fn watch(program: &Program, kind: &'static Kind, seed: u64, time: Dur
                     continue 'workers;
                 }
             };
+            heard = Instant::now();
             let words: Vec<&str> = line.split(' ').collect();
             let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
             if words[0] == "try" {
-                at_hand = Some((number(1), Instant::now(), worker.seconds()));
+                at_hand = Some((number(1), worker.seconds()));
                 continue;
             }
             at_hand = None;
@@ -204,30 +182,17 @@ pub(super) fn watch(program: &Program, kind: &'static Kind, seed: u64, time: Dur
             if millis > watched.worst_millis {
                 (watched.worst_millis, watched.slowest) = (millis, number(1));
             }
-            let problem = match words[2] {
-                "refused" => {
-                    watched.refused += 1;
-                    None
-                }
-                "accepted" => {
-                    watched.accepted += 1;
-                    None
-                }
-                "told" => {
-                    watched.told += 1;
-                    None
-                }
-                "silent" => {
-                    watched.silent += 1;
-                    Some(worker.said())
-                }
-                _ => {
-                    watched.panics += 1;
-                    Some(worker.said())
-                }
+            let (counter, ended_well) = match words[2] {
+                "refused" => (&mut watched.refused, true),
+                "accepted" => (&mut watched.accepted, true),
+                "told" => (&mut watched.told, true),
+                "silent" => (&mut watched.silent, false),
+                _ => (&mut watched.panics, false),
             };
+            *counter += 1;
+            let problem = (!ended_well).then(|| worker.said());
             let too_much = (kib > 1024 * kind.most_mib).then(|| format!("{} MiB", kib / 1024));
-            watched.memory += usize::from(too_much.is_some());
+            watched.memory += u64::from(too_much.is_some());
             if let Some(problem) = problem.or(too_much) {
                 found(program, kind, seed, number(1), out, &problem)?;
             }

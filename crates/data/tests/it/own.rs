@@ -209,6 +209,78 @@ fn a_split_of_the_users_own_is_kept_and_its_faults_are_named() {
     }
 }
 
+/// From the working folder to `path`, which is absolute.
+#[cfg(unix)]
+fn relative(path: &Path) -> std::path::PathBuf {
+    let up = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect::<std::path::PathBuf>();
+    up.join(path.canonicalize().unwrap().strip_prefix("/").unwrap())
+}
+
+#[test]
+#[cfg(unix)]
+fn absolute_paths_in_a_table_fit_a_folder_however_it_is_typed() {
+    let (folder, given) = folder(&[("a", 4), ("b", 4)]);
+    let mine = folder.path().join("mine");
+    let linked = folder.path().join("linked");
+    std::os::unix::fs::symlink(&mine, &linked).unwrap();
+    let labels = mine.join("labels.csv");
+    let rows = ["a", "b"].map(|class| (0..4).map(move |index| format!("{class}/{index}.png,{class}\n")));
+    let rows: Vec<String> = rows.into_iter().flatten().collect();
+    for (base, folder) in
+        [(&mine, &mine), (&mine, &relative(&mine)), (&linked, &linked), (&mine, &linked), (&mine, &relative(&linked))]
+    {
+        let rows = rows.iter().map(|row| format!("{}/{row}", base.display())).collect::<String>();
+        std::fs::write(&labels, format!("path,label\n{rows}")).unwrap();
+        let source = ImageSource { data_dir: Some(folder.clone()), labels: Some(labels.clone()), ..given.clone() };
+        let images = open(&source, 0);
+        assert_eq!(BOTH.map(|side| images.items(side).len()), [6, 2], "{}", folder.display());
+        assert!(images.items(VAL)[0].id.starts_with("a/"));
+    }
+    std::fs::write(&labels, format!("path,label\n{}/other/0.png,a\n", folder.path().display())).unwrap();
+    let source = ImageSource { data_dir: Some(relative(&mine)), labels: Some(labels), ..given };
+    assert!(refusal(&own(0), &source).to_string().contains("lies outside of"));
+}
+
+/// Names that differ in Unicode's form alone have one id; where the system keeps them apart, so are their pixels.
+#[test]
+#[cfg(target_os = "linux")]
+fn two_files_whose_ids_coincide_are_two_images() {
+    let (_folder, source) = folder(&[("train/a", 2), ("train/b", 2), ("val/a", 1), ("val/b", 1)]);
+    let path = source.data_dir.as_ref().unwrap().join("train/a");
+    for (name, color) in [("\u{e9}.png", [200, 0, 0]), ("e\u{301}.png", [0, 200, 0])] {
+        image::RgbImage::from_pixel(40, 40, image::Rgb(color)).save(path.join(name)).unwrap();
+    }
+    let images = open(&source, 0);
+    let pixels = images.eval_batches(TRAIN, 6).unwrap().next().unwrap().unwrap().pixels;
+    let distinct: BTreeSet<&[u8]> = pixels.chunks_exact(pixels.len() / 6).collect();
+    assert_eq!(distinct.len(), 6);
+}
+
+/// As a disk that fails for a while, or a permission: size and time of the file are the same.
+#[test]
+fn an_image_that_can_be_read_by_now_is_not_left_out_any_longer() {
+    let (_folder, source) = folder(&[("a", 4), ("b", 4)]);
+    let whole = open(&source, 0);
+    let skipping = ImageSource { skip_unreadable: true, ..source.clone() };
+    let path = source.data_dir.as_ref().unwrap().join("a/0.png");
+    let (bytes, time) =
+        (std::fs::read(&path).unwrap(), std::time::UNIX_EPOCH + std::time::Duration::from_secs(1 << 30));
+    let put = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    put(&vec![0; bytes.len()]);
+    for _ in 0..2 {
+        assert_eq!(open(&skipping, 0).unreadable().len(), 1);
+    }
+    let listed = "path,problem\na/0.png,";
+    assert!(open(&skipping, 0).unreadable_table().unwrap().starts_with(listed));
+    put(&bytes);
+    let images = open(&skipping, 0);
+    assert!(images.unreadable().is_empty() && images.unreadable_table().is_none());
+    assert_eq!(images.record().fingerprint, whole.record().fingerprint);
+}
+
 #[test]
 fn unreadable_images_are_listed_and_left_out_only_if_asked() {
     let (_folder, source) = folder(&[("a", 6), ("b", 6)]);
@@ -233,7 +305,11 @@ fn unreadable_images_are_listed_and_left_out_only_if_asked() {
     let looked = preview(&own(0), &skipping).unwrap();
     assert_eq!(looked.sizes, open(&skipping, 0).sizes());
     assert_eq!(looked.decoded_bytes, Some(12 * 40 * 40 * 3));
-    assert!(looked.remarks.iter().any(|remark| remark.contains("2 images have no header")), "{:?}", looked.remarks);
+    assert!(
+        looked.remarks.iter().any(|remark| remark.contains("2 images cannot be read: they are left out")),
+        "{:?}",
+        looked.remarks
+    );
 }
 
 #[test]

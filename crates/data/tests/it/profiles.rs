@@ -3,6 +3,7 @@
 use crate::{quiet, refusal, source, synthetic};
 use faceoff_data::{Dataset, ImageSource, Origin, PROFILES, profile};
 use faceoff_runs::DataConfig;
+use std::path::Path;
 
 #[test]
 fn every_profile_is_complete() {
@@ -28,16 +29,21 @@ fn every_profile_is_complete() {
     );
 }
 
-/// The record of a run says what a page has to know, with the names of the classes that people know.
-#[test]
-fn records_carry_what_a_profile_says() {
-    let cache = tempfile::tempdir().unwrap();
-    let folder = cache.path().join("two-breeds");
+/// Images of two breeds in the folders of Imagewoof, 160 px high, below `cache`.
+fn breeds(cache: &Path) -> ImageSource {
+    let folder = cache.join("two-breeds");
     for class in ["train/n02086240", "train/n02088364", "val/n02086240", "val/n02088364"] {
         std::fs::create_dir_all(folder.join(class)).unwrap();
         image::RgbImage::new(170, 160).save(folder.join(class).join("a.png")).unwrap();
     }
-    let source = ImageSource { data_dir: Some(folder), ..source(cache.path()) };
+    ImageSource { data_dir: Some(folder), ..source(cache) }
+}
+
+/// The record of a run says what a page has to know, with the names of the classes that people know.
+#[test]
+fn records_carry_what_a_profile_says() {
+    let cache = tempfile::tempdir().unwrap();
+    let source = breeds(cache.path());
     let config = DataConfig { dataset: "imagewoof2-160".into(), ..synthetic() };
     let record = Dataset::open(&config, &source, &quiet).unwrap().record().clone();
     assert_eq!((record.name.as_str(), record.synthetic), ("imagewoof2-160", false));
@@ -56,13 +62,8 @@ fn records_carry_what_a_profile_says() {
 #[test]
 fn another_size_of_a_data_set_is_refused() {
     let cache = tempfile::tempdir().unwrap();
-    let folder = cache.path().join("small");
-    for class in ["train/n02086240", "train/n02088364", "val/n02086240", "val/n02088364"] {
-        std::fs::create_dir_all(folder.join(class)).unwrap();
-        image::RgbImage::new(170, 160).save(folder.join(class).join("a.png")).unwrap();
-    }
-    let source = ImageSource { data_dir: Some(folder), ..source(cache.path()) };
     let config = DataConfig { dataset: "imagewoof2-320".into(), synthetic: None, ..synthetic() };
-    let message = refusal(&config, &source).to_string();
+    let message = refusal(&config, &breeds(cache.path())).to_string();
     assert!(message.contains("is 160 px, but imagewoof2-320 has 320 px"), "{message}");
+    assert!(message.starts_with("data.dataset = imagewoof2-320: ") && !message.contains("<class>"), "{message}");
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     assert_same_outcomes, benchmark, complaint, experiment, faceoff, report, stderr, stdout, succeed, two_heads,
+    with_heads,
 };
 use std::collections::BTreeSet;
 
@@ -48,8 +49,7 @@ fn every_head_that_there_is_goes_the_whole_way() {
     // Batches of the smoke experiment have 16 images.
     let blocks =
         all[all.find("[[heads]]").unwrap()..].replace("classes = 8", "classes = 4").replace("images = 8", "images = 4");
-    let (_folder, experiment, out) =
-        experiment("every-head", |text| text[..text.find("[[heads]]").unwrap()].to_string() + &blocks);
+    let (_folder, experiment, out) = experiment("every-head", |text| with_heads(&text, &blocks));
     succeed(benchmark(&experiment, &out).args(["--epochs", "1"]));
     let metrics = std::fs::read_to_string(out.join("every-head/metrics.csv")).unwrap();
     let reported: BTreeSet<&str> = metrics.lines().skip(1).filter_map(|line| line.split(',').nth(1)).collect();

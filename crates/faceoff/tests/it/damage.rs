@@ -1,6 +1,8 @@
 //! Stored runs that are damaged: found, named, left alone, and trained again on request; the others do not suffer.
 
-use crate::{benchmark, complaint, experiment, faceoff, files_below, report, stderr, stdout, succeed, two_heads};
+use crate::{
+    benchmark, complaint, experiment, faceoff, files_below, report, stderr, stdout, succeed, two_heads, with_heads,
+};
 use std::path::Path;
 use std::process::Output;
 
@@ -103,8 +105,8 @@ fn a_damaged_checkpoint_is_not_trained_on() {
 fn a_head_that_cannot_work_on_the_images_is_left_out() {
     let (folder, experiment, out) = experiment("two", |text| {
         let heads = "[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n\n[[heads]]\nkind = \"Classification\"\n";
-        let text = text[..text.find("[[heads]]").unwrap()].to_string() + heads;
-        text.replace("dataset = \"synthetic\"", "dataset = \"folder\"")
+        with_heads(&text, heads)
+            .replace("dataset = \"synthetic\"", "dataset = \"folder\"")
             .replace("epochs = 2", "epochs = 1")
             .replace("batch_size = 16", "batch_size = 4")
     });

@@ -78,10 +78,17 @@ fn experiment(name: &str, change: impl Fn(String) -> String) -> (TempDir, PathBu
     (folder, path, out)
 }
 
-/// The same with two heads only, one of them with state.
+/// Two heads, one of them with state.
+const TWO_HEADS: &str = "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n";
+
+/// An experiment's text with other heads.
+fn with_heads(text: &str, heads: &str) -> String {
+    text[..text.find("[[heads]]").unwrap()].to_string() + heads
+}
+
+/// The smoke experiment with two heads only.
 fn two_heads(name: &str) -> (TempDir, PathBuf, PathBuf) {
-    let heads = "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n";
-    experiment(name, |text| text[..text.find("[[heads]]").unwrap()].to_string() + heads)
+    experiment(name, |text| with_heads(&text, TWO_HEADS))
 }
 
 /// Relative paths and bytes of all files below `folder`, sorted.

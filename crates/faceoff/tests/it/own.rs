@@ -1,6 +1,6 @@
 //! Images of the user's own through the whole program: named after their folder, split, adapted, reported again.
 
-use crate::{complaint, experiment, faceoff, stderr, stdout, succeed};
+use crate::{TWO_HEADS, complaint, experiment, faceoff, stderr, stdout, succeed, with_heads};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -8,9 +8,8 @@ use tempfile::TempDir;
 /// A folder with an experiment on Imagewoof of two heads, and images of the user's own in class folders alone: its experiment, its images.
 fn own() -> (TempDir, PathBuf, PathBuf) {
     let (folder, path, _) = experiment("mine", |text| {
-        let heads = "[[heads]]\nkind = \"Classification\"\n\n[[heads]]\nkind = \"AdaCos\"\nepsilon = 1e-6\n";
-        let text = text[..text.find("[[heads]]").unwrap()].to_string() + heads;
-        text.replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\"")
+        with_heads(&text, TWO_HEADS)
+            .replace("dataset = \"synthetic\"", "dataset = \"imagewoof2-160\"")
             .replace("epochs = 2", "epochs = 1")
             .replace("tsne_iterations = 1000", "tsne_iterations = 50")
             .replace("images_per_split = 64\n", "")
@@ -88,9 +87,26 @@ fn a_report_on_ones_own_images_is_named_after_them_adapted_to_them_and_made_agai
     std::fs::remove_file(report.join("index.html")).unwrap();
     succeed(&mut command(&folder, &["report", "--thumbnails", "none", "Meine-Fotos-mine"]));
     assert_eq!(read("index.html"), page);
+    // With its images only where those that cannot be read may be left out.
+    let mut with_images = command(&folder, &["report", "Meine-Fotos-mine", "--cache"]);
+    with_images.arg(folder.path().join("cache")).arg("--data").arg(&images);
+    succeed(&mut with_images);
+    assert!(read("index.html").contains("No thumbnails: image "));
+    succeed(with_images.arg("--skip-unreadable"));
+    assert!(!read("index.html").contains("No thumbnails"));
+    // A name is given once.
+    let name = ["benchmark", "--dry-run", "Meine-Fotos-mine", "--name", "Others", "--data"];
+    let message = complaint(command(&folder, &name).arg(&images));
+    assert!(
+        message.contains("--name Others would have no effect") && message.contains("Meine F\u{f6}tos"),
+        "{message}"
+    );
+    // What can be read again, or is gone, is listed no longer.
+    std::fs::remove_file(images.join("z/broken.jpg")).unwrap();
+    assert!(stderr(&succeed(&mut benchmark(&folder, &path, &images))).contains("0 of 2 runs to do"));
+    assert!(!report.join("unreadable.csv").exists());
     // Other images of the same name are refused, and what tells of the first ones stays.
     let split = read("split.csv");
-    std::fs::remove_file(images.join("z/broken.jpg")).unwrap();
     std::fs::remove_file(images.join("z/0.png")).unwrap();
     let message = complaint(&mut benchmark(&folder, &path, &images));
     assert!(message.contains("fingerprint"), "{message}");
@@ -119,4 +135,11 @@ fn a_table_of_images_needs_no_folder_and_options_of_ones_own_images_are_refused_
     }
     let message = complaint(command(&folder, &["benchmark", "smoke", "--labels"]).arg(&table));
     assert!(message.contains("--labels would have no effect"), "{message}");
+    std::fs::create_dir_all(folder.path().join("out/smoke")).unwrap();
+    let message = complaint(command(&folder, &["report", "smoke", "--labels"]).arg(&table));
+    assert!(message.contains("--labels would have no effect"), "{message}");
+
+    // Noise in the labels is refused before an image is looked at.
+    let message = complaint(command(&folder, &["benchmark", "label-noise", "--dry-run", "--labels"]).arg(&table));
+    assert!(message.contains("data.label_noise_percent = 5: images of one's own have no noisy labels"), "{message}");
 }

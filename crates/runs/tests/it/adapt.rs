@@ -47,6 +47,7 @@ fn what_few_images_do_not_allow_is_changed_and_said() {
     assert_eq!(quick.analysis.tsne_perplexity, 4.0);
     let said = said.join("\n");
     for part in [
+        "40 images to compare with have no more",
         "A batch has 32 images instead of 64: there are 40 training images.",
         "3 neighbours instead of 5",
         "ends at 9 neighbours instead of 50",
@@ -55,6 +56,8 @@ fn what_few_images_do_not_allow_is_changed_and_said() {
     ] {
         assert!(said.contains(part), "{said} lacks {part}");
     }
+    let (_, said) = load("quick").adapted(&MANY, 64).unwrap();
+    assert!(said[0].contains("embeddings of 64 numbers have no more"), "{said:?}");
     // 32 images a batch as pairs of 12 classes with at most 3 images: 10 classes of 3.
     let (all, said) = load("heads-all").adapted(&few, 512).unwrap();
     let samplers: Vec<Sampler> = all.heads.iter().filter_map(|variant| variant.sampler).collect();
@@ -85,12 +88,15 @@ fn an_experiment_on_images_of_ones_own_has_its_name_of_them_and_nothing_of_the_p
         ("validation_share = 0.2", "validation_share = 0.0"),
         ("name = \"Mes photos\"", "name = \" \""),
         ("dataset = \"folder\"", "dataset = \"imagewoof2-160\""),
+        ("label_noise_percent = 0", "label_noise_percent = 5"),
     ] {
         let text = own.to_toml();
         assert!(text.contains(change), "{text}");
         let message = Experiment::parse(&text.replace(change, part), Path::new("own.toml")).unwrap_err().to_string();
-        assert!(message.contains("must") || message.contains("goes with"), "{message}");
+        let rules = ["must", "goes with", "have no noisy labels"];
+        assert!(rules.iter().any(|rule| message.contains(rule)), "{message}");
     }
+    assert!(load("label-noise").on_own_images("a", "a").unwrap_err().to_string().contains("have no noisy labels"));
     let mut none = load("quick");
     none.own_split = None;
     assert!(none.on_own_images("a", "a").unwrap_err().to_string().contains("extend `quick`"));
