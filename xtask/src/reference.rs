@@ -1,6 +1,6 @@
 //! `cargo xtask reference`: the pages of docs/ that are written from tables in the code, and what pages say of the committed runs.
 
-use crate::reproduction::{PAGES, Reproduction};
+use crate::reproduction::{PAGES, PICTURE, Reproduction};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use faceoff::Program;
@@ -22,6 +22,7 @@ pub(crate) fn run(program: &Program, args: &ReferenceArgs) -> Result<ExitCode> {
     let heads = format!("{HEADS_INTRODUCTION}{heads}");
     let mut pages = vec![("docs/heads.md", heads), ("docs/metrics.md", Registry::standard().reference())];
     let reproduction = Reproduction::read(program)?;
+    pages.push((PICTURE, reproduction.picture()?));
     for page in PAGES {
         let path = program.path(page);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

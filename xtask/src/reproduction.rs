@@ -6,11 +6,14 @@ use faceoff::Program;
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
 use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate};
+use faceoff_report::accuracy_picture;
 use std::collections::BTreeSet;
 
 /// The experiment, and the folder of its finished runs in their small form.
 const EXPERIMENT: &str = "reproduction";
 const FOLDER: &str = "reports/reproduction";
+/// The accuracies of its variants.
+pub(crate) const PICTURE: &str = "docs/article/accuracy.svg";
 /// The pages with blocks.
 pub(crate) const PAGES: [&str; 2] = ["README.md", "docs/article.md"];
 /// So many of a statement's comparisons are named, those that decide it first.
@@ -43,6 +46,11 @@ impl Reproduction {
             filled += &format!("{BEGIN}{name} -->\n{}\n{END}{rest}", self.block(name)?.trim_end());
         }
         Ok(filled)
+    }
+
+    /// SVG of [`PICTURE`].
+    pub(crate) fn picture(&self) -> Result<String> {
+        accuracy_picture(&self.0)?.context("the runs have no accuracy")
     }
 
     fn block(&self, name: &str) -> Result<String> {

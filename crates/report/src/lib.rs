@@ -182,6 +182,14 @@ fn write(
     })
 }
 
+/// SVG of the accuracies of all variants with their intervals, for pages elsewhere; `None` where no accuracy was measured.
+///
+/// # Errors
+/// The picture cannot be drawn.
+pub fn accuracy_picture(evaluation: &Evaluation) -> Result<Option<String>> {
+    Ok(pictures::accuracies(evaluation)?.map(|picture| picture.svg))
+}
+
 /// The list of the files that a report consists of, a name a line: what a later one no longer has is removed by it, and no file of the
 /// user's own, whatever its name.
 const FILES: &str = ".faceoff-files";

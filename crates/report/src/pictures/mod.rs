@@ -84,6 +84,11 @@ pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
     Ok(all.into_iter().filter(|section| !section.pictures.is_empty() || !section.notes.is_empty()).collect())
 }
 
+/// The accuracies of the variants of the first condition, side by side.
+pub(crate) fn accuracies(outcome: &Evaluation) -> Result<Option<Picture>> {
+    Ok(accuracy::section(outcome)?.pictures.into_iter().next())
+}
+
 /// Who has the highest and who the lowest mean of the numbers that a section is about, under each condition.
 fn conclusion(outcome: &Evaluation, section: &str) -> Option<String> {
     let metrics: Vec<MetricId> = match section {
