@@ -23,7 +23,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     #[command(flatten)]
-    Product(faceoff::Command),
+    Product(Box<faceoff::Command>),
     /// How fast the parts are on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),

@@ -17,7 +17,7 @@ use crate::augment::Pixels;
 use crate::decode::{Header, decode, header};
 use crate::folder::{File, Listing};
 use crate::{Error, ProgressFn, Result, Rgb};
-use faceoff_runs::list_folder;
+use faceoff_runs::{list_folder, read_exact_at};
 use image::metadata::Orientation;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -164,23 +164,6 @@ fn length(width: u32, height: u32) -> usize {
 fn checksum_of(bytes: &[u8]) -> u64 {
     let digest = blake3::hash(bytes);
     u64::from_le_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
-}
-
-/// Fills `buffer` from a place in a file, whoever else reads it at the same time.
-#[cfg(unix)]
-fn read_exact_at(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &std::fs::File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !buffer.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            count => (buffer, offset) = (&mut buffer[count..], offset + count as u64),
-        }
-    }
-    Ok(())
 }
 
 /// The trailer and where it begins; `None` where the file does not end with one.

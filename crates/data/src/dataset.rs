@@ -2,11 +2,12 @@
 
 use crate::cache::{Store, read};
 use crate::folder::{self, File, Listing};
-use crate::loader::{Job, View};
+use crate::loader::{Contents, Job, View};
 use crate::own::{self, Opened, csv_of};
+use crate::rows;
 use crate::source::{self, ImageSource};
 use crate::{Error, Loader, Origin, Profile, ProgressFn, Result, profile};
-use faceoff_runs::{DataConfig, DataRecord, Sampler, Sizes, SplitName};
+use faceoff_runs::{DataConfig, DataRecord, OwnData, Sampler, Sizes, SplitName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +37,7 @@ pub struct Item {
 /// classes alone and evaluation the held-out ones alone, each counted from 0.
 pub struct Dataset {
     config: DataConfig,
-    store: Arc<Store>,
+    contents: Arc<Contents>,
     arranged: Arranged,
     record: DataRecord,
     passed_over: Option<String>,
@@ -132,30 +133,39 @@ fn record(profile: &Profile) -> DataRecord {
 impl Dataset {
     /// Finds, fetches if need be, checks and opens the data set of `config`.
     pub fn open(config: &DataConfig, source: &ImageSource, progress: ProgressFn) -> Result<Self> {
-        let _lock = source::lock(source, progress)?;
         let profile = profile(&config.dataset)?;
+        let named = |own: &OwnData, remarks: &[String], fingerprint| DataRecord {
+            name: own.name.clone(),
+            title: own.name.clone(),
+            notes: remarks.to_vec(),
+            fingerprint,
+            ..record(profile)
+        };
+        if let Some(own) = config.own.as_ref().filter(|_| config.is_embeddings()) {
+            let rows::Opened { listing, rows, fingerprint, remarks, note, split } =
+                rows::open(config, source, progress)?;
+            let mut record = named(own, &remarks, fingerprint);
+            record.notes.push(note);
+            let opened = Self::of(config, listing, Contents::Rows(rows), record)?;
+            return Ok(Self { remarks, split, ..opened });
+        }
+        let _lock = source::lock(source, progress)?;
         if let Some(own) = &config.own {
             let Opened { listing, store, fingerprint, remarks, split, unreadable } =
                 own::open(config, source, progress)?;
-            let record = DataRecord {
-                name: own.name.clone(),
-                title: own.name.clone(),
-                notes: remarks.clone(),
-                fingerprint,
-                ..record(profile)
-            };
-            let opened = Self::of(config, listing, store, record)?;
+            let record = named(own, &remarks, fingerprint);
+            let opened = Self::of(config, listing, Contents::Images(store), record)?;
             return Ok(Self { remarks, split, unreadable, ..opened });
         }
         let (folder, archive_md5) = source::locate(config, profile, source, progress)?;
         let listing = folder::list(&folder, profile, config.label_noise_percent)?;
         let store = Store::open(&folder, &listing, &source.cache_dir, progress)?;
         let record = DataRecord { fingerprint: store.fingerprint.clone(), archive_md5, ..record(profile) };
-        Self::of(config, listing, store, record)
+        Self::of(config, listing, Contents::Images(store), record)
     }
 
     /// The data set of a listing; of `record` its numbers are filled in.
-    fn of(config: &DataConfig, listing: Listing, store: Store, mut record: DataRecord) -> Result<Self> {
+    fn of(config: &DataConfig, listing: Listing, contents: Contents, mut record: DataRecord) -> Result<Self> {
         let passed_over = listing.passed_over.sentence();
         let arranged = Arranged::of(config, listing)?;
         let Sizes { train_images, val_images, .. } = arranged.sizes();
@@ -165,7 +175,7 @@ impl Dataset {
         let (remarks, split, unreadable) = Default::default();
         Ok(Self {
             config: config.clone(),
-            store: Arc::new(store),
+            contents: Arc::new(contents),
             arranged,
             record,
             passed_over,
@@ -245,7 +255,7 @@ impl Dataset {
 
     fn load(&self, items: Vec<Item>, batch_size: usize, size_px: usize, view: View) -> Result<Loader> {
         Loader::start(Job {
-            store: self.store.clone(),
+            contents: self.contents.clone(),
             items,
             batch_size,
             view,

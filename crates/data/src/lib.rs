@@ -4,9 +4,10 @@
 //! --data | --archive | cache folder | download      source, download, archive, synthetic
 //!    -> train/<class>/..., val/<class>/...           folder: names, labels, the data set's own list (profile)
 //!       or another layout, or a table of images      own, table: images of the user's own
+//! --embeddings: rows of another model's numbers      rows: checked once, read again for each batch; the rest is skipped
 //!    -> decoded once, upright, into one file         cache, decode
 //!    -> cropped, resized, flipped on threads         augment, loader
-//!    -> Batch: (n, size, size, 3) u8
+//!    -> Batch: (n, size, size, 3) u8, or (n, numbers) f32
 //! ```
 
 mod archive;
@@ -22,6 +23,7 @@ mod folder;
 mod loader;
 mod own;
 mod profile;
+mod rows;
 mod source;
 mod sync;
 mod synthetic;
@@ -35,6 +37,7 @@ pub use error::Error;
 pub use loader::{Batch, Loader};
 pub use own::{Preview, broken_own_images, file_name_of, preview, unseen_classes};
 pub use profile::{Origin, PROFILES, Profile, profile};
+pub use rows::EmbeddingFiles;
 pub use source::{ImageSource, expected_images, fetch, is_at_hand, is_published};
 
 /// The result type of this crate.

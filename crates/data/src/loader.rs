@@ -2,6 +2,7 @@
 
 use crate::augment::{Viewer, stream};
 use crate::cache::Store;
+use crate::rows::Rows;
 use crate::{Error, Item, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use faceoff_runs::AugmentationConfig;
@@ -14,10 +15,12 @@ const AHEAD: usize = 2;
 const MOST_WORKERS: usize = 8;
 
 /// Images and their labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `(n, size, size, 3)`, RGB.
+    /// `(n, size, size, 3)`, RGB; empty where rows stand for the images.
     pub pixels: Vec<u8>,
+    /// `(n, numbers)`, the rows that stand for the images; empty where there are images.
+    pub rows: Vec<f32>,
     /// Class of each image: the labels trained on in training, the true ones in evaluation.
     pub labels: Vec<u32>,
 }
@@ -29,9 +32,15 @@ pub(crate) enum View {
     Eval,
 }
 
+/// What batches are made of.
+pub(crate) enum Contents {
+    Images(Store),
+    Rows(Rows),
+}
+
 /// All that a worker needs.
 pub(crate) struct Job {
-    pub(crate) store: Arc<Store>,
+    pub(crate) contents: Arc<Contents>,
     /// In the order of the batches.
     pub(crate) items: Vec<Item>,
     pub(crate) batch_size: usize,
@@ -102,13 +111,19 @@ fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sende
 fn make(job: &Job, batch: usize, viewer: &mut Viewer, buffer: &mut Vec<u8>) -> Result<Batch> {
     let end = job.items.len().min((batch + 1) * job.batch_size);
     let items = &job.items[batch * job.batch_size..end];
-    let bytes = job.size_px * job.size_px * 3;
-    let mut pixels = vec![0; items.len() * bytes];
-    for (item, out) in items.iter().zip(pixels.chunks_exact_mut(bytes)) {
-        job.store.with(item.stored, buffer, |image| match job.view {
-            View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &item.id), out),
-            View::Eval => viewer.eval(image, out),
-        })?;
+    let (mut pixels, mut rows) = (Vec::new(), Vec::new());
+    match &*job.contents {
+        Contents::Images(store) => {
+            let bytes = job.size_px * job.size_px * 3;
+            pixels.resize(items.len() * bytes, 0);
+            for (item, out) in items.iter().zip(pixels.chunks_exact_mut(bytes)) {
+                store.with(item.stored, buffer, |image| match job.view {
+                    View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &item.id), out),
+                    View::Eval => viewer.eval(image, out),
+                })?;
+            }
+        }
+        Contents::Rows(stored) => items.iter().try_for_each(|item| stored.read(item.stored, buffer, &mut rows))?,
     }
-    Ok(Batch { pixels, labels: items.iter().map(|item| item.label).collect() })
+    Ok(Batch { pixels, rows, labels: items.iter().map(|item| item.label).collect() })
 }

@@ -14,7 +14,7 @@ use crate::cache::{LARGEST_CACHE_BYTES, Store, header_in};
 use crate::dataset::{Arranged, broken};
 use crate::folder::{File, Listing, PassedOver, images_of, is_hidden};
 use crate::source::{NO_FOLDER, checked};
-use crate::{Error, ImageSource, ProgressFn, Result, table};
+use crate::{Error, ImageSource, ProgressFn, Result, rows, table};
 use faceoff_runs::{DataConfig, OwnSplit, Sizes, SplitName, list_folder};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -29,6 +29,7 @@ pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 pub(crate) const TEST: [&str; 2] = ["test", "testing"];
 
 /// An image that was found.
+#[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) id: String,
     /// Below the folder.
@@ -69,10 +70,10 @@ pub(crate) struct Opened {
 }
 
 /// The images with labels and sides.
-struct Divided {
-    listing: Listing,
-    remarks: Vec<String>,
-    split: Option<String>,
+pub(crate) struct Divided {
+    pub(crate) listing: Listing,
+    pub(crate) remarks: Vec<String>,
+    pub(crate) split: Option<String>,
 }
 
 /// A name for files made of a name for people: letters, digits, `.`, `_` and `-`.
@@ -111,11 +112,14 @@ pub struct Preview {
     pub decoded_bytes: Option<u64>,
 }
 
-/// Looks at the images of `config`, of which only the headers are read.
+/// Looks at the images of `config`, of which only the headers are read; of embeddings, only the labels.
 ///
 /// # Errors
 /// Those of a folder or table that cannot be used.
 pub fn preview(config: &DataConfig, source: &ImageSource) -> Result<Preview> {
+    if config.is_embeddings() {
+        return rows::preview(config, source);
+    }
     let (folder, mut found) = (folder_of(source)?, find(source)?);
     let mut remarks: Vec<String> = found.passed_over.sentence().into_iter().collect();
     refuse_missing(source, &found.missing)?;
@@ -129,7 +133,7 @@ pub fn preview(config: &DataConfig, source: &ImageSource) -> Result<Preview> {
     if source.skip_unreadable {
         found.images.retain(|image| bytes[image.stored].is_some());
     }
-    let divided = divide(&folder, found, config)?;
+    let divided = divide(&|problem| Error::folder(&folder, problem), found, config)?;
     remarks.extend(divided.remarks);
     let total = bytes.iter().flatten().sum();
     Ok(Preview {
@@ -162,14 +166,8 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
     let broken: BTreeSet<usize> = store.unreadable.iter().map(|(place, _)| *place).collect();
     found.images.retain(|image| !broken.contains(&image.stored));
 
-    let Divided { listing, mut remarks, split } = divide(&folder, found, config)?;
-    let mut fingerprint = Sha256::new_with_prefix(&store.fingerprint);
-    for (side, files) in SplitName::ALL.iter().zip(&listing.images) {
-        for file in files {
-            let class = &listing.class_folders[file.label as usize];
-            fingerprint.update(format!("\n{}\0{class}\0{}", file.id, side.as_str()));
-        }
-    }
+    let Divided { listing, mut remarks, split } = divide(&|problem| Error::folder(&folder, problem), found, config)?;
+    let fingerprint = fingerprint_of(&store.fingerprint, &listing);
     if let Some((id, why)) = unreadable.first() {
         let count = unreadable.len();
         remarks.insert(
@@ -177,7 +175,19 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
             format!("{count} images cannot be read and are left out, e.g. {id} ({why}).", id = id.escape_debug()),
         );
     }
-    Ok(Opened { listing, store, fingerprint: hex::encode(fingerprint.finalize()), remarks, split, unreadable })
+    Ok(Opened { listing, store, fingerprint, remarks, split, unreadable })
+}
+
+/// Of images, which `digest` stands for, their labels and sides.
+pub(crate) fn fingerprint_of(digest: &str, listing: &Listing) -> String {
+    let mut fingerprint = Sha256::new_with_prefix(digest);
+    for (side, files) in SplitName::ALL.iter().zip(&listing.images) {
+        for file in files {
+            let class = &listing.class_folders[file.label as usize];
+            fingerprint.update(format!("\n{}\0{class}\0{}", file.id, side.as_str()));
+        }
+    }
+    hex::encode(fingerprint.finalize())
 }
 
 /// The folder that paths start at: the one given, or else the table's.
@@ -294,8 +304,8 @@ fn find_in(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Gives every image its side and its label.
-fn divide(folder: &Path, mut found: Found, config: &DataConfig) -> Result<Divided> {
+/// Gives every image its side and its label; `wrong` makes an error of what is wrong with all of them.
+pub(crate) fn divide(wrong: &dyn Fn(String) -> Error, mut found: Found, config: &DataConfig) -> Result<Divided> {
     let mut remarks = Vec::new();
     let own = config.own.as_ref().expect("these are images of one's own");
     if !found.divided {
@@ -322,7 +332,7 @@ fn divide(folder: &Path, mut found: Found, config: &DataConfig) -> Result<Divide
     if names.len() < 2 {
         let left_out = if left_out.is_empty() { String::new() } else { format!(", {} left out", left_out.len()) };
         let problem = format!("{} class ({}{left_out}) is too few to tell apart", names.len(), names.join(", "));
-        return Err(Error::folder(folder, problem));
+        return Err(wrong(problem));
     }
     let split = (!found.divided).then(|| {
         let val = found.images.iter().filter(|image| image.split == Some(SplitName::Val)).count();

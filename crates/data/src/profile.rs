@@ -3,7 +3,7 @@
 //! To add a data set, add its profile to [`PROFILES`] and a test.
 
 use crate::{Error, Result};
-use faceoff_runs::{SYNTHETIC, did_you_mean};
+use faceoff_runs::{EMBEDDINGS, SYNTHETIC, did_you_mean};
 
 /// What is known of a data set before it is there.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub enum Origin {
     },
     /// A folder that the user names.
     Folder,
+    /// Embeddings of another model, which the user names.
+    Embeddings,
     /// Made on the fly, as `[data.synthetic]` says.
     Made,
     /// By candle-datasets, which only builds with the feature `extra-datasets` hold.
@@ -103,7 +105,7 @@ const SMALL_IMAGES: Profile = Profile { list: None, disk_mib: 500, ..FOLDER };
 
 /// All data sets.
 #[rustfmt::skip] // lists of names
-pub static PROFILES: [Profile; 7] = [
+pub static PROFILES: [Profile; 8] = [
     IMAGEWOOF,
     Profile {
         name: "imagewoof2-320",
@@ -117,6 +119,7 @@ pub static PROFILES: [Profile; 7] = [
         ..IMAGEWOOF
     },
     FOLDER,
+    Profile { name: EMBEDDINGS, title: "Embeddings of another model", origin: Origin::Embeddings, list: None, ..FOLDER },
     Profile { name: SYNTHETIC, title: "Made-up stripes in ten classes that resemble their neighbours", origin: Origin::Made, ..FOLDER },
     Profile {
         name: "cifar10",

@@ -2,8 +2,8 @@
 
 use crate::archive::{extract, md5_of};
 use crate::{
-    Download, Error, ImageCounts, Origin, Patience, Profile, ProgressFn, Result, count_images, folder, profile,
-    synthetic,
+    Download, EmbeddingFiles, Error, ImageCounts, Origin, Patience, Profile, ProgressFn, Result, count_images, folder,
+    profile, synthetic,
 };
 use faceoff_runs::{DataConfig, FolderLock, list_folder};
 use std::io::ErrorKind;
@@ -15,8 +15,10 @@ use std::time::Duration;
 pub struct ImageSource {
     /// A folder with `train/` and `val/`; of images of the user's own any other layout that is known, see [`crate::unseen_classes`].
     pub data_dir: Option<PathBuf>,
-    /// Of images of the user's own: a table of their paths and labels.
+    /// A table of the labels: of images of the user's own with their paths, or of embeddings.
     pub labels: Option<PathBuf>,
+    /// Embeddings of another model in the place of images; their labels are `labels`.
+    pub embeddings: Option<EmbeddingFiles>,
     /// Of images of the user's own: go on without those that cannot be read.
     pub skip_unreadable: bool,
     /// An archive of the data set.
@@ -30,7 +32,15 @@ pub struct ImageSource {
 impl ImageSource {
     /// What lies in a cache folder, or is fetched or made there.
     pub fn cached(cache_dir: PathBuf) -> Self {
-        Self { data_dir: None, labels: None, skip_unreadable: false, archive: None, cache_dir, mirror: None }
+        Self {
+            data_dir: None,
+            labels: None,
+            embeddings: None,
+            skip_unreadable: false,
+            archive: None,
+            cache_dir,
+            mirror: None,
+        }
     }
 }
 
@@ -174,7 +184,7 @@ pub(crate) fn locate(
             return Err(setting("this build has no candle-datasets; build it with --features extra-datasets"));
         }
         (_, Some(folder)) => checked(folder)?.to_path_buf(),
-        (Origin::Folder, None) => return Err(setting(NO_FOLDER)),
+        (Origin::Folder | Origin::Embeddings, None) => return Err(setting(NO_FOLDER)),
         (Origin::Archive { .. }, None) => {
             let (folder, md5) = fetch_locked(profile, source, progress)?;
             return Ok((folder, Some(md5)));

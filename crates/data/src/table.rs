@@ -1,12 +1,11 @@
 //! A table of images of one's own: where each lies, what it is, and perhaps on which side and of which group.
 //!
-//! CSV with a header; commas, semicolons or tabs between the columns, a byte-order mark in front or none. The columns are found by their
-//! names: `path`, `label`, and perhaps `split` and `group`; others are ignored.
+//! Its columns are `path`, `label`, and perhaps `split` and `group`.
 
 use crate::folder::id_of;
 use crate::own::{Found, Image, TEST, TRAIN, VAL};
 use crate::{Error, Result};
-use faceoff_runs::SplitName;
+use faceoff_runs::{SplitName, TableRow, read_table};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
@@ -18,6 +17,35 @@ struct Row {
     label: String,
     split: String,
     group: String,
+}
+
+/// What a cell of the column `split` says.
+pub(crate) enum Side {
+    /// Nothing: chance decides.
+    Chance,
+    /// A side.
+    Of(SplitName),
+    /// Where there are validation images, those called test are a third part, which nothing here uses.
+    Unused,
+    /// None of these.
+    Unknown,
+}
+
+/// The side that a cell names; `has_val` where one of the column names validation images.
+pub(crate) fn side_of(cell: &str, has_val: bool) -> Side {
+    let is = |names: &[&str]| names.iter().any(|name| cell.eq_ignore_ascii_case(name));
+    match cell {
+        "" => Side::Chance,
+        _ if is(&TRAIN) => Side::Of(SplitName::Train),
+        _ if is(&VAL) || is(&TEST) && !has_val => Side::Of(SplitName::Val),
+        _ if is(&TEST) => Side::Unused,
+        _ => Side::Unknown,
+    }
+}
+
+/// Whether a cell of the column `split` names validation images.
+pub(crate) fn has_val<'a>(mut cells: impl Iterator<Item = &'a str>) -> bool {
+    cells.any(|cell| VAL.iter().any(|name| cell.eq_ignore_ascii_case(name)))
 }
 
 /// The images that the table at `path` lists, whose paths start at `folder`.
@@ -32,22 +60,21 @@ pub(crate) fn find(path: &Path, folder: &Path) -> Result<Found> {
         let rule = "fill the column, or empty it to have the images split";
         return Err(wrong(format!("line {} has no split, but line {} has; {rule}", without.line, with.line)));
     }
-    // Where there are validation images, those called test are a third part, which nothing here uses.
-    let is = |row: &Row, names: &[&str]| names.iter().any(|name| row.split.eq_ignore_ascii_case(name));
-    let has_val = rows.iter().any(|row| is(row, &VAL));
+    let has_val = has_val(rows.iter().map(|row| row.split.as_str()));
     let mut found = Found { divided: without.is_none(), ..Found::default() };
     let mut line_of: BTreeMap<String, u64> = BTreeMap::new();
     for row in &rows {
         let line = row.line;
-        let split = match row.split.as_str() {
-            "" => None,
-            _ if is(row, &TRAIN) => Some(SplitName::Train),
-            _ if is(row, &VAL) || is(row, &TEST) && !has_val => Some(SplitName::Val),
-            _ if is(row, &TEST) => {
+        let split = match side_of(&row.split, has_val) {
+            Side::Chance => None,
+            Side::Of(side) => Some(side),
+            Side::Unused => {
                 found.passed_over.add("rows of the split test", &row.path);
                 continue;
             }
-            other => return Err(wrong(format!("line {line} has the split `{other}`; it must be `train` or `val`"))),
+            Side::Unknown => {
+                return Err(wrong(format!("line {line} has the split `{}`; it must be `train` or `val`", row.split)));
+            }
         };
         let (path, is_there) = below(&row.path, folder, &bases).ok_or_else(|| {
             let rule = "pass a folder that holds all images with --data DIR";
@@ -69,36 +96,23 @@ pub(crate) fn find(path: &Path, folder: &Path) -> Result<Found> {
 
 fn read(path: &Path) -> Result<Vec<Row>> {
     let wrong = |problem: String| Error::table(path, problem);
-    let unreadable = |error: csv::Error| wrong(format!("{error}; it must be CSV in UTF-8"));
-    let mut tables = Vec::new();
-    for delimiter in [b',', b';', b'\t'] {
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_path(path).map_err(unreadable)?;
-        let titles = reader.headers().map_err(unreadable)?.iter().map(|title| title.trim().to_lowercase());
-        let titles: Vec<String> = titles.collect();
-        tables.push((reader, titles));
-    }
-    // Spreadsheets separate columns as the country has it: what gives both columns is right.
-    let whole = |(_, titles): &(_, Vec<String>)| ["path", "label"].iter().all(|name| titles.iter().any(|t| t == name));
-    let Some(place) = tables.iter().position(whole) else {
-        let first = tables[0].1.join(",").escape_debug().to_string();
-        let rule = "the first line names the columns `path` and `label`, and perhaps `split` and `group`, with commas, semicolons or tabs between";
-        return Err(wrong(format!("its first line is `{first}`; {rule}")));
-    };
-    let (mut reader, titles) = tables.swap_remove(place);
-    let columns = ["path", "label", "split", "group"].map(|name| titles.iter().position(|title| title == name));
     let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(unreadable)?;
-        let line = record.position().map_or(0, |position| position.line());
-        let cell = |column: Option<usize>| column.and_then(|at| record.get(at)).unwrap_or_default().trim().to_string();
-        let [path, label, split, group] = columns.map(cell);
+    for TableRow { line, cells } in lines(path, &["path", "label"], &["split", "group"])? {
+        let [path, label, split, group] = cells.try_into().expect("as many cells as columns");
         if path.is_empty() || label.is_empty() {
             return Err(wrong(format!("line {line} has no {}", if path.is_empty() { "path" } else { "label" })));
         }
         rows.push(Row { line, path, label, split, group });
     }
     if rows.is_empty() { Err(wrong("it lists no image".into())) } else { Ok(rows) }
+}
+
+/// The columns of a table of images or embeddings.
+pub(crate) fn lines(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<TableRow>> {
+    read_table(path, needed, optional).map_err(|error| match error {
+        faceoff_runs::Error::File { path, problem } => Error::Table { path, problem },
+        other => other.into(),
+    })
 }
 
 /// The path of a cell as seen from `folder`, which `bases` name too, and whether a file is there; `None` where it leads out of the folder.

@@ -130,7 +130,7 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
 }
 
 /// What trains these heads on these images again, or on with other `seeds` than the experiment's and so many epochs: `benchmark` with
-/// all that runs may have been made with beside their experiment. `DIR` stands for the folder of images of one's own.
+/// all that runs may have been made with beside their experiment. `DIR` stands for the folder of images of one's own, `NPY` and `FILE` for embeddings and their labels.
 pub fn command(manifest: &Manifest, seeds: Option<&str>, epochs: usize) -> String {
     // Where images cannot be had, `benchmark` goes on under this name, which no experiment has.
     let name = manifest.experiment.strip_suffix("-synthetic").unwrap_or(&manifest.experiment);
@@ -139,8 +139,13 @@ pub fn command(manifest: &Manifest, seeds: Option<&str>, epochs: usize) -> Strin
 
 fn command_of(name: &str, spec: &RunSpec, seeds: Option<&str>, epochs: usize) -> String {
     let seeds = seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
-    let data = if spec.data.own.is_some() { " --data DIR" } else { "" };
-    format!("benchmark {name}{seeds} --epochs {epochs} --image-size {}{data}", spec.data.image_size_px)
+    let size = format!(" --image-size {}", spec.data.image_size_px);
+    let data = match &spec.data.own {
+        Some(_) if spec.data.is_embeddings() => " --embeddings NPY --labels FILE".into(),
+        Some(_) => size + " --data DIR",
+        None => size,
+    };
+    format!("benchmark {name}{seeds} --epochs {epochs}{data}")
 }
 
 fn pair(evaluation: &Evaluation, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {

@@ -7,17 +7,15 @@ use crate::measured::{self, Measured, Points, Subject, ValImages};
 use crate::registry::Registry;
 use crate::selection::{Origin, Selection, Variant};
 use crate::{Evaluation, groups};
-use faceoff_runs::AnalysisConfig;
+use faceoff_runs::{AnalysisConfig, NpyMatrix, TableRow, read_table};
 use ndarray::{Array2, Axis};
-use ndarray_npy::{ReadNpyError, ReadNpyExt};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Embeddings and their labels on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelledFiles {
-    /// NPY, (N, D), f32 or f64, of any length: they are brought to unit length here.
+    /// NPY, (N, D), f16, f32 or f64, of any length: they are brought to unit length here.
     pub embeddings: PathBuf,
     /// CSV with a header and N rows: a column `label` (or a single column) of class names or numbers, and perhaps a
     /// column `id`.
@@ -105,9 +103,11 @@ struct Labelled {
 
 impl Labelled {
     fn read(files: &LabelledFiles) -> Result<Self> {
-        let mut embeddings = read_npy(&files.embeddings)?;
+        let matrix = NpyMatrix::open(&files.embeddings)?;
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        let mut embeddings = Array2::from_shape_vec((rows, columns), matrix.read_all()?)
+            .expect("a matrix has as many numbers as its shape says");
         let broken = |problem: String| Error::embeddings(&files.embeddings, problem);
-        let (rows, columns) = embeddings.dim();
         if rows < 2 || columns == 0 {
             let rule = "at least two rows of at least one number are needed";
             return Err(broken(format!("it is {rows} x {columns}; {rule}")));
@@ -132,57 +132,16 @@ impl Labelled {
     }
 }
 
-/// A matrix of f32 or f64, in either memory order.
-fn read_npy(path: &Path) -> Result<Array2<f64>> {
-    let broken = |problem: String| Error::embeddings(path, problem);
-    let open = || File::open(path).map_err(|error| broken(format!("it cannot be opened: {error}")));
-    let problem = |error| broken(format!("it is no NPY matrix (rows, numbers) of f32 or f64: {error}"));
-    match Array2::<f32>::read_npy(open()?) {
-        Ok(matrix) => Ok(matrix.mapv(f64::from)),
-        Err(ReadNpyError::WrongDescriptor(_)) => Array2::<f64>::read_npy(open()?).map_err(problem),
-        Err(error) => Err(problem(error)),
-    }
-}
-
 /// Ids (the row's number without a column `id`) and class names.
 fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let broken = |problem: String| Error::embeddings(path, problem);
-    let open = |delimiter: u8| {
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path)?;
-        let header = reader.headers()?.clone();
-        Ok((reader, header))
-    };
-    // Spreadsheets separate columns as the country has it: what gives a column `label` is right.
-    let tables = [b',', b';', b'\t'].map(open).into_iter().collect::<std::result::Result<Vec<_>, csv::Error>>();
-    let mut tables = tables.map_err(|error| broken(error.to_string()))?;
-    let has_label = |(_, header): &(_, csv::StringRecord)| header.iter().any(|title| title.trim() == "label");
-    let place = tables.iter().position(has_label).unwrap_or(0);
-    let one_column = tables.iter().all(|(_, header)| header.len() == 1);
-    let (mut reader, header) = tables.swap_remove(place);
-    let column = |name: &str| header.iter().position(|title| title.trim() == name);
-    let label = match column("label") {
-        Some(column) => column,
-        None if one_column => 0,
-        None => {
-            let found = header.iter().collect::<Vec<_>>().join(",").escape_debug().to_string();
-            let rule = "name one so in the first line; commas, semicolons or tabs separate columns";
-            return Err(broken(format!("it has no column `label`: its first line is `{found}`; {rule}")));
-        }
-    };
-    let id = column("id");
     let (mut ids, mut names) = (Vec::new(), Vec::new());
-    for (row, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| broken(error.to_string()))?;
-        let name = record.get(label).unwrap_or_default().trim();
+    for (row, TableRow { cells, .. }) in read_table(path, &["label"], &["id"])?.into_iter().enumerate() {
+        let [name, id] = cells.try_into().expect("as many cells as columns");
         if name.is_empty() {
-            return Err(broken(format!("the label of row {row} is empty; every row needs one")));
+            return Err(Error::embeddings(path, format!("the label of row {row} is empty; every row needs one")));
         }
-        names.push(name.to_string());
-        ids.push(id.and_then(|id| record.get(id)).map_or(row.to_string(), String::from));
-    }
-    // A single column without a title would lose its first label in silence.
-    if header.len() == 1 && column("label").is_none() && header[0].trim().parse::<f64>().is_ok() {
-        return Err(broken(format!("its first line is `{}`; write `label` above it", &header[0])));
+        names.push(name);
+        ids.push(if id.is_empty() { row.to_string() } else { id });
     }
     Ok((ids, names))
 }

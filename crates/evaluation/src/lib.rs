@@ -27,6 +27,7 @@ pub mod look;
 pub mod measured;
 pub mod power;
 mod registry;
+mod sample;
 pub mod selection;
 pub mod statements;
 mod store;

@@ -2,6 +2,7 @@
 
 use crate::look::Look;
 use crate::registry::{Family, MetricId, Registry};
+use crate::sample::stratified;
 use crate::selection::Run;
 use faceoff_analysis::calibration::ReliabilityBin;
 pub use faceoff_analysis::geometry::CenterAngles;
@@ -9,7 +10,7 @@ use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
 use faceoff_analysis::{Result, accuracy, geometry, pca, retrieval};
 use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName};
-use ndarray::{Array3, ArrayView1, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 /// What the families found on one run: numbers for tables, shapes for pictures.
@@ -209,8 +210,8 @@ pub struct Maps {
     pub pca: Option<Vec<[f64; 3]>>,
     /// Share of the validation embeddings' variance along them.
     pub pca_ratios: Vec<f64>,
-    /// Each image's place in the plane.
-    pub tsne: Option<Vec<[f64; 2]>>,
+    /// Each image's place in the plane; `None` for those outside of the sample where there are more than t-SNE takes.
+    pub tsne: Option<Vec<Option<[f64; 2]>>>,
     /// What could not be laid out as asked, and why.
     pub notes: Vec<String>,
 }
@@ -397,6 +398,18 @@ pub fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &Analysis
         maps.pca_ratios = fitted.explained_variance_ratio;
         Ok(())
     });
+    let mut sample = Vec::new();
+    let mut sampled = None;
+    if let Some(most) = settings.tsne_most_points.filter(|&most| points > most) {
+        let seed = settings.tsne_seed;
+        found.notes.push(format!(
+            "t-SNE maps {most} of {points} images, a share of each class chosen by seed {seed}; everything else is measured on all."
+        ));
+        sample = stratified(&maps.images.labels, most, seed);
+        sampled = Some(data.select(Axis(0), &sample));
+    }
+    let mapped = sampled.as_ref().map_or(data.view(), Array2::view);
+    let points = mapped.nrows();
     let wanted = settings.tsne_perplexity;
     let perplexity = wanted.min(points.saturating_sub(1) as f64 / 3.0);
     if perplexity < wanted {
@@ -406,10 +419,18 @@ pub fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &Analysis
     let tsne_settings = TsneConfig { perplexity, iterations: settings.tsne_iterations, seed: settings.tsne_seed };
     found.part("t-SNE map", |_| {
         let embedded = match settings.engine {
-            Engine::Fast => tsne::embed(data, &tsne_settings)?,
-            Engine::Linfa => tsne::embed_linfa(data, &tsne_settings)?,
+            Engine::Fast => tsne::embed(mapped, &tsne_settings)?,
+            Engine::Linfa => tsne::embed_linfa(mapped, &tsne_settings)?,
         };
-        maps.tsne = Some(embedded.coordinates.rows().into_iter().map(|row| [row[0], row[1]]).collect());
+        let found = embedded.coordinates.rows().into_iter().map(|row| Some([row[0], row[1]]));
+        maps.tsne = Some(match sampled.is_some() {
+            false => found.collect(),
+            true => {
+                let mut places = vec![None; data.nrows()];
+                sample.iter().zip(found).for_each(|(&image, place)| places[image] = place);
+                places
+            }
+        });
         Ok(())
     });
     maps.notes = found.notes;

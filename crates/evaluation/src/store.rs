@@ -106,7 +106,9 @@ impl<'a> Store<'a> {
     /// Neither embeddings nor anything measured; files that cannot be read.
     pub(crate) fn open(run: &'a Run, registry: &'a Registry, settings: &'a AnalysisConfig) -> Result<Self> {
         let embeddings = checksum(run);
-        let settings_hash = digest(&serde_json::to_vec(settings).expect("plain data is always valid JSON"));
+        // How many images t-SNE takes decides nothing but the maps, whose record says of how many they are.
+        let hashed = AnalysisConfig { tsne_most_points: None, ..settings.clone() };
+        let settings_hash = digest(&serde_json::to_vec(&hashed).expect("plain data is always valid JSON"));
         let mut notes = Vec::new();
         let found = match read(&run.folder) {
             Err(problem) if embeddings.is_some() => {
@@ -185,6 +187,11 @@ impl<'a> Store<'a> {
     pub(crate) fn maps(&mut self, say: &dyn Fn()) -> Result<Option<Maps>> {
         let known = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION);
         let found = known.map(|known| known.maps(&self.run.folder)).transpose()?.flatten();
+        let mapped = |maps: &Maps| maps.tsne.as_ref().map(|places| places.iter().flatten().count());
+        let most = self.settings.tsne_most_points.unwrap_or(usize::MAX);
+        let fits = |maps: &Maps| mapped(maps).is_none_or(|count| count == maps.images.ids.len().min(most));
+        // Without embeddings there are no others.
+        let found = found.filter(|maps| !self.measurable || fits(maps));
         if found.is_some() || !self.measurable {
             return Ok(found);
         }
@@ -292,6 +299,7 @@ impl MapsRecord {
         let Some(bytes) = bytes.filter(|bytes| digest(bytes) == self.file) else { return Ok(None) };
         let mut maps = Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
         let (mut pca, mut tsne) = (Vec::new(), Vec::new());
+        let pair = |along: [Option<f64>; 2]| Some([along[0]?, along[1]?]);
         for row in csv::Reader::from_reader(&bytes[..]).deserialize::<MapRow>() {
             let Ok((id, label, along_pca, along_tsne)) = row else { return Ok(None) };
             maps.images.ids.push(id);
@@ -299,13 +307,11 @@ impl MapsRecord {
             if let [Some(x), Some(y), Some(z)] = along_pca {
                 pca.push([x, y, z]);
             }
-            if let [Some(x), Some(y)] = along_tsne {
-                tsne.push([x, y]);
-            }
+            tsne.push(pair(along_tsne));
         }
         let images = maps.images.ids.len();
         maps.pca = (pca.len() == images).then_some(pca);
-        maps.tsne = (tsne.len() == images).then_some(tsne);
+        maps.tsne = tsne.iter().any(Option::is_some).then_some(tsne);
         Ok(Some(maps))
     }
 }
@@ -318,7 +324,8 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
     writer.write_record(COLUMNS).expect("memory takes everything");
     for (image, (id, &label)) in maps.images.ids.iter().zip(&maps.images.labels).enumerate() {
         let pca = maps.pca.as_ref().map_or([None; 3], |pca| pca[image].map(|value| Some(number(value))));
-        let tsne = maps.tsne.as_ref().map_or([None; 2], |tsne| tsne[image].map(|value| Some(number(value))));
+        let tsne = maps.tsne.as_ref().and_then(|tsne| tsne[image]);
+        let tsne = tsne.map_or([None; 2], |place| place.map(|value| Some(number(value))));
         let row: MapRow = (id.clone(), label, pca, tsne);
         writer.serialize(row).expect("a row of plain data is written to memory");
     }

@@ -11,8 +11,9 @@ use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
 use faceoff_pipeline::{Error, run_work};
 use faceoff_runs::{AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec};
-use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_steps};
+use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -113,22 +114,44 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
             "training.batch_size is {batch}, but there are {train_images} training images; a smaller batch is needed for a step"
         );
     }
-    let work = run_work(experiment.training.epochs, train_images, val_images);
     let specs = RunSpec::of(experiment, &Compute::unknown());
-    let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
-    let architecture = faceoff_kernels::architecture(&experiment.training.encoder)?;
-    let initial = initial_encoder(architecture, 0)?;
-    let mut encoder = faceoff_kernels::encoder(architecture, &initial, &session.arithmetic)?;
-    let fastest = time_steps(encoder.as_mut(), &batch, 2)?.iter().map(StepSeconds::step).fold(f64::MAX, f64::min);
-    let per_second = batch.count() as f64 / fastest;
-    let training = work * specs.len() as f64 / per_second;
+    let plan = EncoderPlan::of(&experiment.training)?;
+    // Images a second of each run: of an encoder that sees images its head takes next to nothing, beside a projection it does.
+    let speeds: Vec<f64> = match plan {
+        EncoderPlan::ResNet(_) => {
+            let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
+            let mut encoder = plan.build(&plan.initial(0)?, &session.arithmetic)?;
+            let times = time_steps(encoder.as_mut(), &batch, 2)?;
+            vec![batch.count() as f64 / fastest(times.iter().map(StepSeconds::step)); specs.len()]
+        }
+        EncoderPlan::Projection(_) => {
+            let classes = own.as_ref().map_or(2, |own| own.sizes.classes);
+            let mut of_variant: BTreeMap<&str, f64> = BTreeMap::new();
+            for spec in specs.iter().filter(|spec| spec.seed == specs[0].seed) {
+                match time_training(spec, classes, &session.arithmetic, 5) {
+                    Ok(times) => {
+                        of_variant.insert(&spec.variant.name, spec.training.batch_size as f64 / fastest(times));
+                    }
+                    // As in a benchmark: such runs are named and left out, the others go on.
+                    Err(error) => eprintln!("warning: {} cannot be trained: {error}", spec.variant.name),
+                }
+            }
+            specs.iter().filter_map(|spec| of_variant.get(spec.variant.name.as_str()).copied()).collect()
+        }
+    };
+    let work = run_work(experiment.training.epochs, train_images, val_images);
+    let training: f64 = speeds.iter().map(|speed| work / speed).sum();
+    let per_second = work * speeds.len() as f64 / training;
     let report = specs.len() as f64 * report_seconds([train_images, val_images], &experiment.analysis);
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
     if let (Some(Preview { sizes, .. }), Some(data)) = (&own, &experiment.data.own) {
+        let rows = experiment.training.projection.and_then(|projection| projection.inputs);
+        let what = if rows.is_some() { "rows      " } else { "images    " };
+        let wide = rows.map_or(String::new(), |inputs| format!(" of {inputs} numbers"));
         println!(
-            "images      {}: {train_images} to train and {val_images} to validate, {} classes, the smallest of {} training images",
+            "{what}  {}{wide}: {train_images} to train and {val_images} to validate, {} classes, the smallest of {} training images",
             data.name, sizes.classes, sizes.smallest_class
         );
         println!("batch       {} images", experiment.training.batch_size);
@@ -151,11 +174,13 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     );
     let of_run = own.as_ref().map_or(DISK_MIB_PER_RUN, |own| {
         // An embedding, scores and logits for each image.
-        let numbers = architecture.dim() + 2 * own.sizes.classes;
-        DISK_MIB_OF_WEIGHTS + (((own.sizes.compared + val_images) * numbers * size_of::<f32>()) >> 20) as u64
+        let numbers = plan.dim() + 2 * own.sizes.classes;
+        let weights = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_WEIGHTS };
+        weights + (((own.sizes.compared + val_images) * numbers * size_of::<f32>()) >> 20) as u64
     });
     let results = specs.len() as u64 * of_run + DISK_MIB_OF_CHECKPOINTS;
     let images = match (&own, profile.disk_mib) {
+        (Some(_), _) if experiment.data.is_embeddings() => String::new(),
         (Some(Preview { decoded_bytes: Some(bytes), .. }), _) => {
             format!(", {} MiB of decoded images in data/", (bytes >> 20) + 1)
         }
@@ -168,6 +193,10 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     println!("disk        about {results} MiB of results{images}");
     println!("nothing was done");
     Ok(ExitCode::SUCCESS)
+}
+
+fn fastest(seconds: impl IntoIterator<Item = f64>) -> f64 {
+    seconds.into_iter().fold(f64::MAX, f64::min)
 }
 
 /// About how long a run takes in the report, from a few made-up embeddings: pairs of images decide the time of the measures, the

@@ -3,7 +3,7 @@
 use crate::Program;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use faceoff_data::{ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
+use faceoff_data::{EmbeddingFiles, ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
 use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
 use std::path::PathBuf;
 
@@ -66,6 +66,9 @@ impl TrainingArgs {
         };
         let experiment = self.out.experiment(program, &self.experiment);
         let experiment = program.experiment(&experiment)?.with_overrides(&overrides)?;
+        if self.own.embeddings.is_some() || experiment.data.is_embeddings() {
+            return self.on_embeddings(experiment);
+        }
         let profile = profile(&experiment.data.dataset)?;
         let by_folder = match (&profile.origin, &self.source.data) {
             (Origin::Archive { .. }, Some(folder)) => !is_published(folder, profile),
@@ -78,14 +81,7 @@ impl TrainingArgs {
             return Ok(experiment);
         }
         let mut experiment = if let Some(own) = &experiment.data.own {
-            if let Some(name) = self.own.name.as_deref().map(str::trim).filter(|name| *name != own.name) {
-                bail!(
-                    "--name {name} would have no effect: the images of `{}` are called {} by its data.own.name; leave it out, or take the \
-                     experiment without [data.own]",
-                    experiment.name,
-                    own.name
-                );
-            }
+            self.own.refuse_name(&own.name, &experiment)?;
             experiment
         } else {
             let title = self.own.title(&self.source)?;
@@ -98,10 +94,30 @@ impl TrainingArgs {
         Ok(experiment)
     }
 
+    /// The experiment on embeddings of another model: as they take the encoder's place, or as it stands beside their report.
+    fn on_embeddings(&self, experiment: Experiment) -> Result<Experiment> {
+        let Some(files) = self.own.embedding_files() else {
+            bail!(
+                "experiment `{}` is on embeddings of another model: pass them again with --embeddings FILE.npy and --labels FILE.csv",
+                experiment.name
+            );
+        };
+        if self.image_size.is_some() {
+            bail!("--image-size would have no effect: embeddings of another model have no pixels; leave it out");
+        }
+        if let Some(own) = experiment.data.own.as_ref().filter(|_| experiment.data.is_embeddings()) {
+            self.own.refuse_name(&own.name, &experiment)?;
+            return Ok(experiment);
+        }
+        let title = self.own.title(&self.source)?;
+        Ok(experiment.on_own_embeddings(&title, &file_name_of(&title), files.width()?)?)
+    }
+
     /// Where the images come from, for the crate that opens them.
     pub(crate) fn source(&self, program: &Program) -> ImageSource {
         let OwnArgs { labels, skip_unreadable, .. } = &self.own;
-        ImageSource { labels: labels.clone(), skip_unreadable: *skip_unreadable, ..self.source.source(program) }
+        let (labels, embeddings) = (labels.clone(), self.own.embedding_files());
+        ImageSource { labels, embeddings, skip_unreadable: *skip_unreadable, ..self.source.source(program) }
     }
 }
 
@@ -157,10 +173,25 @@ impl OutArgs {
 #[derive(Args)]
 struct OwnArgs {
     /// Table of images of your own: CSV with columns `path`, `label`, and perhaps `split` (train, val) and `group`. Paths start at
-    /// --data, or at the table's folder.
+    /// --data, or at the table's folder. With --embeddings a line for each row, its column `label` and perhaps `id`, `split`, `group`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["archive", "mirror"])]
     labels: Option<PathBuf>,
-    /// Name of your images, after which the report is called [default: that of the folder of --data, or of the table].
+    /// Embeddings of another model in the place of images: an NPY matrix (rows, numbers) of f16, f32 or f64. They stay as they are; the
+    /// experiment's [projection] of them is trained in the encoder's place.
+    #[arg(
+        long,
+        value_name = "NPY",
+        requires = "labels",
+        conflicts_with_all = ["data", "archive", "mirror", "skip_unreadable"]
+    )]
+    embeddings: Option<PathBuf>,
+    /// Embeddings of the validation images; without them a share of the others is split off, or what their labels call `val`.
+    #[arg(long, value_name = "NPY", requires_all = ["embeddings", "val_labels"])]
+    val_embeddings: Option<PathBuf>,
+    /// Their labels.
+    #[arg(long, value_name = "FILE", requires = "val_embeddings")]
+    val_labels: Option<PathBuf>,
+    /// Name of your images, after which the report is called [default: that of the folder of --data, of --embeddings, or of the table].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Leave out images of your own that cannot be read, list them in unreadable.csv, and go on.
@@ -171,6 +202,24 @@ struct OwnArgs {
 impl OwnArgs {
     fn asked(&self) -> bool {
         self.labels.is_some() || self.name.is_some() || self.skip_unreadable
+    }
+
+    /// The files of embeddings, where there are any.
+    fn embedding_files(&self) -> Option<EmbeddingFiles> {
+        let val = self.val_embeddings.clone().zip(self.val_labels.clone()).map(<[PathBuf; 2]>::from);
+        Some(EmbeddingFiles { train: self.embeddings.clone()?, val })
+    }
+
+    /// Refuses another name than that which an experiment on images of one's own has already.
+    fn refuse_name(&self, known: &str, experiment: &Experiment) -> Result<()> {
+        if let Some(name) = self.name.as_deref().map(str::trim).filter(|name| *name != known) {
+            bail!(
+                "--name {name} would have no effect: the images of `{}` are called {known} by its data.own.name; leave it out, or take the \
+                 experiment without [data.own]",
+                experiment.name
+            );
+        }
+        Ok(())
     }
 
     /// Refuses what would have no effect.
@@ -196,7 +245,12 @@ impl OwnArgs {
         if let Some(name) = &self.name {
             return Ok(name.trim().into());
         }
-        let path = source.data.as_ref().or(self.labels.as_ref()).expect("one of them makes images one's own");
+        let path = source
+            .data
+            .as_ref()
+            .or(self.embeddings.as_ref())
+            .or(self.labels.as_ref())
+            .expect("one of them makes images one's own");
         // `.` and `..` are names of folders only after a look at them.
         let path =
             path.canonicalize().with_context(|| format!("{}: there is no such folder or table", path.display()))?;
@@ -235,6 +289,7 @@ impl SourceArgs {
             Origin::Archive { .. } => return Ok(()),
             Origin::Made => (&[][..], "made-up images"),
             Origin::Folder => (&["--data"][..], "the folder that --data names"),
+            Origin::Embeddings => (&[][..], "embeddings, which --embeddings names"),
             Origin::CandleDatasets { .. } => (&["--data"][..], "files of candle-datasets"),
         };
         if let Some((option, _)) = given.into_iter().find(|(option, given)| *given && !used.contains(option)) {

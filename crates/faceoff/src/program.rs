@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use faceoff_runs::{Error, Experiment, ExperimentFile};
+use faceoff_training::EncoderPlan;
 use std::path::{Path, PathBuf};
 
 /// Commit of the sources that this program was built from, `-dirty` where they were changed, or `unknown`.
@@ -71,7 +72,7 @@ impl Program {
         };
         let name = file.experiment.name.clone();
         let context = || format!("experiment `{name}`");
-        faceoff_kernels::architecture(&file.experiment.training.encoder).with_context(context)?;
+        EncoderPlan::of(&file.experiment.training).with_context(context)?;
         file.experiment = faceoff_heads::resolve_experiment(file.experiment).with_context(context)?;
         Ok(file)
     }

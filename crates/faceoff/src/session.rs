@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use faceoff_data::{Dataset, ImageSource, Origin, profile};
 use faceoff_kernels::Arithmetic;
 use faceoff_pipeline::{Event, ImageSets, Job};
-use faceoff_runs::{Experiment, Sizes};
+use faceoff_runs::{Experiment, ProjectionConfig, Sizes};
+use faceoff_training::EncoderPlan;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -83,6 +84,15 @@ impl Session {
         }
         let (experiment, changed) = adapted(experiment, &images.sizes())?;
         images.note(&changed);
+        if let Some(ProjectionConfig { hidden, outputs, normalize, .. }) = experiment.training.projection {
+            let layers = if hidden == 0 {
+                "linear".into()
+            } else {
+                format!("a layer of {hidden} ReLU units, then a linear one")
+            };
+            let rows = if normalize { "brought to one length first" } else { "taken as they are" };
+            images.note(&[format!("The projection to {outputs} numbers is {layers}; rows are {rows}.")]);
+        }
         Ok(experiment)
     }
 
@@ -103,8 +113,10 @@ impl Session {
                 for set in images.records() {
                     eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
                 }
-                let (size, threads) = (experiment.data.image_size_px, threads());
-                eprintln!("{name}: {size} px on {arithmetic}, {threads}; {to_do} of {total} runs to do");
+                let (data, threads) = (&experiment.data, threads());
+                let what =
+                    if data.is_embeddings() { "embeddings".into() } else { format!("{} px", data.image_size_px) };
+                eprintln!("{name}: {what} on {arithmetic}, {threads}; {to_do} of {total} runs to do");
                 self.training.store(true, Ordering::Relaxed);
             }
             if let Event::End(_) = event {
@@ -128,7 +140,7 @@ pub(crate) fn counted(count: usize, what: &str) -> String {
 
 /// An experiment made to fit images of these sizes, and what that changed, which is said.
 pub(crate) fn adapted(experiment: Experiment, sizes: &Sizes) -> Result<(Experiment, Vec<String>)> {
-    let dim = faceoff_kernels::architecture(&experiment.training.encoder)?.dim();
+    let dim = EncoderPlan::of(&experiment.training)?.dim();
     let (experiment, changed) = experiment.adapted(sizes, dim)?;
     changed.iter().for_each(|sentence| eprintln!("warning: {sentence}"));
     Ok((experiment, changed))

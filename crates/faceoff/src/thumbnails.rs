@@ -28,7 +28,8 @@ impl Images {
         experiment: &Experiment,
         source: ImageSource,
     ) -> Result<std::result::Result<Self, Option<String>>> {
-        if choice == ThumbnailsChoice::None {
+        // Rows of numbers show nothing.
+        if choice == ThumbnailsChoice::None || experiment.data.is_embeddings() {
             return Ok(Err(None));
         }
         let mut configs: Vec<DataConfig> = Vec::new();

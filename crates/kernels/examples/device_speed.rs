@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arithmetic = Arithmetic::resolve(&device, how.get(1).map(String::as_str), precision)?;
     let mut encoder = encoder(&RESNET18, &start()?, &arithmetic)?;
     let bytes = batch * size_px * size_px * 3;
-    let images = ImageBatch::new((0..bytes).map(|i| (i * 31 % 251) as u8).collect(), batch, size_px)?;
+    let images = ImageBatch::new((0..bytes).map(|i| (i * 31 % 251) as u8).collect(), batch, size_px)?.into();
 
     // The median of the rounds after the first. As in training, nothing waits for the device but a round's end.
     let rate = |run: &mut dyn FnMut() -> faceoff_kernels::Result<()>| -> Result<f64, Box<dyn Error>> {

@@ -10,6 +10,17 @@ pub enum Error {
         "{bytes} bytes of pixels for {count} images of {size_px} px: expected count * size * size * 3 bytes and at least one image; check the batch"
     )]
     ImageBytes { bytes: usize, count: usize, size_px: usize },
+    /// The numbers of rows do not fit their count.
+    #[error("{numbers} numbers are no {count} rows of equally many: each row needs at least one; check the batch")]
+    RowNumbers { numbers: usize, count: usize },
+    /// Rows are not as wide as the projection was made for.
+    #[error(
+        "rows of {found} numbers for a projection of {expected}: take embeddings of the model that it was made for"
+    )]
+    RowWidth { found: usize, expected: usize },
+    /// An encoder of images was given rows, or the other way round; a mistake of the calling program.
+    #[error("the encoder takes {expected}, but was given {found}")]
+    Inputs { expected: &'static str, found: &'static str },
     /// A tensor of a state has the wrong name, shape or type, or is missing.
     #[error("tensor `{name}`: {problem}; the file must hold {expected} names and shapes")]
     State { name: String, problem: String, expected: String },

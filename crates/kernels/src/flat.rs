@@ -4,7 +4,7 @@
 use crate::resnet::{Architecture, BasicBlock, ConvBatchNorm, Convolution, Map};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::{checked, checked_moments};
-use crate::{AdamWStep, Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
+use crate::{AdamWStep, Encoder, Error, Gradients, ImageBatch, Inputs, Result, State, Tape};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -182,7 +182,8 @@ pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl<M: Machine> Encoder for FlatEncoder<M> {
-    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
+    fn forward_train(&mut self, inputs: &Inputs) -> Result<(Tensor, Tape)> {
+        let images = inputs.images()?;
         self.network.check_batch(Map::of(images))?;
         let (embeddings, tape) = M::forward_train(&mut self.network, images)?;
         self.network.layers.iter_mut().for_each(|layer| layer.batches += 1);
@@ -200,8 +201,8 @@ impl<M: Machine> Encoder for FlatEncoder<M> {
         M::adamw(&mut self.network, self.moments.each_mut(), gradients, step)
     }
 
-    fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
-        M::forward(&self.network, images)
+    fn forward(&self, inputs: &Inputs) -> Result<Tensor> {
+        M::forward(&self.network, inputs.images()?)
     }
 
     fn dim(&self) -> usize {

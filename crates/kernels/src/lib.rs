@@ -4,7 +4,8 @@
 //! [`Architecture`]; what computes it is another, an [`Arithmetic`]; nothing is read from the environment. Three
 //! implementations follow the description: [`PortableEncoder`] (Candle's operators and autograd; CPU, CUDA, Metal; the
 //! oracle of the tests), one written by hand for CPUs (folder `fast/`), and one with own CUDA kernels (feature `cuda`,
-//! folder `cuda/`). The head and the loss run under Candle's autograd outside.
+//! folder `cuda/`). A fourth, [`ProjectionEncoder`], projects rows of numbers that stand for images. The head and the loss run
+//! under Candle's autograd outside.
 //!
 //! # The plan of a fast step
 //!
@@ -64,6 +65,7 @@ mod error;
 mod fast;
 mod flat;
 mod portable;
+mod projection;
 pub mod resnet;
 mod seam;
 mod state;
@@ -75,8 +77,9 @@ pub use error::Error;
 pub use fast::{InstructionSet, Operator, matrix_products, operators};
 use flat::FlatEncoder;
 pub use portable::PortableEncoder;
+pub use projection::{Projection, ProjectionEncoder};
 pub use resnet::{Architecture, architecture};
-pub use seam::{Encoder, Gradients, ImageBatch, State, Tape};
+pub use seam::{Encoder, Gradients, ImageBatch, Inputs, RowBatch, State, Tape};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,7 +9,7 @@ use crate::adamw::{AdamW, AdamWStep};
 use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::checked;
-use crate::{Encoder, Error, Gradients, ImageBatch, Result, State, Tape};
+use crate::{Encoder, Error, Gradients, Inputs, Result, State, Tape};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
@@ -52,7 +52,8 @@ impl PortableEncoder {
     }
 
     /// Pixels to normalised values, `(batch, 3, size, size)`.
-    fn input(&self, images: &ImageBatch) -> Result<Tensor> {
+    fn input(&self, inputs: &Inputs) -> Result<Tensor> {
+        let images = inputs.images()?;
         let (count, size) = (images.count(), images.size_px());
         let pixels = Tensor::from_slice(images.pixels(), (count, size, size, 3), &self.device)?;
         let pixels = pixels.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?.contiguous()?;
@@ -127,7 +128,7 @@ impl Layer {
 }
 
 impl Encoder for PortableEncoder {
-    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)> {
+    fn forward_train(&mut self, images: &Inputs) -> Result<(Tensor, Tape)> {
         let (input, layers) = (self.input(images)?, &mut self.layers);
         let embeddings = embed(&self.blocks, &input, |layer, x| layers[layer].train(x))?;
         Ok((embeddings.detach(), Tape(Owned::new(self.owner, embeddings))))
@@ -145,7 +146,7 @@ impl Encoder for PortableEncoder {
         self.optimizer.step(gradients.0.view(self.owner)?, step)
     }
 
-    fn forward(&self, images: &ImageBatch) -> Result<Tensor> {
+    fn forward(&self, images: &Inputs) -> Result<Tensor> {
         Ok(embed(&self.blocks, &self.input(images)?, |layer, x| self.layers[layer].infer(x))?.detach())
     }
 

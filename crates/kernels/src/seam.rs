@@ -40,7 +40,84 @@ impl ImageBatch {
     }
 }
 
-/// Named tensors on the CPU: torchvision's names and layouts for an encoder's weights.
+/// A batch of what an encoder takes: images, or rows of numbers that stand for images.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inputs {
+    /// RGB images.
+    Images(ImageBatch),
+    /// Embeddings that another encoder made of images.
+    Rows(RowBatch),
+}
+
+/// Rows of numbers, `(count, width)` f32; their length is the encoder's own affair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowBatch {
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl RowBatch {
+    /// Wraps `values`, the rows one behind the other: at least one row of at least one number.
+    pub fn new(values: Vec<f32>, count: usize) -> Result<Self> {
+        if count == 0 || values.is_empty() || !values.len().is_multiple_of(count) {
+            return Err(Error::RowNumbers { numbers: values.len(), count });
+        }
+        Ok(Self { values, count })
+    }
+
+    /// The numbers, `(count, width)`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Numbers of a row.
+    pub fn width(&self) -> usize {
+        self.values.len() / self.count
+    }
+}
+
+impl Inputs {
+    /// Number of images or rows.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Images(images) => images.count,
+            Self::Rows(rows) => rows.count,
+        }
+    }
+
+    pub(crate) fn images(&self) -> Result<&ImageBatch> {
+        match self {
+            Self::Images(images) => Ok(images),
+            Self::Rows(_) => Err(Error::Inputs { expected: "images", found: "rows of numbers" }),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> Result<&RowBatch> {
+        match self {
+            Self::Rows(rows) => Ok(rows),
+            Self::Images(_) => Err(Error::Inputs { expected: "rows of numbers", found: "images" }),
+        }
+    }
+}
+
+impl From<ImageBatch> for Inputs {
+    fn from(images: ImageBatch) -> Self {
+        Self::Images(images)
+    }
+}
+
+impl From<RowBatch> for Inputs {
+    fn from(rows: RowBatch) -> Self {
+        Self::Rows(rows)
+    }
+}
+
+/// Named tensors on the CPU: torchvision's names and layouts for a ResNet's weights.
 pub type State = Vec<(String, Tensor)>;
 
 /// Tells an encoder's tapes and gradients from those of every other encoder of the process.
@@ -91,13 +168,13 @@ pub(crate) fn check_gradient(gradient: &Tensor, expected: [usize; 2]) -> Result<
     if found == expected { Ok(()) } else { Err(Error::GradientShape { found, expected: expected.to_vec() }) }
 }
 
-/// The encoder: images in, embeddings out, the same for every implementation.
+/// The encoder: images, or rows that stand for images, in; embeddings out, the same for every implementation.
 ///
 /// A step of training is `forward_train`, the head and the loss outside, `backward`, `apply`.
 pub trait Encoder: Send {
-    /// Batch-norm statistics of the batch, running statistics updated. Returns embeddings `(batch, dim)` f32 on
+    /// Batch-norm statistics of the batch, running statistics updated, where there are batch norms. Returns embeddings `(batch, dim)` f32 on
     /// the encoder's device, detached from any graph, and the tape for [`Encoder::backward`].
-    fn forward_train(&mut self, images: &ImageBatch) -> Result<(Tensor, Tape)>;
+    fn forward_train(&mut self, inputs: &Inputs) -> Result<(Tensor, Tape)>;
 
     /// Gradients of all parameters, given the loss's gradient with respect to the embeddings `(batch, dim)`.
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients>;
@@ -106,7 +183,7 @@ pub trait Encoder: Send {
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()>;
 
     /// Inference with running statistics: embeddings `(batch, dim)`, not normalised.
-    fn forward(&self, images: &ImageBatch) -> Result<Tensor>;
+    fn forward(&self, inputs: &Inputs) -> Result<Tensor>;
 
     /// Width of an embedding.
     fn dim(&self) -> usize;

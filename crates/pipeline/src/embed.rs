@@ -2,9 +2,8 @@
 
 use candle_core::{D, Device, Tensor};
 use faceoff_data::Dataset;
-use faceoff_kernels::ImageBatch;
 use faceoff_runs::{Embeddings, SplitName};
-use faceoff_training::{Error, Model, Result};
+use faceoff_training::{Error, Model, Result, inputs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Embeds a split without augmentation, in the data set's order.
@@ -44,9 +43,10 @@ pub(crate) fn embed(
     let mut loader = images.eval_batches(split, batch_size)?;
     while let Some(batch) = loader.next().transpose()? {
         let done = embeddings.norms.len();
-        let count = batch.labels.len();
+        let (batch, _) = inputs(batch, images.size_px())?;
+        let count = batch.count();
         let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, &Device::Cpu)?;
-        let features = model.encoder.forward(&ImageBatch::new(batch.pixels, count, images.size_px())?)?;
+        let features = model.encoder.forward(&batch)?;
         let scores = model.head.scores(&features)?;
         // The labels of unseen classes are none of the head's: a margin has nothing to act on.
         let logits = match images.evaluates_unseen_classes() {

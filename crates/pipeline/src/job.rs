@@ -7,7 +7,7 @@ use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
     Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName,
 };
-use faceoff_training::{TrainingEnd, train};
+use faceoff_training::{EncoderPlan, TrainingEnd, train};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -112,8 +112,7 @@ impl Job<'_> {
     /// Why the head of a run cannot work on its images, if it cannot.
     fn unfit(&self, spec: &RunSpec) -> Result<Option<Failure>> {
         let RunSpec { training, variant, seed, .. } = spec;
-        let encoder = faceoff_kernels::architecture(&training.encoder)
-            .map_err(|error| Error::Run(spec.folder_name(), Box::new(error.into())))?;
+        let encoder = EncoderPlan::of(training).map_err(|error| Error::Run(spec.folder_name(), Box::new(error)))?;
         let (dim, classes, kind) = (encoder.dim(), self.images.of(spec).classes(), variant.head.kind());
         let head =
             faceoff_heads::build(&variant.head, dim, classes, training.head_init, *seed, &Device::Cpu, DType::F32);

@@ -124,7 +124,7 @@ fn table(evaluation: &Evaluation) -> Result<Vec<u8>> {
         let said = run.look.as_ref()?.said.as_ref()?;
         Some((said.classes[at], said.confidences[at]))
     };
-    let tsne = |maps: &Maps, at: usize, axis: usize| maps.tsne.as_ref().map(|places| places[at][axis]);
+    let tsne = |maps: &Maps, at: usize, axis: usize| maps.tsne.as_ref().and_then(|places| Some(places[at]?[axis]));
     let pca = |maps: &Maps, at: usize, axis: usize| maps.pca.as_ref().map(|places| places[at][axis]);
     let made = Columns::of(&rows)
         .with("image", |(_, maps, at)| maps.images.ids[*at].clone())

@@ -17,6 +17,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A matrix or table of another program cannot be used.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// An experiment file is not valid TOML or has a wrong, missing or unknown key.
     #[error("{path}: {message}")]
     Parse {
@@ -145,6 +153,11 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// An [`Error::File`].
+    pub(crate) fn file(path: &std::path::Path, problem: impl ToString) -> Self {
+        Self::File { path: path.to_path_buf(), problem: problem.to_string() }
     }
 
     /// An [`Error::Value`].

@@ -35,6 +35,9 @@ pub struct Experiment {
     /// How images of one's own are split that come without train/ and val/; absent where none may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_split: Option<OwnSplit>,
+    /// What is trained in the encoder's place on embeddings of another model; absent where none may be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<ProjectionConfig>,
     /// What tuning may spend and where it looks; absent where nothing is to be tuned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningConfig>,
@@ -110,6 +113,8 @@ pub struct Condition {
 pub const SYNTHETIC: &str = "synthetic";
 /// Name of the set that is a folder which the user names.
 pub const FOLDER: &str = "folder";
+/// Name of the set that is embeddings of another model, which the user names.
+pub const EMBEDDINGS: &str = "embeddings";
 
 /// `[data]`: the images and how they are cropped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,6 +169,32 @@ pub struct OwnSplit {
     pub seed: u64,
 }
 
+/// `[projection]`: what is trained in the encoder's place on the embeddings of another model, which stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectionConfig {
+    /// Numbers of a row of the embeddings; written by [`Experiment::on_own_embeddings`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<usize>,
+    /// ReLU units of a hidden layer; 0 for none: a linear projection.
+    pub hidden: usize,
+    /// Numbers of the embeddings that come out.
+    pub outputs: usize,
+    /// Whether rows are brought to one length first, so that only their direction counts.
+    pub normalize: bool,
+}
+
+impl ProjectionConfig {
+    fn validate(&self, table: &str) -> Result<()> {
+        let rule = "it must lie in 1 ..= 65536";
+        require((1..=65_536).contains(&self.outputs), format!("{table}.outputs"), self.outputs, rule)?;
+        let rule = "it must lie in 0 ..= 65536; 0 is a linear projection";
+        require(self.hidden <= 65_536, format!("{table}.hidden"), self.hidden, rule)?;
+        let (inputs, rule) = (self.inputs.unwrap_or(1), "it must lie in 1 ..= 65536");
+        require((1..=65_536).contains(&inputs), format!("{table}.inputs"), inputs, rule)
+    }
+}
+
 /// `[data.synthetic]`: the set that is made on the fly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -208,6 +239,9 @@ pub struct TrainingConfig {
     pub sampler: Option<Sampler>,
     /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
     pub encoder: String,
+    /// Of the encoder `projection`, which maps embeddings of another model, its layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<ProjectionConfig>,
     /// Arithmetic of matrix products.
     pub precision: Precision,
     /// How the heads' weights start.
@@ -303,8 +337,11 @@ pub struct AnalysisConfig {
     pub tsne_perplexity: f64,
     /// Gradient steps of t-SNE.
     pub tsne_iterations: usize,
-    /// Seed of t-SNE.
+    /// Seed of t-SNE, and of its sample.
     pub tsne_seed: u64,
+    /// Of more images than this t-SNE maps a sample, a share of each class; absent means all. Everything else is measured on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tsne_most_points: Option<usize>,
     /// Neighbours of the KNN accuracy that stands in the headline, is compared and chooses settings.
     pub headline_neighbors: usize,
     /// Numbers of components of the two explained variances in the headline.
@@ -393,21 +430,44 @@ impl Experiment {
     ///
     /// # Errors
     /// An experiment without `[own_split]`; names that are not valid.
-    pub fn on_own_images(mut self, title: &str, name: &str) -> Result<Self> {
+    pub fn on_own_images(self, title: &str, name: &str) -> Result<Self> {
+        let description = format!("The heads of the experiment {} on images of one\u{2019}s own, {title}.", self.name);
+        let own = self.on_own(title, name, description, FOLDER)?;
+        own.validate()?;
+        Ok(own)
+    }
+
+    /// The same on embeddings of another model, rows of `inputs` numbers: a projection of them takes the encoder's place.
+    ///
+    /// # Errors
+    /// An experiment without `[own_split]` or `[projection]`; names that are not valid.
+    pub fn on_own_embeddings(self, title: &str, name: &str, inputs: usize) -> Result<Self> {
+        let rule = "embeddings of another model need a table [projection] with `outputs`, `hidden` and `normalize`; add it, or extend `quick`, which has one";
+        let projection = self.projection.ok_or_else(|| Error::value("projection", "absent", rule))?;
+        let what = if projection.hidden == 0 { "a linear projection" } else { "a projection with a hidden layer" };
+        let description =
+            format!("The heads of the experiment {} on {what} of the frozen embeddings {title}.", self.name);
+        let mut own = self.on_own(title, name, description, EMBEDDINGS)?;
+        own.training.encoder = PROJECTION.into();
+        own.training.projection = Some(ProjectionConfig { inputs: Some(inputs), ..projection });
+        own.validate()?;
+        Ok(own)
+    }
+
+    fn on_own(mut self, title: &str, name: &str, description: String, dataset: &str) -> Result<Self> {
         let rule = "images of one's own need a table [own_split] with `validation_share` and `seed`; add it, or extend `quick`, which has one";
         let split = self.own_split.ok_or_else(|| Error::value("own_split", "absent", rule))?;
-        self.description = format!("The heads of the experiment {} on images of one\u{2019}s own, {title}.", self.name);
+        self.description = description;
         self.name = format!("{name}-{}", self.name);
-        self.data.dataset = FOLDER.into();
+        self.data.dataset = dataset.into();
         self.data.own = Some(OwnData { name: title.into(), split });
         (self.data.synthetic_fallback, self.data.synthetic) = (false, None);
-        self.validate()?;
         Ok(self)
     }
 
     /// Checks every value against its range.
     pub fn validate(&self) -> Result<()> {
-        let Self { training, analysis, own_split, tuning, heads, conditions, .. } = self;
+        let Self { training, analysis, own_split, projection, tuning, heads, conditions, .. } = self;
         require(is_plain_name(&self.name), "name", &self.name, NAME_RULE)?;
         self.data.validate()?;
         require(!training.seeds.is_empty(), "training.seeds", "empty", "at least one seed is needed")?;
@@ -468,6 +528,9 @@ impl Experiment {
             let valid = !values.is_empty() && !values.contains(&0);
             require(valid, key, format!("{values:?}"), "it must list numbers of at least 1")?;
         }
+        let most = analysis.tsne_most_points.unwrap_or(usize::MAX);
+        let rule = "fewer than 10 points make no map; absent means all";
+        require(most >= 10, "analysis.tsne_most_points", most, rule)?;
         let perplexity = analysis.tsne_perplexity;
         require(
             (1.0..=10_000.0).contains(&perplexity),
@@ -477,6 +540,22 @@ impl Experiment {
         )?;
         if let Some(split) = own_split {
             split.validate("own_split")?;
+        }
+        if let Some(projection) = projection {
+            projection.validate("projection")?;
+            let rule = "the file of embeddings tells how many numbers its rows have; leave it out";
+            let inputs = projection.inputs.unwrap_or_default();
+            require(projection.inputs.is_none(), "projection.inputs", inputs, rule)?;
+        }
+        let projects = training.encoder == PROJECTION;
+        let rule = "`projection` is the encoder of `data.dataset = \"embeddings\"`, which `benchmark --embeddings` makes, and of no other";
+        require(projects == self.data.is_embeddings(), "training.encoder", &training.encoder, rule)?;
+        let whole = training.projection.is_some_and(|projection| projection.inputs.is_some());
+        let rule = "the encoder `projection` has a table with `inputs`, `outputs`, `hidden` and `normalize`, and no other encoder has one";
+        let there = if training.projection.is_some() { "there" } else { "absent" };
+        require(whole == projects && training.projection.is_some() == projects, "training.projection", there, rule)?;
+        if let Some(projection) = &training.projection {
+            projection.validate("training.projection")?;
         }
         if let Some(tuning) = tuning {
             require_range(tuning.peak_learning_rate, "tuning.peak_learning_rate", None, "0 < low <= high")?;
@@ -585,6 +664,8 @@ impl ExperimentFile {
     }
 }
 
+/// Name of the encoder of [`EMBEDDINGS`].
+const PROJECTION: &str = "projection";
 const NAME_RULE: &str = "it must be letters, digits, `.`, `_` and `-`, and start with a letter or digit";
 const POSITIVE: &str = "it must be a finite number above 0";
 /// Runs and variants of one experiment.
@@ -632,6 +713,11 @@ impl DataConfig {
         self.dataset == SYNTHETIC
     }
 
+    /// Whether embeddings of another model stand for the images.
+    pub fn is_embeddings(&self) -> bool {
+        self.dataset == EMBEDDINGS
+    }
+
     fn validate(&self) -> Result<()> {
         let (size, noise) = (self.image_size_px, self.label_noise_percent);
         require(is_plain_name(&self.dataset), "data.dataset", &self.dataset, NAME_RULE)?;
@@ -651,14 +737,18 @@ impl DataConfig {
             require((16..=512).contains(&image_px), "data.synthetic.image_px", image_px, "it must lie in 16 ..= 512")?;
         }
         if let Some(OwnData { name, split }) = &self.own {
-            let rule = "[data.own] goes with data.dataset = \"folder\"";
-            require(self.dataset == FOLDER, "data.dataset", &self.dataset, rule)?;
+            let rule = "[data.own] goes with data.dataset = \"folder\" or \"embeddings\"";
+            let valid = self.dataset == FOLDER || self.is_embeddings();
+            require(valid, "data.dataset", &self.dataset, rule)?;
             let valid = !name.trim().is_empty() && name.chars().count() <= 100 && !name.contains(char::is_control);
             require(valid, "data.own.name", name.escape_debug(), "it must be a name of 1 to 100 characters")?;
             split.validate("data.own.split")?;
             let rule = "images of one's own have no noisy labels; set it to 0, or take another experiment";
             require(noise == 0, "data.label_noise_percent", noise, rule)?;
         }
+        let rule =
+            "embeddings need a table [data.own], which `benchmark --embeddings` writes; pass that option instead";
+        require(self.own.is_some() || !self.is_embeddings(), "data.dataset", &self.dataset, rule)?;
         let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
         let rule =
             "0.001 <= low <= high <= 1: shares of the image's area, of which less than a thousandth shows nothing";

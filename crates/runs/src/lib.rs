@@ -25,7 +25,9 @@ mod history;
 mod integers;
 mod layers;
 mod manifest;
+mod npy;
 mod run;
+mod table;
 mod tensors;
 
 pub use adapt::Sizes;
@@ -33,15 +35,18 @@ pub use check::Contents;
 pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
-    AnalysisConfig, AugmentationConfig, Condition, DataConfig, Engine, Experiment, ExperimentFile, FOLDER, Overrides,
-    OwnData, OwnSplit, Precision, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig, Trial, TuningConfig,
+    AnalysisConfig, AugmentationConfig, Condition, DataConfig, EMBEDDINGS, Engine, Experiment, ExperimentFile, FOLDER,
+    Overrides, OwnData, OwnSplit, Precision, ProjectionConfig, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig,
+    Trial, TuningConfig,
 };
 pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, MARGIN_ACTS_FROM};
 pub use integers::parse_integers;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
+pub use npy::{NpyMatrix, read_exact_at};
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};
+pub use table::{TableRow, read_table};
 pub use tensors::{Dtype, StoredTensor, TensorFile, write_tensors};
 
 /// The result type of this crate.

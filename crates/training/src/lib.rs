@@ -3,6 +3,7 @@
 //! [`train`] is a function of a run's specification, its images and an arithmetic. It knows nothing of reports.
 
 mod checkpoint;
+mod encoder;
 mod error;
 mod health;
 mod initialise;
@@ -13,11 +14,12 @@ mod train;
 mod weights;
 
 pub use checkpoint::{PARTS as CHECKPOINT_PARTS, Progress, read as read_checkpoint};
+pub use encoder::{EncoderPlan, inputs};
 pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;
 pub use schedule::Schedule;
-pub use speed::{StepSeconds, made_up_batch, time_health, time_steps};
+pub use speed::{StepSeconds, made_up_batch, time_health, time_steps, time_training};
 pub use train::{Event, Timing, TrainingEnd, train};
 pub use weights::{load as load_weights, save as save_weights};
 

@@ -1,15 +1,15 @@
 //! Encoder and head together: built from a seed, from a checkpoint, or from a whole run.
 
 use crate::weights::{load, save};
-use crate::{Result, initial_encoder};
+use crate::{EncoderPlan, Result};
 use candle_core::DType;
 use faceoff_heads::Head;
-use faceoff_kernels::{AdamW, Arithmetic, Encoder, State, architecture};
+use faceoff_kernels::{AdamW, Arithmetic, Encoder, State};
 use faceoff_runs::{RunFolder, RunSpec};
 
 /// An encoder with its head, and the head's optimiser.
 pub struct Model {
-    /// Images to embeddings.
+    /// Images, or rows that stand for them, to embeddings.
     pub encoder: Box<dyn Encoder>,
     /// Embeddings and labels to a loss.
     pub head: Box<dyn Head>,
@@ -19,7 +19,7 @@ pub struct Model {
 impl Model {
     /// A fresh model: a function of the seed alone.
     pub fn new(spec: &RunSpec, classes: usize, arithmetic: &Arithmetic) -> Result<Self> {
-        let encoder = initial_encoder(architecture(&spec.training.encoder)?, spec.seed)?;
+        let encoder = EncoderPlan::of(&spec.training)?.initial(spec.seed)?;
         Self::with_encoder(&encoder, spec, classes, arithmetic)
     }
 
@@ -37,7 +37,7 @@ impl Model {
         classes: usize,
         arithmetic: &Arithmetic,
     ) -> Result<Self> {
-        let encoder = faceoff_kernels::encoder(architecture(&spec.training.encoder)?, encoder, arithmetic)?;
+        let encoder = EncoderPlan::of(&spec.training)?.build(encoder, arithmetic)?;
         let head = faceoff_heads::build(
             &spec.variant.head,
             encoder.dim(),

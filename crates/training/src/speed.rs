@@ -1,11 +1,11 @@
 //! How fast an encoder trains and embeds: real steps on made-up pixels. And what it costs to watch the health of a head.
 
-use crate::Result;
-use crate::health;
+use crate::train::train_step;
+use crate::{Model, Result, health};
 use candle_core::{DType, Device, Tensor, Var};
 use faceoff_heads::Loss;
-use faceoff_kernels::{AdamWStep, Encoder, ImageBatch};
-use faceoff_runs::{HeadConfig, HeadInit};
+use faceoff_kernels::{AdamWStep, Arithmetic, Encoder, ImageBatch, Inputs, RowBatch};
+use faceoff_runs::{HeadConfig, HeadInit, RunSpec};
 use std::time::Instant;
 
 /// Seconds of one step, part by part.
@@ -29,7 +29,7 @@ impl StepSeconds {
 }
 
 /// Times `steps` steps of `encoder` on one batch, after one for warming up.
-pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) -> Result<Vec<StepSeconds>> {
+pub fn time_steps(encoder: &mut dyn Encoder, images: &Inputs, steps: usize) -> Result<Vec<StepSeconds>> {
     let mut times = Vec::with_capacity(steps);
     for number in 0..=steps {
         let mut last = Instant::now();
@@ -55,9 +55,34 @@ pub fn time_steps(encoder: &mut dyn Encoder, images: &ImageBatch, steps: usize) 
 }
 
 /// A batch of made-up pixels.
-pub fn made_up_batch(count: usize, size_px: usize) -> Result<ImageBatch> {
+pub fn made_up_batch(count: usize, size_px: usize) -> Result<Inputs> {
     let pixels = (0..count * size_px * size_px * 3).map(|index| (index * 31 + index / 97) as u8).collect();
-    Ok(ImageBatch::new(pixels, count, size_px)?)
+    Ok(ImageBatch::new(pixels, count, size_px)?.into())
+}
+
+/// Seconds of each of `steps` whole steps of `spec`'s training, encoder, head and all, on one batch of made-up rows of `classes` classes,
+/// after one for warming up.
+///
+/// # Errors
+/// A head that cannot work on so many classes; an encoder that takes no rows.
+pub fn time_training(spec: &RunSpec, classes: usize, arithmetic: &Arithmetic, steps: usize) -> Result<Vec<f64>> {
+    let mut model = Model::new(spec, classes, arithmetic)?;
+    let mut figures = health::Epoch::new(&spec.variant.head);
+    let count = spec.training.batch_size;
+    let width = spec.training.projection.and_then(|projection| projection.inputs).unwrap_or(1);
+    let rows = (0..count * width).map(|index| (index * 31 + index / 97) as f32 % 7.0 - 3.0).collect();
+    let inputs = RowBatch::new(rows, count)?.into();
+    // Two images of each class, so that a loss of pairs has some.
+    let labels = Tensor::from_iter((0..count).map(|image| (image / 2 % classes) as u32), &Device::Cpu)?;
+    let (learning_rate, beta1, beta2, epsilon) = (1e-4, 0.9, 0.999, 1e-8);
+    let mut times = Vec::with_capacity(steps);
+    for step in 1..=steps as u64 + 1 {
+        let started = Instant::now();
+        let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step };
+        train_step(&mut model, &inputs, &labels, &step, &mut figures)?;
+        times.push(started.elapsed().as_secs_f64());
+    }
+    Ok(times.split_off(1))
 }
 
 /// Seconds that the figures of a head's health add to a step on the CPU, `steps` times, for made-up embeddings (`batch`, `dim`) of `classes`

@@ -3,11 +3,11 @@
 use crate::checkpoint::{self, Progress};
 use crate::health;
 use crate::model::Model;
-use crate::{Error, Result, Schedule};
+use crate::{Error, Result, Schedule, inputs};
 use candle_core::{D, DType, Device, Tensor, Var};
 use faceoff_data::Dataset;
 use faceoff_heads::Loss;
-use faceoff_kernels::{AdamWStep, Arithmetic, ImageBatch};
+use faceoff_kernels::{AdamWStep, Arithmetic, Inputs};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,9 +117,9 @@ pub fn train(
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
-            let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), &Device::Cpu)?;
-            let batch_images = ImageBatch::new(batch.pixels, batch.labels.len(), spec.data.image_size_px)?;
-            let (loss, hits) = train_step(&mut model, &batch_images, &labels, &optimizer_step, &mut health)?;
+            let (batch, labels) = inputs(batch, spec.data.image_size_px)?;
+            let labels = Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?;
+            let (loss, hits) = train_step(&mut model, &batch, &labels, &optimizer_step, &mut health)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
             step += 1;
             if !loss.is_finite() {
@@ -194,9 +194,9 @@ fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arit
 ///
 /// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
 /// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
-fn train_step(
+pub(crate) fn train_step(
     model: &mut Model,
-    images: &ImageBatch,
+    images: &Inputs,
     labels: &Tensor,
     step: &AdamWStep,
     health: &mut health::Epoch,

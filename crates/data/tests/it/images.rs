@@ -71,7 +71,7 @@ fn a_sampler_fills_batches_class_by_class() {
     let first = epoch(0);
     assert_eq!(first.len(), 15);
     let mut seen = HashSet::new();
-    for Batch { labels, pixels } in &first {
+    for Batch { labels, pixels, .. } in &first {
         assert!(labels[0] == labels[1] && labels[2] == labels[3] && labels[0] != labels[2], "{labels:?}");
         seen.extend(pixels.chunks(32 * 32 * 3).map(<[u8]>::to_vec));
     }
@@ -82,7 +82,7 @@ fn a_sampler_fills_batches_class_by_class() {
     // Of four images of all ten classes, two are left when the second batch is due: the classes begin again.
     let larger = batches(images.train_epoch(0, 0, 20, sampler(5, 4)).unwrap());
     assert_eq!(larger.len(), 3);
-    for Batch { labels, pixels } in &larger {
+    for Batch { labels, pixels, .. } in &larger {
         let distinct: HashSet<_> = pixels.chunks(32 * 32 * 3).collect();
         assert_eq!((labels.len(), distinct.len()), (20, 20));
     }

@@ -8,6 +8,7 @@ mod folders;
 mod images;
 mod own;
 mod profiles;
+mod rows;
 
 use faceoff_data::{Dataset, Error, ImageSource};
 use faceoff_runs::{AugmentationConfig, DataConfig, SYNTHETIC, SyntheticConfig};

@@ -19,7 +19,7 @@ fn every_profile_is_complete() {
                 assert!(known.images.is_some() && known.disk_mib > 0, "{name}");
             }
             Origin::CandleDatasets { .. } => assert_eq!(classes.len(), 10, "{name}"),
-            Origin::Folder | Origin::Made => assert!(known.images.is_none(), "{name}"),
+            Origin::Folder | Origin::Embeddings | Origin::Made => assert!(known.images.is_none(), "{name}"),
         }
     }
     let message = profile("imagewoof2-16").unwrap_err().to_string();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Runs `command` of a folder to the end, then, in fresh folders, kills it at moments spread evenly over the time that it
 /// took (a few, more by `FACEOFF_KILL_MOMENTS=50`), and runs it again: the outcomes must be the same. `prepare` is done in every
 /// folder before.
-fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path) -> Command) {
+pub(crate) fn survives_kills(folder: &Path, prepare: impl Fn(&Path), command: impl Fn(&Path) -> Command) {
     let whole = folder.join("whole");
     prepare(&whole);
     let started = Instant::now();

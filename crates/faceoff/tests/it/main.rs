@@ -3,6 +3,7 @@
 mod bad_input;
 mod benchmark;
 mod damage;
+mod embeddings;
 mod external;
 mod folders;
 mod interruptions;

@@ -2,6 +2,7 @@
 
 mod fast;
 mod portable;
+mod projection;
 
 use candle_core::Device;
 use std::sync::OnceLock;

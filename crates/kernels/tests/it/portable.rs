@@ -5,7 +5,9 @@
 use crate::device;
 use candle_core::{DType, Device, Tensor, Var};
 use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18, Role, TensorPlan};
-use faceoff_kernels::{AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, PortableEncoder, State};
+use faceoff_kernels::{
+    AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, Inputs, PortableEncoder, State,
+};
 use serde_json::Value;
 
 const CPU: Device = Device::Cpu;
@@ -38,9 +40,9 @@ pub(crate) fn golden_state(architecture: &Architecture, dtype: DType) -> State {
     architecture.tensors().into_iter().map(tensor).collect()
 }
 
-pub(crate) fn golden_images(count: usize, size_px: usize) -> ImageBatch {
+pub(crate) fn golden_images(count: usize, size_px: usize) -> Inputs {
     let pixel = |index: usize| ((index * 7919 + index / 97 * 31) % 256) as u8;
-    ImageBatch::new((0..count * size_px * size_px * 3).map(pixel).collect(), count, size_px).unwrap()
+    ImageBatch::new((0..count * size_px * size_px * 3).map(pixel).collect(), count, size_px).unwrap().into()
 }
 
 /// A ResNet-18 as the program makes it.

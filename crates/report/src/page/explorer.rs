@@ -148,7 +148,9 @@ fn set<'a>(outcome: &'a Evaluation, group: &'a Group, images: &Images<'a>, numbe
         if maps.images != *evaluated {
             continue;
         }
-        let tsne = maps.tsne.as_ref().map(|points| Vec::from_iter(points.iter().map(|&[x, y]| [x, y, 0.0])));
+        // A map of a sample has no place for every image, and is left to the pictures.
+        let place = |place: &Option<[f64; 2]>| place.map(|[x, y]| [x, y, 0.0]);
+        let tsne = maps.tsne.as_ref().and_then(|places| places.iter().map(place).collect::<Option<Vec<_>>>());
         if let Some(points) = &tsne {
             let reference = reference.get_or_insert_with(|| points.clone());
             numbers.coordinates(&aligned(reference, points), 2);

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::plots::scatter::{self, Cloud};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
+use std::borrow::Cow;
 
 pub(super) fn tsne(outcome: &Evaluation) -> Result<Section> {
     let text = "Neighbours in the space of embeddings are neighbours here; distances between groups, their sizes and the axes mean nothing. The maps are drawn turned and mirrored, never stretched, \
@@ -78,20 +79,34 @@ fn draw(
     Ok(section)
 }
 
-/// A run, its validation images and their coordinates (missing ones 0).
-pub(crate) type Map<'a> = (&'a Measured, &'a ValImages, Vec<[f64; 3]>);
+/// A run, its validation images that have coordinates, and these (missing ones 0).
+pub(crate) type Map<'a> = (&'a Measured, Cow<'a, ValImages>, Vec<[f64; 3]>);
 
 /// t-SNE coordinates of every variant that has them.
 pub(crate) fn tsne_maps(outcome: &Evaluation) -> Vec<Map<'_>> {
-    maps_of(outcome, |maps| Some(maps.tsne.as_ref()?.iter().map(|&[x, y]| [x, y, 0.0]).collect()))
+    mapped(outcome).filter_map(|(run, maps)| tsne_map(run, maps)).collect()
+}
+
+/// The images that have places; of very many those of a sample.
+fn tsne_map<'a>(run: &'a Measured, maps: &'a Maps) -> Option<Map<'a>> {
+    let places = maps.tsne.as_ref()?;
+    let points: Vec<[f64; 3]> = places.iter().flatten().map(|&[x, y]| [x, y, 0.0]).collect();
+    if points.len() == places.len() {
+        return Some((run, Cow::Borrowed(&maps.images), points));
+    }
+    let mut images = ValImages::default();
+    for image in (0..places.len()).filter(|&image| places[image].is_some()) {
+        images.ids.push(maps.images.ids[image].clone());
+        images.labels.push(maps.images.labels[image]);
+    }
+    Some((run, Cow::Owned(images), points))
 }
 
 /// PCA coordinates of every variant that has them.
 pub(crate) fn pca_maps(outcome: &Evaluation) -> Vec<Map<'_>> {
-    maps_of(outcome, |maps| maps.pca.clone())
+    mapped(outcome).filter_map(|(run, maps)| Some((run, Cow::Borrowed(&maps.images), maps.pca.clone()?))).collect()
 }
 
-fn maps_of(outcome: &Evaluation, points: fn(&Maps) -> Option<Vec<[f64; 3]>>) -> Vec<Map<'_>> {
-    let known = outcome.measured.iter().filter_map(|run| Some((run, run.maps.as_ref()?)));
-    known.filter_map(|(run, maps)| Some((run, &maps.images, points(maps)?))).collect()
+fn mapped(outcome: &Evaluation) -> impl Iterator<Item = (&Measured, &Maps)> {
+    outcome.measured.iter().filter_map(|run| Some((run, run.maps.as_ref()?)))
 }

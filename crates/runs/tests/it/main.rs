@@ -3,3 +3,4 @@
 mod adapt;
 mod experiment;
 mod run;
+mod table;

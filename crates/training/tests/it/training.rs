@@ -83,7 +83,7 @@ fn a_whole_run_comes_back_from_its_files() {
     assert_eq!(timing.images, 128);
     let read = Model::of_run(&run_folder, &spec, images.classes(), &cpu()).unwrap();
     assert_eq!(read.head.effective_scale(), model.head.effective_scale());
-    let batch = ImageBatch::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap();
+    let batch = ImageBatch::new(vec![90; 2 * 32 * 32 * 3], 2, 32).unwrap().into();
     let embeddings =
         |model: &Model| model.encoder.forward(&batch).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(embeddings(&read), embeddings(&model));

@@ -1,0 +1,80 @@
+//! Which encoder a recipe trains: a ResNet on images, or a projection of embeddings of another model.
+
+use crate::initialise::{initial_encoder, initial_projection};
+use crate::{Error, Result};
+use faceoff_data::Batch;
+use faceoff_kernels::{
+    Architecture, Arithmetic, Encoder, ImageBatch, Inputs, Projection, ProjectionEncoder, RowBatch, State, architecture,
+};
+use faceoff_runs::TrainingConfig;
+
+/// The encoder of a recipe, without weights.
+#[derive(Debug, Clone, Copy)]
+pub enum EncoderPlan {
+    /// A ResNet on images.
+    ResNet(&'static Architecture),
+    /// A projection of rows.
+    Projection(Projection),
+}
+
+impl EncoderPlan {
+    /// That of `recipe`.
+    ///
+    /// # Errors
+    /// A name that no encoder has.
+    pub fn of(recipe: &TrainingConfig) -> Result<Self> {
+        Ok(match recipe.projection {
+            Some(projection) => Self::Projection(Projection {
+                inputs: projection.inputs.unwrap_or_default(),
+                hidden: projection.hidden,
+                outputs: projection.outputs,
+                normalize: projection.normalize,
+            }),
+            None => Self::ResNet(architecture(&recipe.encoder)?),
+        })
+    }
+
+    /// Width of an embedding.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::ResNet(architecture) => architecture.dim(),
+            Self::Projection(projection) => projection.outputs,
+        }
+    }
+
+    /// Its weights at the start: a function of the seed and of each tensor's name alone.
+    ///
+    /// # Errors
+    /// Those of Candle.
+    pub fn initial(&self, seed: u64) -> Result<State> {
+        match self {
+            Self::ResNet(architecture) => initial_encoder(architecture, seed),
+            Self::Projection(projection) => initial_projection(projection, seed),
+        }
+    }
+
+    /// The encoder with the weights of `state`.
+    ///
+    /// # Errors
+    /// Weights of another encoder.
+    pub fn build(&self, state: &State, arithmetic: &Arithmetic) -> Result<Box<dyn Encoder>> {
+        Ok(match self {
+            Self::ResNet(architecture) => faceoff_kernels::encoder(architecture, state, arithmetic)?,
+            Self::Projection(projection) => Box::new(ProjectionEncoder::new(*projection, state, arithmetic.device())?),
+        })
+    }
+}
+
+/// What an encoder takes of a batch, and its labels.
+///
+/// # Errors
+/// [`Error::Kernels`] for a batch that is none.
+pub fn inputs(batch: Batch, size_px: usize) -> Result<(Inputs, Vec<u32>)> {
+    let Batch { pixels, rows, labels } = batch;
+    let count = labels.len();
+    let inputs = match rows.is_empty() {
+        true => ImageBatch::new(pixels, count, size_px).map_err(Error::from)?.into(),
+        false => RowBatch::new(rows, count)?.into(),
+    };
+    Ok((inputs, labels))
+}
