@@ -47,7 +47,7 @@ use health::{Finding, RunHealth};
 use measured::Measured;
 use ndarray::Array2;
 use polars::prelude::DataFrame;
-use selection::{Selection, Variant};
+use selection::{Run, Selection, Variant};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -154,6 +154,16 @@ fn evaluate_without(
     evaluation.trials.clone_from(&experiment.trials);
     evaluation.notes.extend(notes);
     Ok(evaluation)
+}
+
+/// Measures a whole run as a report with these settings would, and keeps what was found in its folder, so that the report need not. Maps
+/// are left to the report, which knows whose it shows.
+///
+/// # Errors
+/// Files that are damaged, cannot be read or written.
+pub fn measure_run(folder: &RunFolder, settings: &AnalysisConfig, registry: &Registry, say: &dyn Fn()) -> Result<()> {
+    let run = Run::of(folder)?;
+    Store::open(&run, registry, settings)?.findings(say).map(drop)
 }
 
 /// Writes the small part of the whole runs below `folder` into `<to>/runs`: what a report without photographs needs. What was not

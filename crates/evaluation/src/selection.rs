@@ -34,6 +34,17 @@ pub struct Run {
 }
 
 impl Run {
+    /// A whole run by itself, the only one of its variant.
+    pub(crate) fn of(folder: &RunFolder) -> Result<Self> {
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let read = || {
+            let manifest = folder.intact_manifest()?;
+            Ok((folder.history(&manifest)?, manifest))
+        };
+        let (history, manifest) = read().map_err(|error| Error::Run(name.clone(), error))?;
+        Ok(Self { name, variant: 0, folder: folder.clone(), manifest, history })
+    }
+
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.manifest.spec.seed

@@ -1,8 +1,8 @@
 //! `benchmark`: check everything, then train every run, embed, and write the report.
 
-use crate::options::{Seeds, TrainingArgs};
+use crate::options::{Seeds, ShardOption, TrainingArgs, shard};
 use crate::report::ShownArgs;
-use crate::session::{Session, adapted, counted, note_own_images, threads};
+use crate::session::{Completed, Session, adapted, counted, lock_report, note_own_images, threads};
 use crate::{Program, report, use_threads, with_causes};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,7 +10,7 @@ use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
 use faceoff_pipeline::{Error, run_work};
-use faceoff_runs::{AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec};
+use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ const DISK_MIB_PER_RUN: u64 = 75;
 const DISK_MIB_OF_WEIGHTS: u64 = 45;
 /// The checkpoint of the run at hand, and its successor while that is written.
 const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
+
+/// In the report's folder: which runs a benchmark's report is of, so that processes that worked on them together make it once.
+const REPORTED: &str = ".faceoff-reported";
 
 /// What to compare, and how.
 #[derive(Args)]
@@ -37,15 +40,32 @@ pub struct BenchmarkArgs {
     /// Train again, and replace, what was made with another configuration or other images, is damaged or has failed.
     #[arg(long)]
     force: bool,
+    /// Only every N-th run from the I-th on, counted from 0: one part of several, each on a machine of its own. The report is made by
+    /// whoever finds all runs there [default: that of a Slurm array, from SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT]
+    #[arg(long, value_name = "I/N")]
+    shard: Option<ShardOption>,
+    /// Only fetch, check and decode the images, so that no training has to wait for them.
+    #[arg(long, conflicts_with_all = ["dry_run", "force", "shard", "open", "export"])]
+    prepare: bool,
     /// Only say what would be done: runs, estimated hours, disk.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shard")]
     dry_run: bool,
+}
+
+impl BenchmarkArgs {
+    /// The experiment with what the command line says instead.
+    pub(crate) fn experiment(&self, program: &Program) -> Result<Experiment> {
+        self.training.experiment(program, self.seeds.clone().map(|seeds| seeds.0))
+    }
 }
 
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
-    let mut experiment = args.training.experiment(program, args.seeds.clone().map(|seeds| seeds.0))?;
-    let session = Session::new(program, &args.training, &experiment)?;
+    let mut experiment = args.experiment(program)?;
+    let (session, shard) = match args.prepare {
+        true => (Session::without_device(program, &args.training)?, None),
+        false => (Session::new(program, &args.training, &experiment)?, shard(args.shard)?),
+    };
     if args.dry_run {
         return dry_run(program, experiment, args, &session);
     }
@@ -64,26 +84,57 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     };
     experiment = session.adapted(experiment, &mut images)?;
     let folder = args.training.out.report_folder(program, &experiment.name);
-    let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
-    let completed = session.complete(&experiment, &images, &folder, args.force);
+    // What a killed report left is cleared away, and a folder that cannot be written is known before hours are spent.
+    drop(lock_report(&folder)?);
+    if args.prepare {
+        note_own_images(&experiment, &images, &folder)?;
+        println!("the images of `{}` are ready", experiment.name);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let completed = session.complete(&experiment, &images, &folder, args.force, shard, true);
     // Runs of other images or another experiment, which are refused, keep what says so beside them.
     if !completed.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::OtherRuns(_)))) {
         note_own_images(&experiment, &images, &folder)?;
     }
-    let failed = match completed {
-        Ok(Ok(failed)) => failed,
-        Ok(Err(interrupted)) => return Ok(interrupted),
+    let write_report = || report::write(&folder, &experiment, &args.shown, args.training.source(program));
+    let (failed, shared) = match completed {
+        Ok(Completed::Ended { failed, shared }) => (failed, shared || shard.is_some()),
+        Ok(Completed::Stopped(status)) => return Ok(status),
         Err(error) => {
             // What ended one run takes nothing from the report of the others.
-            if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..)))
-                && let Err(error) = report::write(&folder, &experiment, &args.shown, args.training.source(program))
-            {
-                eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
+            if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..))) && shard.is_none() {
+                let _lock = lock_report(&folder)?;
+                if let Err(error) = write_report() {
+                    eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
+                }
             }
             return Err(error);
         }
     };
-    report::write(&folder, &experiment, &args.shown, args.training.source(program))?;
+    let specs = RunSpec::of(&experiment, &Compute::unknown());
+    let ended = digest_of_ended(specs.iter().map(|spec| RunFolder::new(&folder, spec)));
+    let name = &experiment.name;
+    if shard.is_some() && ended.is_none() {
+        let runs = specs.len();
+        eprintln!(
+            "{name}: this shard is done; who finds all {runs} runs ended makes the report, and the command `report` one of what is there"
+        );
+    } else {
+        let _lock = lock_report(&folder)?;
+        let reported = folder.join(REPORTED);
+        let by_another = || std::fs::read_to_string(&reported).is_ok_and(|runs| Some(runs) == ended);
+        if shared && by_another() {
+            println!(
+                "the report of all runs was written by another process\nopen {}",
+                folder.join("index.html").display()
+            );
+        } else {
+            write_report()?;
+            if let Some(ended) = &ended {
+                write_atomically(&reported, |file| file.write_all(ended.as_bytes()))?;
+            }
+        }
+    }
     if failed > 0 {
         eprintln!("{failed} runs are damaged or failed; the report names them");
         return Ok(ExitCode::FAILURE);

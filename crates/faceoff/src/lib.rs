@@ -13,6 +13,7 @@ macro_rules! eprintln {
 }
 
 mod benchmark;
+mod cluster;
 mod compare;
 mod data;
 mod experiment;
@@ -57,6 +58,9 @@ pub enum Command {
     /// written as a new experiment, trials included. The budget stands in the experiment's `[tuning]`. Stopped or killed,
     /// it goes on where it was: run the same command again.
     Tune(tune::TuneArgs),
+    /// Spread an experiment over many machines: a script for Slurm, or a manifest for Kubernetes.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Fetch or verify the images.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -81,6 +85,7 @@ impl Command {
             Self::Benchmark(args) => benchmark::run(program, args),
             Self::Report(args) => report::run(program, args),
             Self::Tune(args) => tune::run(program, args),
+            Self::Cluster(command) => cluster::run(program, command),
             Self::Runs(command) => runs::run(program, command),
             Self::Data(command) => data::run(program, command),
             Self::Heads(args) => heads::run(program, args),

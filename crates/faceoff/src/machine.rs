@@ -5,7 +5,7 @@ use crate::options::{DeviceChoice, TrainingArgs};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use faceoff_kernels::Arithmetic;
-use faceoff_runs::Experiment;
+use faceoff_runs::{Experiment, Precision};
 
 /// The device asked for, or an error with the command that builds it in.
 fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
@@ -26,6 +26,11 @@ fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
 pub(crate) fn arithmetic(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Arithmetic> {
     let (device, precision) = (device(program, args.device)?, experiment.training.precision.as_str());
     Ok(Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?)
+}
+
+/// What computes where nothing is trained, whatever a training would ask for.
+pub(crate) fn plain_arithmetic() -> Result<Arithmetic> {
+    Ok(Arithmetic::resolve(&Device::Cpu, None, Precision::F32.as_str())?)
 }
 
 /// Threads that each processor may be given.

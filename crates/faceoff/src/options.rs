@@ -4,6 +4,7 @@ use crate::Program;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use faceoff_data::{EmbeddingFiles, ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
+use faceoff_pipeline::Shard;
 use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
 use std::path::PathBuf;
 
@@ -139,6 +140,42 @@ impl std::str::FromStr for Seeds {
     }
 }
 
+/// One part of the runs of several, as `I/N`.
+#[derive(Clone, Copy)]
+pub(crate) struct ShardOption(Shard);
+
+impl std::str::FromStr for ShardOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        match numbers {
+            Some((index, count)) if index < count => Ok(Self(Shard { index, count })),
+            _ => Err("it must be I/N, parts counted from 0: 0/4, 1/4, 2/4 and 3/4 are all runs".into()),
+        }
+    }
+}
+
+/// The variables by which Slurm tells a task of an array which one it is, and of how many.
+const ARRAY_TASK: [&str; 2] = ["SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"];
+
+/// The part of the runs that is this process's: as asked for, or as Slurm says of a task of an array, which is said.
+pub(crate) fn shard(asked: Option<ShardOption>) -> Result<Option<Shard>> {
+    if let Some(ShardOption(shard)) = asked {
+        return Ok(Some(shard));
+    }
+    let [Ok(index), Ok(count)] = ARRAY_TASK.map(std::env::var) else { return Ok(None) };
+    let [of_index, of_count] = ARRAY_TASK;
+    let Ok(ShardOption(shard)) = format!("{index}/{count}").parse() else {
+        bail!(
+            "{of_index} is {index} and {of_count} is {count}, but a shard is one of so many parts counted from 0; number the array so \
+             (--array=0-9 for ten), or pass --shard I/N"
+        );
+    };
+    eprintln!("shard {index}/{count}, as {of_index} and {of_count} say");
+    Ok(Some(shard))
+}
+
 /// A precision by its name, or as the environment variable has it.
 fn precision(text: &str) -> std::result::Result<Precision, Error> {
     match text {
@@ -163,9 +200,14 @@ impl OutArgs {
         if !program.has_experiment(name) && own.is_file() { own.to_string_lossy().into_owned() } else { name.into() }
     }
 
+    /// The folder of the report folders.
+    pub(crate) fn folder(&self, program: &Program) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| program.path("reports"))
+    }
+
     /// The folder of the report `name`.
     pub(crate) fn report_folder(&self, program: &Program, name: &str) -> PathBuf {
-        self.out.clone().unwrap_or_else(|| program.path("reports")).join(name)
+        self.folder(program).join(name)
     }
 }
 

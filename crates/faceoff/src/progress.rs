@@ -1,7 +1,7 @@
 //! Progress on stderr, from the events of a job: bars on a terminal, plain lines elsewhere.
 
 use faceoff_pipeline::{EMBEDDING_WORK, Event};
-use faceoff_runs::{EpochRecord, Failure};
+use faceoff_runs::{EpochRecord, Failure, RunSpec};
 use faceoff_training::{Event as TrainingEvent, Timing};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -81,6 +81,21 @@ impl Shown {
             Event::Run(number, spec) => {
                 self.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
                 (self.epochs, self.batch) = (spec.training.epochs, spec.training.batch_size);
+            }
+            // Its measures are said by whoever makes them.
+            Event::Whole(_) => {}
+            Event::Elsewhere(spec, work) => {
+                self.runs -= 1;
+                self.work_left = (self.work_left - work).max(0.0);
+                self.line(&format!("{} was ended by another process", spec.folder_name()));
+            }
+            Event::Waiting(held) => {
+                let of = |(spec, holder): &(&RunSpec, String)| match holder.as_str() {
+                    "" => spec.folder_name(),
+                    holder => format!("{} ({holder})", spec.folder_name()),
+                };
+                let runs = held.iter().map(of).collect::<Vec<_>>().join(", ");
+                self.line(&format!("waiting for runs that other processes hold, to take over what one of them leaves: {runs}"));
             }
             Event::Training(TrainingEvent::Start { epochs_done, steps_per_epoch }) => {
                 self.start(epochs_done, steps_per_epoch);

@@ -2,20 +2,23 @@
 
 use crate::options::TrainingArgs;
 use crate::progress::Progress;
-use crate::{COMMIT, Program, machine};
+use crate::{COMMIT, Program, machine, with_causes};
 use anyhow::{Context, Result};
 use faceoff_data::{Dataset, ImageSource, Origin, profile};
+use faceoff_evaluation::{Registry, measure_run};
 use faceoff_kernels::Arithmetic;
-use faceoff_pipeline::{Event, ImageSets, Job};
-use faceoff_runs::{Experiment, ProjectionConfig, Sizes};
+use faceoff_pipeline::{Event, ImageSets, Job, Shard};
+use faceoff_runs::{Experiment, FolderLock, ProjectionConfig, RunFolder, Sizes, warn_of_local_locks};
 use faceoff_training::EncoderPlan;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
+/// What a scheduler is told of a program that its SIGTERM ended: start it again. EX_TEMPFAIL of sysexits.h.
+const GO_ON_LATER: u8 = 75;
 
 /// A session of training.
 pub(crate) struct Session {
@@ -24,18 +27,43 @@ pub(crate) struct Session {
     progress: Progress,
     stop: Arc<AtomicBool>,
     training: Arc<AtomicBool>,
+    /// The exit status where a signal ended the session.
+    stopped: Arc<AtomicU8>,
+}
+
+/// How the runs of a job ended.
+pub(crate) enum Completed {
+    /// All are whole, or have failed.
+    Ended {
+        /// How many failed here, or are damaged.
+        failed: usize,
+        /// Whether other processes worked on them too.
+        shared: bool,
+    },
+    /// A signal ended it: the exit status.
+    Stopped(ExitCode),
 }
 
 impl Session {
     /// A session on the device, with the images that the command line asks for.
     pub(crate) fn new(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
+        Self::with(program, args, machine::arithmetic(program, args, experiment)?)
+    }
+
+    /// A session that trains nothing, so that no device is asked for.
+    pub(crate) fn without_device(program: &Program, args: &TrainingArgs) -> Result<Self> {
+        Self::with(program, args, machine::plain_arithmetic()?)
+    }
+
+    fn with(program: &Program, args: &TrainingArgs, arithmetic: Arithmetic) -> Result<Self> {
         machine::check_memory()?;
         Ok(Self {
-            arithmetic: machine::arithmetic(program, args, experiment)?,
+            arithmetic,
             source: args.source(program),
             progress: Progress::new(),
             stop: Arc::default(),
             training: Arc::default(),
+            stopped: Arc::default(),
         })
     }
 
@@ -45,13 +73,14 @@ impl Session {
     /// after, when images are prepared and the report is written, it ends at once: every file is written whole or not at
     /// all, and what is half-done is cleared away by the next command.
     pub(crate) fn hear_ctrl_c(&self) -> Result<()> {
-        let (stop, training) = (self.stop.clone(), self.training.clone());
-        let heard = move || {
+        let (stop, training, stopped) = (self.stop.clone(), self.training.clone(), self.stopped.clone());
+        let heard = move |status: u8| {
+            stopped.store(status, Ordering::Relaxed);
             if !training.load(Ordering::Relaxed) || stop.swap(true, Ordering::Relaxed) {
                 eprintln!("stopped; run the same command to go on");
-                std::process::exit(INTERRUPTED.into());
+                std::process::exit(status.into());
             }
-            eprintln!("stopping after this step; the last finished epoch is kept (Ctrl-C again to stop at once)");
+            eprintln!("stopping after this step; the last finished epoch is kept (again to stop at once)");
         };
         on_stop(heard).context("Ctrl-C cannot be caught")
     }
@@ -96,35 +125,54 @@ impl Session {
         Ok(experiment)
     }
 
-    /// Trains and embeds every run below `folder` that is not whole yet: how many failed, or the exit status where Ctrl-C
-    /// ended it.
+    /// Trains and embeds every run below `folder` that is not whole yet, or those of a part of them; with `measured` each is measured for the
+    /// report as soon as it is whole.
     pub(crate) fn complete(
         &self,
         experiment: &Experiment,
         images: &ImageSets,
         folder: &Path,
         force: bool,
-    ) -> Result<std::result::Result<usize, ExitCode>> {
+        shard: Option<Shard>,
+        measured: bool,
+    ) -> Result<Completed> {
         let arithmetic = &self.arithmetic;
-        let job = Job { experiment, images, arithmetic, commit: COMMIT, folder };
+        let job = Job { experiment, images, arithmetic, commit: COMMIT, folder, shard };
+        if let Some(warning) = warn_of_local_locks(folder) {
+            eprintln!("warning: {warning}");
+        }
+        let shared = AtomicBool::new(false);
         let on_event = |event: Event| {
-            if let Event::Runs(to_do, total, _) = event {
-                let name = &experiment.name;
-                for set in images.records() {
-                    eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
-                }
-                let (data, threads) = (&experiment.data, threads());
-                let what =
-                    if data.is_embeddings() { "embeddings".into() } else { format!("{} px", data.image_size_px) };
-                eprintln!("{name}: {what} on {arithmetic}, {threads}; {to_do} of {total} runs to do");
-                self.training.store(true, Ordering::Relaxed);
-            }
-            if let Event::End(_) = event {
-                self.training.store(false, Ordering::Relaxed);
-            }
             self.progress.on_event(event);
+            match event {
+                Event::Runs(to_do, total, _) => {
+                    let name = &experiment.name;
+                    for set in images.records() {
+                        eprintln!("{name}: {} ({} + {} images)", set.name, set.train_images, set.val_images);
+                    }
+                    let (data, threads) = (&experiment.data, threads());
+                    let what =
+                        if data.is_embeddings() { "embeddings".into() } else { format!("{} px", data.image_size_px) };
+                    eprintln!("{name}: {what} on {arithmetic}, {threads}; {to_do} of {total} runs to do");
+                    self.training.store(true, Ordering::Relaxed);
+                }
+                Event::Whole(spec) if measured => {
+                    let (run, name) = (RunFolder::new(folder, spec), spec.folder_name());
+                    let say = || eprintln!("measuring {name}");
+                    if let Err(error) = measure_run(&run, &experiment.analysis, &Registry::standard(), &say) {
+                        // The report measures it again, and says what becomes of the run.
+                        eprintln!("warning: {name} could not be measured: {}", with_causes(&error.into()));
+                    }
+                }
+                Event::Elsewhere(..) => shared.store(true, Ordering::Relaxed),
+                Event::End(_) => self.training.store(false, Ordering::Relaxed),
+                _ => {}
+            }
         };
-        Ok(job.complete(force, &self.stop, &on_event)?.ok_or(ExitCode::from(INTERRUPTED)))
+        Ok(match job.complete(force, &self.stop, &on_event)? {
+            Some(failed) => Completed::Ended { failed, shared: shared.into_inner() },
+            None => Completed::Stopped(ExitCode::from(self.stopped.load(Ordering::Relaxed))),
+        })
     }
 }
 
@@ -146,12 +194,18 @@ pub(crate) fn adapted(experiment: Experiment, sizes: &Sizes) -> Result<(Experime
     Ok((experiment, changed))
 }
 
+/// The sole right to write the report in a folder; where another process has it, says so and waits.
+pub(crate) fn lock_report(folder: &Path) -> faceoff_runs::Result<FolderLock> {
+    FolderLock::wait(folder, || eprintln!("waiting for another process to write the report in {}", folder.display()))
+}
+
 /// What stands in a report folder beside the report of images of the user's own: the experiment as it was run, the split where chance
 /// made it, and what could not be read.
 pub(crate) fn note_own_images(experiment: &Experiment, images: &ImageSets, folder: &Path) -> Result<()> {
     if experiment.data.own.is_none() {
         return Ok(());
     }
+    let _lock = lock_report(folder)?;
     let write = |name: &str, text: &str| {
         faceoff_runs::write_atomically(&folder.join(name), |file| file.write_all(text.as_bytes()))
     };
@@ -176,19 +230,23 @@ pub(crate) fn note_own_images(experiment: &Experiment, images: &ImageSets, folde
     Ok(())
 }
 
-/// Calls `heard` for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left as it is where
-/// it was ignored when the program was started, as `nohup` does.
+/// Calls `heard` with the exit status for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left
+/// as it is where it was ignored when the program was started, as `nohup` does.
 #[cfg(unix)]
-fn on_stop(heard: impl Fn() + Send + 'static) -> std::io::Result<()> {
+fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let signals = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(signal));
     let mut signals = signal_hook::iterator::Signals::new(signals)?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| heard())).map(drop)
+    let status = |signal| if signal == SIGTERM { GO_ON_LATER } else { INTERRUPTED };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().for_each(|signal| heard(status(signal))))
+        .map(drop)
 }
 
 #[cfg(not(unix))]
-fn on_stop(heard: impl Fn() + Send + 'static) -> std::result::Result<(), ctrlc::Error> {
-    ctrlc::set_handler(heard)
+fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::result::Result<(), ctrlc::Error> {
+    ctrlc::set_handler(move || heard(INTERRUPTED))
 }
 
 /// Whether a signal is ignored, as Linux tells; elsewhere no.

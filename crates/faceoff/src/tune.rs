@@ -2,7 +2,7 @@
 
 use crate::options::TrainingArgs;
 use crate::results::{percent, plain_table};
-use crate::session::Session;
+use crate::session::{Completed, Session};
 use crate::{Program, use_threads};
 use anyhow::{Error, Result, anyhow, bail};
 use clap::Args;
@@ -10,9 +10,7 @@ use faceoff_evaluation::Registry;
 use faceoff_evaluation::families::{classifier, neighbors};
 use faceoff_evaluation::measured::{Splits, measure};
 use faceoff_pipeline::{Score, Search};
-use faceoff_runs::{
-    AnalysisConfig, Compute, Experiment, FolderLock, RunFolder, RunSpec, TuningConfig, write_atomically,
-};
+use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, TuningConfig, write_atomically};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -71,13 +69,14 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     if search.experiment.heads.len() < trials {
         bail!("heads that these images do not allow cannot be tuned; name the others with --heads");
     }
-    let _lock = FolderLock::take(&folder, &|line| eprintln!("{line}"))?;
     eprintln!(
         "tune: {} trials for each of {heads} heads, trained on nine tenths of the training images and scored on the tenth held back",
         tuning.trials,
     );
-    if let Err(interrupted) = session.complete(&search.experiment, &images, &folder, args.force)? {
-        return Ok(interrupted);
+    if let Completed::Stopped(status) =
+        session.complete(&search.experiment, &images, &folder, args.force, None, false)?
+    {
+        return Ok(status);
     }
 
     let mut analysis = search.experiment.analysis.clone();

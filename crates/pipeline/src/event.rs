@@ -23,12 +23,19 @@ pub enum Event<'a> {
     FailedBefore(&'a RunSpec, &'a Failure),
     /// A run's head cannot work on its images; it is left out.
     Unfit(&'a RunSpec, &'a Failure),
-    /// The files of a run are not as they were written: what is wrong. They are left alone.
+    /// The files of a run are not as they were written, or another process left a run of another configuration: what is wrong. They are left
+    /// alone.
     Damaged(&'a RunSpec, &'a str),
     /// The first run is about to begin: runs to do, runs in all, what those to do cost in training images.
     Runs(usize, usize, f64),
     /// A run begins: its number among those to do, from 1.
     Run(usize, &'a RunSpec),
+    /// The run at hand is whole; its lock is still held.
+    Whole(&'a RunSpec),
+    /// A run that was to do was ended by another process: what it would have cost in training images.
+    Elsewhere(&'a RunSpec, f64),
+    /// All runs that are left are held by other processes, which are waited for: each run with its holder.
+    Waiting(&'a [(&'a RunSpec, String)]),
     /// The training of the run at hand.
     Training(faceoff_training::Event<'a>),
     /// The run at hand stopped for good.

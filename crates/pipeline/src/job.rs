@@ -1,16 +1,26 @@
 //! All runs of an experiment, on their way to whole folders.
+//!
+//! Any number of processes and machines may do so in one report folder: each run has a lock, and each process takes runs that nobody
+//! holds, in the experiment's order. What the others hold it waits for; the lock of one that died is free, and its run goes on.
 
 use crate::embed::embed;
+use crate::machine::describe_process;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
 use candle_core::{DType, Device};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
-    Compute, Difference, Experiment, Failure, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed, SplitName,
+    Compute, Difference, Experiment, Failure, FolderLock, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
+    SplitName,
 };
 use faceoff_training::{EncoderPlan, TrainingEnd, train};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often runs that others hold are asked for.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often a raised flag is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The runs of an experiment, with all that training them takes.
 pub struct Job<'a> {
@@ -22,8 +32,19 @@ pub struct Job<'a> {
     pub arithmetic: &'a Arithmetic,
     /// Commit of the sources of this program, for the manifest.
     pub commit: &'a str,
-    /// The report folder; locked by whoever starts the job.
+    /// The report folder.
     pub folder: &'a Path,
+    /// The part of the runs that is this process's; all of them without.
+    pub shard: Option<Shard>,
+}
+
+/// One of several parts of the runs, each of which another process has: every `count`-th run from the `index`-th on, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: usize,
+    /// How many parts.
+    pub count: usize,
 }
 
 /// How a run ended.
@@ -33,9 +54,23 @@ enum RunEnd {
     Stopped,
 }
 
+/// What is to be done about a run.
+enum Claim {
+    /// Train it; nobody else may as long as the lock lives.
+    Ours(FolderLock),
+    /// Ask again later: another process holds it.
+    Held,
+    /// Nothing.
+    Ended,
+    /// Nothing, but say so at the end: its files are damaged.
+    Damaged,
+    /// Nothing at all may be done: it is another run.
+    Other(String),
+}
+
 impl Job<'_> {
-    /// Trains and embeds every run that is not whole yet: how many are damaged or failed, or `None` where `stop` was raised,
-    /// which ends the job after the step at hand. A run whose head cannot work on the images is left out.
+    /// Trains and embeds every run that is not whole yet, beside other processes that do the same: how many are damaged or failed, or `None`
+    /// where `stop` was raised, which ends the job after the step at hand. A run whose head cannot work on the images is left out.
     ///
     /// `force` clears away those that were made with another configuration, are damaged or have failed, and trains them again.
     ///
@@ -45,68 +80,148 @@ impl Job<'_> {
     pub fn complete(&self, force: bool, stop: &AtomicBool, on_event: EventFn) -> Result<Option<usize>> {
         let (device, kernels) = (self.arithmetic.device_name().into(), self.arithmetic.kernels_name().into());
         let specs = RunSpec::of(self.experiment, &Compute { device, kernels });
-        let (open, mut failed) = self.open_runs(&specs, force, on_event)?;
-        let work = open.iter().map(|spec| {
+        let ours = |index: usize| self.shard.is_none_or(|Shard { index: own, count }| index % count == own);
+        let specs: Vec<&RunSpec> =
+            specs.iter().enumerate().filter(|(index, _)| ours(*index)).map(|(_, spec)| spec).collect();
+        let me = describe_process();
+        let (mut left, mut failed) = self.runs_left(&specs, &me, force, on_event)?;
+        let work = |spec: &RunSpec| {
             let data = self.images.of(spec).record();
             run_work(spec.training.epochs, data.train_images, data.val_images)
-        });
-        on_event(Event::Runs(open.len(), specs.len(), work.sum()));
-        for (done, spec) in open.iter().enumerate() {
-            on_event(Event::Run(done + 1, spec));
-            match self.complete_run(spec, stop, on_event) {
-                Ok(RunEnd::Whole) => {}
-                Ok(RunEnd::Diverged) => failed += 1,
-                Ok(RunEnd::Stopped) => {
+        };
+        on_event(Event::Runs(left.len(), specs.len(), left.iter().map(|spec| work(spec)).sum()));
+        let (mut done, mut waited_for) = (0, Vec::new());
+        while !left.is_empty() {
+            let mut held = Vec::new();
+            let mut at = 0;
+            while let Some(&spec) = left.get(at) {
+                let _lock = match self.claim(spec, &me, false, on_event)? {
+                    Claim::Ours(lock) => lock,
+                    Claim::Held => {
+                        held.push((spec, FolderLock::holder(&RunFolder::new(self.folder, spec))));
+                        at += 1;
+                        continue;
+                    }
+                    ended => {
+                        if let Claim::Other(other) = &ended {
+                            // Begun by others meanwhile, and left: the runs of this process go on.
+                            on_event(Event::Damaged(spec, other));
+                        }
+                        match ended {
+                            Claim::Damaged | Claim::Other(_) => (failed, done) = (failed + 1, done + 1),
+                            _ => on_event(Event::Elsewhere(spec, work(spec))),
+                        }
+                        left.remove(at);
+                        continue;
+                    }
+                };
+                on_event(Event::Run(done + 1, spec));
+                match self.complete_run(spec, stop, on_event) {
+                    Ok(RunEnd::Whole) => on_event(Event::Whole(spec)),
+                    Ok(RunEnd::Diverged) => failed += 1,
+                    Ok(RunEnd::Stopped) => {
+                        on_event(Event::End(done));
+                        return Ok(None);
+                    }
+                    Err(error) if error.is_of_one_run() => {
+                        on_event(Event::Broken(spec, &error));
+                        failed += 1;
+                    }
+                    Err(error) => {
+                        on_event(Event::End(done));
+                        return Err(error);
+                    }
+                }
+                done += 1;
+                left.remove(at);
+                // Hours later the runs before it may be free.
+                (at, held) = (0, Vec::new());
+            }
+            if held.is_empty() {
+                continue;
+            }
+            if waited_for != held {
+                on_event(Event::Waiting(&held));
+                waited_for = held;
+            }
+            let began = Instant::now();
+            while began.elapsed() < ASK_EVERY {
+                if stop.load(Ordering::Relaxed) {
                     on_event(Event::End(done));
                     return Ok(None);
                 }
-                Err(error) if error.is_of_one_run() => {
-                    on_event(Event::Broken(spec, &error));
-                    failed += 1;
-                }
-                Err(error) => {
-                    on_event(Event::End(done));
-                    return Err(error);
-                }
+                std::thread::sleep(LOOK_EVERY);
             }
         }
-        on_event(Event::End(open.len()));
+        on_event(Event::End(done));
         Ok(Some(failed))
     }
 
-    /// The runs that are to be trained, and how many are damaged.
-    fn open_runs<'a>(&self, specs: &'a [RunSpec], force: bool, on_event: EventFn) -> Result<(Vec<&'a RunSpec>, usize)> {
-        let (mut open, mut others, mut damaged) = (Vec::new(), Vec::new(), 0);
-        for spec in specs {
-            let run = RunFolder::new(self.folder, spec);
-            match run.state(spec, self.images.of(spec).record())? {
-                RunState::Whole(_) => {}
-                RunState::Damaged(problem) if !force => {
-                    on_event(Event::Damaged(spec, &problem));
-                    damaged += 1;
-                }
-                RunState::Other(differences) if !force => {
-                    others.push(format!("{}: {}", run.path().display(), Difference::list(&differences)));
-                }
-                RunState::Failed(failure) if !force && failure.epoch > 0 => {
-                    on_event(Event::FailedBefore(spec, &failure));
-                }
-                state => {
-                    if state != RunState::Open {
-                        run.clear()?;
-                    }
-                    match self.unfit(spec)? {
-                        Some(failure) => {
-                            run.begin(spec)?;
-                            run.fail(&failure)?;
-                            on_event(Event::Unfit(spec, &failure));
-                        }
-                        None => open.push(spec),
+    /// The runs that are to be trained, here or elsewhere, and how many are damaged.
+    fn runs_left<'a>(
+        &self,
+        specs: &[&'a RunSpec],
+        me: &str,
+        force: bool,
+        on_event: EventFn,
+    ) -> Result<(Vec<&'a RunSpec>, usize)> {
+        let (mut left, mut others, mut damaged) = (Vec::new(), Vec::new(), 0);
+        for &spec in specs {
+            match self.claim(spec, me, force, on_event)? {
+                // Left alone until its turn comes.
+                Claim::Ours(_) => left.push(spec),
+                Claim::Held => {
+                    let run = RunFolder::new(self.folder, spec);
+                    let mut differences = run.begun_as().map(|begun| spec.differences(&begun)).unwrap_or_default();
+                    differences.retain(|difference| !difference.is_compute());
+                    if differences.is_empty() {
+                        left.push(spec);
+                    } else {
+                        others.push(other(&run, &differences));
                     }
                 }
+                Claim::Ended => {}
+                Claim::Damaged => damaged += 1,
+                Claim::Other(other) => others.push(other),
             }
         }
-        if others.is_empty() { Ok((open, damaged)) } else { Err(Error::OtherRuns(others)) }
+        if others.is_empty() { Ok((left, damaged)) } else { Err(Error::OtherRuns(others)) }
+    }
+
+    /// Takes the lock of a run and looks what is to be done about it; with `force` what stands in the way is cleared away.
+    fn claim(&self, spec: &RunSpec, me: &str, force: bool, on_event: EventFn) -> Result<Claim> {
+        let (run, data) = (RunFolder::new(self.folder, spec), self.images.of(spec).record());
+        // What is whole stays as it is, and nobody waits for those who measure it.
+        if run.is_whole() && matches!(run.state(spec, data), Ok(RunState::Whole(_))) {
+            return Ok(Claim::Ended);
+        }
+        let Some(lock) = FolderLock::of_run(&run, me)? else { return Ok(Claim::Held) };
+        Ok(match run.state(spec, data)? {
+            RunState::Whole(_) => Claim::Ended,
+            RunState::Damaged(problem) if !force => {
+                on_event(Event::Damaged(spec, &problem));
+                Claim::Damaged
+            }
+            RunState::Other(differences) if !force => Claim::Other(other(&run, &differences)),
+            RunState::Failed(failure) if !force && failure.epoch > 0 => {
+                on_event(Event::FailedBefore(spec, &failure));
+                Claim::Ended
+            }
+            state => {
+                if state != RunState::Open {
+                    run.clear()?;
+                }
+                match self.unfit(spec)? {
+                    Some(failure) => {
+                        run.begin(spec)?;
+                        run.fail(&failure)?;
+                        on_event(Event::Unfit(spec, &failure));
+                        Claim::Ended
+                    }
+                    None => Claim::Ours(lock),
+                }
+            }
+        })
     }
 
     /// Why the head of a run cannot work on its images, if it cannot.
@@ -178,4 +293,9 @@ impl Job<'_> {
         })?;
         Ok(RunEnd::Whole)
     }
+}
+
+/// A run of another specification, for [`Error::OtherRuns`].
+fn other(run: &RunFolder, differences: &[Difference]) -> String {
+    format!("{}: {}", run.path().display(), Difference::list(differences))
 }

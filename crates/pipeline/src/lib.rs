@@ -19,7 +19,7 @@ mod search;
 pub use error::Error;
 pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
 pub use images::ImageSets;
-pub use job::Job;
+pub use job::{Job, Shard};
 pub use machine::describe_machine;
 pub use search::{Score, Search};
 

@@ -1,4 +1,4 @@
-//! The machine that a run was trained on.
+//! The machine that a run was trained on, and the process that trains it.
 
 use faceoff_runs::Machine;
 use sysinfo::System;
@@ -16,4 +16,9 @@ pub fn describe_machine() -> Machine {
         system: System::long_os_version().unwrap_or_else(|| std::env::consts::OS.into()),
         threads: rayon::current_num_threads(),
     }
+}
+
+/// Who works on a run, for other processes that wait for it: `process 4711 on node7`.
+pub(crate) fn describe_process() -> String {
+    format!("process {} on {}", std::process::id(), System::host_name().unwrap_or_else(|| "another machine".into()))
 }

@@ -102,10 +102,19 @@ pub enum Error {
         /// Its version.
         found: String,
     },
-    /// Another process works on the folder.
+    /// A file system without locks.
     #[error(
-        "{folder} is in use by another benchmark or report; wait for it to end, or choose another folder with --out"
+        "cannot lock {path}: {source}; the file system of this folder gives no locks (flock), without which two processes may train one run: \
+         mount it with them (NFS 4, or NFS 3 with lockd; Lustre with -o flock), or choose a folder elsewhere with --out or --cache"
     )]
+    NoLocks {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Another process works on the folder.
+    #[error("{folder} is in use by another report or export; wait for it to end, or choose another folder with --out")]
     Locked {
         /// The folder.
         folder: PathBuf,

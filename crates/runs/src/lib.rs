@@ -39,13 +39,13 @@ pub use experiment::{
     Overrides, OwnData, OwnSplit, Precision, ProjectionConfig, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig,
     Trial, TuningConfig,
 };
-pub use files::{FolderLock, list_folder, unfinished_folder, write_atomically};
+pub use files::{FolderLock, list_folder, unfinished_folder, warn_of_local_locks, write_atomically};
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, MARGIN_ACTS_FROM};
 pub use integers::parse_integers;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use npy::{NpyMatrix, read_exact_at};
-pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, list_runs};
+pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, digest_of_ended, list_runs};
 pub use table::{TableRow, read_table};
 pub use tensors::{Dtype, StoredTensor, TensorFile, write_tensors};
 

@@ -214,6 +214,12 @@ impl RunFolder {
         self.file("checkpoint.safetensors")
     }
 
+    /// The lock of the run, and what stands beside it: the run's name with an ending, outside of its folder, which may be cleared.
+    pub(crate) fn lock_path(&self, ending: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.parent().unwrap_or(Path::new("")).with_file_name(".locks").join(format!("{name}{ending}"))
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -258,6 +264,11 @@ impl RunFolder {
             TensorFile::read(&self.checkpoint_path())?.metadata()?;
         }
         Ok(failure.map_or(RunState::Open, RunState::Failed))
+    }
+
+    /// What is trained here, if that can be read at this moment: for a look at a run that another process holds.
+    pub fn begun_as(&self) -> Option<RunSpec> {
+        self.spec().ok().flatten()
     }
 
     /// What is trained here, if it was noted.
@@ -321,6 +332,16 @@ impl RunFolder {
         let path = self.file("failure.json");
         path.exists().then(|| read_json(&path)).transpose()
     }
+}
+
+/// Changes whenever one of these runs ends anew; `None` where one has neither been made whole nor stopped for good.
+pub fn digest_of_ended(runs: impl IntoIterator<Item = RunFolder>) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    for run in runs {
+        let end = [MANIFEST, "failure.json"].into_iter().find_map(|name| std::fs::read(run.file(name)).ok())?;
+        hasher.update(blake3::hash(&end).as_bytes());
+    }
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 /// The folders below `<report_folder>/runs`, sorted by name; whether each is whole is for the caller to ask.

@@ -2,7 +2,7 @@
 
 use crate::{benchmark, complaint, experiment, faceoff, report, stdout, succeed, two_heads};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
@@ -50,21 +50,6 @@ fn missing_images_are_named() {
     std::fs::write(&archive, b"no archive").unwrap();
     let message = complaint(benchmark(&path, &out).arg("--archive").arg(&archive));
     assert!(message.contains("half.tgz"), "{message}");
-}
-
-/// Two benchmarks in one folder would mix their files: the second gives up after a moment.
-#[test]
-fn a_folder_has_one_benchmark_at_a_time() {
-    let (_folder, path, out) = two_heads("locked");
-    let mut first = benchmark(&path, &out).args(["--epochs", "50"]).stderr(Stdio::null()).spawn().unwrap();
-    while !out.join("locked/runs").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(first.try_wait().unwrap().is_none(), "the first benchmark ended early");
-    }
-    let message = complaint(&mut benchmark(&path, &out));
-    assert!(message.contains("locked") && message.contains("waiting up to 5 s"), "{message}");
-    first.kill().unwrap();
-    first.wait().unwrap();
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 mod bad_input;
 mod benchmark;
+mod cluster;
 mod damage;
 mod embeddings;
 mod external;
 mod folders;
 mod interruptions;
 mod own;
+mod together;
 mod tune;
 
 use faceoff_runs::Experiment;

@@ -454,6 +454,51 @@ fn a_folder_has_one_writer() {
     });
 }
 
+#[test]
+fn a_run_has_one_trainer_whose_leavings_the_next_one_clears_away() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = RunSpec::of(&smoke(), &compute()).remove(0);
+    let run = RunFolder::new(root.path(), &spec);
+    let held = FolderLock::of_run(&run, "process 1 on a").unwrap().expect("it is free");
+    assert!(FolderLock::of_run(&run, "process 2 on b").unwrap().is_none());
+    assert_eq!(FolderLock::holder(&run), "process 1 on a");
+    assert!(!run.path().exists(), "a lock makes no run");
+    // The folder may go and come again while it is locked, and the report beside it may be written.
+    run.begin(&spec).unwrap();
+    run.clear().unwrap();
+    run.begin(&spec).unwrap();
+    assert!(FolderLock::of_run(&run, "process 2 on b").unwrap().is_none());
+    drop(FolderLock::take(root.path(), &quiet).unwrap());
+    let partial = unfinished_folder(run.path()).unwrap().keep();
+    let list = root.path().join(".locks").join(format!("{}.faceoff-unfinished", spec.folder_name()));
+    let kept = std::fs::read(&list).unwrap();
+    drop(held);
+    // As a kill leaves it.
+    std::fs::write(&list, kept).unwrap();
+    drop(FolderLock::take(root.path(), &quiet).unwrap());
+    assert!(partial.exists(), "it is none of the report's");
+    let taken = FolderLock::of_run(&run, "2").unwrap().expect("it is free again");
+    assert!(!partial.exists() && FolderLock::holder(&run) == "2");
+    drop(taken);
+    assert!(!list.exists());
+}
+
+#[test]
+fn what_ended_is_known_by_a_digest() {
+    let root = tempfile::tempdir().unwrap();
+    let specs = RunSpec::of(&smoke(), &compute());
+    let runs = || specs[..2].iter().map(|spec| RunFolder::new(root.path(), spec));
+    let digest = || faceoff_runs::digest_of_ended(runs());
+    runs().for_each(|run| std::fs::create_dir_all(run.path()).unwrap());
+    std::fs::write(runs().next().unwrap().path().join("manifest.json"), "1").unwrap();
+    assert_eq!(digest(), None);
+    std::fs::write(runs().nth(1).unwrap().path().join("failure.json"), "2").unwrap();
+    let before = digest();
+    assert!(before.is_some());
+    std::fs::write(runs().next().unwrap().path().join("manifest.json"), "3").unwrap();
+    assert!(digest().is_some() && digest() != before);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_lock_never_writes_through_a_link_or_into_a_file_that_was_there() {

@@ -1,0 +1,146 @@
+//! Several processes on one report folder: each run is trained once, a dead process's runs are taken over, one report is written.
+
+use crate::{assert_same_outcomes, benchmark, complaint, stderr, stdout, succeed, two_heads};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A benchmark that was started; what it says goes into a file.
+struct Started(Child, PathBuf);
+
+fn start(command: &mut Command, log: PathBuf) -> Started {
+    let file = std::fs::File::create(&log).unwrap();
+    Started(command.stdout(Stdio::null()).stderr(file).spawn().unwrap(), log)
+}
+
+impl Started {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.1).unwrap()
+    }
+
+    /// Waits until the benchmark has said something.
+    fn until_it_says(&mut self, what: &str) {
+        self.until(what, |started| started.said().contains(what));
+    }
+
+    fn until(&mut self, what: &str, happened: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
+        while !happened(self) {
+            assert!(started.elapsed() < Duration::from_secs(300), "no `{what}` within five minutes: {}", self.said());
+            assert!(self.0.try_wait().unwrap().is_none(), "it ended before `{what}`: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn succeeds(&mut self) {
+        assert!(self.0.wait().unwrap().success(), "{}", self.said());
+    }
+}
+
+fn epochs_of(run: &str, said: &str) -> usize {
+    said.lines().filter(|line| line.contains(&format!("] {run} seed 0: epoch")) && line.contains("images/s")).count()
+}
+
+#[test]
+fn two_processes_share_the_runs_and_write_what_one_would() {
+    let (folder, experiment, out) = two_heads("shared");
+    let whole = folder.path().join("whole");
+    succeed(&mut benchmark(&experiment, &whole));
+    let mut both = ["first", "second"].map(|name| start(&mut benchmark(&experiment, &out), folder.path().join(name)));
+    both.iter_mut().for_each(Started::succeeds);
+    assert_same_outcomes(&whole, &out);
+    let said = both.map(|started| started.said());
+    for run in ["Classification", "AdaCos"] {
+        let trained = said.iter().map(|said| epochs_of(run, said)).sum::<usize>();
+        assert_eq!(trained, 2, "the two epochs of {run} were trained once: {said:#?}");
+    }
+    assert!(out.join("shared/index.html").is_file());
+}
+
+#[test]
+fn the_run_of_a_killed_process_is_waited_for_and_taken_over() {
+    let (folder, experiment, out) = two_heads("orphaned");
+    let command = |out: &Path| {
+        let mut command = benchmark(&experiment, out);
+        command.args(["--heads", "Classification", "--epochs", "16"]);
+        command
+    };
+    let whole = folder.path().join("whole");
+    succeed(&mut command(&whole));
+    let mut first = start(&mut command(&out), folder.path().join("first"));
+    let checkpoint = out.join("orphaned/runs/Classification-seed0/checkpoint.safetensors");
+    first.until("a checkpoint", |_| checkpoint.exists());
+    let mut second = start(&mut command(&out), folder.path().join("second"));
+    let holder = format!(
+        "waiting for runs that other processes hold, to take over what one of them leaves: Classification-seed0 (process {} on ",
+        first.0.id()
+    );
+    second.until_it_says(&holder);
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    second.succeeds();
+    assert!(second.said().contains("goes on after epoch"), "{}", second.said());
+    assert_same_outcomes(&whole, &out);
+}
+
+#[test]
+fn the_last_shard_makes_the_report() {
+    let (folder, experiment, out) = two_heads("sharded");
+    let whole = folder.path().join("whole");
+    succeed(&mut benchmark(&experiment, &whole));
+    let first = succeed(benchmark(&experiment, &out).args(["--shard", "1/2"]));
+    let said = stderr(&first);
+    assert!(said.contains("1 of 1 runs to do") && said.contains("this shard is done"), "{said}");
+    assert!(said.contains("measuring AdaCos-seed0"), "{said}");
+    assert!(out.join("sharded/runs/AdaCos-seed0/measured.json").is_file());
+    assert!(!out.join("sharded/runs/Classification-seed0").exists() && !out.join("sharded/index.html").exists());
+
+    let of_array = [("SLURM_ARRAY_TASK_ID", "0"), ("SLURM_ARRAY_TASK_COUNT", "2")];
+    let last = succeed(benchmark(&experiment, &out).envs(of_array));
+    let said = stderr(&last);
+    assert!(said.contains("shard 0/2, as SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say"), "{said}");
+    assert_same_outcomes(&whole, &out);
+    // Two that end at the same moment both find everything there: the report is made once.
+    let again = succeed(benchmark(&experiment, &out).envs(of_array));
+    assert!(stdout(&again).contains("the report of all runs was written by another process"), "{}", stdout(&again));
+}
+
+#[test]
+fn shards_that_are_none_are_refused() {
+    let (_folder, experiment, out) = two_heads("none");
+    for shard in ["2/2", "1", "0/0", "-1/2", "a/b"] {
+        let message = complaint(benchmark(&experiment, &out).arg(format!("--shard={shard}")));
+        assert!(message.contains("0/4, 1/4, 2/4 and 3/4 are all runs"), "{shard}: {message}");
+    }
+    let of_array = [("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_TASK_COUNT", "2")];
+    let message = complaint(benchmark(&experiment, &out).envs(of_array));
+    assert!(message.contains("SLURM_ARRAY_TASK_ID is 5") && message.contains("--array=0-9"), "{message}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn images_can_be_prepared_before_anything_is_trained() {
+    let (folder, experiment, out) = two_heads("prepared");
+    let cache = folder.path().join("cache");
+    // Where images are prepared there need not be what trains.
+    let output = succeed(benchmark(&experiment, &out).args(["--prepare", "--kernels", "cuda", "--cache"]).arg(&cache));
+    assert!(stdout(&output).contains("the images of `prepared` are ready"), "{}", stdout(&output));
+    assert!(cache.join("decoded").is_dir() && !out.join("prepared/runs").exists());
+    let output =
+        succeed(benchmark(&experiment, &out).args(["--heads", "AdaCos", "--epochs", "1", "--cache"]).arg(&cache));
+    assert!(!stderr(&output).contains("decode"), "{}", stderr(&output));
+}
+
+/// What a scheduler sends before the time is up, or when it needs the machine: the exit status says that it is worth to start again.
+#[cfg(unix)]
+#[test]
+fn sigterm_keeps_the_last_epoch_and_says_go_on_later() {
+    let (folder, experiment, out) = two_heads("preempted");
+    let mut started = start(benchmark(&experiment, &out).args(["--epochs", "16"]), folder.path().join("log"));
+    let checkpoint = out.join("preempted/runs/Classification-seed0/checkpoint.safetensors");
+    started.until("a checkpoint", |_| checkpoint.exists());
+    succeed(Command::new("kill").args(["-TERM", &started.0.id().to_string()]));
+    assert_eq!(started.0.wait().unwrap().code(), Some(75), "{}", started.said());
+    let output = succeed(benchmark(&experiment, &out).args(["--epochs", "16"]));
+    assert!(stderr(&output).contains("goes on after epoch"), "{}", stderr(&output));
+}
