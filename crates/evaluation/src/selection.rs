@@ -345,6 +345,10 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
     let mut twin = wanted[index].clone();
     twin.seed = spec.seed;
     twin.training.seeds = vec![spec.seed];
+    // An experiment may name a file of weights without its checksum.
+    if twin.training.encoder_init.is_some() && twin.training.encoder_init_blake3.is_none() {
+        twin.training.encoder_init_blake3.clone_from(&spec.training.encoder_init_blake3);
+    }
     let (of_variant, others): (Vec<_>, Vec<_>) = spec
         .differences(&twin)
         .into_iter()

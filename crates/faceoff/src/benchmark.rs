@@ -171,7 +171,7 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     let speeds: Vec<f64> = match plan {
         EncoderPlan::ResNet(_) => {
             let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
-            let mut encoder = plan.build(&plan.initial(0)?, &session.arithmetic)?;
+            let mut encoder = plan.build(&plan.initial(&experiment.training, 0)?, &session.arithmetic)?;
             let times = time_steps(encoder.as_mut(), &batch, 2)?;
             vec![batch.count() as f64 / fastest(times.iter().map(StepSeconds::step)); specs.len()]
         }

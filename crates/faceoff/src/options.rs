@@ -5,8 +5,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use faceoff_data::{EmbeddingFiles, ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
 use faceoff_pipeline::Shard;
-use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
-use std::path::PathBuf;
+use faceoff_runs::{Error, Experiment, FileRecord, Overrides, Precision, parse_integers};
+use faceoff_training::{EncoderPlan, read_pretrained};
+use std::path::{Path, PathBuf};
 
 /// Environment variable that names kernels for every command.
 pub const KERNELS_VARIABLE: &str = "FACEOFF_KERNELS";
@@ -56,8 +57,28 @@ pub(crate) struct TrainingArgs {
 }
 
 impl TrainingArgs {
-    /// The experiment with what the command line says instead.
+    /// The experiment with what the command line says instead, and the checksum of the weights that its encoder starts from.
     pub(crate) fn experiment(&self, program: &Program, seeds: Option<Vec<u64>>) -> Result<Experiment> {
+        let mut experiment = self.chosen(program, seeds)?;
+        let recipe = &mut experiment.training;
+        if let (Some(path), EncoderPlan::ResNet(architecture)) = (&recipe.encoder_init, EncoderPlan::of(recipe)?) {
+            let path = Path::new(path);
+            let (_, left_out) = read_pretrained(path, architecture)?;
+            if !left_out.is_empty() {
+                eprintln!(
+                    "encoder: {} of {} are left out: the head takes their place",
+                    left_out.join(", "),
+                    path.display()
+                );
+            }
+            if recipe.encoder_init_blake3.is_none() {
+                recipe.encoder_init_blake3 = Some(FileRecord::of(path)?.blake3);
+            }
+        }
+        Ok(experiment)
+    }
+
+    fn chosen(&self, program: &Program, seeds: Option<Vec<u64>>) -> Result<Experiment> {
         let overrides = Overrides {
             heads: self.heads.clone(),
             seeds,

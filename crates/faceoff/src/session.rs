@@ -8,7 +8,7 @@ use faceoff_data::{Dataset, ImageSource, Origin, profile};
 use faceoff_evaluation::{Registry, measure_run};
 use faceoff_kernels::Arithmetic;
 use faceoff_pipeline::{Event, ImageSets, Job, Shard};
-use faceoff_runs::{Experiment, FolderLock, ProjectionConfig, RunFolder, Sizes, warn_of_local_locks};
+use faceoff_runs::{Experiment, FolderLock, ProjectionConfig, RunFolder, Sizes, TrainingConfig, warn_of_local_locks};
 use faceoff_training::EncoderPlan;
 use std::path::Path;
 use std::process::ExitCode;
@@ -91,6 +91,8 @@ impl Session {
         for remark in images.remarks() {
             eprintln!("warning: {remark}");
         }
+        let mut images = images;
+        images.note(&notes_of_encoder(&experiment.training));
         for record in images.records() {
             let published = match profile(&record.name).map(|profile| &profile.origin) {
                 Ok(Origin::Archive { md5, .. }) => *md5,
@@ -174,6 +176,31 @@ impl Session {
             None => Completed::Stopped(ExitCode::from(self.stopped.load(Ordering::Relaxed))),
         })
     }
+}
+
+/// What a reader of results has to know of an encoder that does not start fresh, and of classes that a step does not see.
+fn notes_of_encoder(recipe: &TrainingConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(file) = &recipe.encoder_init {
+        let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
+        let pace = match (recipe.encoder_frozen, recipe.encoder_learning_rate_scale) {
+            (true, _) => " and stays as it is: heads alone are trained".into(),
+            (false, Some(factor)) => format!(" and learns at {factor} times the rate of the head"),
+            (false, None) => String::new(),
+        };
+        notes.push(format!(
+            "The encoder starts from {name}{pace}. What it was trained on may hold these validation images, as ImageNet holds those of Imagewoof: \
+             then every number here is too good, and says little of images that it never saw."
+        ));
+    }
+    if let Some(share) = recipe.class_sampling.filter(|&share| share < 1.0) {
+        notes.push(format!(
+            "A step of a head with class weights sees the classes of its batch and others up to {:.3} % of all (Partial FC): training loss, accuracy \
+             and health are of these, everything measured after the training of all.",
+            100.0 * share
+        ));
+    }
+    notes
 }
 
 /// How many threads work.

@@ -84,6 +84,51 @@ impl AdamW {
         Ok(())
     }
 
+    /// One step along gradients in the order of the variables.
+    pub(crate) fn step_along(&mut self, gradients: &[Tensor], step: &AdamWStep) -> Result<()> {
+        self.parameters.iter_mut().zip(gradients).try_for_each(|(parameter, gradient)| parameter.update(gradient, step))
+    }
+
+    /// Takes weights and moments from the optimiser of a head of more classes: of what has a row for each class those of the classes `rows`,
+    /// the rest as it is.
+    ///
+    /// # Errors
+    /// Those of Candle, where the two are not of one kind of head.
+    pub fn take_rows(&mut self, whole: &Self, rows: &Tensor) -> Result<()> {
+        for (part, whole) in self.parameters.iter_mut().zip(&whole.parameters) {
+            let axis = axis_of_classes(&part.var, &whole.var);
+            let picked = |tensor: &Tensor| match axis {
+                Some(axis) => tensor.index_select(rows, axis),
+                None => tensor.copy(),
+            };
+            part.var.set(&picked(&whole.var.as_detached_tensor())?)?;
+            (part.m, part.v) = (picked(&whole.m)?, picked(&whole.v)?);
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`AdamW::take_rows`] took, as it is now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn give_rows(&self, whole: &mut Self, rows: &Tensor) -> Result<()> {
+        for (part, whole) in self.parameters.iter().zip(&mut whole.parameters) {
+            let own = part.var.as_detached_tensor();
+            let Some(axis) = axis_of_classes(&part.var, &whole.var) else {
+                whole.var.set(&own)?;
+                (whole.m, whole.v) = (part.m.copy()?, part.v.copy()?);
+                continue;
+            };
+            let mut shape = vec![1; own.rank()];
+            shape[axis] = rows.elem_count();
+            let index = rows.reshape(shape)?.broadcast_as(own.shape())?.contiguous()?;
+            whole.var.as_tensor().scatter_set(&index, &own, axis)?;
+            whole.m.scatter_set(&index, &part.m, axis)?;
+            whole.v.scatter_set(&index, &part.v, axis)?;
+        }
+        Ok(())
+    }
+
     /// The moments as `<name>.m` and `<name>.v`, on the CPU.
     pub fn state(&self) -> Result<State> {
         let mut state = State::new();
@@ -105,6 +150,11 @@ impl AdamW {
         }
         Ok(())
     }
+}
+
+/// The dimension in which a tensor of some classes differs from that of all; `None` where it has none, or the classes are all.
+fn axis_of_classes(part: &Var, whole: &Var) -> Option<usize> {
+    part.dims().iter().zip(whole.dims()).position(|(part, whole)| part != whole)
 }
 
 impl Parameter {

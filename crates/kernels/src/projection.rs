@@ -6,13 +6,13 @@
 //! embedding = W relu(V x + c) + b                with a hidden layer
 //! ```
 //!
-//! Through Candle's operators and autograd, on every device: a step is two or four matrix products.
+//! Through Candle's operators, on every device, and with a backward pass of its own: autograd would also ask for the gradient of the rows,
+//! which nobody needs, and a step is hardly more than its matrix products.
 
 use crate::adamw::{AdamW, AdamWStep};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::matched;
 use crate::{Encoder, Error, Gradients, Inputs, Result, State, Tape};
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 /// What a projection is: its widths, and what it does to its rows.
@@ -67,8 +67,8 @@ impl ProjectionEncoder {
         Ok(Self { projection, device: device.clone(), parameters, optimizer, owner: Owner::new() })
     }
 
-    /// Embeddings with their autograd graph.
-    fn embed(&self, inputs: &Inputs) -> Result<Tensor> {
+    /// What each layer sees, the rows first, and the embeddings last.
+    fn layers(&self, inputs: &Inputs) -> Result<Vec<Tensor>> {
         let rows = inputs.rows()?;
         let Projection { inputs: expected, normalize, .. } = self.projection;
         if rows.width() != expected {
@@ -79,35 +79,49 @@ impl ProjectionEncoder {
             let length = (x.sqr()?.mean_keepdim(1)?.sqrt()? + f64::from(f32::MIN_POSITIVE))?;
             x = x.broadcast_div(&length)?;
         }
+        let mut seen = vec![x];
         for (place, layer) in self.parameters.chunks_exact(2).enumerate() {
-            if place > 0 {
-                x = x.relu()?;
-            }
-            x = x.matmul(&layer[0].1.t()?)?.broadcast_add(&layer[1].1)?;
+            let [weight, bias] = [0, 1].map(|part| layer[part].1.as_detached_tensor());
+            let x = &seen[place];
+            let y = x.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+            let is_last = 2 * (place + 1) == self.parameters.len();
+            seen.push(if is_last { y } else { y.relu()? });
         }
-        Ok(x)
+        Ok(seen)
     }
 }
 
 impl Encoder for ProjectionEncoder {
     fn forward_train(&mut self, inputs: &Inputs) -> Result<(Tensor, Tape)> {
-        let embeddings = self.embed(inputs)?;
-        Ok((embeddings.detach(), Tape(Owned::new(self.owner, embeddings))))
+        let mut seen = self.layers(inputs)?;
+        let embeddings = seen.pop().expect("there is a layer");
+        Ok((embeddings, Tape(Owned::new(self.owner, seen))))
     }
 
     fn backward(&mut self, tape: Tape, grad: &Tensor) -> Result<Gradients> {
-        let embeddings: Tensor = tape.0.open(self.owner)?;
-        check_gradient(grad, [embeddings.dim(0)?, self.projection.outputs])?;
-        let gradients: GradStore = (&embeddings * grad)?.sum_all()?.backward()?;
+        let seen: Vec<Tensor> = tape.0.open(self.owner)?;
+        check_gradient(grad, [seen[0].dim(0)?, self.projection.outputs])?;
+        let mut gradients = Vec::new();
+        let mut grad = grad.detach();
+        for (place, x) in seen.iter().enumerate().rev() {
+            let bias = grad.sum(0)?;
+            let weight = grad.t()?.matmul(x)?;
+            gradients.splice(0..0, [weight, bias]);
+            if place > 0 {
+                // A unit that was 0 passes nothing on.
+                let weight = self.parameters[2 * place].1.as_detached_tensor();
+                grad = (grad.matmul(&weight)? * x.gt(0.0)?.to_dtype(x.dtype())?)?;
+            }
+        }
         Ok(Gradients(Owned::new(self.owner, gradients)))
     }
 
     fn apply(&mut self, gradients: Gradients, step: &AdamWStep) -> Result<()> {
-        self.optimizer.step(gradients.0.view(self.owner)?, step)
+        self.optimizer.step_along(gradients.0.view::<Vec<Tensor>>(self.owner)?, step)
     }
 
     fn forward(&self, inputs: &Inputs) -> Result<Tensor> {
-        Ok(self.embed(inputs)?.detach())
+        Ok(self.layers(inputs)?.pop().expect("there is a layer"))
     }
 
     fn dim(&self) -> usize {
@@ -129,11 +143,9 @@ impl Encoder for ProjectionEncoder {
     }
 
     fn named_gradients(&self, gradients: &Gradients) -> Result<State> {
-        let gradients: &GradStore = gradients.0.view(self.owner)?;
-        let named = |(name, var): &(String, Var)| {
-            let gradient = gradients.get(var).expect("the embeddings depend on every parameter");
-            Ok((name.clone(), gradient.to_device(&Device::Cpu)?))
-        };
-        self.parameters.iter().map(named).collect()
+        let gradients = gradients.0.view::<Vec<Tensor>>(self.owner)?;
+        let named =
+            |((name, _), gradient): (&(String, Var), &Tensor)| Ok((name.clone(), gradient.to_device(&Device::Cpu)?));
+        self.parameters.iter().zip(gradients).map(named).collect()
     }
 }

@@ -6,6 +6,9 @@ use faceoff_runs::{Embeddings, SplitName};
 use faceoff_training::{Error, Model, Result, inputs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Training images times classes of which scores and logits are kept: a gigabyte each.
+pub(crate) const MOST_TRAIN_SCORES: usize = 1 << 28;
+
 /// Embeds a split without augmentation, in the data set's order.
 ///
 /// Embeddings are brought to unit length; their lengths before that are kept. A head that scores no classes gets the scores
@@ -26,6 +29,10 @@ pub(crate) fn embed(
 ) -> Result<Option<Embeddings>> {
     let items = images.items(split);
     let dim = model.encoder.dim();
+    // Of the images that others are compared with, scores are next to never asked for.
+    let is_train = matches!(split, SplitName::Train | SplitName::SeenTrain);
+    let kept = !is_train || items.len() * images.classes() <= MOST_TRAIN_SCORES;
+    let mut scored = false;
     let mut embeddings = Embeddings {
         ids: items.iter().map(|item| item.id.clone()).collect(),
         labels: items.iter().map(|item| item.label).collect(),
@@ -34,7 +41,7 @@ pub(crate) fn embed(
         classes: images.classes(),
         unit: Vec::with_capacity(items.len() * dim),
         norms: Vec::with_capacity(items.len()),
-        scores: Vec::with_capacity(items.len() * images.classes()),
+        scores: Vec::with_capacity(if kept { items.len() * images.classes() } else { 0 }),
         logits: None,
         predictions_labels_given: Vec::with_capacity(items.len()),
         effective_scale: model.head.effective_scale() as f32,
@@ -71,8 +78,11 @@ pub(crate) fn embed(
             if let Some(place) = scores.iter().position(|score| !score.is_finite()) {
                 return Err(Error::NotFinite(items[done + place / embeddings.classes].id.clone()));
             }
-            embeddings.scores.extend(scores);
-            if let Some(logits) = logits {
+            scored = true;
+            if kept {
+                embeddings.scores.extend(scores);
+            }
+            if let Some(logits) = logits.filter(|_| kept) {
                 let all = embeddings.logits.get_or_insert_default();
                 all.extend(logits.flatten_all()?.to_vec1::<f32>()?);
             }
@@ -82,13 +92,13 @@ pub(crate) fn embed(
             return Ok(None);
         }
     }
-    if embeddings.scores.is_empty() {
+    if !scored {
         // The means are of the split's classes, which need not be those that were trained on.
         if SplitName::ALL.contains(&split) {
             embeddings.classes = images.record().classes.len();
         }
         let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
-        score_by_means(&mut embeddings, &means);
+        score_by_means(&mut embeddings, &means, kept);
     }
     Ok(Some(embeddings))
 }
@@ -109,7 +119,7 @@ fn class_means(train: &Embeddings, classes: usize) -> Vec<f32> {
 }
 
 /// Scores by cosine with the means; the first of equally near ones is the prediction, whatever the label.
-fn score_by_means(embeddings: &mut Embeddings, means: &[f32]) {
+fn score_by_means(embeddings: &mut Embeddings, means: &[f32], kept: bool) {
     let dim = embeddings.dim;
     for row in embeddings.unit.chunks_exact(dim) {
         let cosine =
@@ -122,7 +132,9 @@ fn score_by_means(embeddings: &mut Embeddings, means: &[f32]) {
             }
         }
         embeddings.predictions_labels_given.push(nearest as u32);
-        embeddings.scores.extend(scores);
+        if kept {
+            embeddings.scores.extend(scores);
+        }
     }
 }
 
@@ -151,7 +163,7 @@ mod tests {
         let means = class_means(&embeddings, 3);
         let expected = [0.1f32.cos(), 0.1f32.sin(), 1.6f32.cos(), 1.6f32.sin(), 0.0, 0.0];
         assert!(means.iter().zip(expected).all(|(mean, expected)| (mean - expected).abs() < 1e-6), "{means:?}");
-        score_by_means(&mut embeddings, &means);
+        score_by_means(&mut embeddings, &means, true);
         assert_eq!(embeddings.predictions_labels_given, [0, 0, 1, 1]);
         assert!((embeddings.scores[4] - 1.4f32.cos()).abs() < 1e-6, "{:?}", embeddings.scores);
         assert_eq!((embeddings.scores.len(), embeddings.scores[2]), (12, 0.0));

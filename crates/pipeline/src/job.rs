@@ -3,7 +3,7 @@
 //! Any number of processes and machines may do so in one report folder: each run has a lock, and each process takes runs that nobody
 //! holds, in the experiment's order. What the others hold it waits for; the lock of one that died is free, and its run goes on.
 
-use crate::embed::embed;
+use crate::embed::{MOST_TRAIN_SCORES, embed};
 use crate::machine::describe_process;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
 use candle_core::{DType, Device};
@@ -257,6 +257,7 @@ impl Job<'_> {
         };
 
         let started = Instant::now();
+        let mut data = images.record().clone();
         let seen = images.evaluates_unseen_classes().then_some(SplitName::SEEN);
         for pair in [SplitName::ALL].into_iter().chain(seen) {
             let mut train = None;
@@ -267,6 +268,15 @@ impl Job<'_> {
                 let embeddings = embed(&model, images, split, train.as_ref(), batch_size, stop, &mut on_image);
                 let embeddings = embeddings.map_err(failed)?;
                 let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
+                if embeddings.scores.is_empty() && !embeddings.is_empty() {
+                    data.notes.push(format!(
+                        "Scores and logits of the {} images of {} by {} classes are too many to be kept ({MOST_TRAIN_SCORES} numbers at most): \
+                         what needs them is not measured.",
+                        embeddings.len(),
+                        split.as_str(),
+                        embeddings.classes
+                    ));
+                }
                 folder.write_embeddings(split, &embeddings)?;
                 train.get_or_insert(embeddings);
             }
@@ -276,7 +286,7 @@ impl Job<'_> {
             experiment: self.experiment.name.clone(),
             spec: spec.clone(),
             spec_hash: spec.hash(),
-            data: images.record().clone(),
+            data,
             version: env!("CARGO_PKG_VERSION").into(),
             commit: self.commit.into(),
             machine: describe_machine(),

@@ -56,7 +56,7 @@ pub struct Embeddings {
     pub unit: Vec<f32>,
     /// Lengths before normalisation, N.
     pub norms: Vec<f32>,
-    /// The head's scores without labels, unscaled, (N, C).
+    /// The head's scores without labels, unscaled, (N, C); empty where they were too many to be kept.
     pub scores: Vec<f32>,
     /// The training logits, true labels given, margin and scale applied, (N, C); `None` for a head without, for classes that
     /// were never trained on, and in runs older than they.
@@ -92,7 +92,7 @@ impl Embeddings {
         matrix(&self.unit, self.len(), self.dim)
     }
 
-    /// The head's scores without labels, unscaled, (N, C). Panics where `scores` does not hold N x C values.
+    /// The head's scores without labels, unscaled, (N, C). Panics where `scores` does not hold N x C values, as where they were not kept.
     pub fn scores(&self) -> ArrayView2<'_, f32> {
         matrix(&self.scores, self.len(), self.classes)
     }
@@ -116,7 +116,7 @@ impl Embeddings {
             ("labels_trained", self.labels_trained.len(), n),
             ("embeddings", self.unit.len(), n * self.dim),
             ("norms", self.norms.len(), n),
-            ("scores", self.scores.len(), n * self.classes),
+            ("scores", self.scores.len(), if self.scores.is_empty() { 0 } else { n * self.classes }),
             ("logits", self.logits.as_ref().map_or(n * self.classes, Vec::len), n * self.classes),
             ("predictions_labels_given", self.predictions_labels_given.len(), n),
             ("class_vectors", self.class_vectors.as_ref().map_or(vectors, Vec::len), vectors),
@@ -199,7 +199,12 @@ impl RunFolder {
             ("embeddings", Dtype::F32, vec![n, embeddings.dim], f32s(&embeddings.unit)),
             ("norms", Dtype::F32, vec![n], f32s(&embeddings.norms)),
             ("predictions_labels_given", Dtype::U32, vec![n], predictions),
-            ("scores", Dtype::F32, vec![n, embeddings.classes], f32s(&embeddings.scores)),
+            (
+                "scores",
+                Dtype::F32,
+                vec![if embeddings.scores.is_empty() { 0 } else { n }, embeddings.classes],
+                f32s(&embeddings.scores),
+            ),
         ];
         if let Some(logits) = &embeddings.logits {
             tensors.push(("logits", Dtype::F32, vec![n, embeddings.classes], f32s(logits)));

@@ -237,8 +237,24 @@ pub struct TrainingConfig {
     /// Batches of some classes with some images each, for losses of pairs; absent means all images shuffled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
+    /// Share of the classes that a step sees of heads with class weights, those of its batch always among them (Partial FC, arXiv:2010.05222);
+    /// absent means all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_sampling: Option<f64>,
     /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
     pub encoder: String,
+    /// File that the encoder's weights start from: safetensors with torchvision's names; absent means fresh weights from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_init: Option<String>,
+    /// Its BLAKE3, so that runs of other weights under the same path are never taken for these; filled in where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_init_blake3: Option<String>,
+    /// Whether the encoder stays as it starts, batch norms in inference: heads alone are trained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encoder_frozen: bool,
+    /// Factor of the encoder's learning rate beside that of the head; absent means 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_learning_rate_scale: Option<f64>,
     /// Of the encoder `projection`, which maps embeddings of another model, its layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<ProjectionConfig>,
@@ -479,6 +495,20 @@ impl Experiment {
             "batch norm needs at least 2 images",
         )?;
         require(is_plain_name(&training.encoder), "training.encoder", &training.encoder, NAME_RULE)?;
+        let rule = "a frozen encoder needs weights from elsewhere: set training.encoder_init to a file, or leave encoder_frozen out";
+        let valid = !training.encoder_frozen || training.encoder_init.is_some();
+        require(valid, "training.encoder_frozen", true, rule)?;
+        let scale = training.encoder_learning_rate_scale.unwrap_or(1.0);
+        require(is_positive(scale), "training.encoder_learning_rate_scale", scale, POSITIVE)?;
+        let rule = "a frozen encoder has no learning rate; leave one of the two out";
+        let valid = !training.encoder_frozen || training.encoder_learning_rate_scale.is_none();
+        require(valid, "training.encoder_learning_rate_scale", scale, rule)?;
+        let file = training.encoder_init.as_deref().unwrap_or_default();
+        let rule = "frozen embeddings have no encoder to start; leave it out";
+        require(training.encoder_init.is_none() || training.projection.is_none(), "training.encoder_init", file, rule)?;
+        let share = training.class_sampling.unwrap_or(1.0);
+        let rule = "it must lie in (0, 1]: a share of the classes; leave it out for all of them";
+        require(share > 0.0 && share <= 1.0, "training.class_sampling", share, rule)?;
         // Far above what helps; beyond lies what takes days or fills the memory by a slip of the finger.
         for (key, value, most) in [
             ("training.epochs", training.epochs, 100_000),

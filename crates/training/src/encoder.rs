@@ -1,12 +1,13 @@
 //! Which encoder a recipe trains: a ResNet on images, or a projection of embeddings of another model.
 
 use crate::initialise::{initial_encoder, initial_projection};
-use crate::{Error, Result};
+use crate::{Error, Result, read_pretrained};
 use faceoff_data::Batch;
 use faceoff_kernels::{
     Architecture, Arithmetic, Encoder, ImageBatch, Inputs, Projection, ProjectionEncoder, RowBatch, State, architecture,
 };
-use faceoff_runs::TrainingConfig;
+use faceoff_runs::{FileRecord, TrainingConfig};
+use std::path::Path;
 
 /// The encoder of a recipe, without weights.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +43,20 @@ impl EncoderPlan {
         }
     }
 
-    /// Its weights at the start: a function of the seed and of each tensor's name alone.
+    /// Its weights at the start: those of `recipe.encoder_init`, or else a function of the seed and of each tensor's name alone.
     ///
     /// # Errors
-    /// Those of Candle.
-    pub fn initial(&self, seed: u64) -> Result<State> {
-        match self {
-            Self::ResNet(architecture) => initial_encoder(architecture, seed),
-            Self::Projection(projection) => initial_projection(projection, seed),
+    /// A file that does not fit.
+    pub fn initial(&self, recipe: &TrainingConfig, seed: u64) -> Result<State> {
+        match (self, &recipe.encoder_init) {
+            (Self::ResNet(architecture), Some(path)) => {
+                if let Some(expected) = &recipe.encoder_init_blake3 {
+                    check(Path::new(path), architecture, expected)?;
+                }
+                Ok(read_pretrained(Path::new(path), architecture)?.0)
+            }
+            (Self::ResNet(architecture), None) => initial_encoder(architecture, seed),
+            (Self::Projection(projection), _) => initial_projection(projection, seed),
         }
     }
 
@@ -63,6 +70,16 @@ impl EncoderPlan {
             Self::Projection(projection) => Box::new(ProjectionEncoder::new(*projection, state, arithmetic.device())?),
         })
     }
+}
+
+/// That the file is still the one that the recipe means.
+fn check(path: &Path, architecture: &Architecture, expected: &str) -> Result<()> {
+    let found = FileRecord::of(path)?.blake3;
+    if found == *expected {
+        return Ok(());
+    }
+    let problem = format!("its BLAKE3 is {found}, not {expected} as training.encoder_init_blake3 says");
+    Err(Error::Pretrained { path: path.into(), encoder: architecture.name, problem })
 }
 
 /// What an encoder takes of a batch, and its labels.

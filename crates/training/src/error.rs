@@ -25,6 +25,19 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Weights of another program do not fit the encoder.
+    #[error(
+        "{path} cannot start the encoder {encoder}: {problem}; it must be safetensors with torchvision's names and shapes of that encoder, \
+         where fc.* is ignored"
+    )]
+    Pretrained {
+        /// The file.
+        path: PathBuf,
+        /// The encoder's name.
+        encoder: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The run's folder.
     #[error(transparent)]
     Runs(#[from] faceoff_runs::Error),

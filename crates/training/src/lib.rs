@@ -3,11 +3,13 @@
 //! [`train`] is a function of a run's specification, its images and an arithmetic. It knows nothing of reports.
 
 mod checkpoint;
+mod classes;
 mod encoder;
 mod error;
 mod health;
 mod initialise;
 mod model;
+mod pretrained;
 mod schedule;
 mod speed;
 mod train;
@@ -18,6 +20,7 @@ pub use encoder::{EncoderPlan, inputs};
 pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;
+pub use pretrained::read_pretrained;
 pub use schedule::Schedule;
 pub use speed::{StepSeconds, made_up_batch, time_health, time_steps, time_training};
 pub use train::{Event, Timing, TrainingEnd, train};

@@ -4,7 +4,7 @@ use crate::weights::{load, save};
 use crate::{EncoderPlan, Result};
 use candle_core::DType;
 use faceoff_heads::Head;
-use faceoff_kernels::{AdamW, Arithmetic, Encoder, State};
+use faceoff_kernels::{AdamW, Arithmetic, Encoder, PacedEncoder, State};
 use faceoff_runs::{RunFolder, RunSpec};
 
 /// An encoder with its head, and the head's optimiser.
@@ -17,9 +17,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// A fresh model: a function of the seed alone.
+    /// A fresh model: a function of the seed alone, and of the file that the encoder starts from where there is one.
     pub fn new(spec: &RunSpec, classes: usize, arithmetic: &Arithmetic) -> Result<Self> {
-        let encoder = EncoderPlan::of(&spec.training)?.initial(spec.seed)?;
+        let encoder = EncoderPlan::of(&spec.training)?.initial(&spec.training, spec.seed)?;
         Self::with_encoder(&encoder, spec, classes, arithmetic)
     }
 
@@ -37,7 +37,13 @@ impl Model {
         classes: usize,
         arithmetic: &Arithmetic,
     ) -> Result<Self> {
-        let encoder = EncoderPlan::of(&spec.training)?.build(encoder, arithmetic)?;
+        let recipe = &spec.training;
+        let encoder = EncoderPlan::of(recipe)?.build(encoder, arithmetic)?;
+        let encoder: Box<dyn Encoder> = match (recipe.encoder_frozen, recipe.encoder_learning_rate_scale) {
+            (true, _) => Box::new(PacedEncoder::new(encoder, 0.0)),
+            (false, Some(factor)) => Box::new(PacedEncoder::new(encoder, factor)),
+            (false, None) => encoder,
+        };
         let head = faceoff_heads::build(
             &spec.variant.head,
             encoder.dim(),

@@ -1,6 +1,7 @@
 //! How fast an encoder trains and embeds: real steps on made-up pixels. And what it costs to watch the health of a head.
 
-use crate::train::train_step;
+use crate::classes::SampledClasses;
+use crate::train::step_of;
 use crate::{Model, Result, health};
 use candle_core::{DType, Device, Tensor, Var};
 use faceoff_heads::Loss;
@@ -73,13 +74,15 @@ pub fn time_training(spec: &RunSpec, classes: usize, arithmetic: &Arithmetic, st
     let rows = (0..count * width).map(|index| (index * 31 + index / 97) as f32 % 7.0 - 3.0).collect();
     let inputs = RowBatch::new(rows, count)?.into();
     // Two images of each class, so that a loss of pairs has some.
-    let labels = Tensor::from_iter((0..count).map(|image| (image / 2 % classes) as u32), &Device::Cpu)?;
+    let labels: Vec<u32> = (0..count).map(|image| (image / 2 % classes) as u32).collect();
+    let (dim, device) = (model.encoder.dim(), arithmetic.device());
+    let mut sampled = SampledClasses::of(spec, model.head.as_ref(), dim, classes, device)?;
     let (learning_rate, beta1, beta2, epsilon) = (1e-4, 0.9, 0.999, 1e-8);
     let mut times = Vec::with_capacity(steps);
     for step in 1..=steps as u64 + 1 {
         let started = Instant::now();
         let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step };
-        train_step(&mut model, &inputs, &labels, &step, &mut figures)?;
+        step_of(&mut model, sampled.as_mut(), &inputs, &labels, &step, &mut figures)?;
         times.push(started.elapsed().as_secs_f64());
     }
     Ok(times.split_off(1))

@@ -1,13 +1,14 @@
 //! The training loop: one function, readable from top to bottom.
 
 use crate::checkpoint::{self, Progress};
+use crate::classes::SampledClasses;
 use crate::health;
 use crate::model::Model;
 use crate::{Error, Result, Schedule, inputs};
 use candle_core::{D, DType, Device, Tensor, Var};
 use faceoff_data::Dataset;
-use faceoff_heads::Loss;
-use faceoff_kernels::{AdamWStep, Arithmetic, Inputs};
+use faceoff_heads::{Head, Loss};
+use faceoff_kernels::{AdamW, AdamWStep, Arithmetic, Encoder, Inputs};
 use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +108,8 @@ pub fn train(
     let schedule = Schedule::new(recipe, recipe.epochs * steps_per_epoch);
     folder.begin(spec)?;
     let (mut model, mut state) = start(spec, folder, images, arithmetic)?;
+    let (dim, classes) = (model.encoder.dim(), images.classes());
+    let mut sampled = SampledClasses::of(spec, model.head.as_ref(), dim, classes, arithmetic.device())?;
     progress(Event::Start { epochs_done: state.history.len(), steps_per_epoch });
 
     for epoch in state.history.len()..recipe.epochs {
@@ -118,8 +121,7 @@ pub fn train(
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
             let (batch, labels) = inputs(batch, spec.data.image_size_px)?;
-            let labels = Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?;
-            let (loss, hits) = train_step(&mut model, &batch, &labels, &optimizer_step, &mut health)?;
+            let (loss, hits) = step_of(&mut model, sampled.as_mut(), &batch, &labels, &optimizer_step, &mut health)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
             step += 1;
             if !loss.is_finite() {
@@ -140,6 +142,9 @@ pub fn train(
             if stop.load(Ordering::Relaxed) {
                 return Ok(TrainingEnd::Stopped);
             }
+        }
+        if let Some(part) = &sampled {
+            part.finish(model.head.as_mut())?;
         }
         let seen = steps_per_epoch * recipe.batch_size;
         let record = EpochRecord {
@@ -189,27 +194,50 @@ fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arit
     }
 }
 
+/// One step of a model, of all classes or of those sampled.
+pub(crate) fn step_of(
+    model: &mut Model,
+    sampled: Option<&mut SampledClasses>,
+    inputs: &Inputs,
+    labels: &[u32],
+    step: &AdamWStep,
+    health: &mut health::Epoch,
+) -> Result<(f64, Option<usize>)> {
+    let Model { encoder, head, head_optimizer } = model;
+    let tensor = |labels: &[u32]| Tensor::from_slice(labels, labels.len(), &Device::Cpu);
+    let Some(part) = sampled else {
+        return train_step(encoder.as_mut(), head.as_mut(), head_optimizer, inputs, &tensor(labels)?, step, health);
+    };
+    let places = part.take(head_optimizer, labels, step.step)?;
+    let (head, optimizer) = (part.head.as_mut(), &mut part.optimizer);
+    let done = train_step(encoder.as_mut(), head, optimizer, inputs, &tensor(&places)?, step, health)?;
+    part.give(head_optimizer)?;
+    Ok(done)
+}
+
 /// One step: the batch's loss, and how many images had their class scored highest, labels withheld; `None` for a head that
 /// scores no classes.
 ///
 /// A loss that is not finite leaves the weights as they were. The labels lie on the CPU, where heads check them: a GPU
 /// is waited for once a step, for the loss and the hits, and works on while the next step is prepared.
-pub(crate) fn train_step(
-    model: &mut Model,
+fn train_step(
+    encoder: &mut dyn Encoder,
+    head: &mut dyn Head,
+    head_optimizer: &mut AdamW,
     images: &Inputs,
     labels: &Tensor,
     step: &AdamWStep,
     health: &mut health::Epoch,
 ) -> Result<(f64, Option<usize>)> {
-    let (embeddings, tape) = model.encoder.forward_train(images)?;
+    let (embeddings, tape) = encoder.forward_train(images)?;
     let targets = labels.to_device(embeddings.device())?;
-    let scores = model.head.scores(&embeddings)?;
+    let scores = head.scores(&embeddings)?;
     let hits = |scores: &Tensor| scores.argmax(D::Minus1)?.eq(&targets)?.to_dtype(DType::F32)?.sum_all();
     let hits = scores.as_ref().map(hits).transpose()?;
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
-    let Loss { value: loss, logits, .. } = model.head.loss(&embeddings, labels)?;
+    let Loss { value: loss, logits, .. } = head.loss(&embeddings, labels)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
         return Ok((value, None));
@@ -218,10 +246,10 @@ pub(crate) fn train_step(
     health.settle()?;
     let gradients = loss.backward()?;
     let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
-    health.note(model.head.as_ref(), &embeddings, scores, logits, at_embeddings, labels)?;
-    let encoder_gradients = model.encoder.backward(tape, at_embeddings)?;
-    model.encoder.apply(encoder_gradients, step)?;
+    health.note(head, &embeddings, scores, logits, at_embeddings, labels)?;
+    let encoder_gradients = encoder.backward(tape, at_embeddings)?;
+    encoder.apply(encoder_gradients, step)?;
     // The head's weights are never decayed: it would pull on the very lengths that the heads treat differently.
-    model.head_optimizer.step(&gradients, &AdamWStep { weight_decay: 0.0, ..*step })?;
+    head_optimizer.step(&gradients, &AdamWStep { weight_decay: 0.0, ..*step })?;
     Ok((value, hits))
 }

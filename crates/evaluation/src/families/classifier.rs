@@ -1,6 +1,6 @@
 //! The head as a classifier of the validation images.
 
-use super::{Family, Findings, Headline, Result, Subject, rows};
+use super::{Family, Findings, Headline, Result, Subject, matrices_are_kept, rows};
 use faceoff_analysis::accuracy;
 
 rows! { METRICS in "Classifier":
@@ -36,8 +36,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     found.add(DNN_MACRO_ACCURACY.id(), accuracy::macro_accuracy(&predicted, &val.labels, subject.classes)?);
     let given = if splits.scored_by_means { &predicted } else { &val.predictions_labels_given };
     found.add(LABELS_GIVEN.id(), accuracy::accuracy(given, &val.labels)?);
-    let confusion = accuracy::confusion_matrix(&predicted, &val.labels, subject.classes)?;
-    found.shapes.confusion = confusion.rows().into_iter().map(|row| row.to_vec()).collect();
+    if matrices_are_kept(subject.classes, "confusion", found) {
+        let confusion = accuracy::confusion_matrix(&predicted, &val.labels, subject.classes)?;
+        found.shapes.confusion = confusion.rows().into_iter().map(|row| row.to_vec()).collect();
+    }
     found.resample(DNN_ACCURACY.id(), &predicted, &val.labels, subject)
 }
 

@@ -1,6 +1,6 @@
 //! How classes lie on the sphere. Neural collapse is that of the index, or of the evaluated points where there is none.
 
-use super::{Family, Findings, Result, Subject, at, rows};
+use super::{Family, Findings, Result, Subject, at, matrices_are_kept, rows};
 use crate::measured::Points;
 use faceoff_analysis::{accuracy, geometry};
 
@@ -59,7 +59,7 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     // The matrix is symmetric.
     let pairs = centers.degrees.iter().enumerate().flat_map(|(i, row)| &row[i + 1..]);
     found.add(SMALLEST_CENTER_ANGLE.id(), pairs.copied().fold(180.0, f64::min));
-    found.shapes.centers = Some(centers);
+    found.shapes.centers = matrices_are_kept(subject.classes, "angles between class centres", found).then_some(centers);
     found.add(ALIGNMENT.id(), geometry::alignment(val.unit, val.labels)?);
     found.add(UNIFORMITY.id(), geometry::uniformity(val.unit)?);
     let train = subject.index.unwrap_or(val);
@@ -77,6 +77,13 @@ fn measure_collapse(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let Points { unit, labels } = Points::of(train);
     if let Some(vectors) = train.class_vectors() {
         found.add(NC3_SELF_DUALITY.id(), geometry::self_duality(vectors, unit, labels)?);
+    }
+    if train.scores.is_empty() {
+        found.notes.push(
+            "no disagreement with the nearest mean (NC4): the scores of the training images were too many to be kept."
+                .into(),
+        );
+        return Ok(());
     }
     let predicted = splits.predictions(train)?;
     found.add(NC4_DISAGREEMENT.id(), geometry::nearest_mean_disagreement(unit, labels, &predicted)?);

@@ -76,8 +76,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let never = (0..subject.classes as u32).filter(|class| val.labels.contains(class) && !predicted.contains(class));
     found.add(NEVER_PREDICTED.id(), never.count() as f64);
 
-    match (val.logits(), train.logits()) {
-        (Some(of_val), Some(of_train)) => {
+    match val.logits() {
+        Some(of_val) => {
             let costs = class_weights::cross_entropies(of_val, &val.labels, 1.0)?;
             let probabilities: Vec<f64> = costs.iter().map(|cost| (-cost).exp()).collect();
             found.add(LABEL_PROBABILITY.id(), mean(probabilities.iter().copied()));
@@ -89,7 +89,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
                 let with = mean(costs.iter().copied());
                 found.add(MARGIN_LOSS_SHARE.id(), if with > 0.0 { (with - without) / with } else { 0.0 });
             }
-            found.add(UNLEARNT_LOSS.id(), unlearnt(train, of_train)?);
+            // Of very many training images and classes they are not kept.
+            if let Some(of_train) = train.logits() {
+                found.add(UNLEARNT_LOSS.id(), unlearnt(train, of_train)?);
+            }
             if let Some(angles) = &angles {
                 shapes.probabilities = by_degree(&angles.own, &probabilities);
             }

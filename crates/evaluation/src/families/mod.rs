@@ -37,6 +37,21 @@ pub(crate) const STANDARD: [Family; 14] = [
     sub_centers::FAMILY,
 ];
 
+/// Of more classes than this no matrix of classes by classes is kept: with 11,000 it would take a gigabyte a run.
+const MOST_CLASSES_OF_MATRICES: usize = 2_000;
+
+/// Whether a matrix of classes by classes is kept; where not, a note says so.
+fn matrices_are_kept(classes: usize, what: &str, found: &mut Findings) -> bool {
+    let kept = classes <= MOST_CLASSES_OF_MATRICES;
+    if !kept {
+        found.notes.push(format!(
+            "no matrix of {what}: {classes} classes would have {} cells, and it is kept of {MOST_CLASSES_OF_MATRICES} at most.",
+            classes * classes
+        ));
+    }
+    kept
+}
+
 /// Rows of a family: statics, and `METRICS` with all of them.
 ///
 /// ```text

@@ -73,7 +73,7 @@ fn a_report_on_embeddings_is_named_after_them_and_says_what_was_trained() {
     assert_eq!(read("split.csv").lines().count(), 91);
     // What lies close together in the file was told apart.
     let metrics = read("metrics.csv");
-    let accuracies = metrics.lines().filter(|line| line.contains(",dnn_accuracy,"));
+    let accuracies = metrics.lines().filter(|line| line.contains(",nearest_center_accuracy,"));
     assert!(
         accuracies.filter(|line| line.rsplit(',').next().unwrap().parse::<f64>().unwrap() > 0.6).count() == 2,
         "{metrics}"

@@ -6,7 +6,7 @@ use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{Arithmetic, ImageBatch};
 use faceoff_runs::{RunFolder, RunSpec};
-use faceoff_training::{Event, Model, TrainingEnd, initial_encoder, load_weights, train};
+use faceoff_training::{Event, Model, TrainingEnd, initial_encoder, load_weights, save_weights, train};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn cpu() -> Arithmetic {
@@ -74,6 +74,83 @@ fn goes_on_bit_for_bit(head: &str) {
         }
         assert!(fields[14..16].iter().all(|length| length.parse::<f64>().unwrap() > 0.0), "{row}");
     }
+}
+
+/// Of all classes the sampled path is the plain one, to the bit; of some it goes on bit for bit too, and leaves the others' weights alone.
+#[test]
+fn class_sampling_of_all_classes_changes_nothing_and_of_some_only_theirs() {
+    for head in ["Classification", "AdaCos", "SubCenterArcFace", "SphereFace2", "SoftTriple", "SupCon"] {
+        let (folder, spec, images, plain) = begun(head);
+        run(&spec, &plain, &images, usize::MAX);
+        let mut all = spec.clone();
+        all.training.class_sampling = Some(1.0);
+        let sampled = RunFolder::new(&folder.path().join("all"), &all);
+        run(&all, &sampled, &images, usize::MAX);
+        for path in [RunFolder::encoder_path, RunFolder::head_path] {
+            assert!(std::fs::read(path(&plain)).unwrap() == std::fs::read(path(&sampled)).unwrap(), "{head}");
+        }
+    }
+
+    let (folder, mut spec, images, whole) = begun("AdaCos");
+    (spec.training.class_sampling, spec.training.batch_size) = (Some(0.1), 4);
+    let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
+    assert!(matches!(outcome, TrainingEnd::Done(..)) && losses.iter().all(|loss| loss.is_finite()));
+    let resumed = RunFolder::new(&folder.path().join("resumed"), &spec);
+    run(&spec, &resumed, &images, 21);
+    run(&spec, &resumed, &images, usize::MAX);
+    assert!(std::fs::read(whole.head_path()).unwrap() == std::fs::read(resumed.head_path()).unwrap());
+}
+
+#[test]
+fn a_step_of_sampled_classes_moves_their_weights_alone() {
+    let (_folder, mut spec, images, run_folder) = begun("ArcFace");
+    (spec.training.class_sampling, spec.training.batch_size, spec.training.epochs) = (Some(0.1), 3, 1);
+    let weights = |model: &Model| -> Vec<Vec<f32>> { model.head.variables()[0].1.to_vec2().unwrap() };
+    let before = weights(&Model::new(&spec, images.classes(), &cpu()).unwrap());
+    // One batch of three images: at most three of ten classes are seen.
+    let mut few = spec.data.clone();
+    few.images_per_split = Some(3);
+    let cache = run_folder.path().parent().unwrap().parent().unwrap().to_path_buf();
+    let few = Dataset::open(&few, &ImageSource::cached(cache), &|_, _, _| {}).unwrap();
+    let (TrainingEnd::Done(model, _), _) = run(&spec, &run_folder, &few, usize::MAX) else { panic!("it ends") };
+    let moved = weights(&model).iter().zip(&before).filter(|(after, before)| after != before).count();
+    assert_eq!(moved, 3);
+}
+
+#[test]
+fn an_encoder_starts_from_a_file_stays_where_it_is_frozen_and_learns_at_its_own_pace() {
+    let (folder, spec, images, run_folder) = begun("AdaCos");
+    let path = folder.path().join("weights.safetensors");
+    let weights = initial_encoder(&RESNET18, 5).unwrap();
+    save_weights(&path, &weights, None).unwrap();
+    let mut frozen = spec.clone();
+    frozen.training.encoder_init = Some(path.to_string_lossy().into_owned());
+    frozen.training.encoder_frozen = true;
+    let (TrainingEnd::Done(model, _), losses) = run(&frozen, &run_folder, &images, usize::MAX) else {
+        panic!("it ends")
+    };
+    assert!(losses[0] != losses[7], "the head learns");
+    let values =
+        |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for ((name, after), (_, before)) in model.encoder.state().unwrap().iter().zip(&weights) {
+        assert!(values(after) == values(before), "{name}");
+    }
+    // Another file under the same path is not taken for it.
+    frozen.training.encoder_init_blake3 = Some("0".repeat(64));
+    let other = RunFolder::new(&folder.path().join("other"), &frozen);
+    let stop = AtomicBool::new(false);
+    let message = train(&frozen, &other, &images, &cpu(), &stop, &mut |_| {}).err().unwrap().to_string();
+    assert!(message.contains("as training.encoder_init_blake3 says"), "{message}");
+
+    let bytes = |factor: Option<f64>| {
+        let mut spec = spec.clone();
+        (spec.training.encoder_learning_rate_scale, spec.training.epochs) = (factor, 1);
+        let folder = RunFolder::new(&folder.path().join(format!("{factor:?}")), &spec);
+        run(&spec, &folder, &images, usize::MAX);
+        std::fs::read(folder.encoder_path()).unwrap()
+    };
+    assert!(bytes(None) == bytes(Some(1.0)));
+    assert!(bytes(None) != bytes(Some(0.1)));
 }
 
 #[test]
