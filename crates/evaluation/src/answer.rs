@@ -29,6 +29,10 @@ const MOST_NAMED: usize = 5;
 /// Below this many epochs a longer training is advised.
 const FEW_EPOCHS: usize = 4;
 
+/// What stands before a command: the page must be the same for the same runs, however the program was started. Who shows the
+/// sentences elsewhere puts the program's own name in its place.
+pub const PROGRAM: &str = "cargo xtask";
+
 /// What can be said of a variant beside the one with the highest mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -94,29 +98,42 @@ pub(crate) fn answers(evaluation: &Evaluation) -> Vec<Answer> {
     evaluation.groups.iter().filter_map(|group| answer(evaluation, group, metric)).collect()
 }
 
-fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<Answer> {
+/// Where the variants of a group stand by a metric that heads are compared by, the highest mean first; empty for another metric.
+pub fn standings(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Vec<Standing> {
+    let rows =
+        if evaluation.compared().any(|other| other == metric) { ranked(evaluation, group, metric) } else { Vec::new() };
+    rows.iter().map(|row| standing(evaluation, rows[0], row)).collect()
+}
+
+/// The highest mean first; the first of equals stays the first.
+fn ranked<'a>(evaluation: &'a Evaluation, group: &Group, metric: MetricId) -> Vec<&'a MetricSummary> {
     let mean = |&variant: &usize| evaluation.summary(variant, metric);
     let mut rows: Vec<&MetricSummary> = group.variants.iter().filter_map(mean).collect();
-    // The first of equals stays the first.
     rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
-    let [first, _, ..] = rows[..] else { return None };
-    let standing = |row: &&MetricSummary| {
-        let pair = pair(evaluation, metric, first.variant, row.variant);
-        let ahead_of = |pair: &Pair| {
-            let difference = pair.test.paired.difference.mean;
-            if pair.a == first.variant { difference } else { -difference }
-        };
-        let behind = pair.map_or(first.summary.mean - row.summary.mean, ahead_of);
-        // The test is two-sided, and over other seeds than the means.
-        let place = match pair.and_then(|pair| pair.p_holm) {
-            _ if row.variant == first.variant => Place::First,
-            Some(p) if p < ALPHA && behind > 0.0 => Place::Behind,
-            Some(_) => Place::Together,
-            None => Place::Untested,
-        };
-        Standing { variant: row.variant, mean: row.summary.mean, behind, place }
+    rows
+}
+
+fn standing(evaluation: &Evaluation, first: &MetricSummary, row: &MetricSummary) -> Standing {
+    let pair = pair(evaluation, row.metric, first.variant, row.variant);
+    let ahead_of = |pair: &Pair| {
+        let difference = pair.test.paired.difference.mean;
+        if pair.a == first.variant { difference } else { -difference }
     };
-    let standings: Vec<Standing> = rows.iter().map(standing).collect();
+    let behind = pair.map_or(first.summary.mean - row.summary.mean, ahead_of);
+    // The test is two-sided, and over other seeds than the means.
+    let place = match pair.and_then(|pair| pair.p_holm) {
+        _ if row.variant == first.variant => Place::First,
+        Some(p) if p < ALPHA && behind > 0.0 => Place::Behind,
+        Some(_) => Place::Together,
+        None => Place::Untested,
+    };
+    Standing { variant: row.variant, mean: row.summary.mean, behind, place }
+}
+
+fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<Answer> {
+    let rows = ranked(evaluation, group, metric);
+    let [first, _, ..] = rows[..] else { return None };
+    let standings: Vec<Standing> = rows.iter().map(|row| standing(evaluation, first, row)).collect();
     let tested = standings.iter().any(|standing| matches!(standing.place, Place::Together | Place::Behind));
     let decided = standings[1..].iter().all(|standing| standing.place == Place::Behind);
     let seeds = rows.iter().map(|row| row.summary.n).min().unwrap_or(0);
@@ -145,7 +162,7 @@ fn command_of(name: &str, spec: &RunSpec, seeds: Option<&str>, epochs: usize) ->
         Some(_) => size + " --data DIR",
         None => size,
     };
-    format!("benchmark {name}{seeds} --epochs {epochs}{data}")
+    format!("{PROGRAM} benchmark {name}{seeds} --epochs {epochs}{data}")
 }
 
 fn pair(evaluation: &Evaluation, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {
@@ -527,7 +544,10 @@ mod tests {
         assert!(answer.sentences[0].contains("no other head shares 3 seeds or more with A"), "{:?}", answer.sentences);
         let next = answer.sentences.last().unwrap();
         assert!(next.contains("A and B share no seed") && !next.contains("too close"), "{next}");
-        assert_eq!(answer.command.as_deref(), Some("benchmark quick --seeds 0-4 --epochs 7 --image-size 96"));
+        assert_eq!(
+            answer.command.as_deref(),
+            Some("cargo xtask benchmark quick --seeds 0-4 --epochs 7 --image-size 96")
+        );
         assert!(next.contains(answer.command.as_ref().unwrap()));
         assert!(answer.sentences[1].contains("95 % interval over seeds"), "{:?}", answer.sentences);
     }
@@ -553,11 +573,11 @@ mod tests {
 
     #[test]
     fn the_command_names_what_can_be_run() {
-        assert_eq!(command(&manifest("quick"), None, 2), "benchmark quick --epochs 2 --image-size 96");
+        assert_eq!(command(&manifest("quick"), None, 2), "cargo xtask benchmark quick --epochs 2 --image-size 96");
         let fallback = command(&manifest("quick-synthetic"), Some("0,2"), 9);
-        assert_eq!(fallback, "benchmark quick --seeds 0,2 --epochs 9 --image-size 96");
+        assert_eq!(fallback, "cargo xtask benchmark quick --seeds 0,2 --epochs 9 --image-size 96");
         let mut own = manifest("cats-quick");
         own.spec.data.own = Some(OwnData { name: "cats".into(), split: OwnSplit { validation_share: 0.2, seed: 0 } });
-        assert_eq!(command(&own, None, 1), "benchmark cats-quick --epochs 1 --image-size 96 --data DIR");
+        assert_eq!(command(&own, None, 1), "cargo xtask benchmark cats-quick --epochs 1 --image-size 96 --data DIR");
     }
 }

@@ -135,15 +135,22 @@ fn evaluate_without(
     for (index, &variant) in shown.iter().enumerate() {
         let first = measured.iter().position(|run| run.variant == variant).expect("a variant has runs");
         let name = &selection.runs[first].name;
-        let say = || say(&format!("mapping {name} ({} of {})", index + 1, shown.len()));
-        measured[first].maps = stores[first].maps(&say)?;
-        measured[first].look = stores[first].look()?;
+        let mapping = || say(&format!("mapping {name} ({} of {})", index + 1, shown.len()));
+        measured[first].maps = stores[first].maps(&mapping)?;
+        let finding = || say(&format!("finding neighbours of {name} ({} of {})", index + 1, shown.len()));
+        measured[first].look = stores[first].look(&finding)?;
     }
     let without = stores.iter().zip(&selection.runs).filter(|(store, _)| !store.measurable);
     let without: Vec<&str> = without.map(|(_, run)| run.name.as_str()).collect();
     let unmapped = shown.iter().filter_map(|variant| measured.iter().find(|run| run.variant == *variant));
     let unmapped: Vec<&str> = unmapped.filter(|run| run.maps.is_none()).map(|run| run.run.as_str()).collect();
+    let lost = stores
+        .iter()
+        .zip(&measured)
+        .filter(|(store, run)| store.has_look() && run.maps.is_some() && run.look.is_none());
+    let lost: Vec<&str> = lost.map(|(_, run)| run.run.as_str()).collect();
     let notes = [
+        ("Nothing of single images, since look.bin is missing or damaged and there are no embeddings", lost),
         ("Without embeddings, so as they were measured before", without),
         ("No maps, since neither their coordinates nor embeddings are there", unmapped),
     ];

@@ -1,16 +1,33 @@
-//! What can be looked at image by image: what a head says of each validation image, and the images that lie nearest to it.
+//! What can be looked at image by image: what a head says of each validation image, the images that lie nearest to it, the pairs that
+//! are hardest to tell, and the images at each of several weights a class.
 //!
-//! Of one run a variant, as its maps. It is worked out from the embeddings whenever a report is made, in a second or two, and not stored:
-//! a run without embeddings has none.
+//! Of one run a variant, as its maps. It is worked out from the embeddings once and then stored in `look.bin`, deflated; see
+//! [`crate::store`]. Exported runs have it with fewer neighbours, and with the coordinates of their maps to 1/2047 of their range.
 
-use crate::measured::{Splits, Subject, ValImages};
-use faceoff_analysis::{Result, accuracy, neighbors};
+use crate::measured::{Maps, Points, Splits, Subject, ValImages};
+use faceoff_analysis::{Result, accuracy, class_weights, neighbors};
+use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+use ndarray::{ArrayView1, s};
+use rayon::prelude::*;
+use std::io::{Read as _, Write as _};
 
 /// So many neighbours of an image are kept.
 pub const NEIGHBORS: usize = 10;
+/// So many of them go into an exported run: those that KNN accuracy counts.
+pub(crate) const EXPORTED_NEIGHBORS: usize = 5;
+/// So many pairs of each kind are kept, each image in one at most.
+const PAIRS: usize = 24;
+/// Of more images than this no pairs are sought: there are too many.
+const MOST_PAIRED: usize = 10_000;
+/// So many images at each weight of a class are kept.
+const AT_A_WEIGHT: usize = 12;
+/// A list is no longer.
+const MOST_NUMBERS: usize = 1 << 28;
+/// Steps along the range of a coordinate in an exported run.
+const STEPS: f64 = 2047.0;
 
 /// Each validation image under one run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Look {
     /// The images among which neighbours are sought; `None` where these are the validation images themselves.
     pub index: Option<ValImages>,
@@ -18,14 +35,32 @@ pub struct Look {
     pub neighbors: Vec<Vec<u32>>,
     /// What the head says; `None` where its scores say nothing of the evaluated classes, and for a loss of pairs, which has none.
     pub said: Option<Said>,
+    /// Validation images of two classes that lie nearest to each other, the nearest first.
+    pub near: Vec<Pair>,
+    /// Validation images of one class that lie farthest from each other, the farthest first.
+    pub far: Vec<Pair>,
+    /// By class trained on and weight of it, the training images whose nearest weight of the class it is, the nearest first; places in
+    /// the index. Empty for a head with one weight a class.
+    pub centers: Vec<Vec<Vec<u32>>>,
+}
+
+/// Two validation images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// The place of one.
+    pub a: u32,
+    /// The place of the other.
+    pub b: u32,
+    /// Between them, to a hundredth.
+    pub degrees: f64,
 }
 
 /// What a head says of each validation image, labels withheld.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Said {
     /// The class of the highest score.
     pub classes: Vec<u32>,
-    /// Its probability: the softmax of the scores times the head's scale.
+    /// Its probability, to a thousandth: the softmax of the scores times the head's scale.
     pub confidences: Vec<f64>,
 }
 
@@ -33,10 +68,11 @@ impl Look {
     /// Of a run's splits.
     pub(crate) fn of_splits(splits: &Splits, subject: &Subject<'_>) -> Result<Self> {
         let said = subject.classifier.and_then(Said::of);
-        Ok(Self { said, ..Self::of(subject, Some(ValImages::of(&splits.train)))? })
+        let centers = subject.classifier.map_or(Ok(Vec::new()), at_weights)?;
+        Ok(Self { said, centers, ..Self::of(subject, Some(ValImages::of(&splits.train)))? })
     }
 
-    /// Of embeddings alone: the neighbours. `index` are the images of the subject's index.
+    /// Of embeddings alone: the neighbours and pairs. `index` are the images of the subject's index.
     pub(crate) fn of(subject: &Subject<'_>, index: Option<ValImages>) -> Result<Self> {
         let queries = subject.queries;
         let found = match subject.index {
@@ -47,7 +83,8 @@ impl Look {
             }
         };
         let neighbors = found.indices.rows().into_iter().map(|row| row.to_vec()).collect();
-        Ok(Self { index, neighbors, said: None })
+        let [near, far] = hardest(&queries);
+        Ok(Self { index, neighbors, near, far, ..Self::default() })
     }
 }
 
@@ -55,11 +92,335 @@ impl Said {
     fn of(splits: &Splits) -> Option<Self> {
         let (scores, scale) = (splits.scores(&splits.val)?, f64::from(splits.val.effective_scale));
         let classes = accuracy::predictions(scores);
-        let confidence = |(row, &class): (ndarray::ArrayView1<'_, f32>, &u32)| {
+        let confidence = |(row, &class): (ArrayView1<'_, f32>, &u32)| {
             let highest = f64::from(row[class as usize]);
-            1.0 / row.iter().map(|&score| (scale * (f64::from(score) - highest)).exp()).sum::<f64>()
+            let share = 1.0 / row.iter().map(|&score| (scale * (f64::from(score) - highest)).exp()).sum::<f64>();
+            (1000.0 * share).round() / 1000.0
         };
         let confidences = scores.rows().into_iter().zip(&classes).map(confidence).collect();
         Some(Self { classes, confidences })
+    }
+}
+
+/// The nearest pairs of two classes, and the farthest of one: of every image its hardest, then the hardest of these, each image once.
+fn hardest(points: &Points<'_>) -> [Vec<Pair>; 2] {
+    let (unit, labels) = (points.unit, points.labels);
+    if labels.len() > MOST_PAIRED {
+        return Default::default();
+    }
+    const BLOCK: usize = 128;
+    let of_block = |block: usize| -> Vec<[Option<(usize, usize, f32)>; 2]> {
+        let rows = block * BLOCK..((block + 1) * BLOCK).min(labels.len());
+        let cosines = unit.slice(s![rows.clone(), ..]).dot(&unit.t());
+        let of_row = |(i, row): (usize, ArrayView1<'_, f32>)| {
+            let (mut near, mut far) = (None::<(usize, usize, f32)>, None::<(usize, usize, f32)>);
+            for (j, &cosine) in row.iter().enumerate().filter(|(j, _)| *j != i) {
+                match labels[i] == labels[j] {
+                    true if far.is_none_or(|far| cosine < far.2) => far = Some((i, j, cosine)),
+                    false if near.is_none_or(|near| cosine > near.2) => near = Some((i, j, cosine)),
+                    _ => (),
+                }
+            }
+            [near, far]
+        };
+        rows.zip(cosines.rows()).map(of_row).collect()
+    };
+    let all: Vec<_> = (0..labels.len().div_ceil(BLOCK)).into_par_iter().flat_map_iter(of_block).collect();
+    [1.0, -1.0].map(|sign| {
+        let kind = usize::from(sign < 0.0);
+        let mut pairs: Vec<(usize, usize, f32)> = all.iter().filter_map(|found| found[kind]).collect();
+        pairs.sort_by(|a, b| (sign * b.2).total_cmp(&(sign * a.2)).then((a.0, a.1).cmp(&(b.0, b.1))));
+        let mut used = vec![false; labels.len()];
+        pairs.retain(|&(a, b, _)| {
+            let free = !used[a] && !used[b];
+            if free {
+                (used[a], used[b]) = (true, true);
+            }
+            free
+        });
+        let degrees = |cosine: f32| (100.0 * f64::from(cosine.clamp(-1.0, 1.0)).acos().to_degrees()).round() / 100.0;
+        let pair = |&(a, b, cosine): &(usize, usize, f32)| Pair { a: a as u32, b: b as u32, degrees: degrees(cosine) };
+        pairs.iter().take(PAIRS).map(pair).collect()
+    })
+}
+
+/// The training images at each of several weights a class.
+fn at_weights(splits: &Splits) -> Result<Vec<Vec<Vec<u32>>>> {
+    let Some(weights) = splits.weights.as_ref().filter(|weights| weights.dim().0 > 1) else { return Ok(Vec::new()) };
+    let (count, classes, _) = weights.dim();
+    let found = class_weights::angles(splits.train.unit(), &splits.train.labels_trained, weights.view())?;
+    let mut order: Vec<usize> = (0..found.own.len()).collect();
+    order.sort_by(|&a, &b| found.own[a].total_cmp(&found.own[b]).then(a.cmp(&b)));
+    let mut at = vec![vec![Vec::new(); count]; classes];
+    for image in order {
+        let here: &mut Vec<u32> = &mut at[splits.train.labels_trained[image] as usize][found.center[image]];
+        if here.len() < AT_A_WEIGHT {
+            here.push(image as u32);
+        }
+    }
+    Ok(at)
+}
+
+/// The bytes of `look.bin`, with so many neighbours at most and with coordinates if there are `maps`.
+pub(crate) fn to_bytes(look: &Look, neighbors: usize, maps: Option<&Maps>) -> Vec<u8> {
+    let mut to = Writer::default();
+    let (images, each) = (look.neighbors.len(), look.neighbors.first().map_or(0, |of| of.len().min(neighbors)));
+    to.numbers([images, each]);
+    // Column by column: the nearest of all images first.
+    to.numbers((0..each).flat_map(|n| look.neighbors.iter().map(move |of| of[n] as usize)));
+    to.some(look.index.as_ref(), Writer::images);
+    to.some(look.said.as_ref(), |to, said| {
+        to.list(said.classes.iter().map(|&class| class as usize));
+        to.numbers(said.confidences.iter().map(|confidence| (1000.0 * confidence).round() as usize));
+    });
+    for pairs in [&look.near, &look.far] {
+        to.list(pairs.iter().map(|pair| pair.a as usize));
+        to.numbers(pairs.iter().map(|pair| pair.b as usize));
+        to.numbers(pairs.iter().map(|pair| (100.0 * pair.degrees).round() as usize));
+    }
+    to.numbers([look.centers.len()]);
+    for of_class in &look.centers {
+        to.numbers([of_class.len()]);
+        of_class.iter().for_each(|at| to.list(at.iter().map(|&image| image as usize)));
+    }
+    to.some(maps, |to, maps| {
+        to.images(&maps.images);
+        // A map of a sample has no place for every image, and is no map of these.
+        let tsne = maps.tsne.as_ref().and_then(|places| places.iter().copied().collect::<Option<Vec<[f64; 2]>>>());
+        to.some(tsne.as_ref(), |to, points| {
+            (0..2).for_each(|axis| to.coordinates(points.iter().map(|point| point[axis])))
+        });
+        to.some(maps.pca.as_ref(), |to, points| {
+            (0..3).for_each(|axis| to.coordinates(points.iter().map(|point| point[axis])))
+        });
+    });
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&to.bytes).expect("memory takes everything");
+    encoder.finish().expect("memory takes everything")
+}
+
+/// What stands in `look.bin`, and the maps if it has some; `None` for bytes that are no such file.
+pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(Look, Option<Maps>)> {
+    let mut all = Vec::new();
+    DeflateDecoder::new(bytes).read_to_end(&mut all).ok()?;
+    let mut from = Reader { bytes: &all };
+    let [images, each] = from.numbers(2)?[..] else { return None };
+    let (images, each) = (images as usize, each as usize);
+    let places = from.numbers(images.checked_mul(each)?)?;
+    let of = |image: usize| (0..each).map(|n| places[n * images + image]).collect();
+    let neighbors = (0..images).map(of).collect();
+    let index = from.some(Reader::images)?;
+    let said = from.some(|from| {
+        let classes = from.list()?;
+        let confidences = from.numbers(classes.len())?.into_iter().map(|value| f64::from(value) / 1000.0).collect();
+        Some(Said { classes, confidences })
+    })?;
+    let mut pairs = || -> Option<Vec<Pair>> {
+        let a = from.list()?;
+        let (b, degrees) = (from.numbers(a.len())?, from.numbers(a.len())?);
+        let pair = |((a, b), degrees): ((u32, u32), u32)| Pair { a, b, degrees: f64::from(degrees) / 100.0 };
+        Some(a.into_iter().zip(b).zip(degrees).map(pair).collect())
+    };
+    let (near, far) = (pairs()?, pairs()?);
+    let classes = from.numbers(1)?[0];
+    let mut of_class = || {
+        let weights = from.numbers(1)?[0];
+        (0..weights).map(|_| from.list()).collect::<Option<Vec<_>>>()
+    };
+    let centers = (0..classes).map(|_| of_class()).collect::<Option<Vec<_>>>()?;
+    let maps = from.some(|from| {
+        let images = from.images()?;
+        let count = images.ids.len();
+        let tsne = from.some(|from| {
+            let [x, y] = [from.coordinates(count)?, from.coordinates(count)?];
+            Some(x.into_iter().zip(y).map(|(x, y)| Some([x, y])).collect())
+        })?;
+        let pca = from.some(|from| {
+            let [x, y, z] = [from.coordinates(count)?, from.coordinates(count)?, from.coordinates(count)?];
+            Some(x.into_iter().zip(y).zip(z).map(|((x, y), z)| [x, y, z]).collect())
+        })?;
+        Some(Maps { images, tsne, pca, ..Maps::default() })
+    })?;
+    let look = Look { index, neighbors, said, near, far, centers };
+    from.bytes.is_empty().then_some((look, maps))
+}
+
+/// Lists of whole numbers below 2^32: how many bytes the largest needs, then the lowest bytes of all, the next ones, and so on, since what
+/// is alike deflates well.
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn numbers(&mut self, values: impl IntoIterator<Item = usize>) {
+        let values: Vec<usize> = values.into_iter().collect();
+        let largest = values.iter().copied().max().unwrap_or(0);
+        let planes = (0..4).find(|planes| largest >> (8 * planes) == 0).unwrap_or(4);
+        self.bytes.push(planes as u8);
+        (0..planes).for_each(|byte| self.bytes.extend(values.iter().map(|value| (value >> (8 * byte)) as u8)));
+    }
+
+    /// Numbers with their count before them.
+    fn list(&mut self, values: impl Iterator<Item = usize>) {
+        let values: Vec<usize> = values.collect();
+        self.numbers([values.len()]);
+        self.numbers(values);
+    }
+
+    fn some<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.numbers([usize::from(value.is_some())]);
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    /// Of each name what the one before does not begin with.
+    fn images(&mut self, images: &ValImages) {
+        self.list(images.labels.iter().map(|&label| label as usize));
+        let mut before: &str = "";
+        let (mut kept, mut rests) = (Vec::new(), Vec::new());
+        for id in &images.ids {
+            let same = before.char_indices().zip(id.chars()).take_while(|((_, a), b)| a == b).last();
+            let same = same.map_or(0, |((at, letter), _)| at + letter.len_utf8());
+            kept.push(same);
+            rests.push(&id[same..]);
+            before = id;
+        }
+        self.numbers(kept);
+        self.numbers(rests.iter().map(|rest| rest.len()));
+        rests.iter().for_each(|rest| self.bytes.extend(rest.as_bytes()));
+    }
+
+    /// Coordinates to a step of their range.
+    fn coordinates(&mut self, values: impl Iterator<Item = f64>) {
+        let values: Vec<f64> = values.collect();
+        let finite = || values.iter().copied().filter(|value| value.is_finite());
+        let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let (low, span) = if low < high { (low, high - low) } else { (if low.is_finite() { low } else { 0.0 }, 0.0) };
+        self.bytes.extend([low, span].map(f64::to_le_bytes).as_flattened());
+        let step =
+            |value: f64| if span > 0.0 && value.is_finite() { (STEPS * (value - low) / span).round() } else { 0.0 };
+        self.numbers(values.into_iter().map(|value| step(value) as usize));
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
+        Some(taken)
+    }
+
+    fn numbers(&mut self, count: impl TryInto<usize>) -> Option<Vec<u32>> {
+        let count = count.try_into().ok()?;
+        let planes = usize::from(self.take(1)?[0]);
+        let bytes = self.take(count.checked_mul(planes)?)?;
+        // Without a byte for each, the count is all that is known of them; no set of images is as large as a damaged one may be.
+        if planes > 4 || count > MOST_NUMBERS {
+            return None;
+        }
+        let byte = |at: usize, plane: usize| if plane < planes { bytes[plane * count + at] } else { 0 };
+        Some((0..count).map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|plane| byte(at, plane)))).collect())
+    }
+
+    fn list(&mut self) -> Option<Vec<u32>> {
+        let count = self.numbers(1_usize)?[0];
+        self.numbers(count)
+    }
+
+    fn some<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.numbers(1_usize)?[0] {
+            0 => Some(None),
+            _ => read(self).map(Some),
+        }
+    }
+
+    fn images(&mut self) -> Option<ValImages> {
+        let labels = self.list()?;
+        let (kept, rests) = (self.numbers(labels.len())?, self.numbers(labels.len())?);
+        let mut ids: Vec<String> = Vec::new();
+        for (kept, rest) in kept.into_iter().zip(rests) {
+            let before = ids.last().map_or("", String::as_str).get(..kept as usize)?;
+            ids.push(format!("{before}{}", std::str::from_utf8(self.take(rest as usize)?).ok()?));
+        }
+        Some(ValImages { ids, labels })
+    }
+
+    fn coordinates(&mut self, count: usize) -> Option<Vec<f64>> {
+        let ends = self.take(16)?;
+        let [low, span] = [&ends[..8], &ends[8..]].map(|end| f64::from_le_bytes(end.try_into().expect("eight bytes")));
+        Some(self.numbers(count)?.into_iter().map(|step| low + span * f64::from(step) / STEPS).collect())
+    }
+}
+
+/// Whether places lie within the images that they are places of, and lists are as long as there are images.
+pub(crate) fn fits(look: &Look, images: usize) -> bool {
+    let index = look.index.as_ref().map_or(images, |index| index.ids.len());
+    let within = |places: &[u32], count: usize| places.iter().all(|&place| (place as usize) < count);
+    look.neighbors.len() == images
+        && look.neighbors.iter().all(|of| within(of, index))
+        && look.said.as_ref().is_none_or(|said| said.classes.len() == images)
+        && look.near.iter().chain(&look.far).all(|pair| within(&[pair.a, pair.b], images))
+        && look.centers.iter().flatten().all(|at| within(at, index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, ArrayView2};
+
+    fn images(ids: &[&str]) -> ValImages {
+        ValImages { ids: ids.iter().map(|id| id.to_string()).collect(), labels: (0..ids.len() as u32).collect() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let look = Look {
+            index: Some(images(&[
+                "train/a/1.JPEG",
+                "train/a/12.JPEG",
+                "train/\u{e4}/1\n.JPEG",
+                "train/\u{e5}",
+                "",
+                "x",
+            ])),
+            neighbors: vec![vec![5, 0, 70_000], vec![1, 2, 3]],
+            said: Some(Said { classes: vec![0, 300], confidences: vec![0.125, 1.0] }),
+            near: vec![Pair { a: 0, b: 1, degrees: 12.34 }],
+            far: Vec::new(),
+            centers: vec![vec![vec![1, 2], vec![]], vec![vec![], vec![4]]],
+        };
+        assert_eq!(from_bytes(&to_bytes(&look, NEIGHBORS, None)).unwrap(), (look.clone(), None));
+        assert!(!fits(&look, 2) && fits(&Look { neighbors: vec![vec![5], vec![0]], ..look.clone() }, 2));
+        // Fewer neighbours, and coordinates to a step.
+        let tsne = Some(vec![Some([-3.0, 1.0]), Some([5.0, 1.0])]);
+        let pca = Some(vec![[0.0, 0.1, f64::NAN], [1.0, 0.2, 0.0]]);
+        let maps = Maps { images: images(&["val/b", "val/c"]), pca, tsne: tsne.clone(), ..Maps::default() };
+        let bytes = to_bytes(&look, 1, Some(&maps));
+        let (less, found) = from_bytes(&bytes).unwrap();
+        assert_eq!(less.neighbors, [[5], [1]]);
+        let found = found.unwrap();
+        assert_eq!((found.images, found.tsne), (maps.images, tsne));
+        assert!((found.pca.unwrap()[1][1] - 0.2).abs() < 1e-12);
+        // Nothing else is taken for it.
+        assert!(from_bytes(&bytes[..bytes.len() / 2]).is_none() && from_bytes(b"id,label\n").is_none());
+    }
+
+    #[test]
+    fn the_hardest_pairs_are_the_nearest_of_two_classes_and_the_farthest_of_one() {
+        let degrees = [0.0_f32, 10.0, 50.0, 58.0, 90.0];
+        let unit: Vec<f32> = degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect();
+        let unit = Array2::from_shape_vec((5, 2), unit).unwrap();
+        let view: ArrayView2<'_, f32> = unit.view();
+        let [near, far] = hardest(&Points { unit: view, labels: &[0, 0, 0, 1, 1] });
+        let told = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.a, pair.b, pair.degrees)).collect::<Vec<_>>();
+        // 50 and 58 degrees; the other images' nearest of another class are taken by then.
+        assert_eq!(told(&near), [(2, 3, 8.0)]);
+        assert_eq!(told(&far), [(0, 2, 50.0), (3, 4, 32.0)]);
     }
 }

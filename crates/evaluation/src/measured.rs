@@ -202,7 +202,7 @@ impl Measured {
 }
 
 /// Coordinates of the validation images.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Maps {
     /// The images.
     pub images: ValImages,

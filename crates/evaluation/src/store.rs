@@ -1,11 +1,11 @@
-//! `measured.json` and `maps.csv` in a run's folder: what was measured once, so that it need not be measured again.
+//! `measured.json`, `maps.csv` and `look.bin` in a run's folder: what was measured once, so that it need not be measured again.
 //!
 //! A family's findings are used as long as they come from these embeddings (checksum), these settings (hash) and this version
-//! of the family; maps likewise. Where the embeddings are not there, as in an exported run, what fits settings and versions is used
+//! of the family; maps, and what can be looked at image by image, likewise. Where the embeddings are not there, as in an exported run, what fits settings and versions is used
 //! and the rest is named. Nothing that does not fit is used in silence.
 
 use crate::error::{Error, Result};
-use crate::look::Look;
+use crate::look::{self, Look};
 use crate::measured::{Findings, Maps, Shapes, Splits, measure_family};
 use crate::registry::{Family, Registry};
 use crate::selection::Run;
@@ -17,13 +17,18 @@ use std::path::Path;
 
 const RECORD: &str = "measured.json";
 const MAPS: &str = "maps.csv";
-/// Version of the two files. 2: the record holds a checksum of its own content.
+const LOOK: &str = "look.bin";
+/// Version of the record. 2: the record holds a checksum of its own content.
 const SCHEMA: u32 = 2;
 /// Version of the maps' coordinates: rises whenever they may change.
 const MAPS_VERSION: u32 = 1;
+/// Version of what can be looked at: rises whenever it, or the form of the file, may change.
+const LOOK_VERSION: u32 = 1;
 
 /// Decimals of the coordinates in an exported run.
 const EXPORTED_DECIMALS: i32 = 3;
+/// A larger `look.bin` is not exported unless maps are asked for.
+const MOST_EXPORTED: usize = 100_000;
 
 /// `measured.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,8 @@ pub(crate) struct Record {
     families: BTreeMap<String, FamilyRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     maps: Option<MapsRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look: Option<LookRecord>,
     /// BLAKE3 of all the above.
     #[serde(default)]
     blake3: String,
@@ -70,12 +77,21 @@ enum Value {
     Other(String),
 }
 
-/// What stands beside the coordinates of `maps.csv`.
+/// What belongs to `look.bin`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookRecord {
+    version: u32,
+    /// BLAKE3 of `look.bin`.
+    file: String,
+}
+
+/// What stands beside the coordinates of `maps.csv`, or of `look.bin` in an exported run without it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MapsRecord {
     version: u32,
-    /// BLAKE3 of `maps.csv`.
+    /// BLAKE3 of the file with the coordinates.
     file: String,
     pca_ratios: Vec<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,6 +161,7 @@ impl<'a> Store<'a> {
             record.settings = settings_hash;
             record.families.clear();
             record.maps = None;
+            record.look = None;
         }
         Ok(Self { run, registry, settings, record, measurable: embeddings.is_some(), splits, notes })
     }
@@ -204,17 +221,31 @@ impl<'a> Store<'a> {
         Ok(Some(maps))
     }
 
-    /// What can be looked at image by image; `None` without embeddings.
-    pub(crate) fn look(&mut self) -> Result<Option<Look>> {
-        if !self.measurable {
-            return Ok(None);
+    /// What can be looked at image by image; `None` where it is not stored and there are no embeddings to work it out from.
+    pub(crate) fn look(&mut self, say: &dyn Fn()) -> Result<Option<Look>> {
+        let known = self.record.look.as_ref().filter(|known| known.version == LOOK_VERSION);
+        let found = known.map(|known| read_look(&self.run.folder, &known.file)).transpose()?.flatten();
+        if found.is_some() || !self.measurable {
+            return Ok(found.map(|(look, _)| look));
         }
+        say();
         let (run, settings) = (self.run, self.settings);
         let splits = self.splits()?;
         // A split without images has no neighbours, and its notes say so.
         let look = Look::of_splits(splits, &splits.subject_of(run, settings)).ok();
         self.splits = None;
+        if let Some(look) = &look {
+            // The file goes first: a record that does not fit it is never used.
+            let file = write_look(&self.run.folder, &look::to_bytes(look, look::NEIGHBORS, None))?;
+            self.record.look = Some(LookRecord { version: LOOK_VERSION, file });
+            write_record(&self.run.folder, &self.record)?;
+        }
         Ok(look)
+    }
+
+    /// Whether what can be looked at was stored once.
+    pub(crate) fn has_look(&self) -> bool {
+        self.record.look.is_some()
     }
 
     fn splits(&mut self) -> Result<&Splits> {
@@ -224,14 +255,36 @@ impl<'a> Store<'a> {
         Ok(self.splits.as_ref().expect("just read"))
     }
 
-    /// Writes the small part of the run into `folder`: specification, manifest, history and what was measured, with coordinates
-    /// of [`EXPORTED_DECIMALS`] if `with_maps`. The number of bytes.
-    pub(crate) fn export(&self, folder: &RunFolder, with_maps: bool) -> Result<u64> {
-        let mut record = Record { maps: None, ..self.record.clone() };
-        if let Some(known) = self.record.maps.as_ref().filter(|_| with_maps)
-            && let Some(maps) = known.maps(&self.run.folder)?
-        {
-            record.maps = Some(write_maps(folder, &maps, Some(EXPORTED_DECIMALS))?);
+    /// Writes the small part of the run into `folder`: specification, manifest, history and what was measured. Of a run with maps also
+    /// what can be looked at, coordinates included, if it takes no more than [`MOST_EXPORTED`] bytes; and all of it, with coordinates of
+    /// [`EXPORTED_DECIMALS`], if `with_maps`. The number of bytes.
+    pub(crate) fn export(&mut self, folder: &RunFolder, with_maps: bool) -> Result<u64> {
+        let mut record = Record { maps: None, look: None, ..self.record.clone() };
+        let known = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION);
+        if let Some(maps) = known.map(|known| known.maps(&self.run.folder)).transpose()?.flatten() {
+            if with_maps {
+                record.maps = Some(write_maps(folder, &maps, Some(EXPORTED_DECIMALS))?);
+            }
+            if let Some(look) = self.look(&|| ())? {
+                let bytes = look::to_bytes(&look, look::EXPORTED_NEIGHBORS, (!with_maps).then_some(&maps));
+                if with_maps || bytes.len() <= MOST_EXPORTED {
+                    let file = write_look(folder, &bytes)?;
+                    record.look = Some(LookRecord { version: LOOK_VERSION, file: file.clone() });
+                    let Maps { pca_ratios, notes, .. } = maps;
+                    record.maps = record.maps.or(Some(MapsRecord { version: MAPS_VERSION, file, pca_ratios, notes }));
+                }
+            }
+        }
+        // What an earlier export wrote and this one does not.
+        for (name, stays) in [(MAPS, with_maps && record.maps.is_some()), (LOOK, record.look.is_some())] {
+            let path = folder.path().join(name);
+            if !stays && path.exists() {
+                std::fs::remove_file(&path).map_err(|source| faceoff_runs::Error::Io {
+                    action: "remove",
+                    path,
+                    source,
+                })?;
+            }
         }
         write_record(folder, &record)?;
         let mut bytes = 0;
@@ -243,7 +296,7 @@ impl<'a> Store<'a> {
                 bytes += content.len() as u64;
             }
         }
-        for path in [RECORD, MAPS].map(|name| folder.path().join(name)).into_iter().filter(|path| path.exists()) {
+        for path in [RECORD, MAPS, LOOK].map(|name| folder.path().join(name)).into_iter().filter(|path| path.exists()) {
             bytes += FileRecord::of(&path)?.bytes;
         }
         Ok(bytes)
@@ -296,7 +349,11 @@ impl MapsRecord {
     /// `None` if the file is missing, or not the one that was written with this record.
     fn maps(&self, folder: &RunFolder) -> Result<Option<Maps>> {
         let bytes = read_if_there(&folder.path().join(MAPS))?;
-        let Some(bytes) = bytes.filter(|bytes| digest(bytes) == self.file) else { return Ok(None) };
+        let Some(bytes) = bytes.filter(|bytes| digest(bytes) == self.file) else {
+            let maps = read_look(folder, &self.file)?.and_then(|(_, maps)| maps);
+            let (pca_ratios, notes) = (self.pca_ratios.clone(), self.notes.clone());
+            return Ok(maps.map(|maps| Maps { pca_ratios, notes, ..maps }));
+        };
         let mut maps = Maps { pca_ratios: self.pca_ratios.clone(), notes: self.notes.clone(), ..Maps::default() };
         let (mut pca, mut tsne) = (Vec::new(), Vec::new());
         let pair = |along: [Option<f64>; 2]| Some([along[0]?, along[1]?]);
@@ -335,6 +392,18 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
     Ok(MapsRecord { version: MAPS_VERSION, file: digest(&bytes), pca_ratios, notes })
 }
 
+/// Writes `look.bin`; its checksum.
+fn write_look(folder: &RunFolder, bytes: &[u8]) -> Result<String> {
+    write_atomically(&folder.path().join(LOOK), |file| file.write_all(bytes))?;
+    Ok(digest(bytes))
+}
+
+/// What stands in `look.bin`; `None` if it is missing, or not the file of this checksum.
+fn read_look(folder: &RunFolder, file: &str) -> Result<Option<(Look, Option<Maps>)>> {
+    let bytes = read_if_there(&folder.path().join(LOOK))?.filter(|bytes| digest(bytes) == file);
+    Ok(bytes.and_then(|bytes| look::from_bytes(&bytes)).filter(|(look, _)| look::fits(look, look.neighbors.len())))
+}
+
 /// Compact: a tenth shorter than with line ends.
 fn write_record(folder: &RunFolder, record: &Record) -> Result<()> {
     let record = Record { blake3: record.digest(), ..record.clone() };
@@ -357,16 +426,19 @@ fn read(folder: &RunFolder) -> std::result::Result<Option<Record>, String> {
     }
 }
 
-/// Checks `measured.json` and `maps.csv` of a run, as far as they are there; what is wrong with them, if anything.
+/// Checks `measured.json`, `maps.csv` and `look.bin` of a run, as far as they are there; what is wrong with them, if anything.
 pub fn verify_measured(folder: &RunFolder) -> std::result::Result<(), String> {
-    let Some(Record { maps: Some(record), .. }) = read(folder)? else { return Ok(()) };
-    let path = folder.path().join(MAPS);
-    match read_if_there(&path).map_err(|error| error.to_string())?.map(|bytes| digest(&bytes)) {
-        Some(found) if found != record.file => {
-            Err(format!("{} is damaged: expected BLAKE3 {}, found {found}", path.display(), record.file))
+    let Some(Record { maps, look, .. }) = read(folder)? else { return Ok(()) };
+    for (name, file) in [(MAPS, maps.map(|maps| maps.file)), (LOOK, look.map(|look| look.file))] {
+        let path = folder.path().join(name);
+        let found = read_if_there(&path).map_err(|error| error.to_string())?.map(|bytes| digest(&bytes));
+        if let (Some(expected), Some(found)) = (file, found)
+            && expected != found
+        {
+            return Err(format!("{} is damaged: expected BLAKE3 {expected}, found {found}", path.display()));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 impl Record {

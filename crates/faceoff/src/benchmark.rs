@@ -96,7 +96,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     if !completed.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::OtherRuns(_)))) {
         note_own_images(&experiment, &images, &folder)?;
     }
-    let write_report = || report::write(&folder, &experiment, &args.shown, args.training.source(program));
+    let write_report = || report::write(program, &folder, &experiment, &args.shown, args.training.source(program));
     let (failed, shared) = match completed {
         Ok(Completed::Ended { failed, shared }) => (failed, shared || shard.is_some()),
         Ok(Completed::Stopped(status)) => return Ok(status),

@@ -66,7 +66,8 @@ pub(crate) struct ShownArgs {
     /// Images in the page.
     #[arg(long, value_enum, default_value = "auto")]
     thumbnails: ThumbnailsChoice,
-    /// Files for another program: `projector` for TensorBoard's, `parquet` for embedding-atlas or any data frame.
+    /// Files for another program: `projector` for TensorBoard's, `tensorboard` for its curves, `parquet` for embedding-atlas or any data
+    /// frame.
     #[arg(long, value_enum)]
     export: Option<ExportChoice>,
     /// Open the page in the browser when it is written.
@@ -82,6 +83,8 @@ enum ExportChoice {
     /// A row for each validation image under each head.
     #[value(alias = "atlas")]
     Parquet,
+    /// The training curves of every run as event files, which `tensorboard --logdir tensorboard` shows.
+    Tensorboard,
 }
 
 impl ShownArgs {
@@ -124,7 +127,7 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         ..args.source.source(program)
     };
     let _lock = FolderLock::take(&folder, &say)?;
-    write(&folder, &experiment, &args.shown, source)?;
+    write(program, &folder, &experiment, &args.shown, source)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -174,13 +177,19 @@ fn external(program: &Program, args: &ReportArgs, queries: &LabelledFiles) -> Re
     let registry = Registry::standard();
     let summary = write_embeddings_report(&folder, &name, queries, index.as_ref(), &analysis, &registry, &say)?;
     write_atomically(&noted, |file| file.write_all(source.as_bytes()))?;
-    results::print(&summary);
+    results::print(program, &summary);
     args.shown.open(&summary.page);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes the report of `experiment` into `folder`, and prints the results. Thumbnails come from `source`.
-pub(crate) fn write(folder: &Path, experiment: &Experiment, shown: &ShownArgs, source: ImageSource) -> Result<()> {
+pub(crate) fn write(
+    program: &Program,
+    folder: &Path,
+    experiment: &Experiment,
+    shown: &ShownArgs,
+    source: ImageSource,
+) -> Result<()> {
     let formulas = faceoff_heads::HEADS.iter().map(|head| (head.name, head.formula)).collect();
     let images = Images::find(shown.thumbnails, experiment, source);
     // A report is worth having without its images.
@@ -192,10 +201,11 @@ pub(crate) fn write(folder: &Path, experiment: &Experiment, shown: &ShownArgs, s
     let export = shown.export.map(|choice| match choice {
         ExportChoice::Projector => Export::Projector,
         ExportChoice::Parquet => Export::Parquet,
+        ExportChoice::Tensorboard => Export::Tensorboard,
     });
     let extras = Extras { formulas, thumbnails, no_thumbnails, export };
     let summary = write_report(folder, experiment, &Registry::standard(), &extras, &say)?;
-    results::print(&summary);
+    results::print(program, &summary);
     shown.open(&summary.page);
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Tables on stdout: the plain form that all have, and the closing one of a benchmark or report.
 
+use crate::Program;
 use comfy_table::{CellAlignment, Table, presets};
 use faceoff_evaluation::Unit;
+use faceoff_evaluation::answer::{Answer, PROGRAM};
 use faceoff_evaluation::health::{Finding, Verdict};
 use faceoff_report::ReportSummary;
 
@@ -21,7 +23,7 @@ pub(crate) fn percent(share: Option<f64>) -> String {
 }
 
 /// Prints the results and the paths to open.
-pub(crate) fn print(summary: &ReportSummary) {
+pub(crate) fn print(program: &Program, summary: &ReportSummary) {
     let titles = summary.metrics.iter().map(|metric| match metric.metric().unit {
         Unit::Percent => format!("{} %", metric.title()),
         _ => metric.title(),
@@ -58,8 +60,17 @@ pub(crate) fn print(summary: &ReportSummary) {
             "" => println!("\nanswer"),
             condition => println!("\nanswer under {condition}"),
         }
-        answer.sentences.iter().for_each(|sentence| println!("  {sentence}"));
+        answer.sentences.iter().for_each(|sentence| println!("  {}", as_typed(program, answer, sentence)));
     }
     println!("\nopen {}", summary.page.display());
     println!("     {}", summary.page.with_file_name("metrics.csv").display());
+}
+
+/// A sentence of an answer whose command can be pasted: with the name that this program was started by.
+fn as_typed(program: &Program, answer: &Answer, sentence: &str) -> String {
+    let typed = answer.command.as_deref().and_then(|command| {
+        let words = command.strip_prefix(PROGRAM)?.trim_start();
+        Some(sentence.replace(command, &program.command(words)))
+    });
+    typed.unwrap_or_else(|| sentence.to_string())
 }

@@ -15,7 +15,8 @@ pub enum RunsCommand {
     /// Write the small part of every whole run into DIR/<experiment>: what a report needs, some 40 KB a run, without weights and
     /// embeddings.
     ///
-    /// `report <experiment> --out DIR` makes the report of it, with every number, and with maps if their coordinates went too.
+    /// `report <experiment> --out DIR` makes the report of it, with every number. Of a run with maps these go too, with what its head says
+    /// of each validation image and the nearest training images, if all that takes no more than 100 KB.
     Export(ExportArgs),
     /// Check every file of every run: checksums, numbers, and that the files of a run fit each other. One line a run.
     Verify(VerifyArgs),
@@ -29,7 +30,7 @@ pub struct ExportArgs {
     /// Name of a file in experiments/, without `.toml`; or the path of any experiment file.
     #[arg(default_value = "quick")]
     experiment: String,
-    /// With the coordinates of t-SNE and PCA maps, to three decimals.
+    /// With the coordinates of t-SNE and PCA maps to three decimals instead of eleven bits, whatever they take.
     #[arg(long)]
     maps: bool,
     #[command(flatten)]

@@ -22,9 +22,10 @@ addEventListener("DOMContentLoaded", async () => {
   const names = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
   let at = 4 + length;
   const plain = count => {
-    const values = new Uint16Array(data, at, count);
+    // All lower bytes, then all upper ones.
+    const [low, high] = [0, count].map(from => new Uint8Array(data, at + from, count));
     at += 2 * count;
-    return values;
+    return Uint16Array.from(low, (value, index) => value + 256 * high[index]);
   };
   const places = count => {
     const low = plain(count);
@@ -42,6 +43,14 @@ addEventListener("DOMContentLoaded", async () => {
       if (run.pca) run.maps.pca = run.maps.solid = [plain(count), plain(count), plain(count)];
       if (run.said) [run.says, run.sure] = [plain(count), plain(count)];
       if (run.neighbors) run.near = places(count * run.neighbors);
+      run.pairs = run.pairs.map(pairs => {
+        const [a, b, angle] = [plain(pairs), plain(pairs), plain(pairs)];
+        return Array.from(a, (image, pair) => ({ images: [image, b[pair]], degrees: angle[pair] / 100 }));
+      });
+      const shown = run.centers.flat().reduce((sum, [, shown]) => sum + shown, 0);
+      const at = shown ? places(shown) : [];
+      let from = 0;
+      run.centers = run.centers.map(weights => weights.map(([count, shown]) => ({ count, images: at.slice(from, from += shown) })));
       run.votes = votes(set, run);
     }
   }
@@ -196,7 +205,7 @@ addEventListener("DOMContentLoaded", async () => {
     view.x = new Float32Array(count);
     view.y = new Float32Array(count);
     if (inputs.map.value !== "solid") {
-      const scale = (side - 2 * pad) / 65535;
+      const scale = (side - 2 * pad) / names.steps;
       for (let image = 0; image < count; image++) {
         view.x[image] = pad + axes[0][image] * scale;
         view.y[image] = side - pad - axes[1][image] * scale;
@@ -204,9 +213,9 @@ addEventListener("DOMContentLoaded", async () => {
       return;
     }
     const [ct, st, cl, sl] = [Math.cos(turn), Math.sin(turn), Math.cos(tilt), Math.sin(tilt)];
-    const scale = (side - 2 * pad) / 65535 / 1.5;
+    const scale = (side - 2 * pad) / names.steps / 1.5, middle = names.steps / 2;
     for (let image = 0; image < count; image++) {
-      const [x, y, z] = [axes[0][image] - 32767.5, axes[1][image] - 32767.5, axes[2][image] - 32767.5];
+      const [x, y, z] = [axes[0][image] - middle, axes[1][image] - middle, axes[2][image] - middle];
       view.x[image] = side / 2 + (x * ct + y * st) * scale;
       view.y[image] = side / 2 - (z * cl + (y * ct - x * st) * sl) * scale;
     }
@@ -346,7 +355,7 @@ addEventListener("DOMContentLoaded", async () => {
         ...(near ? [row.vote, make("td", {}, row.near)] : []));
       return row;
     });
-    const heads = ["Head", ...(said ? ["says", "sure"] : []), ...(near ? ["of its class", "ten nearest"] : [])];
+    const heads = ["Head", ...(said ? ["says", "sure"] : []), ...(near ? ["of its class", `${Math.max(...set.runs.map(run => run.neighbors))} nearest`] : [])];
     const head = make("thead", {}, make("tr", {}, ...heads.map(text => make("th", { scope: "col", textContent: text }))));
     const [picture, name, breed] = [canvasOf(96, 96), make("p", { className: "mono" }), make("p", { className: "breed" })];
     const step = (text, by) => {
@@ -376,13 +385,15 @@ addEventListener("DOMContentLoaded", async () => {
       sure: image => wrong(a, image),
       ab: image => !wrong(a, image) && wrong(b, image),
       split: image => all.some(run => says(run)[image] !== says(all[0])[image]),
+      twin: image => twins(image) >= 2 / 3,
       label: image => wrong(all[0], image) && all.every(run => says(run)[image] === says(all[0])[image]),
     };
-    const show = says(a) ? inputs.show.value : "all";
+    const show = says(a) || inputs.show.value === "twin" ? inputs.show.value : "all";
     chosen = Uint8Array.from({ length: set.images }, (_, image) =>
       (only === "" || label(image) === +only) && (!text || file(image).toLowerCase().includes(text)) && (!lasso || lasso.inside[image]) &&
       (!cell || (label(image) === cell[0] && says(a)[image] === cell[1])) && tests[show](image));
     order = [...chosen.keys()].filter(image => chosen[image]);
+    if (show === "twin") order.sort((x, y) => twins(y) - twins(x) || x - y);
     if (show === "sure" && a.sure) order.sort((x, y) => a.sure[y] - a.sure[x] || x - y);
     if (kept >= 0 && !chosen[kept]) kept = -1;
     const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
@@ -390,23 +401,35 @@ addEventListener("DOMContentLoaded", async () => {
       (names.length ? `: ${names.join(", ")}` : "");
     pick();
     cells();
+    pairs();
+    centers();
     drawAll();
     pointAll();
+  }
+
+  // The share of heads, of three at least, under which an image has the same nearest image.
+  function twins(image) {
+    const near = set.runs.filter(run => run.near).map(run => run.near[image * run.neighbors]);
+    const most = Math.max(0, ...near.map(one => near.filter(other => other === one).length));
+    return near.length > 2 ? most / near.length : 0;
   }
 
   function pick() {
     const box = part("picked");
     if (order.length === set.images) return box.replaceChildren();
-    box.replaceChildren(...order.slice(0, SHOWN).map(image => {
-      const canvas = canvasOf(56, 56);
-      thumb(canvas.getContext("2d"), set.places[image], 0, 0, 56);
-      const button = make("button", { type: "button", title: `${file(image)}: ${set.classes[label(image)]}` }, canvas);
-      button.setAttribute("aria-label", button.title);
-      button.addEventListener("click", () => keep(image));
-      button.addEventListener("pointerenter", () => hover(image));
-      button.addEventListener("pointerleave", () => hover(-1));
-      return button;
-    }), ...(order.length > SHOWN ? [make("span", { textContent: `and ${(order.length - SHOWN).toLocaleString("en")} more` })] : []));
+    box.replaceChildren(...order.slice(0, SHOWN).map(button), ...(order.length > SHOWN ? [make("span", { textContent: `and ${(order.length - SHOWN).toLocaleString("en")} more` })] : []));
+  }
+
+  // An image that shows itself on the maps and is kept by a click.
+  function button(image) {
+    const canvas = canvasOf(56, 56);
+    thumb(canvas.getContext("2d"), set.places[image], 0, 0, 56);
+    const button = make("button", { type: "button", title: `${file(image)}: ${set.classes[label(image)]}` }, canvas);
+    button.setAttribute("aria-label", button.title);
+    button.addEventListener("click", () => keep(image));
+    button.addEventListener("pointerenter", () => hover(image));
+    button.addEventListener("pointerleave", () => hover(-1));
+    return button;
   }
 
   function cells() {
@@ -429,6 +452,38 @@ addEventListener("DOMContentLoaded", async () => {
     const caption = make("caption", { textContent: `${a.name}: images by true class (rows) and predicted class (columns)` });
     const top = make("thead", {}, make("tr", {}, head("true class", "col"), ...classes.map(name => head(name, "col"))));
     details.querySelector(".scroll").replaceChildren(make("table", {}, caption, top, make("tbody", {}, ...rows)));
+  }
+
+  // What a folded part shows of head A, filled when it is opened; hidden where there is nothing to show.
+  function folded(name, some, fill) {
+    const details = part(name);
+    details.hidden = !some;
+    if (some && details.open) details.querySelector("div").replaceChildren(...fill());
+  }
+  const PAIRS = ["Of two classes, the nearest", "Of one class, the farthest"];
+  function pairs() {
+    const a = run("a");
+    folded("pairs", a.pairs.some(pairs => pairs.length), () => a.pairs.flatMap((pairs, kind) => [
+      make("p", { textContent: `${PAIRS[kind]} under ${a.name}:` }),
+      make("div", { className: "pairs" }, ...pairs.map(({ images, degrees }) => make("div", {}, ...images.map(button),
+        make("span", { textContent: `${[...new Set(images.map(image => set.classes[label(image)]))].join(" and ")}, ${degrees.toFixed(1)}\u00b0` })))),
+    ]));
+  }
+  function centers() {
+    const a = run("a"), only = inputs.class.value;
+    folded("centers", a.centers.length, () => a.centers.flatMap((weights, of) => {
+      if (only !== "" ? of !== +only : of >= 50) return [];
+      return [make("p", { textContent: set.classes[of] }), ...weights.map(({ count, images }, weight) => {
+        const row = canvasOf((SIDE + 4) * Math.max(1, images.length), SIDE + 5);
+        images.forEach((global, n) => thumb(row.getContext("2d"), global, n * (SIDE + 4) + 1, 1, SIDE));
+        row.setAttribute("aria-hidden", "true");
+        row.addEventListener("pointermove", event => {
+          const global = images[Math.floor(event.offsetX / (SIDE + 4))];
+          row.title = global === undefined ? "" : names.images[global];
+        });
+        return make("div", { className: "weight" }, make("span", { textContent: `weight ${weight + 1}: ${count.toLocaleString("en")} images` }), row);
+      })];
+    }));
   }
 
   // ---- putting it up ----
@@ -470,7 +525,7 @@ addEventListener("DOMContentLoaded", async () => {
     fill(inputs.class, [["", "all"], ...set.classes.map((name, index) => [index, name])]);
     const ways = [["said", "highest score"], ["vote", `vote of ${names.votes} neighbours`]];
     fill(inputs.by, ways.filter(([by]) => set.runs.every(run => says(run, by))));
-    inputs.show.closest("label").hidden = inputs.by.options.length === 0;
+    inputs.show.closest("label").hidden = inputs.by.options.length === 0 && !set.runs.some(run => run.near);
     views = set.runs.map(run => mapOf(run, false));
     for (const view of views) view.byClass = rounds();
     part("maps").replaceChildren(...views.map(view => view.element));
@@ -493,7 +548,7 @@ addEventListener("DOMContentLoaded", async () => {
     [inputs.class.value, inputs.search.value, inputs.show.value] = ["", "", "all"];
     choose();
   });
-  part("cells").addEventListener("toggle", cells);
+  for (const [name, fill] of Object.entries({ cells, pairs, centers })) part(name).addEventListener("toggle", fill);
   root.querySelector("form").addEventListener("submit", event => event.preventDefault());
   dark.addEventListener("change", () => { styles = new Map(); legend(); choose(); });
   let width = innerWidth;

@@ -1,8 +1,8 @@
-//! What other programs read: TensorBoard's projector, and a table of the validation images that embedding-atlas or any data frame opens.
+//! What other programs read: TensorBoard's projector and its curves, and a table of the validation images that embedding-atlas or any data frame opens.
 
 use crate::error::Result;
 use crate::parquet::parquet;
-use crate::{Extras, sprites};
+use crate::{Extras, sprites, tensorboard};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use faceoff_evaluation::tables::Columns;
@@ -17,6 +17,8 @@ pub enum Export {
     Projector,
     /// `images.parquet`: a row for each validation image under each variant, with its places on the maps and what the head says.
     Parquet,
+    /// Event files of TensorBoard: `tensorboard/`, the training curves of every run and what it was measured by.
+    Tensorboard,
 }
 
 /// The files of an export.
@@ -32,6 +34,7 @@ impl Exported {
     pub(crate) fn of(evaluation: &Evaluation, export: Export, extras: &Extras<'_>) -> Result<Self> {
         match export {
             Export::Projector => Ok(projector(evaluation, extras)),
+            Export::Tensorboard => Ok(Self { files: tensorboard::event_files(evaluation), notes: Vec::new() }),
             Export::Parquet => {
                 let files = vec![("images.parquet".into(), table(evaluation)?)];
                 Ok(Self { files, notes: Vec::new() })

@@ -21,6 +21,7 @@ mod pictures;
 mod plots;
 mod sprites;
 mod tables;
+mod tensorboard;
 
 pub use error::{Error, Result};
 pub use export::Export;

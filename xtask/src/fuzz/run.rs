@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 mod made_up;
 
 /// What is measured later, and has checksums of its own.
-const MEASURED: [&str; 2] = ["measured.json", "maps.csv"];
+const MEASURED: [&str; 3] = ["measured.json", "maps.csv", "look.bin"];
 struct Runs {
     experiment: Experiment,
     registry: Registry,

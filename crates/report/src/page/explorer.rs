@@ -1,7 +1,8 @@
 //! The explorer: the maps of all heads side by side, what each head says of an image, and the images nearest to it under each.
 //!
 //! What it shows stands in the page as one block: a list of names as JSON, then numbers of 16 bits, all of it deflated and in base64;
-//! `assets/explorer.js` reads it in the same order. Coordinates are drawn to 1/65535 of their range, probabilities to 1/1000.
+//! `assets/explorer.js` reads it in the same order. Coordinates are drawn to 1/2047 of their range, a quarter of a pixel, and probabilities
+//! to 1/1000.
 
 use crate::Extras;
 use crate::align::aligned;
@@ -21,6 +22,8 @@ use std::io::Write as _;
 
 /// With more validation images than this there is no explorer: a page of that size opens slowly.
 const MOST_IMAGES: usize = 20_000;
+/// Steps along the longest side of a map.
+const STEPS: f64 = 2047.0;
 /// The label of an image that is not of a set.
 const NONE: u32 = u16::MAX as u32;
 
@@ -49,6 +52,8 @@ struct Names<'a> {
     colors: [Vec<String>; 2],
     /// Neighbours that vote.
     votes: usize,
+    /// Steps along the longest side of a map.
+    steps: u32,
     sprites: Option<Sheet>,
 }
 
@@ -76,6 +81,10 @@ struct Run<'a> {
     pca: bool,
     said: bool,
     neighbors: usize,
+    /// Numbers of the hardest pairs: of two classes, of one.
+    pairs: [usize; 2],
+    /// By class and weight: training images, and how many of them are named.
+    centers: Vec<Vec<(u64, usize)>>,
 }
 
 impl Explorer {
@@ -114,6 +123,7 @@ impl Explorer {
             sets,
             colors: hex_colors(),
             votes: outcome.settings.headline_neighbors.min(NEIGHBORS),
+            steps: STEPS as u32,
             sprites: thumbnails.as_ref().map(|s| Sheet { side: s.side, columns: s.columns, per_sheet: s.per_sheet }),
         };
         let sheets = thumbnails.iter().flat_map(|found| &found.sheets).map(|sheet| STANDARD.encode(sheet)).collect();
@@ -169,7 +179,28 @@ fn set<'a>(outcome: &'a Evaluation, group: &'a Group, images: &Images<'a>, numbe
             let place = |&at: &u32| images.places[index.ids[at as usize].as_str()];
             numbers.places(&look.neighbors.iter().flatten().map(place).collect::<Vec<_>>());
         }
+        let look = run.look.as_ref();
+        let pairs = look.map_or([&[][..]; 2], |look| [&look.near, &look.far]);
+        for pairs in pairs {
+            numbers.plain(pairs.iter().map(|pair| pair.a));
+            numbers.plain(pairs.iter().map(|pair| pair.b));
+            numbers.plain(pairs.iter().map(|pair| (100.0 * pair.degrees).round() as u32));
+        }
+        let at_weights = look.map_or(&[][..], |look| &look.centers);
+        if let Some(index) = look.and_then(|look| look.index.as_ref()) {
+            let place = |&at: &u32| images.places[index.ids[at as usize].as_str()];
+            numbers.places(&at_weights.iter().flatten().flatten().map(place).collect::<Vec<_>>());
+        }
+        let counts = run.found.shapes.sub_centers.as_ref().map(|shapes| &shapes.counts);
+        let count = |class: usize, weight: usize| counts.and_then(|counts| Some(*counts.get(class)?.get(weight)?));
+        let of_class = |(class, weights): (usize, &Vec<Vec<u32>>)| {
+            let of_weight =
+                |(weight, at): (usize, &Vec<u32>)| (count(class, weight).unwrap_or(at.len() as u64), at.len());
+            weights.iter().enumerate().map(of_weight).collect()
+        };
         runs.push(Run {
+            pairs: pairs.map(<[_]>::len),
+            centers: at_weights.iter().enumerate().map(of_class).collect(),
             name: outcome.name(run.variant),
             tsne: tsne.is_some(),
             pca: maps.pca.is_some(),
@@ -199,7 +230,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Numbers of 16 bits, little-endian, one list behind the other.
+/// Numbers of 16 bits, one list behind the other, of each first all lower bytes and then all upper ones: that deflates better.
 #[derive(Default)]
 struct Numbers {
     bytes: Vec<u8>,
@@ -209,7 +240,8 @@ struct Numbers {
 impl Numbers {
     /// Numbers below 65536.
     fn plain(&mut self, values: impl IntoIterator<Item = u32>) {
-        self.bytes.extend(values.into_iter().flat_map(|value| (value as u16).to_le_bytes()));
+        let values: Vec<u32> = values.into_iter().collect();
+        [0, 8].iter().for_each(|shift| self.bytes.extend(values.iter().map(|value| (value >> shift) as u8)));
     }
 
     /// Places of images: all lower halves, and behind them all upper halves where there are so many images.
@@ -220,7 +252,7 @@ impl Numbers {
         }
     }
 
-    /// Axis by axis, with equal units on all, from 0 to 65535 along the longest.
+    /// Axis by axis, with equal units on all, from 0 to [`STEPS`] along the longest.
     fn coordinates(&mut self, points: &[[f64; 3]], axes: usize) {
         let ranges: Vec<(f64, f64)> = (0..axes)
             .map(|axis| extent(points.iter().map(|point| point[axis]).filter(|value| value.is_finite())))
@@ -229,9 +261,10 @@ impl Numbers {
         for (axis, (low, high)) in ranges.into_iter().enumerate() {
             let middle = (low + high) / 2.0;
             // A value that is no number lies in the middle.
-            let place = |point: &[f64; 3]| (32767.5 + 65535.0 * (point[axis] - middle) / longest).round() as u32;
+            let place = |point: &[f64; 3]| (STEPS / 2.0 + STEPS * (point[axis] - middle) / longest).round() as u32;
+            let most = STEPS as u32;
             self.plain(
-                points.iter().map(|point| if point[axis].is_finite() { place(point).min(65535) } else { 32768 }),
+                points.iter().map(|point| if point[axis].is_finite() { place(point).min(most) } else { most / 2 }),
             );
         }
     }
@@ -239,11 +272,7 @@ impl Numbers {
 
 /// Length of the names, names, numbers; deflated, in base64.
 fn packed(names: &Names<'_>, numbers: &[u8]) -> String {
-    let mut names = serde_json::to_vec(names).expect("plain data is always valid JSON");
-    // Numbers begin at an even place.
-    if names.len() % 2 == 1 {
-        names.push(b' ');
-    }
+    let names = serde_json::to_vec(names).expect("plain data is always valid JSON");
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     for part in [&(names.len() as u32).to_le_bytes()[..], &names, numbers] {
         encoder.write_all(part).expect("memory takes everything");

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::pictures;
 use askama::Template;
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::answer::PROGRAM;
 use faceoff_evaluation::selection::Origin;
 
 #[derive(Template)]
@@ -29,7 +30,7 @@ pub(crate) fn external(
     let classes = outcome.selection.variants.first().map_or(0, |variant| variant.classes.len());
     let mut facts = vec![("Embeddings", size(queries)), ("Classes", classes.to_string())];
     facts.extend(index.map(|index| ("Index", size(index))));
-    let mut sections = vec![Section::new("numbers", "All numbers", "All numbers", numbers::Numbers { outcome })];
+    let mut sections = vec![Section::new("numbers", "All numbers", "All numbers", numbers::Numbers::of(outcome))];
     if !outcome.notes.is_empty() {
         let notes = Notes { notes: &outcome.notes, ..Notes::default() };
         sections.push(Section::new("notes", "Notes", "Notes", notes));
@@ -45,7 +46,7 @@ pub(crate) fn external(
         facts,
         sections,
         version: env!("CARGO_PKG_VERSION"),
-        command: "report --embeddings".into(),
+        command: format!("{PROGRAM} report --embeddings"),
         tables,
     };
     Ok(page.render()?)

@@ -21,9 +21,10 @@ pub(crate) use external::external;
 use crate::Extras;
 use crate::error::Result;
 use crate::pictures::{self, distinct};
-use crate::plots::thousands;
+use crate::plots::{Picture, thousands};
 use askama::Template;
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::answer::PROGRAM;
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::families::classifier::LABELS_GIVEN;
 use faceoff_runs::{Experiment, Manifest};
@@ -96,6 +97,15 @@ struct Figures<'a> {
     csv: Vec<&'a str>,
 }
 
+impl<'a> Figures<'a> {
+    /// The tables with the numbers of a picture: of a confusion matrix its own.
+    fn csv_of(&self, figure: &Picture) -> Vec<&'a str> {
+        let own = figure.file.trim_end_matches(".svg").replacen("confusion_", "confusion/", 1) + ".csv";
+        let own: Vec<&str> = self.csv.iter().copied().filter(|table| *table == own).collect();
+        if own.is_empty() { self.csv.clone() } else { own }
+    }
+}
+
 #[derive(Template, Default)]
 #[template(path = "notes.html")]
 struct Notes<'a> {
@@ -154,7 +164,7 @@ pub(crate) fn page(
         .extend(spread.map(|spread| Section::new("sub-centers", "Sub-centres", "Sub-centres and outliers", spread)));
     sections.extend([
         Section::new("differences", "Differences", "Differences between variants", differences),
-        Section::new("numbers", "All numbers", "All numbers", numbers::Numbers { outcome }),
+        Section::new("numbers", "All numbers", "All numbers", numbers::Numbers::of(outcome)),
         Section::new("method", "Method", "Method", method::Method::of(experiment, manifest, outcome)),
         Section::new("provenance", "Provenance", "Provenance", provenance::Provenance::of(outcome)),
     ]);
@@ -166,7 +176,7 @@ pub(crate) fn page(
         facts: facts(manifest, outcome),
         sections,
         version: &manifest.version,
-        command: format!("report {}", experiment.name),
+        command: format!("{PROGRAM} report {}", experiment.name),
         tables,
     };
     Ok(page.render()?)

@@ -1,6 +1,7 @@
 //! Every metric with its definition beside its numbers, a table for each condition.
 
 use askama::Template;
+use faceoff_evaluation::answer::{Place, standings};
 use faceoff_evaluation::families::neighbors;
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::{Direction, Evaluation, MetricId};
@@ -11,10 +12,33 @@ const SHOWN_NEIGHBORS: [usize; 5] = [1, 5, 10, 20, 50];
 #[derive(Template)]
 #[template(path = "numbers.html")]
 pub(super) struct Numbers<'a> {
-    pub(super) outcome: &'a Evaluation,
+    outcome: &'a Evaluation,
+    /// What tests say of a variant by a metric, where any test of its group does.
+    marks: Vec<(MetricId, usize, Place)>,
 }
 
-impl Numbers<'_> {
+impl<'a> Numbers<'a> {
+    pub(super) fn of(outcome: &'a Evaluation) -> Self {
+        let marks = outcome.groups.iter().flat_map(|group| {
+            outcome.compared().flat_map(move |metric| {
+                let standings = standings(outcome, group, metric);
+                let tested = standings.iter().any(|found| matches!(found.place, Place::Together | Place::Behind));
+                standings.into_iter().filter(move |_| tested).map(move |found| (metric, found.variant, found.place))
+            })
+        });
+        Self { outcome, marks: marks.collect() }
+    }
+
+    /// `best` for what no test tells from the highest mean, `behind` for what one does.
+    fn mark(&self, variant: &usize, metric: &MetricId) -> &'static str {
+        let of = |mark: &&(MetricId, usize, Place)| (mark.0, mark.1) == (*metric, *variant);
+        match self.marks.iter().find(of).map(|mark| mark.2) {
+            Some(Place::First | Place::Together) => " best",
+            Some(Place::Behind) => " behind",
+            Some(Place::Untested) | None => "",
+        }
+    }
+
     /// Whether heads stand with their best variant alone.
     fn hides_variants(&self) -> bool {
         self.outcome.groups.iter().any(|group| group.hidden > 0)
@@ -39,11 +63,11 @@ impl Numbers<'_> {
     }
 }
 
-/// Which values are better, behind the title.
-fn arrow(metric: &MetricId) -> &'static str {
+/// Which values are better.
+fn direction(metric: &MetricId) -> &'static str {
     match metric.metric().direction {
-        Direction::Higher => " \u{2191}",
-        Direction::Lower => " \u{2193}",
+        Direction::Higher => "\u{2191} higher is better",
+        Direction::Lower => "\u{2193} lower is better",
         Direction::Neither => "",
     }
 }

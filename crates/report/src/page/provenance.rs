@@ -2,6 +2,7 @@
 
 use askama::Template;
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::answer::{PROGRAM, command};
 use faceoff_evaluation::selection::{Selection, Variant};
 use faceoff_runs::{HeadConfig, Machine, Manifest};
 use std::collections::BTreeSet;
@@ -30,7 +31,6 @@ impl<'a> Provenance<'a> {
         let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
         let Manifest { experiment, spec, version, commit, .. } = manifest;
-        let (epochs, size) = (spec.training.epochs, spec.data.image_size_px);
         let seeds = seeds.join(",");
         let head = |variant: &Variant| {
             let parameters = variant.config.iter().flat_map(HeadConfig::parameters);
@@ -38,10 +38,7 @@ impl<'a> Provenance<'a> {
             format!("{}: {}{}", variant.name, variant.head, parameters.collect::<String>())
         };
         Self {
-            commands: [
-                format!("benchmark {experiment} --seeds {seeds} --epochs {epochs} --image-size {size}"),
-                format!("report {experiment}"),
-            ],
+            commands: [command(manifest, Some(&seeds), spec.training.epochs), format!("{PROGRAM} report {experiment}")],
             citation: format!(
                 "The Faceoff authors. Faceoff: a comparison of classification heads by the embeddings that they teach. Version {version}, commit {commit}."
             ),

@@ -1,6 +1,6 @@
 //! Accuracies of the variants side by side, and over the number of neighbours.
 
-use super::{Section, bar, curves_of, heights, integer_tick, padded, under};
+use super::{Section, bar, curves_of, heights, integer_tick, padded, points, range, range_of, rises, under};
 use crate::error::Result;
 use crate::plots::accuracy::BarRow;
 use crate::plots::curves::Frame;
@@ -41,7 +41,9 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let alt = format!("Bar chart: {} of every variant{}, with 95 % intervals", titles.join(" and "), under(group));
         let name = (format!("accuracy{}.svg", group.suffix()), alt);
         let measure = "accuracy on the validation images";
-        section.pictures.push(accuracy::bars(name, measure, caption, &titles, &rows)?);
+        let said: Vec<String> = series.iter().filter_map(|&metric| range_of(outcome, group, metric)).collect();
+        let picture = accuracy::bars(name, measure, caption, &titles, &rows)?;
+        section.pictures.push(picture.concluding(Some(said.join(" "))));
     }
     let sizes = &outcome.neighbors;
     let (Some(&most), true) = (sizes.last(), sizes.len() > 1) else { return Ok(section) };
@@ -58,7 +60,10 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let y = Axis::new(what, padded(heights(&curves), 0.0, 1.0), 8, percent_tick);
             let alt = format!("Line chart: {what} of every variant{} over the number of neighbours", under(group));
             let name = (format!("{file}{}.svg", group.suffix()), alt);
-            section.pictures.push(curves::chart(name, &Frame::new(x, y, sizes.len() <= 12), &curves)?);
+            let chart = curves::chart(name, &Frame::new(x, y, sizes.len() <= 12), &curves)?;
+            let rise = range(rises(&curves), points);
+            let said = rise.map(|rise| format!("From {} to {most} neighbours each head changes by {rise}.", sizes[0]));
+            section.pictures.push(chart.concluding(said));
         }
     }
     Ok(section)

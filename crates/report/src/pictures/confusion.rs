@@ -8,8 +8,8 @@ use ndarray::{Array2, Axis};
 use std::collections::BTreeSet;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
-    let text = "By the head\u{2019}s highest score on the validation images, labels withheld; all seeds together. The sheet shows percent of each true class (rows add up to 100), \
-        the large pictures show numbers of images. Empty cells are 0.";
+    let text = "By the head\u{2019}s highest score on the validation images, labels withheld; all seeds together. The sheet shows percent of each true class, \
+        rounded, so that a row may add up to 99 or 101; the large pictures show numbers of images. A cell without a number has no image; 0 is less than half a percent.";
     let mut section = Section::new("confusion", "Confusion", "Confusion", text);
     let blank_zero = |text: String| if text == "0" { String::new() } else { text };
     for group in &outcome.groups {
@@ -35,27 +35,43 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 shown
             }
         };
+        let all_names = names;
         let names: Vec<String> = shown.iter().map(|&class| names[class].clone()).collect();
         let sides = Sides { row_names: &names, column_names: &names, rows: "true class", columns: "predicted class" };
         let mut shares = Vec::new();
+        let all_heads = known.iter().map(|(_, counts)| counts.clone()).reduce(|sum, counts| sum + counts);
+        let said = all_heads.and_then(|sum| Some(format!("All heads together: {}", most_often(&sum, all_names)?)));
         for (name, counts) in known {
+            let most = most_often(&counts, all_names);
             let rows: Vec<u64> = shown.iter().map(|&row| counts.row(row).sum().max(1)).collect();
             let counts = counts.select(Axis(0), &shown).select(Axis(1), &shown);
             let share = |((row, _), &count): ((usize, usize), &u64)| count as f64 / rows[row] as f64;
             let shades: Vec<f64> = counts.indexed_iter().map(share).collect();
             let texts = counts.iter().map(|count| blank_zero(count.to_string())).collect();
             let numbers = Matrix { title: name.into(), shades, texts, best: None };
-            let percent = |share: &f64| blank_zero(format!("{:.0}", 100.0 * share));
+            let percent = |share: &f64| if *share > 0.0 { format!("{:.0}", 100.0 * share) } else { String::new() };
             shares.push(Matrix { texts: numbers.shades.iter().map(percent).collect(), ..numbers.clone() });
             let alt = format!("Confusion matrix of {name}: number of validation images by true and predicted class");
-            section.details.push(sheet((format!("confusion_{name}.svg"), alt), &sides, LARGE_CELL_PX, &[numbers])?);
+            let picture = sheet((format!("confusion_{name}.svg"), alt), &sides, LARGE_CELL_PX, &[numbers])?;
+            section.details.push(picture.concluding(most));
         }
         let all = format!("Confusion matrices of all variants{}", under(group));
         let alt = format!("{all}: percent of each true class by predicted class");
         let name = (format!("confusion_all{}.svg", group.suffix()), alt);
-        section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &shares)?);
+        section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &shares)?.concluding(said));
     }
     Ok(section)
+}
+
+/// Which class is most often taken for which other, by its share of the images of the class.
+fn most_often(counts: &Array2<u64>, names: &[String]) -> Option<String> {
+    let share = |&((row, column), &count): &((usize, usize), &u64)| {
+        (row != column && count > 0).then(|| count as f64 / counts.row(row).sum() as f64)
+    };
+    let shares = counts.indexed_iter().filter_map(|cell| Some((cell, share(&cell)?)));
+    let (((row, column), _), share) = shares.reduce(|a, b| if b.1 > a.1 { b } else { a })?;
+    let share = 100.0 * share;
+    Some(format!("{} is taken for {} most often, in {share:.0} % of its images.", names[row], names[column]))
 }
 
 /// So many of many classes are drawn.

@@ -26,6 +26,13 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         }
         let sides = Sides { row_names: names, column_names: names, rows: "class", columns: "class" };
         let mut matrices = Vec::new();
+        let pairs: Vec<[u32; 2]> = known.iter().filter_map(|(_, centers)| Some(nearest(centers)?.0)).collect();
+        let often = |pair: &[u32; 2]| pairs.iter().filter(|other| *other == pair).count();
+        let most = pairs.iter().rev().max_by_key(|pair| often(pair));
+        let said = most.map(|pair| {
+            let [a, b] = pair.map(|label| names.get(label as usize).map_or("?", String::as_str));
+            format!("The two nearest centres are {a} and {b} under {} of {} heads.", often(pair), known.len())
+        });
         for (name, centers) in known {
             let file = format!("centers_{name}.svg");
             let matrix = matrix_of(name, centers, names.len()).map_err(|label| Error::Picture {
@@ -36,14 +43,29 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 ),
             })?;
             let alt = format!("Angles between the class centres of {name}, in degrees");
-            section.details.push(sheet((file, alt), &sides, LARGE_CELL_PX, std::slice::from_ref(&matrix))?);
+            let said = nearest(centers).map(|([a, b], degrees)| {
+                format!("Nearest: {} and {}, {degrees:.1} degrees.", names[a as usize], names[b as usize])
+            });
+            let picture = sheet((file, alt), &sides, LARGE_CELL_PX, std::slice::from_ref(&matrix))?;
+            section.details.push(picture.concluding(said));
             matrices.push(matrix);
         }
         let alt = "Angles between class centres in degrees, one matrix for each variant";
         let name = name_of(group, "centers_all", alt);
-        section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &matrices)?);
+        section.pictures.push(sheet(name, &sides, sides.small_cell_px(), &matrices)?.concluding(said));
     }
     Ok(section)
+}
+
+/// The two classes with the nearest centres, and their angle.
+fn nearest(centers: &CenterAngles) -> Option<([u32; 2], f64)> {
+    let of_row = |(i, row): (usize, &Vec<f64>)| {
+        let pairs = row.iter().take(i).enumerate().map(move |(j, &angle)| ((j, i), angle));
+        pairs.collect::<Vec<_>>()
+    };
+    let pairs = centers.degrees.iter().enumerate().flat_map(of_row);
+    let ((a, b), angle) = pairs.reduce(|a, b| if b.1 < a.1 { b } else { a })?;
+    Some(([centers.classes[a], centers.classes[b]], angle))
 }
 
 /// The angles as a matrix of all `classes`; the error is a label that is none of them.

@@ -82,6 +82,15 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 best: values.iter().position(|&value| value == Some(high)),
             })
         };
+        let best = |metric: MetricId| {
+            let of = |cell: &(usize, (f64, f64))| Some((cell.1, outcome.summary(cell.0, metric)?.summary.mean));
+            let known = cells.iter().filter_map(of);
+            let ((scale, margin), mean) = known.reduce(|a, b| if b.1 > a.1 { b } else { a })?;
+            let (title, unit, value) = (metric.title(), metric.unit_suffix(), metric.format(mean));
+            Some(format!("{title}{unit}: {value} at s = {scale}, m = {margin}, the highest of {}.", cells.len()))
+        };
+        let said: Vec<String> = outcome.compared().filter_map(best).collect();
+        let said = (!said.is_empty()).then(|| format!("{} Nothing is tested here.", said.join(" ")));
         let maps: Vec<Matrix> = outcome.compared().filter_map(map).collect();
         if maps.is_empty() {
             continue;
@@ -89,7 +98,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let suffix = if condition.is_empty() { String::new() } else { format!("_{condition}") };
         let alt = format!("Heat maps: DNN and KNN accuracy of {head} by scale and margin");
         let name = (format!("scale_margin_{head}{suffix}.svg"), alt);
-        section.pictures.push(sheet(name, &sides, CELL_PX, &maps)?);
+        section.pictures.push(sheet(name, &sides, CELL_PX, &maps)?.concluding(said));
     }
     Ok(section)
 }

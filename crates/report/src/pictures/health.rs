@@ -1,10 +1,11 @@
 //! How heads fared: angles to the class weights over the epochs and at the end, and the probability at each angle.
 
-use super::{Section, first_runs, heights, integer_tick, name_of};
+use super::{Section, first_runs, heights, integer_tick, name_of, percent, range_of, range_sentence};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::{Axis, curves, percent_tick};
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::families::health::OWN_ANGLE;
 use faceoff_evaluation::measured::{HealthShapes, Measured};
 use faceoff_runs::EpochRecord;
 use std::collections::BTreeMap;
@@ -22,7 +23,15 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         if !panels.is_empty() {
             let alt = "Small multiples: median angle to the own class weight and to the nearest other over the epochs, one panel for each variant";
             let legend = [("own class", 0), ("nearest other class", 1)];
-            section.pictures.push(curves::panels(name_of(group, "own_angle_epochs", alt), &panels, &legend)?);
+            let end = |curve: &Curve| curve.points.last().map(|point| point.1);
+            let nearer = |panel: &&Panel<'_>| end(&panel.curves[0]) < end(&panel.curves[1]);
+            let said = format!(
+                "After the last epoch the own weight is nearer than the nearest other under {} of {} heads.",
+                panels.iter().filter(nearer).count(),
+                panels.len()
+            );
+            let picture = curves::panels(name_of(group, "own_angle_epochs", alt), &panels, &legend)?;
+            section.pictures.push(picture.concluding(Some(said)));
         }
         let found: Vec<_> = first_runs(outcome, group).filter_map(|run| Some((run, angles_of(run)?))).collect();
         if found.is_empty() {
@@ -33,13 +42,22 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let panel = |&(run, shapes): &(&Measured, &HealthShapes)| at_the_end(outcome.name(run.variant), shapes, &range);
         let panels: Vec<_> = found.iter().map(panel).collect();
         let alt = "Small multiples: distribution of the angles of the validation images to their own class weight, one panel for each variant";
-        section.pictures.push(curves::panels(name_of(group, "own_angle_end", alt), &panels, &[])?);
+        let picture = curves::panels(name_of(group, "own_angle_end", alt), &panels, &[])?;
+        section.pictures.push(picture.concluding(range_of(outcome, group, OWN_ANGLE.id())));
 
         let panel = |&(run, shapes): &(&Measured, &HealthShapes)| felt(outcome.name(run.variant), shapes, &range);
         let panels: Vec<_> = found.iter().filter(|(_, shapes)| !shapes.probabilities.is_empty()).map(panel).collect();
         if !panels.is_empty() {
             let alt = "Small multiples: mean probability of the label at each angle to its class weight, one panel for each variant";
-            section.pictures.push(curves::panels(name_of(group, "probability_angle", alt), &panels, &[])?);
+            let mean = |(run, shapes): &(&Measured, &HealthShapes)| {
+                let images = shapes.probabilities.iter().map(|bin| bin.1).sum::<u64>();
+                let sum = shapes.probabilities.iter().map(|bin| bin.1 as f64 * bin.2).sum::<f64>();
+                (images > 0).then(|| (outcome.name(run.variant), sum / images as f64))
+            };
+            let means = found.iter().filter_map(mean);
+            let said = range_sentence(outcome, group, "Over all angles the mean probability is", means, percent);
+            let picture = curves::panels(name_of(group, "probability_angle", alt), &panels, &[])?;
+            section.pictures.push(picture.concluding(said));
         }
     }
     Ok(section)

@@ -1,10 +1,12 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
-use super::{Section, name_of};
+use super::{Section, first_runs, name_of, percent, range, range_of};
 use crate::align::aligned;
 use crate::error::Result;
 use crate::plots::scatter::{self, Cloud};
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::families::clustering::SILHOUETTE;
+use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use std::borrow::Cow;
 
@@ -23,7 +25,11 @@ pub(super) fn tsne(outcome: &Evaluation) -> Result<Section> {
             }
         }
     }
-    draw(section, outcome, "t-SNE map", maps, axes, false)
+    let value = |variant: usize| outcome.summary(variant, SILHOUETTE.id()).map(|row| row.summary.mean);
+    let one =
+        |run: &Measured| Some(format!("{} of the embeddings: {:.3}.", SILHOUETTE.id().title(), value(run.variant)?));
+    let all = |group: &Group, _| range_of(outcome, group, SILHOUETTE.id());
+    draw(section, outcome, "t-SNE map", maps, axes, (&one, &all), false)
 }
 
 pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {
@@ -37,8 +43,20 @@ pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {
             None => format!("PC {} (none)", axis + 1),
         })
     };
-    draw(section, outcome, "PCA map", pca_maps(outcome), axes, true)
+    let held = |run: &Measured, count: usize| Some(run.maps.as_ref()?.pca_ratios.iter().take(count).sum::<f64>());
+    let one = |run: &Measured| Some(format!("The first three components hold {}.", percent(held(run, 3)?)));
+    let all = |group: &Group, count: usize| {
+        let runs = first_runs(outcome, group);
+        let held = runs.filter_map(|run| Some((outcome.name(run.variant), held(run, count)?)));
+        let word = if count == 2 { "two" } else { "three" };
+        let what = format!("The first {word} components hold");
+        Some(format!("{what} {} of the variance.", range(held, percent)?))
+    };
+    draw(section, outcome, "PCA map", pca_maps(outcome), axes, (&one, &all), true)
 }
+
+/// What follows from the map of a run, and from all maps of a group in so many dimensions.
+type Conclusions<'a> = (&'a dyn Fn(&Measured) -> Option<String>, &'a dyn Fn(&Group, usize) -> Option<String>);
 
 /// A sheet of the variants of each group and a large picture of each variant; `solid` adds a sheet in three dimensions.
 fn draw(
@@ -47,33 +65,34 @@ fn draw(
     what: &str,
     maps: Vec<Map<'_>>,
     axes: impl Fn(&Measured) -> [String; 3],
+    (of_run, of_group): Conclusions<'_>,
     solid: bool,
 ) -> Result<Section> {
     let file = section.id;
     for group in &outcome.groups {
         let classes = group.classes(&outcome.selection);
-        let of_group = maps.iter().filter(|(run, ..)| group.variants.contains(&run.variant));
+        let here: Vec<&Map<'_>> = maps.iter().filter(|(run, ..)| group.variants.contains(&run.variant)).collect();
         let cloud = |(run, images, points): &Map<'_>| Cloud {
             title: outcome.name(run.variant).into(),
             points: points.clone(),
             labels: images.labels.clone(),
             axes: axes(run),
         };
-        let clouds: Vec<Cloud> = of_group.map(cloud).collect();
+        let clouds: Vec<Cloud> = here.iter().copied().map(cloud).collect();
         if clouds.is_empty() {
             continue;
         }
         let alt = format!("{what}s of the validation images, one panel for each variant");
         let name = name_of(group, &format!("{file}_all"), &alt);
-        section.pictures.push(scatter::sheet(name, classes, &clouds, false)?);
+        section.pictures.push(scatter::sheet(name, classes, &clouds, false)?.concluding(of_group(group, 2)));
         if solid {
             let name = name_of(group, &format!("{file}3d_all"), &format!("Three-dimensional {alt}"));
-            section.pictures.push(scatter::sheet(name, classes, &clouds, true)?);
+            section.pictures.push(scatter::sheet(name, classes, &clouds, true)?.concluding(of_group(group, 3)));
         }
-        for cloud in &clouds {
+        for ((run, ..), cloud) in here.iter().zip(&clouds) {
             let alt = format!("{what} of the validation images by {}", cloud.title);
             let name = (format!("{file}_{}.svg", cloud.title), alt);
-            section.details.push(scatter::cloud(name, classes, cloud)?);
+            section.details.push(scatter::cloud(name, classes, cloud)?.concluding(of_run(run)));
         }
     }
     Ok(section)

@@ -19,13 +19,7 @@ use crate::error::Result;
 use crate::plots::accuracy::Bar;
 use crate::plots::curves::Curve;
 use crate::plots::{COLORS, Name, Picture, extent};
-use faceoff_evaluation::families::calibration::CALIBRATION_ERROR;
-use faceoff_evaluation::families::classifier::DNN_MACRO_ACCURACY;
-use faceoff_evaluation::families::clustering::SILHOUETTE;
-use faceoff_evaluation::families::geometry::SMALLEST_CENTER_ANGLE;
-use faceoff_evaluation::families::health::OWN_ANGLE;
-use faceoff_evaluation::families::variance::EXPLAINED_VARIANCE;
-use faceoff_evaluation::families::verification::VERIFICATION_AUC;
+use faceoff_evaluation::answer::{Place, standings};
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::measured::Measured;
 use faceoff_evaluation::tables::MetricSummary;
@@ -43,8 +37,6 @@ pub(crate) struct Section {
     /// The title in the list of contents.
     pub(crate) short: &'static str,
     pub(crate) text: String,
-    /// What the numbers behind it come to, in a sentence.
-    pub(crate) conclusion: Option<String>,
     /// What is not drawn, and where it stands instead.
     pub(crate) notes: Vec<String>,
     /// Shown at once.
@@ -56,14 +48,14 @@ pub(crate) struct Section {
 impl Section {
     /// A section without pictures yet.
     fn new(id: &'static str, title: &'static str, short: &'static str, text: impl Into<String>) -> Self {
-        let (conclusion, notes, pictures, details) = Default::default();
-        Self { id, title, short, text: text.into(), conclusion, notes, pictures, details }
+        let (notes, pictures, details) = Default::default();
+        Self { id, title, short, text: text.into(), notes, pictures, details }
     }
 }
 
 /// Every section of the page that has something to show.
 pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
-    let mut all = [
+    let all = [
         noise::section(outcome)?,
         unseen::section(outcome)?,
         grid::section(outcome)?,
@@ -80,7 +72,6 @@ pub(crate) fn sections(outcome: &Evaluation) -> Result<Vec<Section>> {
         geometry::section(outcome)?,
         calibration::section(outcome)?,
     ];
-    all.iter_mut().for_each(|section| section.conclusion = conclusion(outcome, section.id));
     Ok(all.into_iter().filter(|section| !section.pictures.is_empty() || !section.notes.is_empty()).collect())
 }
 
@@ -89,33 +80,75 @@ pub(crate) fn accuracies(outcome: &Evaluation) -> Result<Option<Picture>> {
     Ok(accuracy::section(outcome)?.pictures.into_iter().next())
 }
 
-/// Who has the highest and who the lowest mean of the numbers that a section is about, under each condition.
-fn conclusion(outcome: &Evaluation, section: &str) -> Option<String> {
-    let metrics: Vec<MetricId> = match section {
-        "accuracy" => outcome.compared().collect(),
-        "variance" => outcome.components.first().map(|&count| EXPLAINED_VARIANCE.with(count)).into_iter().collect(),
-        "angles" => vec![OWN_ANGLE.id()],
-        "tsne" => vec![SILHOUETTE.id()],
-        "confusion" => vec![DNN_MACRO_ACCURACY.id()],
-        "verification" => vec![VERIFICATION_AUC.id()],
-        "geometry" => vec![SMALLEST_CENTER_ANGLE.id()],
-        "calibration" => vec![CALIBRATION_ERROR.id()],
-        _ => Vec::new(),
+/// What stands behind numbers of heads that were trained once each.
+const ONE_TRAINING: &str = "one training each, so no difference between heads is claimed";
+
+/// Whether a variant of a group was trained once.
+fn has_lone_seed(outcome: &Evaluation, group: &Group) -> bool {
+    group.variants.iter().any(|&variant| outcome.runs(variant).count() == 1)
+}
+
+/// From where to where the means of a metric range, and whether the two ends are told apart; with one seed no difference is claimed.
+fn range_of(outcome: &Evaluation, group: &Group, metric: MetricId) -> Option<String> {
+    let mut rows: Vec<_> = group.variants.iter().filter_map(|&variant| outcome.summary(variant, metric)).collect();
+    rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
+    let value = |row: &MetricSummary| format!("{} ({})", metric.format(row.summary.mean), outcome.name(row.variant));
+    let what = format!("{}{}{}", metric.title(), metric.unit_suffix(), under(group));
+    let (highest, lowest) = match rows[..] {
+        [] => return None,
+        [only] => return Some(format!("{what}: {}.", value(only))),
+        [highest, .., lowest] => (highest, lowest),
     };
-    let of_group = |metric: MetricId, group: &Group| {
-        let mut rows: Vec<_> = group.variants.iter().filter_map(|&variant| outcome.summary(variant, metric)).collect();
-        rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
-        let [highest, .., lowest] = rows[..] else { return None };
-        let value = |row: &MetricSummary| {
-            let number = metric.format(row.summary.mean);
-            format!("{} ({number})", outcome.name(row.variant))
-        };
-        let (title, unit) = (metric.title(), metric.unit_suffix());
-        Some(format!("{title}{unit}{}: highest by {}, lowest by {}.", under(group), value(highest), value(lowest)))
+    let tested = standings(outcome, group, metric).last().map(|last| last.place);
+    let apart = match (tested, highest.summary.interval, lowest.summary.interval) {
+        _ if highest.summary.n == 1 || lowest.summary.n == 1 => ONE_TRAINING,
+        (Some(Place::Behind), ..) => "a test tells the two apart (5 %, Holm)",
+        (Some(Place::First | Place::Together), ..) => "no test tells the two apart (5 %, Holm)",
+        (Some(Place::Untested), ..) => "too few seeds for a test",
+        (None, Some(high), Some(low)) if low.high < high.low => "the 95 % intervals of the two lie apart",
+        (None, Some(_), Some(_)) => "the 95 % intervals of the two overlap",
+        (None, ..) => "nothing is tested",
     };
-    let each = |metric| outcome.groups.iter().filter_map(move |group| of_group(metric, group));
-    let sentences: Vec<String> = metrics.into_iter().flat_map(each).collect();
-    (!sentences.is_empty()).then(|| sentences.join(" "))
+    Some(format!("{what}: {} to {}; {apart}.", value(lowest), value(highest)))
+}
+
+/// From where to where named numbers range, each as `text` has it; `None` without any.
+fn range<'a>(values: impl IntoIterator<Item = (&'a str, f64)>, text: impl Fn(f64) -> String) -> Option<String> {
+    let mut values: Vec<(&str, f64)> = values.into_iter().collect();
+    values.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let one = |&(name, value): &(&str, f64)| format!("{} ({name})", text(value));
+    match &values[..] {
+        [] => None,
+        [only] => Some(one(only)),
+        [low, .., high] => Some(format!("{} to {}", one(low), one(high))),
+    }
+}
+
+/// The same as a sentence that begins with `what` and claims no difference of heads that were trained once.
+fn range_sentence<'a>(
+    outcome: &Evaluation,
+    group: &Group,
+    what: &str,
+    values: impl IntoIterator<Item = (&'a str, f64)>,
+    text: impl Fn(f64) -> String,
+) -> Option<String> {
+    let caution = if has_lone_seed(outcome, group) { ONE_TRAINING } else { "nothing is tested" };
+    Some(format!("{what}{} {}; {caution}.", under(group), range(values, text)?))
+}
+
+/// How far each curve is higher at its end than where it begins.
+fn rises(curves: &[Curve]) -> impl Iterator<Item = (&str, f64)> {
+    curves.iter().filter_map(|curve| Some((curve.name.as_str(), curve.points.last()?.1 - curve.points.first()?.1)))
+}
+
+/// A share as points, with its sign.
+fn points(share: f64) -> String {
+    format!("{:+.1} points", 100.0 * share)
+}
+
+/// A share as percent.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 /// How the lines of a variant look: the colour says the head, alike under all conditions, and the dash its variant.
@@ -185,9 +218,9 @@ fn bases(outcome: &Evaluation) -> Vec<&str> {
     distinct(outcome.shown().map(|variant| variants[variant].base.as_str()))
 }
 
-/// What a picture of one group is called; `alt` is about its variants.
-fn name_of(group: &Group, file: &str, alt: &str) -> Name {
-    (format!("{file}{}.svg", group.suffix()), format!("{alt}{}", under(group)))
+/// What a picture of one group is called; the caption is about its variants.
+fn name_of(group: &Group, file: &str, caption: &str) -> Name {
+    (format!("{file}{}.svg", group.suffix()), format!("{caption}{}", under(group)))
 }
 
 /// ` under <condition>`, or nothing.

@@ -1,6 +1,6 @@
 //! Accuracy against the share of wrong training labels.
 
-use super::{Section, bases, distinct, padded};
+use super::{ONE_TRAINING, Section, bases, distinct, has_lone_seed, padded, points, range, rises};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame};
 use crate::plots::{Axis, curves, percent_tick};
@@ -33,8 +33,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
                 rows.push(((noise(variant) + offset, mean), interval));
             }
             rows.sort_by(|a, b| a.0.0.total_cmp(&b.0.0));
-            let (points, intervals) = rows.into_iter().unzip();
-            let curve = Curve { intervals, ..Curve::new(base, place, points) };
+            let (places, intervals) = rows.into_iter().unzip();
+            let curve = Curve { intervals, ..Curve::new(base, place, places) };
             (curve.points.len() > 1).then_some(curve)
         };
         let lines: Vec<Curve> = bases.iter().enumerate().filter_map(line).collect();
@@ -47,7 +47,15 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let y = Axis::new(&title, padded(ends, 0.0, 1.0), 8, percent_tick);
         let alt = format!("Line chart: {title} over the share of wrong training labels, a line for each head");
         let name = (format!("noise_{metric}.svg"), alt);
-        section.pictures.push(curves::chart(name, &Frame::new(x, y, true), &lines)?);
+        let change = range(rises(&lines), points);
+        let caution = if outcome.groups.iter().any(|group| has_lone_seed(outcome, group)) {
+            ONE_TRAINING
+        } else {
+            "nothing is tested"
+        };
+        let said = change
+            .map(|change| format!("From the least to the most wrong labels each head changes by {change}; {caution}."));
+        section.pictures.push(curves::chart(name, &Frame::new(x, y, true), &lines)?.concluding(said));
     }
     Ok(section)
 }

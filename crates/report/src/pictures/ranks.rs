@@ -25,7 +25,9 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let alt = format!("Critical-difference diagram: mean ranks of the variants by {title}");
         let name = (format!("ranks_{}{condition}.svg", of_metric.metric), alt);
         let picture = ranks(name, &variants, &test.average_ranks, critical_difference, &groups, &caption)?;
-        section.pictures.push(picture);
+        let told = test.p.map(|p| if p < statistics::ALPHA { "tells at least two apart" } else { "tells none apart" });
+        let said = told.map(|told| format!("Friedman\u{2019}s test {told} at 5 %."));
+        section.pictures.push(picture.concluding(said));
     }
     Ok(section)
 }

@@ -1,6 +1,6 @@
 //! How training went: accuracies and losses over the epochs.
 
-use super::{Section, curves_of, heights, integer_tick, name_of, padded, style};
+use super::{Section, curves_of, heights, integer_tick, name_of, padded, percent, range_sentence, style};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::{Axis, COLORS, curves, percent_tick, plain_tick};
@@ -31,12 +31,22 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let y = Axis::new("accuracy in training", padded(heights(&accuracies), 0.0, 1.0), 8, percent_tick);
             let alt = "Line chart: accuracy on the augmented training images over the epochs, for every variant";
             let name = name_of(group, "train_accuracy", alt);
-            section.pictures.push(curves::chart(name, &Frame::new(x, y, epochs <= 20), &accuracies)?);
+            let ends = accuracies.iter().filter_map(|curve| Some((curve.name.as_str(), curve.points.last()?.1)));
+            let said = range_sentence(outcome, group, "After the last epoch", ends, percent);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, epochs <= 20), &accuracies)?.concluding(said));
         }
 
         let panels: Vec<_> = group.variants.iter().map(|&variant| losses(outcome, variant, epochs, &x_range)).collect();
         let alt = "Small multiples: training loss over the epochs, one panel with its own axis for each variant";
-        section.pictures.push(curves::panels(name_of(group, "train_loss", alt), &panels, &[])?);
+        let lowest = |curve: &&Curve| {
+            let last = curve.points.last().map(|point| point.1);
+            last.is_some_and(|last| curve.points.iter().all(|point| point.1 >= last))
+        };
+        let curves = || panels.iter().flat_map(|panel| &panel.curves);
+        let (falling, all) = (curves().filter(lowest).count(), curves().count());
+        let said = format!("The loss is lowest in the last epoch in {falling} of {all} runs.");
+        let picture = curves::panels(name_of(group, "train_loss", alt), &panels, &[])?;
+        section.pictures.push(picture.concluding((epochs > 1).then_some(said)));
     }
     Ok(section)
 }

@@ -9,7 +9,7 @@ use faceoff_evaluation::Evaluation;
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = format!(
         "Every head had the same budget of trials: the experiment\u{2019}s own setting and the same points of peak learning rate, scale and margin. Each trial was trained \
-         on nine tenths of the training images and scored on the tenth held back; no validation image was seen. The amber square is the setting chosen by KNN accuracy \
+         on nine tenths of the training images and scored on the tenth held back; no validation image was seen. The brown square is the setting chosen by KNN accuracy \
          (k = {}).",
         outcome.settings.headline_neighbors
     );
@@ -37,6 +37,12 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let alt =
         "Small multiples: KNN accuracy on the held-back tenth over the peak learning rate, one panel for each head";
     let name = ("tuning.svg".into(), alt.into());
-    section.pictures.push(curves::panels(name, &panels, &[("tried", 0), ("chosen", 1)])?);
+    let chosen = outcome.trials.iter().filter(|trial| trial.chosen);
+    let chosen: Vec<String> = chosen
+        .map(|trial| format!("{} at a peak learning rate of {:.1e}", trial.head, trial.peak_learning_rate))
+        .collect();
+    let said = (!chosen.is_empty()).then(|| format!("Chosen: {}; nothing is tested here.", chosen.join(", ")));
+    let picture = curves::panels(name, &panels, &[("tried", 0), ("chosen", 1)])?;
+    section.pictures.push(picture.concluding(said));
     Ok(section)
 }

@@ -1,6 +1,6 @@
 //! Retrieval and verification on classes that were held out from training.
 
-use super::{Section, bar, bases, distinct};
+use super::{Section, bar, bases, distinct, range_of};
 use crate::error::Result;
 use crate::plots::accuracy::{self, BarRow};
 use faceoff_evaluation::families::{open_set, retrieval, verification};
@@ -48,7 +48,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let name = (format!("unseen_{metric}.svg"), alt);
         let measure = format!("{title} on held-out classes");
         let caption = format!("Held out: see the conditions in Method.{lower}");
-        section.pictures.push(accuracy::bars(name, &measure, &caption, &conditions, &rows)?);
+        let unseen =
+            outcome.groups.iter().filter(|group| group.variants.iter().any(|&variant| variants[variant].unseen));
+        let said: Vec<String> = unseen.filter_map(|group| range_of(outcome, group, metric)).collect();
+        let said = (!said.is_empty()).then(|| said.join(" "));
+        section.pictures.push(accuracy::bars(name, &measure, &caption, &conditions, &rows)?.concluding(said));
     }
     Ok(section)
 }

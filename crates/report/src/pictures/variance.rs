@@ -1,10 +1,11 @@
 //! How much of the variance the first principal components hold.
 
-use super::{Section, curves_of, integer_tick, name_of};
+use super::{Section, curves_of, integer_tick, name_of, range_of};
 use crate::error::Result;
 use crate::plots::curves::Frame;
 use crate::plots::{Axis, curves, percent_tick};
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::families::variance::EXPLAINED_VARIANCE;
 
 pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
     let text = "Principal components of the unit training embeddings; shares are of the total variance of all dimensions, so a curve need not end at 100 %. A curve that is at \
@@ -33,7 +34,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let what = "share of the variance that the first components hold";
             let alt = format!("Line chart: {what}, up to {count}, for every variant");
             let name = name_of(group, &format!("explained_variance_{count}"), &alt);
-            section.pictures.push(curves::chart(name, &Frame::new(x, y, count <= 20), &curves)?);
+            let said = range_of(outcome, group, EXPLAINED_VARIANCE.with(count));
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, count <= 20), &curves)?.concluding(said));
         }
     }
     Ok(section)

@@ -1,10 +1,11 @@
 //! Whether two images show one class: ROC curves, and the angles behind them.
 
-use super::{Section, curves_of, first_runs, name_of};
+use super::{Section, curves_of, first_runs, name_of, points, range_of, range_sentence};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, Panel};
 use crate::plots::{Axis, curves, percent_tick};
 use faceoff_evaluation::Evaluation;
+use faceoff_evaluation::families::verification::VERIFICATION_AUC;
 use faceoff_evaluation::measured::PairCurves;
 
 /// The lowest false accept rate shown, as a power of ten.
@@ -30,7 +31,8 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let y = Axis::new("true accept rate", 0.0..1.0, 11, percent_tick);
         let alt =
             "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant";
-        section.pictures.push(curves::chart(name_of(group, "roc", alt), &Frame::new(x, y, false), &curves)?);
+        let picture = curves::chart(name_of(group, "roc", alt), &Frame::new(x, y, false), &curves)?;
+        section.pictures.push(picture.concluding(range_of(outcome, group, VERIFICATION_AUC.id())));
         if curves.len() > 1 {
             let alt = "ROC curves less the mean of all variants: how many more pairs of one class each accepts";
             let differences = from_mean(curves);
@@ -38,14 +40,24 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let range = super::padded(super::heights(&differences), -1.0, 1.0);
             let y = Axis::new("true accept rate less the mean, points", range, 9, points_tick);
             let name = name_of(group, "roc_differences", alt);
-            section.pictures.push(curves::chart(name, &Frame::new(x, y, false), &differences)?);
+            let farthest = |curve: &Curve| {
+                curve.points.iter().map(|point| point.1).reduce(|a, b| if b.abs() > a.abs() { b } else { a })
+            };
+            let farthest = differences.iter().filter_map(|curve| Some((curve.name.as_str(), farthest(curve)?)));
+            let what = "Where they are farthest from the mean, heads differ from it by";
+            let said = range_sentence(outcome, group, what, farthest, points);
+            section.pictures.push(curves::chart(name, &Frame::new(x, y, false), &differences)?.concluding(said));
         }
 
         let panel = |&(variant, found): &(usize, &PairCurves)| angles(outcome.name(variant), found);
         let panels: Vec<_> = found.iter().map(panel).collect();
         let alt = "Small multiples: distributions of the angles within and between classes, one panel for each variant";
         let legend = [("pairs of one class", 0), ("pairs of two classes", 1)];
-        section.pictures.push(curves::panels(name_of(group, "angles", alt), &panels, &legend)?);
+        let nearer =
+            found.iter().filter(|(_, found)| mean_of(&found.intra_class) < mean_of(&found.inter_class)).count();
+        let said = format!("Pairs of one class have the smaller mean angle under {nearer} of {} heads.", found.len());
+        let picture = curves::panels(name_of(group, "angles", alt), &panels, &legend)?;
+        section.pictures.push(picture.concluding(Some(said)));
     }
     Ok(section)
 }
@@ -91,7 +103,13 @@ fn height_at(points: &[(f64, f64)], place: f64) -> f64 {
 
 fn points_tick(share: &f64) -> String {
     let points = 100.0 * share;
-    format!("{:+.1}", if points.abs() < 0.05 { 0.0 } else { points })
+    if points.abs() < 0.05 { "0".into() } else { format!("{points:+.1}") }
+}
+
+/// The mean of whole degrees.
+fn mean_of(angles: &[u64]) -> f64 {
+    let sum = angles.iter().enumerate().map(|(degree, &pairs)| degree as f64 * pairs as f64).sum::<f64>();
+    sum / angles.iter().sum::<u64>().max(1) as f64
 }
 
 /// The degrees that hold all but a thousandth of the pairs.

@@ -38,7 +38,15 @@ pub(crate) fn bars(name: Name, measure: &str, caption: &str, series: &[&str], ro
     let plot_height = rows.len() as f64 * group_px;
     let size = (names_px + PLOT_WIDTH_PX + right, top + plot_height + bottom);
 
-    picture(name, size, |canvas| {
+    let told = |row: &BarRow| {
+        let bars = row
+            .bars
+            .iter()
+            .map(|bar| bar.as_ref().map_or("not measured".into(), |bar| format!("{:.1} %", 100.0 * bar.mean)));
+        format!("{} {}", row.name, bars.collect::<Vec<_>>().join(" and "))
+    };
+    let content = format!("{}: {}", series.join(" and "), rows.iter().map(told).collect::<Vec<_>>().join(", "));
+    picture(name, size, content, |canvas| {
         let ends = |bar: &Bar| bar.interval.map_or(bar.mean, |interval| interval.1.max(bar.mean));
         let top_value = rows.iter().flat_map(|row| row.bars.iter().flatten()).map(ends).fold(0.0, f64::max);
         let x_max = ((top_value * 10.0 + 0.2).ceil() / 10.0).clamp(0.1, 1.0);

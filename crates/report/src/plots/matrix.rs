@@ -45,8 +45,8 @@ const SIDE: Text = Text { size: TEXT_PX, color: MUTED, h: HPos::Center, v: VPos:
 const NAME_LIMIT_PX: f64 = 170.0;
 /// In light cells: as good as [`INK`], but it stays dark on dark paper, as the cells stay light.
 const CELL_INK: RGBColor = rgb(0x1f2329);
-/// Stands out from every shade of blue.
-const FRAME: RGBColor = rgb(0xe07b00);
+/// Stands out from the darkest blue and from white, by 3 to 1 at least.
+const FRAME: RGBColor = rgb(0xd96c00);
 
 /// Cells of a page with one matrix.
 pub(crate) const LARGE_CELL_PX: f64 = 38.0;
@@ -65,7 +65,8 @@ pub(crate) fn sheet(name: Name, sides: &Sides<'_>, cell_px: f64, matrices: &[Mat
     let panel = (side.0 + pad, side.1 + 34.0);
     let size = (left + panel.0 * columns as f64, panel.1 * rows as f64 + feet_px + 32.0);
 
-    picture(name, size, |canvas| {
+    let content = matrices.iter().filter_map(|matrix| told(sides, matrix)).collect::<Vec<_>>().join("; ");
+    picture(name, size, content, |canvas| {
         for (index, matrix) in matrices.iter().enumerate() {
             let (column, row) = (index % columns, index / columns);
             let (x, y) = (left + panel.0 * column as f64, top + panel.1 * row as f64);
@@ -82,6 +83,24 @@ pub(crate) fn sheet(name: Name, sides: &Sides<'_>, cell_px: f64, matrices: &[Mat
         }
         Ok(())
     })
+}
+
+/// The framed cell, else the darkest, off the diagonal where rows and columns are the same.
+fn told(sides: &Sides<'_>, matrix: &Matrix) -> Option<String> {
+    let columns = sides.column_names.len();
+    let square = sides.row_names == sides.column_names;
+    let candidates = (0..matrix.shades.len()).filter(|cell| !square || cell / columns != cell % columns);
+    let darkest = || candidates.rev().max_by(|&a, &b| matrix.shades[a].total_cmp(&matrix.shades[b]));
+    let cell = matrix.best.or_else(darkest)?;
+    let (row, column) = (&sides.row_names[cell / columns], &sides.column_names[cell % columns]);
+    let outside = if square { "darkest outside the diagonal" } else { "darkest" };
+    Some(format!(
+        "{}: {outside} at {} {row}, {} {column}: {}",
+        matrix.title,
+        sides.rows,
+        sides.columns,
+        if matrix.texts[cell].is_empty() { "0" } else { &matrix.texts[cell] }
+    ))
 }
 
 fn cells(canvas: &Canvas<'_>, matrix: &Matrix, side: (f64, f64), cell: f64, (x, y): (f64, f64)) -> Drawn {

@@ -60,14 +60,25 @@ const fn rgb(hex: u32) -> RGBColor {
 pub(crate) struct Picture {
     /// File name below `plots/`.
     pub(crate) file: String,
-    /// What it shows, for people who cannot see it.
-    pub(crate) alt: String,
+    /// What kind of picture of what it is.
+    pub(crate) caption: String,
+    /// What is to be seen in it, for people who cannot.
+    pub(crate) content: String,
+    /// What follows from its numbers, a sentence.
+    pub(crate) conclusion: Option<String>,
     pub(crate) svg: String,
     /// Width and height in pixels.
     pub(crate) size: (f64, f64),
 }
 
-/// A picture's file name below `plots/`, and what it shows.
+impl Picture {
+    /// The same with what follows from its numbers.
+    pub(crate) fn concluding(self, conclusion: Option<String>) -> Self {
+        Self { conclusion, ..self }
+    }
+}
+
+/// A picture's file name below `plots/`, and its caption.
 pub(crate) type Name = (String, String);
 
 pub(crate) type Canvas<'a> = DrawingArea<Svg<'a>, Shift>;
@@ -84,10 +95,11 @@ pub(crate) fn line(color: RGBColor, width: f64) -> ShapeStyle {
     color.stroke_width(px(width) as u32)
 }
 
-/// Draws a picture of `size` pixels.
+/// Draws a picture of `size` pixels; `content` tells what is to be seen.
 pub(crate) fn picture(
-    (file, alt): Name,
+    (file, caption): Name,
     (width, height): (f64, f64),
+    content: String,
     draw: impl FnOnce(&Canvas<'_>) -> Drawn,
 ) -> Result<Picture> {
     let failed = |reason: String| Error::Picture { picture: file.clone(), reason };
@@ -100,8 +112,8 @@ pub(crate) fn picture(
     draw(&canvas).map_err(|error| failed(error.to_string()))?;
     canvas.present().map_err(|error| failed(error.to_string()))?;
     drop(canvas);
-    let svg = svg::document(&body, size, &alt);
-    Ok(Picture { file, alt, svg, size: (width, height) })
+    let svg = svg::document(&body, size, &caption);
+    Ok(Picture { file, caption, content, conclusion: None, svg, size: (width, height) })
 }
 
 /// Loads the bundled font at the first call. plotters measures text with it; what a reader sees has the same widths or about the same.
@@ -245,6 +257,11 @@ pub(crate) struct Axis<'a> {
 const MOST_TICKS: usize = 24;
 
 impl<'a> Axis<'a> {
+    /// A value in words, with three decimals at most (of a share: one of its percent).
+    pub(crate) fn tell(&self, value: f64) -> String {
+        (self.format)(&((1e3 * value).round() / 1e3))
+    }
+
     /// An axis of about `ticks` ticks, written by `format`, which leaves those empty that have no label.
     pub(crate) fn new(what: &'a str, range: Range<f64>, ticks: usize, format: fn(&f64) -> String) -> Self {
         Self { what, range, ticks: ticks.clamp(1, MOST_TICKS), format }

@@ -31,7 +31,8 @@ pub(crate) fn ranks(
     let size = (2.0 * left + AXIS_PX, first_row + ROW_PX * half as f64 + 34.0);
     let x = |rank: f64| left + AXIS_PX * (rank - 1.0) / (count as f64 - 1.0).max(1.0);
 
-    picture(name, size, |canvas| {
+    let content = order.iter().map(|&place| label(place)).collect::<Vec<_>>().join(", ");
+    picture(name, size, content, |canvas| {
         let draw = |points: &[(f64, f64)], width: f64| stroke(canvas, points, None, line(INK, width));
         // The length of the critical difference, as a ruler above the axis.
         let end = (left + AXIS_PX * critical_difference / (count as f64 - 1.0).max(1.0)).min(size.0 - 12.0);

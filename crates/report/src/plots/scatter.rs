@@ -4,7 +4,7 @@
 
 use super::{
     Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, extent, grid, line, mark,
-    picture, rectangle, rgb, stroke,
+    picture, rectangle, rgb, stroke, thousands,
 };
 use crate::error::Result;
 use plotters::prelude::*;
@@ -79,7 +79,8 @@ pub(crate) fn cloud(name: Name, classes: &[String], cloud: &Cloud) -> Result<Pic
     let legend = Legend::of(classes, std::slice::from_ref(cloud));
     let legend_width = 30.0 + legend.names_px();
     let height = (SIDE_PX + 44.0).max(50.0 + 21.0 * legend.entries.len() as f64);
-    picture(name, (SIDE_PX + 48.0 + legend_width + 12.0, height), |canvas| {
+    let content = told(classes, std::slice::from_ref(cloud));
+    picture(name, (SIDE_PX + 48.0 + legend_width + 12.0, height), content, |canvas| {
         flat_panel(canvas, cloud, &legend, (34.0, 30.0, SIDE_PX, SIDE_PX - 20.0), 3.0)?;
         for entry in 0..legend.entries.len() {
             legend.draw(canvas, entry, (SIDE_PX + 54.0, 40.0 + 21.0 * entry as f64))?;
@@ -99,7 +100,8 @@ pub(crate) fn sheet(name: Name, classes: &[String], clouds: &[Cloud], solid: boo
     let per_line = (((width - 24.0) / entry_px) as usize).max(1);
     let lines = legend.entries.len().div_ceil(per_line);
     let panels_height = PANEL_PX.1 * rows as f64;
-    picture(name, (width, panels_height + 22.0 * lines as f64 + 26.0), |canvas| {
+    let content = told(classes, clouds);
+    picture(name, (width, panels_height + 22.0 * lines as f64 + 26.0), content, |canvas| {
         for (index, cloud) in clouds.iter().enumerate() {
             let x = 8.0 + PANEL_PX.0 * (index % columns) as f64;
             let y = PANEL_PX.1 * (index / columns) as f64;
@@ -113,6 +115,13 @@ pub(crate) fn sheet(name: Name, classes: &[String], clouds: &[Cloud], solid: boo
         }
         Ok(())
     })
+}
+
+/// How many points of how many classes lie on each map.
+fn told(classes: &[String], clouds: &[Cloud]) -> String {
+    let points = clouds.first().map_or(0, |cloud| cloud.points.len());
+    let titles: Vec<&str> = clouds.iter().map(|cloud| cloud.title.as_str()).collect();
+    format!("{} points of {} classes by {}", thousands(points), classes.len(), titles.join(", "))
 }
 
 type Rect = (f64, f64, f64, f64);

@@ -1,7 +1,8 @@
-//! The page as a person uses it, in headless Chromium that is driven through its pipe: points, draws, filters, sorts, searches, narrows,
-//! turns dark, prints. Nothing may reach for the network, complain in the console, leave the window, or be a barrier by axe-core.
+//! The page as a person uses it, in headless Chromium (driven through its pipe) and headless Firefox (through its Marionette port): points,
+//! draws, filters, sorts, searches, narrows, turns dark, prints. Nothing may reach for the network, complain in the console, leave the
+//! window, or be a barrier by axe-core.
 //!
-//! Without a browser the test says so and does nothing; `scripts/browser.sh` installs one.
+//! Without a browser the test says so and does nothing; `scripts/browser.sh` installs them.
 
 use crate::images::Plain;
 use crate::{Reported, experiment, made_up};
@@ -9,34 +10,161 @@ use faceoff_evaluation::Registry;
 use faceoff_report::{Extras, write_report};
 use faceoff_runs::{Experiment, RunFolder, RunSpec, SplitName};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const AXE: &str = include_str!("../axe/axe.min.js");
 
+/// What a mouse does at a place.
+#[derive(Clone, Copy, PartialEq)]
+enum Mouse {
+    Moved,
+    Pressed,
+    /// Moved with its button down.
+    Held,
+    Released,
+}
+
 /// A page in a browser of its own.
-struct Browser {
+trait Browser {
+    fn name(&self) -> &'static str;
+
+    /// Goes to a page and waits until it is there.
+    fn go(&mut self, url: &str);
+
+    /// The value of an expression, awaited.
+    fn js(&mut self, expression: &str) -> Value;
+
+    /// Sets the inner size of the window.
+    fn window(&mut self, width: usize, height: usize);
+
+    fn mouse(&mut self, what: Mouse, at: (f64, f64));
+
+    /// Presses and releases `ArrowRight` or `Enter`.
+    fn key(&mut self, name: &str);
+
+    fn dark(&mut self, is_dark: bool);
+
+    /// Bytes of the PDF in base64.
+    fn printed(&mut self) -> usize;
+
+    /// What went wrong on the page so far: complaints, and requests to elsewhere.
+    fn problems(&mut self) -> Vec<String>;
+
+    fn number(&mut self, expression: &str) -> f64 {
+        let found = self.js(expression);
+        found.as_f64().unwrap_or_else(|| panic!("{expression} is {found}"))
+    }
+
+    fn text(&mut self, selector: &str) -> String {
+        let found = self.js(&format!("document.querySelector({selector:?}).textContent"));
+        found.as_str().unwrap_or_default().to_string()
+    }
+
+    fn wait(&mut self, condition: &str) {
+        let began = Instant::now();
+        while self.js(&format!("Boolean({condition})")) != json!(true) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{condition} never came true; {:?}", self.problems());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn open(&mut self, page: &Path) {
+        self.go(&format!("file://{}", page.display()));
+        self.wait("document.readyState === 'complete' && document.querySelector('h1')");
+    }
+
+    /// Left, top, width and height of an element that is scrolled into view.
+    fn place(&mut self, selector: &str) -> [f64; 4] {
+        let found = self.js(&format!(
+            "(() => {{ const e = document.querySelector({selector:?}); e.scrollIntoView({{block: 'center', behavior: 'instant'}}); \
+             const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; }})()"
+        ));
+        serde_json::from_value(found).unwrap()
+    }
+
+    /// Draws around a part of the large map, as shares of its sides.
+    fn draw_around(&mut self, [left, top, right, bottom]: [f64; 4]) {
+        let [x, y, width, height] = self.place("[data-large] canvas");
+        let at = |u: f64, v: f64| (x + u * width, y + v * height);
+        let corners = [at(left, top), at(right, top), at(right, bottom), at(left, bottom), at(left, top)];
+        self.mouse(Mouse::Moved, corners[0]);
+        self.mouse(Mouse::Pressed, corners[0]);
+        corners.iter().for_each(|&corner| self.mouse(Mouse::Held, corner));
+        self.mouse(Mouse::Released, corners[4]);
+    }
+
+    fn click(&mut self, selector: &str) {
+        let [x, y, width, height] = self.place(selector);
+        let middle = (x + width / 2.0, y + height / 2.0);
+        [Mouse::Moved, Mouse::Pressed, Mouse::Released].into_iter().for_each(|what| self.mouse(what, middle));
+    }
+
+    /// How many images are chosen.
+    fn chosen(&mut self) -> usize {
+        let text = self.text("[data-count]");
+        text.split(' ').next().unwrap().replace(',', "").parse().unwrap_or_else(|_| panic!("{text}"))
+    }
+
+    fn choose(&mut self, input: &str, value: &str) {
+        self.js(&format!(
+            "(() => {{ const e = document.querySelector('[data-{input}]'); e.value = {value:?}; \
+             e.dispatchEvent(new Event(e.matches('input') ? 'input' : 'change')); }})()"
+        ));
+    }
+
+    /// No barrier that axe-core finds, nothing that leaves the window.
+    fn assert_open_to_all(&mut self, what: &str) {
+        self.js(&format!("{AXE}\n;0"));
+        let found = self
+            .js("axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(v => \
+             `${v.id}: ${v.help} (${v.nodes.length}) ${v.nodes[0].html} ${v.nodes[0].failureSummary}`))");
+        let name = self.name();
+        assert_eq!(found, json!([]), "{name}, {what}");
+        let [wide, window] = ["document.documentElement.scrollWidth", "innerWidth"].map(|of| self.number(of));
+        assert!(wide <= window, "{name}, {what}: the page is {wide} px wide in a window of {window}");
+        assert_eq!(self.problems(), [""; 0], "{name}, {what}");
+    }
+}
+
+/// Every browser that is installed, each with an empty page; says what is missing.
+fn browsers() -> Vec<Box<dyn Browser>> {
+    let chromium = Chromium::start().map(|browser| Box::new(browser) as Box<dyn Browser>);
+    let firefox = Firefox::start().map(|browser| Box::new(browser) as Box<dyn Browser>);
+    for (name, found) in [("Chromium or Chrome", &chromium), ("Firefox", &firefox)] {
+        if found.is_none() {
+            eprintln!("no {name} is installed, so the page was not opened in it; scripts/browser.sh installs one");
+        }
+    }
+    chromium.into_iter().chain(firefox).collect()
+}
+
+/// The first of these programs that is there.
+fn program<'a>(names: &[&'a str]) -> Option<&'a str> {
+    let is_there = |name: &&&str| {
+        let found = Command::new("sh").args(["-c", "command -v \"$0\"", name]).stdout(Stdio::null()).status();
+        found.is_ok_and(|status| status.success())
+    };
+    names.iter().find(is_there).copied()
+}
+
+struct Chromium {
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
     last: u64,
-    /// What went wrong on the page.
     problems: Vec<String>,
     _profile: tempfile::TempDir,
 }
 
-impl Browser {
-    /// `None` where there is no browser.
+impl Chromium {
+    /// `None` where it is not installed.
     fn start() -> Option<Self> {
-        let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
-        let is_there = |name: &&&str| {
-            let found = Command::new("sh").args(["-c", "command -v \"$0\"", name]).stdout(Stdio::null()).status();
-            found.is_ok_and(|status| status.success())
-        };
-        let name = names.iter().find(is_there)?;
+        let name = program(&["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"])?;
         let profile = tempfile::tempdir().unwrap();
         // It hears on file 3 and answers on file 4; a shell puts the pipes there.
         let mut child = Command::new("sh")
@@ -86,6 +214,16 @@ impl Browser {
             }
         }
     }
+}
+
+impl Browser for Chromium {
+    fn name(&self) -> &'static str {
+        "Chromium"
+    }
+
+    fn go(&mut self, url: &str) {
+        self.call("Page.navigate", json!({"url": url}));
+    }
 
     fn js(&mut self, expression: &str) -> Value {
         let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
@@ -94,88 +232,200 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    fn number(&mut self, expression: &str) -> f64 {
-        let found = self.js(expression);
-        found.as_f64().unwrap_or_else(|| panic!("{expression} is {found}"))
-    }
-
-    fn text(&mut self, selector: &str) -> String {
-        let found = self.js(&format!("document.querySelector({selector:?}).textContent"));
-        found.as_str().unwrap_or_default().to_string()
-    }
-
-    fn wait(&mut self, condition: &str) {
-        let began = Instant::now();
-        while self.js(&format!("Boolean({condition})")) != json!(true) {
-            assert!(began.elapsed() < Duration::from_secs(60), "{condition} never came true; {:?}", self.problems);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn open(&mut self, page: &Path) {
-        self.call("Page.navigate", json!({"url": format!("file://{}", page.display())}));
-        self.wait("document.readyState === 'complete' && document.querySelector('h1')");
-    }
-
     fn window(&mut self, width: usize, height: usize) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
-    fn mouse(&mut self, what: &str, (x, y): (f64, f64)) {
-        let buttons = i32::from(what != "mouseMoved");
-        let event = json!({"type": what, "x": x, "y": y, "button": if buttons > 0 { "left" } else { "none" }, "clickCount": buttons});
+    fn mouse(&mut self, what: Mouse, (x, y): (f64, f64)) {
+        let (kind, button, buttons, count) = match what {
+            Mouse::Moved => ("mouseMoved", "none", 0, 0),
+            Mouse::Pressed => ("mousePressed", "left", 1, 1),
+            Mouse::Held => ("mouseMoved", "left", 1, 0),
+            Mouse::Released => ("mouseReleased", "left", 0, 1),
+        };
+        let event = json!({"type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": count});
         self.call("Input.dispatchMouseEvent", event);
     }
 
-    /// Left, top, width and height of an element that is scrolled into view.
-    fn place(&mut self, selector: &str) -> [f64; 4] {
-        let found = self.js(&format!(
-            "(() => {{ const e = document.querySelector({selector:?}); e.scrollIntoView({{block: 'center', behavior: 'instant'}}); \
-             const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; }})()"
-        ));
-        serde_json::from_value(found).unwrap()
+    fn key(&mut self, name: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({"type": kind, "key": name, "code": name});
+            if name == "Enter" {
+                event["text"] = json!("\r");
+                event["windowsVirtualKeyCode"] = json!(13);
+            }
+            self.call("Input.dispatchKeyEvent", event);
+        }
     }
 
-    /// Draws around a part of the large map, as shares of its sides.
-    fn draw_around(&mut self, [left, top, right, bottom]: [f64; 4]) {
-        let [x, y, width, height] = self.place("[data-large] canvas");
-        let at = |u: f64, v: f64| (x + u * width, y + v * height);
-        let corners = [at(left, top), at(right, top), at(right, bottom), at(left, bottom), at(left, top)];
-        self.mouse("mouseMoved", corners[0]);
-        self.mouse("mousePressed", corners[0]);
-        let held = |(x, y): (f64, f64)| json!({"type": "mouseMoved", "x": x, "y": y, "button": "left", "buttons": 1});
-        corners.iter().for_each(|&corner| _ = self.call("Input.dispatchMouseEvent", held(corner)));
-        self.mouse("mouseReleased", corners[4]);
+    fn dark(&mut self, is_dark: bool) {
+        let value = if is_dark { "dark" } else { "light" };
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.call("Emulation.setEmulatedMedia", media);
     }
 
-    /// How many images are chosen.
-    fn chosen(&mut self) -> usize {
-        let text = self.text("[data-count]");
-        text.split(' ').next().unwrap().replace(',', "").parse().unwrap_or_else(|_| panic!("{text}"))
+    fn printed(&mut self) -> usize {
+        self.call("Page.printToPDF", json!({}))["data"].as_str().map_or(0, str::len)
     }
 
-    fn choose(&mut self, input: &str, value: &str) {
-        self.js(&format!(
-            "(() => {{ const e = document.querySelector('[data-{input}]'); e.value = {value:?}; \
-             e.dispatchEvent(new Event(e.matches('input') ? 'input' : 'change')); }})()"
-        ));
-    }
-
-    /// No barrier that axe-core finds, nothing that leaves the window.
-    fn assert_open_to_all(&mut self, what: &str) {
-        self.js(AXE);
-        let found = self
-            .js("axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(v => \
-             `${v.id}: ${v.help} (${v.nodes.length}) ${v.nodes[0].html} ${v.nodes[0].failureSummary}`))");
-        assert_eq!(found, json!([]), "{what}");
-        let [wide, window] = ["document.documentElement.scrollWidth", "innerWidth"].map(|of| self.number(of));
-        assert!(wide <= window, "{what}: the page is {wide} px wide in a window of {window}");
-        assert!(self.problems.is_empty(), "{what}: {:#?}", self.problems);
+    fn problems(&mut self) -> Vec<String> {
+        self.problems.clone()
     }
 }
 
-impl Drop for Browser {
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+struct Firefox {
+    child: Child,
+    port: BufReader<TcpStream>,
+    last: u64,
+    _profile: tempfile::TempDir,
+}
+
+impl Firefox {
+    /// `None` where it is not installed.
+    fn start() -> Option<Self> {
+        let name = program(&["firefox", "firefox-esr"])?;
+        let profile = tempfile::tempdir().unwrap();
+        // A port that is free, which it writes into its profile; nothing of its own from the network.
+        let settings = "user_pref(\"marionette.port\", 0);\nuser_pref(\"network.proxy.type\", 1);\nuser_pref(\"network.proxy.http\", \"127.0.0.1\");\n\
+             user_pref(\"network.proxy.http_port\", 9);\nuser_pref(\"network.proxy.ssl\", \"127.0.0.1\");\nuser_pref(\"network.proxy.ssl_port\", 9);\n";
+        std::fs::write(profile.path().join("user.js"), settings).unwrap();
+        let child = Command::new(name)
+            .args(["--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile"])
+            .arg(profile.path())
+            .env("HOME", profile.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        let port: u16 = loop {
+            let text = std::fs::read_to_string(profile.path().join("MarionetteActivePort")).unwrap_or_default();
+            match text.trim().parse() {
+                Ok(port) => break port,
+                Err(_) => assert!(began.elapsed() < Duration::from_secs(120), "Firefox opens no port"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let port = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        let mut browser = Self { child, port, last: 0, _profile: profile };
+        browser.read();
+        browser.call("WebDriver:NewSession", json!({}));
+        // Its first page lets no script in.
+        browser.go("about:blank");
+        // A window may be as narrow as a phone.
+        browser.chrome("document.documentElement.style.minWidth = '0'");
+        Some(browser)
+    }
+
+    /// A message: its length, a colon, JSON.
+    fn read(&mut self) -> Value {
+        let mut length = Vec::new();
+        self.port.read_until(b':', &mut length).unwrap();
+        let length = std::str::from_utf8(&length).unwrap().trim_end_matches(':').parse().expect("Firefox has ended");
+        let mut bytes = vec![0; length];
+        self.port.read_exact(&mut bytes).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn call(&mut self, command: &str, parameters: Value) -> Value {
+        self.last += 1;
+        let message = json!([0, self.last, command, parameters]).to_string();
+        self.port.get_mut().write_all(format!("{}:{message}", message.len()).as_bytes()).unwrap();
+        let mut answer = self.read();
+        assert!(answer[2].is_null(), "{command} {parameters}: {}", answer[2]);
+        answer[3].take()
+    }
+
+    /// A script in the browser itself.
+    fn chrome(&mut self, script: &str) -> Value {
+        self.call("Marionette:SetContext", json!({"value": "chrome"}));
+        let found = self.call("WebDriver:ExecuteScript", json!({"script": script, "args": []}))["value"].take();
+        self.call("Marionette:SetContext", json!({"value": "content"}));
+        found
+    }
+
+    fn act(&mut self, device: Value) {
+        self.call("WebDriver:PerformActions", json!({"actions": [device]}));
+    }
+}
+
+impl Browser for Firefox {
+    fn name(&self) -> &'static str {
+        "Firefox"
+    }
+
+    fn go(&mut self, url: &str) {
+        self.call("WebDriver:Navigate", json!({"url": url}));
+    }
+
+    fn js(&mut self, expression: &str) -> Value {
+        let script = json!({"script": "return window.eval(arguments[0])", "args": [expression]});
+        self.call("WebDriver:ExecuteScript", script)["value"].take()
+    }
+
+    fn window(&mut self, width: usize, height: usize) {
+        // What is asked for is the outer size; the first attempt says how much the frame takes.
+        let mut frame = [0, 0];
+        for _ in 0..2 {
+            let size = json!({"width": width + frame[0], "height": height + frame[1]});
+            self.call("WebDriver:SetWindowRect", size);
+            let inner = ["innerWidth", "innerHeight"].map(|of| self.number(of) as usize);
+            frame = [width.saturating_sub(inner[0]), height.saturating_sub(inner[1])];
+        }
+    }
+
+    fn mouse(&mut self, what: Mouse, (x, y): (f64, f64)) {
+        let mut steps = vec![json!({"type": "pointerMove", "x": x.round(), "y": y.round(), "duration": 0})];
+        match what {
+            Mouse::Pressed => steps.push(json!({"type": "pointerDown", "button": 0})),
+            Mouse::Released => steps.push(json!({"type": "pointerUp", "button": 0})),
+            Mouse::Moved | Mouse::Held => (),
+        }
+        let mouse = json!({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps});
+        self.act(mouse);
+    }
+
+    fn key(&mut self, name: &str) {
+        let letter = match name {
+            "ArrowRight" => "\u{E014}",
+            "Enter" => "\u{E007}",
+            other => panic!("{other} is not known here"),
+        };
+        let steps = ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": letter}));
+        self.act(json!({"type": "key", "id": "keys", "actions": steps}));
+    }
+
+    fn dark(&mut self, is_dark: bool) {
+        let value = if is_dark { 0 } else { 1 };
+        self.chrome(&format!("Services.prefs.setIntPref('layout.css.prefers-color-scheme.content-override', {value})"));
+    }
+
+    fn printed(&mut self) -> usize {
+        self.call("WebDriver:Print", json!({}))["value"].as_str().map_or(0, str::len)
+    }
+
+    fn problems(&mut self) -> Vec<String> {
+        let said = self.chrome(
+            "return Services.console.getMessageArray().filter(said => { try { said.QueryInterface(Ci.nsIScriptError); } catch { return false; } \
+             return said.sourceName.startsWith('file:'); }).map(said => String(said.message))",
+        );
+        let asked = self.js(
+            "performance.getEntriesByType('resource').map(one => one.name).filter(name => !/^(file|data|blob):/.test(name))",
+        );
+        [said, asked].into_iter().flat_map(|list| serde_json::from_value::<Vec<String>>(list).unwrap()).collect()
+    }
+}
+
+impl Drop for Firefox {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
@@ -224,18 +474,20 @@ fn write_nasty(folder: &Path, experiment: &Experiment) -> Vec<String> {
 
 #[test]
 fn the_page_is_used_as_a_person_would() {
-    let Some(mut page) = Browser::start() else {
-        eprintln!("no Chromium or Chrome is installed, so the page was not opened; scripts/browser.sh installs one");
-        return;
-    };
     let experiment = experiment(&[0, 1]);
     let folder = tempfile::tempdir().unwrap();
     let images = Plain(write_nasty(folder.path(), &experiment));
     let formulas = vec![("CosFace", "s (cos(theta) - m) < \"quoted\"")];
     let extras = Extras { formulas, thumbnails: Some(&images), ..Extras::default() };
     write_report(folder.path(), &experiment, &Registry::standard(), &extras, &|_| {}).unwrap();
+    for mut page in browsers() {
+        used_as_a_person_would(&mut *page, folder.path());
+    }
+}
+
+fn used_as_a_person_would(page: &mut dyn Browser, folder: &Path) {
     page.window(1280, 900);
-    page.open(&folder.path().join("index.html"));
+    page.open(&folder.join("index.html"));
     page.wait("document.querySelector('.explorer:not([hidden])')");
     page.assert_open_to_all("as it opens");
 
@@ -245,7 +497,7 @@ fn the_page_is_used_as_a_person_would() {
                done(document.querySelectorAll('.ring:not([hidden])').length))))";
     for step in 0..400 {
         let share = |at: i32| (f64::from(at) + 0.5) / 20.0;
-        page.mouse("mouseMoved", (x + share(step % 20) * width, y + share(step / 20) * height));
+        page.mouse(Mouse::Moved, (x + share(step % 20) * width, y + share(step / 20) * height));
         if page.number(lit) > 0.0 {
             break;
         }
@@ -273,7 +525,7 @@ fn the_page_is_used_as_a_person_would() {
     assert_eq!(page.chosen(), 8);
     page.choose("search", "");
     // Errors are those that the table of numbers counts.
-    let metrics = std::fs::read_to_string(folder.path().join("metrics.csv")).unwrap();
+    let metrics = std::fs::read_to_string(folder.join("metrics.csv")).unwrap();
     let right = |variant: &str| {
         let of = |line: &&str| {
             let cells: Vec<&str> = line.split(',').collect();
@@ -298,6 +550,14 @@ fn the_page_is_used_as_a_person_would() {
     page.assert_open_to_all("with images chosen");
     page.js("document.querySelector('[data-clear]').click()");
 
+    // The hardest pairs: images of two classes, then of one.
+    page.js("document.querySelector('[data-pairs]').open = true");
+    page.wait("document.querySelector('.pairs button')");
+    let titles = "[...document.querySelectorAll('.pairs')].map(box => [...box.firstChild.querySelectorAll('button')].map(b => b.title.split(': ').pop()))";
+    let titles: Vec<Vec<String>> = serde_json::from_value(page.js(titles)).unwrap();
+    assert!(titles[0][0] != titles[0][1] && titles[1][0] == titles[1][1], "{titles:?}");
+    assert_eq!(page.js("document.querySelector('[data-centers]').hidden"), json!(true));
+
     // A cell of the confusion matrix has its images, and the keyboard steps through them.
     page.js("document.querySelector('[data-cells]').open = true");
     page.wait("document.querySelector('[data-cells] td button')");
@@ -306,9 +566,7 @@ fn the_page_is_used_as_a_person_would() {
     page.js(&format!("{cell}.click()"));
     assert_eq!(page.chosen(), count);
     page.js("document.querySelector('[data-large] canvas').focus()");
-    for kind in ["keyDown", "keyUp"] {
-        page.call("Input.dispatchKeyEvent", json!({"type": kind, "key": "ArrowRight", "code": "ArrowRight"}));
-    }
+    page.key("ArrowRight");
     page.wait("!document.querySelector('.card.empty')");
     for map in ["pca", "solid", "tsne"] {
         page.choose("map", map);
@@ -317,48 +575,58 @@ fn the_page_is_used_as_a_person_would() {
     // Sorted by mouse and keyboard.
     let names = "[...document.querySelectorAll('.results tbody tr')].map(row => row.cells[0].textContent).join()";
     let before = page.js(names);
-    let [x, y, width, height] = page.place(".results thead th:nth-child(2) button");
-    for what in ["mouseMoved", "mousePressed", "mouseReleased"] {
-        page.mouse(what, (x + width / 2.0, y + height / 2.0));
-    }
+    page.click(".results thead th:nth-child(2) button");
     assert_ne!(page.js(names), before);
     page.js("document.querySelector('.results thead th:nth-child(2) button').focus()");
-    for kind in ["keyDown", "keyUp"] {
-        page.call(
-            "Input.dispatchKeyEvent",
-            json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}),
-        );
-    }
+    page.key("Enter");
     assert_eq!(page.js(names), before);
     assert_eq!(page.js("document.querySelectorAll('.results [aria-sort]').length"), json!(1));
 
+    // All numbers: head and first column stay in view, and a metric sorts the heads.
+    page.js("(() => { const t = document.querySelector('.tall'); t.scrollIntoView({behavior: 'instant'}); t.scrollTop = 600; t.scrollLeft = 90; })()");
+    let inside = "(() => { const box = document.querySelector('.tall').getBoundingClientRect(); \
+        const head = document.querySelector('.tall thead th:last-child').getBoundingClientRect(); \
+        const first = document.querySelector('.tall tbody tr:nth-child(4) th').getBoundingClientRect(); \
+        return Math.abs(head.top - box.top) < 3 && Math.abs(first.left - box.left) < 3; })()";
+    assert_eq!(page.js(inside), json!(true));
+    let heads = "[...document.querySelectorAll('.wide thead th')].slice(1).map(head => head.textContent).join()";
+    let values =
+        "[...document.querySelector('.wide tr.sorted').cells].slice(1).map(cell => parseFloat(cell.textContent))";
+    page.click(".wide tbody tr:nth-child(2) .name button");
+    let (first, falling) = (page.js(heads), page.js(values));
+    page.click(".wide tbody tr:nth-child(2) .name button");
+    let rising: Vec<f64> = serde_json::from_value(page.js(values)).unwrap();
+    assert!(
+        first != page.js(heads)
+            && rising.iter().rev().copied().eq(serde_json::from_value::<Vec<f64>>(falling).unwrap())
+    );
+
     // Dark, narrow, printed.
-    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
-    page.call("Emulation.setEmulatedMedia", dark);
+    page.dark(true);
     page.wait("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 28)'");
     page.js("document.querySelectorAll('details').forEach(details => { details.open = true; })");
     page.assert_open_to_all("in the dark");
-    page.call("Emulation.setEmulatedMedia", json!({"features": []}));
+    page.dark(false);
     page.window(390, 800);
     page.assert_open_to_all("on a phone");
     let end = page.number("document.querySelector('.results tbody td').getBoundingClientRect().right");
     assert!(end <= 390.0, "the first number of the results ends at {end}");
-    let printed = page.call("Page.printToPDF", json!({}));
-    assert!(printed["data"].as_str().is_some_and(|data| data.len() > 10_000));
-    assert!(page.problems.is_empty(), "{:#?}", page.problems);
+    assert!(page.printed() > 10_000);
+    assert_eq!(page.problems(), [""; 0]);
 }
 
 #[test]
 fn without_thumbnails_and_with_one_head_the_page_opens_too() {
-    let Some(mut page) = Browser::start() else { return };
     let made = Reported::written(&experiment(&[0]), |folder| {
         let experiment = experiment(&[0]);
         for spec in RunSpec::of(&experiment, &crate::made_up::compute()).iter().take(1) {
             made_up().write_run(folder, spec, &made_up().data("x"));
         }
     });
-    page.window(1280, 900);
-    page.open(&made.path("index.html"));
-    page.wait("document.querySelector('.explorer:not([hidden])')");
-    page.assert_open_to_all("one head");
+    for mut page in browsers() {
+        page.window(1280, 900);
+        page.open(&made.path("index.html"));
+        page.wait("document.querySelector('.explorer:not([hidden])')");
+        page.assert_open_to_all("one head");
+    }
 }

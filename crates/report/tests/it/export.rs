@@ -43,6 +43,24 @@ fn the_projector_gets_embeddings_classes_and_pictures() {
 }
 
 #[test]
+fn tensorboard_gets_the_curves_of_every_run() {
+    let folder = exported(Export::Tensorboard);
+    for run in ["Classification-seed0", "cosface-s64-seed0"] {
+        let bytes =
+            std::fs::read(folder.path().join(format!("tensorboard/{run}/events.out.tfevents.0.faceoff"))).unwrap();
+        // The version and three epochs.
+        let (mut at, mut records) = (0, 0);
+        while at < bytes.len() {
+            at += 16 + u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+            records += 1;
+        }
+        assert_eq!((at, records), (bytes.len(), 4));
+        let holds = |text: &str| bytes.windows(text.len()).filter(|at| *at == text.as_bytes()).count();
+        assert_eq!([holds("train_loss"), holds("measured/knn_accuracy_k5")], [3, 1]);
+    }
+}
+
+#[test]
 fn the_table_of_images_has_a_row_for_each_under_each_head() {
     let folder = exported(Export::Parquet);
     let bytes = std::fs::read(folder.path().join("images.parquet")).unwrap();
