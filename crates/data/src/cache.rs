@@ -203,7 +203,7 @@ pub(crate) fn header_in(path: &Path) -> Option<Header> {
 /// Reads and decodes a file; the image and the digest of the file.
 pub(crate) fn read(path: &Path) -> Result<(Rgb, [u8; 32])> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let decoded = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem });
+    let decoded = decode(&bytes).map_err(|problem| Error::Image { path: path.to_path_buf(), problem, cached: None });
     decoded.map(|(image, orientation)| (image, digest(&bytes, orientation)))
 }
 

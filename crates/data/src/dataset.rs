@@ -159,7 +159,8 @@ impl Dataset {
         }
         let (folder, archive_md5) = source::locate(config, profile, source, progress)?;
         let listing = folder::list(&folder, profile, config.label_noise_percent)?;
-        let store = Store::open(&folder, &listing, &source.cache_dir, progress)?;
+        let store = Store::open(&folder, &listing, &source.cache_dir, progress)
+            .map_err(|error| if source.data_dir.is_none() { error.in_cache(&folder) } else { error })?;
         let record = DataRecord { fingerprint: store.fingerprint.clone(), archive_md5, ..record(profile) };
         Self::of(config, listing, Contents::Images(store), record)
     }

@@ -27,8 +27,28 @@ pub struct Patience {
     pub attempts: u32,
     /// How long a server may take for `least_bytes`.
     pub window: Duration,
-    /// Bytes that have to come within each `window`.
+    /// Bytes that have to come within each `window`, by however many requests.
     pub least_bytes: u64,
+}
+
+/// What has come since when, to see that enough comes within each window of [`Patience`].
+struct Pace {
+    since: Instant,
+    before: u64,
+}
+
+impl Pace {
+    /// Where a window is over: ok and the next one, or the bytes that came, too few.
+    fn check(&mut self, done: u64, patience: Patience) -> std::result::Result<(), u64> {
+        if self.since.elapsed() > patience.window {
+            let came = done.saturating_sub(self.before);
+            if came < patience.least_bytes {
+                return Err(came);
+            }
+            *self = Self { since: Instant::now(), before: done };
+        }
+        Ok(())
+    }
 }
 
 /// Why a request ended before the end of the file.
@@ -55,17 +75,27 @@ impl Download {
             .build()
             .new_agent();
         let mut idle = 0;
+        let mut pace = Pace { since: Instant::now(), before: length(&part) };
         loop {
             let before = length(&part);
-            match self.request(&agent, &part, patience, progress) {
+            match self.request(&agent, &part, patience, &mut pace, progress) {
                 Ok(()) => break,
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Broken(problem)) => {
-                    idle = if length(&part) > before { 0 } else { idle + 1 };
+                    let now = length(&part);
+                    if now > before {
+                        idle = 0;
+                    } else {
+                        // How long nothing may come is a matter of attempts.
+                        idle += 1;
+                        pace = Pace { since: Instant::now(), before: now };
+                    }
                     if idle == patience.attempts {
                         return Err(self.failed(problem));
                     }
-                    std::thread::sleep(patience.timeout.min(Duration::from_secs(1)) * idle);
+                    if now < before + patience.least_bytes {
+                        std::thread::sleep(patience.timeout.min(Duration::from_secs(1)) * idle.max(1));
+                    }
                 }
             }
         }
@@ -97,6 +127,7 @@ impl Download {
         agent: &ureq::Agent,
         part: &Path,
         patience: Patience,
+        pace: &mut Pace,
         progress: ProgressFn,
     ) -> std::result::Result<(), Interruption> {
         let begun = length(part);
@@ -126,7 +157,7 @@ impl Download {
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let mut done = start;
-        let (mut window, mut done_before) = (Instant::now(), start);
+        pace.before = pace.before.min(start);
         loop {
             let count = body.read(&mut buffer).map_err(|error| Interruption::Broken(error.to_string()))?;
             if count == 0 {
@@ -139,15 +170,10 @@ impl Download {
                 return Err(refused("the server sends more bytes than the file has"));
             }
             file.write_all(&buffer[..count]).map_err(disk)?;
-            if window.elapsed() > patience.window {
-                let (came, seconds) = (done - done_before, patience.window.as_secs_f64());
-                if came < patience.least_bytes {
-                    return Err(refused(&format!(
-                        "only {came} bytes came within {seconds} s; what came is kept for another try"
-                    )));
-                }
-                (window, done_before) = (Instant::now(), done);
-            }
+            pace.check(done, patience).map_err(|came| {
+                let seconds = patience.window.as_secs_f64();
+                refused(&format!("only {came} bytes came within {seconds} s; what came is kept for another try"))
+            })?;
             progress("download", done, total.unwrap_or(0));
         }
         file.sync_all().map_err(disk)?;

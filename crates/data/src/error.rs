@@ -69,14 +69,14 @@ pub enum Error {
         problem: String,
     },
     /// An image that cannot be decoded.
-    #[error(
-        "image {path} cannot be decoded: {problem}; replace or remove the file, or leave it out of images of your own with --skip-unreadable"
-    )]
+    #[error("image {path} cannot be decoded: {problem}; {}", remedy_of_image(cached.as_deref()))]
     Image {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+        /// The folder of the cache that it lies in, where that is made again once it is removed.
+        cached: Option<PathBuf>,
     },
     /// Several of them.
     #[error("{first}. So it is with {others} more of {total} images: `data verify` names them all")]
@@ -113,6 +113,15 @@ pub enum Error {
     Runs(#[from] faceoff_runs::Error),
 }
 
+fn remedy_of_image(cached: Option<&Path>) -> String {
+    match cached {
+        Some(folder) => {
+            format!("remove the folder {}, and the same command brings all of its images back", folder.display())
+        }
+        None => "replace or remove the file, or leave it out of images of your own with --skip-unreadable".into(),
+    }
+}
+
 impl Error {
     /// For `map_err`: the system's answer with what was tried on what.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
@@ -130,6 +139,17 @@ impl Error {
 
     pub(crate) fn table(path: &Path, problem: impl ToString) -> Self {
         Self::Table { path: path.to_path_buf(), problem: problem.to_string() }
+    }
+
+    /// An error about images that lie in `folder` of the cache, which is made again once it is removed.
+    pub(crate) fn in_cache(self, folder: &Path) -> Self {
+        match self {
+            Self::Image { path, problem, .. } => Self::Image { path, problem, cached: Some(folder.into()) },
+            Self::Images { first, others, total } => {
+                Self::Images { first: Box::new(first.in_cache(folder)), others, total }
+            }
+            other => other,
+        }
     }
 
     /// What is wrong with an image, without its path.

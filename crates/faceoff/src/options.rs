@@ -232,6 +232,15 @@ impl OutArgs {
     }
 }
 
+/// Refuses a report in the cache folder itself: each has a lock, and who holds the one would wait for the other without end.
+pub(crate) fn check_apart(folder: &Path, cache: &Path) -> Result<()> {
+    let known = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    if known(folder)? == known(cache)? {
+        bail!("{} cannot be both the report's folder and --cache; choose another for one of them", folder.display());
+    }
+    Ok(())
+}
+
 /// Images of one's own, in the place of an experiment's.
 #[derive(Args)]
 struct OwnArgs {

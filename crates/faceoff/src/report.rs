@@ -1,6 +1,6 @@
 //! `report`: the report of an experiment again, from its runs; or that of external embeddings.
 
-use crate::options::{OutArgs, SourceArgs};
+use crate::options::{OutArgs, SourceArgs, check_apart};
 use crate::thumbnails::{Images, ThumbnailsChoice};
 use crate::{Program, compare, results, with_causes};
 use anyhow::{Result, bail};
@@ -126,6 +126,7 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         skip_unreadable: args.skip_unreadable,
         ..args.source.source(program)
     };
+    check_apart(&folder, &source.cache_dir)?;
     let _lock = FolderLock::take(&folder, &say)?;
     write(program, &folder, &experiment, &args.shown, source)?;
     Ok(ExitCode::SUCCESS)

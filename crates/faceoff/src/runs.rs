@@ -5,7 +5,8 @@ use crate::{Program, report};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use faceoff_evaluation::{Registry, export, verify_measured};
-use faceoff_runs::{Contents, FolderLock, RunFolder, list_folder, list_runs};
+use faceoff_runs::{Contents, Error, FolderLock, RunFolder, list_folder, list_runs};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -57,7 +58,16 @@ fn export_runs(program: &Program, args: &ExportArgs) -> Result<ExitCode> {
     let (experiment, folder) = report::find(program, experiment, out)?;
     let to = dir.join(&experiment.name);
     let say = |line: &str| eprintln!("export: {line}");
-    let _locks = [FolderLock::take(&folder, &say)?, FolderLock::take(&to, &say)?];
+    // Where nobody can write there is nobody to wait for.
+    let _lock = match FolderLock::take(&folder, &say) {
+        Err(Error::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            None
+        }
+        lock => Some(lock?),
+    };
+    let _lock_of_target = FolderLock::take(&to, &say)?;
     let (runs, bytes) = export(&folder, &experiment, &Registry::standard(), &to, *maps, &say)?;
     // The experiment of a report on images of one's own stands nowhere else.
     let own = format!("{}.toml", experiment.name);

@@ -1,6 +1,6 @@
 //! What `benchmark` and `tune` share: the device, Ctrl-C, images opened, runs trained, all of it shown.
 
-use crate::options::TrainingArgs;
+use crate::options::{TrainingArgs, check_apart};
 use crate::progress::Progress;
 use crate::{COMMIT, Program, machine, with_causes};
 use anyhow::{Context, Result};
@@ -47,6 +47,7 @@ pub(crate) enum Completed {
 impl Session {
     /// A session on the device, with the images that the command line asks for.
     pub(crate) fn new(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
+        check_apart(&args.out.report_folder(program, &experiment.name), &args.source(program).cache_dir)?;
         Self::with(program, args, machine::arithmetic(program, args, experiment)?)
     }
 

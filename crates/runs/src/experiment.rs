@@ -15,6 +15,7 @@
 use crate::layers::Layers;
 use crate::{Error, HeadInit, HeadVariant, Result, integers, list_folder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::f64::consts::FRAC_PI_2;
 use std::path::Path;
 
@@ -615,6 +616,23 @@ impl Experiment {
             require(is_plain_name(&condition.name), "conditions.name", &condition.name, NAME_RULE)?;
             self.data_under(Some(condition)).validate()?;
         }
+        let mut files = BTreeMap::new();
+        for (condition, HeadVariant { name, .. }) in
+            self.each_condition().flat_map(|c| heads.iter().map(move |h| (c, h)))
+        {
+            let variant = variant_name(name, condition);
+            let lower = variant.to_ascii_lowercase();
+            let rule = "pictures of all heads together are called so; give the head another `name`";
+            require(lower != "all" && !lower.starts_with("all_"), "heads.name", name, rule)?;
+            // Some file systems take upper and lower case for one.
+            if let Some(other) = files.insert(lower, variant.clone()) {
+                let rule = format!(
+                    "runs of another head would have the same folder, `{other}` (some file systems take capital letters for small \
+                     ones); give one of them another `name`"
+                );
+                return Err(Error::value("heads.name", name, rule));
+            }
+        }
         Ok(())
     }
 
@@ -701,6 +719,11 @@ const POSITIVE: &str = "it must be a finite number above 0";
 /// Runs and variants of one experiment.
 const MOST_RUNS: usize = 10_000;
 const MOST_HEADS: usize = 500;
+
+/// What a head is called under a condition: its runs and pictures have this name.
+pub(crate) fn variant_name(head: &str, condition: Option<&Condition>) -> String {
+    condition.map_or_else(|| head.into(), |condition| format!("{head}-{}", condition.name))
+}
 
 /// Names become folders, so they must not climb or hide.
 fn is_plain_name(name: &str) -> bool {

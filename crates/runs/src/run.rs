@@ -1,6 +1,7 @@
 //! A run and its folder: one variant trained with one seed.
 
 use crate::check::FILES;
+use crate::experiment::variant_name;
 use crate::files::remove;
 use crate::manifest::{MANIFEST, UNSEALED};
 use crate::{
@@ -110,10 +111,8 @@ impl RunSpec {
                     training.peak_learning_rate = rate;
                 }
                 training.sampler = variant.sampler.take().or(training.sampler);
+                variant.name = variant_name(&variant.name, condition);
                 let condition = condition.map(|condition| condition.name.clone()).unwrap_or_default();
-                if !condition.is_empty() {
-                    variant.name = format!("{}-{condition}", variant.name);
-                }
                 specs.push(Self { data, training, variant, condition, seed, compute: compute.clone() });
             }
         }

@@ -215,6 +215,10 @@ fn broken_images_are_named() {
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     let error = refusal(&config, &source);
     assert!(matches!(&error, Error::Image { path, .. } if *path == cut), "{error}");
+    assert!(error.to_string().contains("replace or remove the file"), "{error}");
+    // What the cache holds is made again, in one step.
+    let message = refusal(&synthetic(), &crate::source(cache.path())).to_string();
+    assert!(message.contains(&format!("remove the folder {}", folder.display())), "{message}");
     let empty = folder.join("val/stripes-0/000010.JPEG");
     std::fs::write(&empty, b"").unwrap();
     let (broken, count) = broken_images(&folder, profile("folder").unwrap(), &quiet).unwrap();

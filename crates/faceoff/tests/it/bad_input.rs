@@ -52,6 +52,15 @@ fn missing_images_are_named() {
     assert!(message.contains("half.tgz"), "{message}");
 }
 
+/// Each has a lock, and a benchmark would wait for its own without end.
+#[test]
+fn one_folder_is_not_report_and_cache() {
+    let (_folder, path, out) = two_heads("same");
+    let message = complaint(benchmark(&path, &out).arg("--cache").arg(out.join("same")));
+    assert!(message.contains("cannot be both the report's folder and --cache"), "{message}");
+    assert!(!out.exists());
+}
+
 #[test]
 fn options_without_effect_are_refused() {
     let (folder, path, out) = two_heads("effect");

@@ -250,6 +250,21 @@ fn conditions_multiply_the_runs() {
     let twice = conditions.replace("noise-25\"", "clean\"");
     let error = Experiment::parse(&(smoke_text() + &twice), Path::new("smoke.toml")).unwrap_err().to_string();
     assert!(error.contains("conditions.name") && error.contains("another condition"), "{error}");
+    // `A` under `b-c` and `A-b` under `c` would share a folder; so would `A` and `a` on some systems.
+    for (first, second, condition) in
+        [("A", "A-b", "b-c"), ("ArcFace", "arcface", "x"), ("A", "all_y", "x"), ("a", "all", "")]
+    {
+        let condition = if condition.is_empty() {
+            String::new()
+        } else {
+            format!("[[conditions]]\nname = \"{condition}\"\n[[conditions]]\nname = \"c\"\n")
+        };
+        let heads =
+            [first, second].map(|name| format!("[[heads]]\nkind = \"Classification\"\nname = \"{name}\"\n")).concat();
+        let text = smoke_text().split_once("[[heads]]").unwrap().0.to_string() + &heads + &condition;
+        let error = Experiment::parse(&text, Path::new("smoke.toml")).unwrap_err().to_string();
+        assert!(error.contains("heads.name") && error.contains("give"), "{error}");
+    }
     let noise = conditions.replace("percent = 25", "percent = 26");
     assert!(Experiment::parse(&(smoke_text() + &noise), Path::new("smoke.toml")).is_err());
 }
