@@ -1,4 +1,4 @@
-//! How inputs are changed: bits, bytes, numbers, lines, words, pieces.
+//! How inputs are changed: bits, bytes, numbers, values, lines, words, pieces, and the text that a file of numbers begins with.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -54,6 +54,9 @@ const WORDS: [&str; 18] = [
     "é",
 ];
 
+/// Values of every kind, as TOML and JSON write them, in the place of one of another kind.
+const VALUES: [&str; 8] = ["3", "1.5", "true", "\"\"", "\"x\"", "[]", "{}", "[[1]]"];
+
 /// Whole numbers in the place of bytes.
 const INTEGERS: [u64; 12] = [
     0,
@@ -78,6 +81,14 @@ pub(crate) fn bytes(mut bytes: Vec<u8>, other: &[u8], random: &mut ChaCha8Rng) -
     let text = std::str::from_utf8(&bytes).ok();
     if let Some(text) = text.filter(|_| random.random_bool(0.8)) {
         return self::text(text, random).into_bytes();
+    }
+    // Files of numbers begin with a text that says how many; it has room at its end.
+    if let Some(header) = header(&bytes).filter(|_| random.random_bool(0.3)) {
+        let old = String::from_utf8_lossy(&bytes[header.clone()]).into_owned();
+        let new = self::text(&old, random);
+        bytes.splice(header, format!("{:<width$}", new.trim_end(), width = old.len()).into_bytes());
+        bytes.truncate(MOST_BYTES);
+        return bytes;
     }
     let at = random.random_range(0..=bytes.len());
     let piece = at..(at + random.random_range(0..64)).min(bytes.len());
@@ -106,14 +117,27 @@ pub(crate) fn bytes(mut bytes: Vec<u8>, other: &[u8], random: &mut ChaCha8Rng) -
     bytes
 }
 
-/// Changes one place of a text: a number, a word, a line, or letters.
+/// Where the first bytes hold a text of some length.
+fn header(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let is_text = |byte: &u8| (b' '..=b'~').contains(byte);
+    let mut start = 0;
+    for piece in bytes[..bytes.len().min(256)].chunk_by(|a, b| is_text(a) == is_text(b)) {
+        if piece.len() >= 16 && is_text(&piece[0]) {
+            return Some(start..start + piece.len());
+        }
+        start += piece.len();
+    }
+    None
+}
+
+/// Changes one place of a text: a number, a value, a word, a line, or a letter.
 pub(crate) fn text(text: &str, random: &mut ChaCha8Rng) -> String {
     if text.is_empty() {
         return WORDS.choose(random).expect("there are some").to_string();
     }
     let mut lines: Vec<String> = text.split_inclusive('\n').map(String::from).collect();
     let [line, other] = [(); 2].map(|()| random.random_range(0..lines.len()));
-    match random.random_range(0..10) {
+    match random.random_range(0..11) {
         0 => drop(lines.remove(line)),
         1 => lines.insert(line, lines[other].clone()),
         2 => lines.swap(line, other),
@@ -134,9 +158,19 @@ pub(crate) fn text(text: &str, random: &mut ChaCha8Rng) -> String {
             let places: Vec<usize> = lines[line].char_indices().map(|(place, _)| place).collect();
             lines[line].truncate(places.choose(random).copied().unwrap_or(0));
         }
+        9 => {
+            let of = |sign: &str| lines[line].find(sign).map(|at| at + sign.len());
+            if let Some(at) = of(" = ").or_else(|| of(": ")) {
+                let end = lines[line].trim_end().trim_end_matches(',').len().max(at);
+                lines[line].replace_range(at..end, VALUES.choose(random).expect("there are some"));
+            }
+        }
         _ => {
-            let letter = char::from(random.random_range(0..128u8));
-            lines[line] = with_part(&lines[line], |_| true, &letter.to_string(), random);
+            let letter = char::from(random.random_range(0..128u8)).to_string();
+            let letters: Vec<(usize, char)> = lines[line].char_indices().collect();
+            if let Some((place, old)) = letters.choose(random) {
+                lines[line].replace_range(*place..place + old.len_utf8(), &letter);
+            }
         }
     }
     lines.concat()

@@ -140,6 +140,15 @@ fn broken_files_are_answered_with_place_and_remedy() {
     write_npy(&queries.embeddings, &broken).unwrap();
     assert!(message(&queries, None).contains("row 3 has the length 0"));
     write_npy(&queries.embeddings, &points()).unwrap();
+    // A header that asks for more room than any machine has: nine zeros in the place of the spaces behind it.
+    let whole = std::fs::read(&queries.embeddings).unwrap();
+    let mut large = whole.clone();
+    let [end, last] = [b')', b'}'].map(|sign| whole[..128].iter().rposition(|byte| *byte == sign).unwrap());
+    large[end..end + 9].fill(b'0');
+    large[end + 9..last + 10].copy_from_slice(&whole[end..=last]);
+    std::fs::write(&queries.embeddings, large).unwrap();
+    assert!(message(&queries, None).contains("which are not 5 x 2000000000 numbers"));
+    std::fs::write(&queries.embeddings, whole).unwrap();
 
     for (labels, said) in [
         ("label\nowl\nemu\n", "it has 2 labels, but"),
