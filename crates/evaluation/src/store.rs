@@ -28,7 +28,7 @@ const LOOK_VERSION: u32 = 1;
 /// Decimals of the coordinates in an exported run.
 const EXPORTED_DECIMALS: i32 = 3;
 /// A larger `look.bin` is not exported unless maps are asked for.
-const MOST_EXPORTED: usize = 100_000;
+const MOST_EXPORTED: usize = 110_000;
 
 /// `measured.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ pub enum RunsCommand {
     /// embeddings.
     ///
     /// `report <experiment> --out DIR` makes the report of it, with every number. Of a run with maps these go too, with what its head says
-    /// of each validation image and the nearest training images, if all that takes no more than 100 KB.
+    /// of each validation image and the nearest training images, if all that takes no more than 110 KB.
     Export(ExportArgs),
     /// Check every file of every run: checksums, numbers, and that the files of a run fit each other. One line a run.
     Verify(VerifyArgs),
