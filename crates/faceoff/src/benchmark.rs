@@ -3,7 +3,7 @@
 use crate::options::{Seeds, ShardOption, TrainingArgs, shard};
 use crate::report::ShownArgs;
 use crate::session::{Completed, Session, adapted, counted, lock_report, note_own_images, threads};
-use crate::{Program, report, use_threads, with_causes};
+use crate::{Program, jobs, report, use_threads, with_causes};
 use anyhow::{Result, bail};
 use clap::Args;
 use faceoff_data::{Preview, expected_images, preview, profile};
@@ -44,6 +44,12 @@ pub struct BenchmarkArgs {
     /// whoever finds all runs there [default: that of a Slurm array, from SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT]
     #[arg(long, value_name = "I/N")]
     shard: Option<ShardOption>,
+    /// Processes that share the runs on this machine, each with its part of the threads: faster where other programs are busy too.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Started by --jobs: makes no report, and ends with its standard input.
+    #[arg(long, hide = true)]
+    worker: bool,
     /// Only fetch, check and decode the images, so that no training has to wait for them.
     #[arg(long, conflicts_with_all = ["dry_run", "force", "shard", "open", "export"])]
     prepare: bool,
@@ -69,7 +75,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run(program, experiment, args, &session);
     }
-    session.hear_ctrl_c()?;
+    session.hear_ctrl_c(args.worker)?;
     let mut images = match session.open_images(&experiment) {
         Err(Error::Data(error)) if experiment.data.synthetic_fallback && error.is_unavailable() => {
             eprintln!("warning: {}", with_causes(&error.into()));
@@ -91,7 +97,16 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         println!("the images of `{}` are ready", experiment.name);
         return Ok(ExitCode::SUCCESS);
     }
-    let completed = session.complete(&experiment, &images, &folder, args.force, shard, true);
+    let mut failed_jobs = 0;
+    if args.jobs > 1 {
+        failed_jobs = jobs::run(args.jobs.into(), &session)?;
+        if let Some(status) = session.stopped() {
+            return Ok(status);
+        }
+    }
+    // What they leave, by a kill or otherwise, is done here; `force` was theirs.
+    let force = args.force && args.jobs == 1;
+    let completed = session.complete(&experiment, &images, &folder, force, shard, true);
     // Runs of other images or another experiment, which are refused, keep what says so beside them.
     if !completed.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::OtherRuns(_)))) {
         note_own_images(&experiment, &images, &folder)?;
@@ -102,7 +117,8 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         Ok(Completed::Stopped(status)) => return Ok(status),
         Err(error) => {
             // What ended one run takes nothing from the report of the others.
-            if error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..))) && shard.is_none() {
+            let of_run = error.downcast_ref().is_some_and(|error| matches!(error, Error::Run(..)));
+            if of_run && shard.is_none() && !args.worker {
                 let _lock = lock_report(&folder)?;
                 if let Err(error) = write_report() {
                     eprintln!("warning: there is no report of the other runs: {}", with_causes(&error));
@@ -111,6 +127,9 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
             return Err(error);
         }
     };
+    if args.worker {
+        return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     let specs = RunSpec::of(&experiment, &Compute::unknown());
     let ended = digest_of_ended(specs.iter().map(|spec| RunFolder::new(&folder, spec)));
     let name = &experiment.name;
@@ -139,7 +158,7 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         eprintln!("{failed} runs are damaged or failed; the report names them");
         return Ok(ExitCode::FAILURE);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed_jobs > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Says what would be done. The speed comes from a few real steps on made-up pixels.

@@ -18,6 +18,7 @@ mod compare;
 mod data;
 mod experiment;
 mod heads;
+mod jobs;
 mod machine;
 mod options;
 mod program;

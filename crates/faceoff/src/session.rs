@@ -25,8 +25,8 @@ pub(crate) struct Session {
     pub(crate) arithmetic: Arithmetic,
     source: ImageSource,
     progress: Progress,
-    stop: Arc<AtomicBool>,
-    training: Arc<AtomicBool>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) training: Arc<AtomicBool>,
     /// The exit status where a signal ended the session.
     stopped: Arc<AtomicU8>,
 }
@@ -72,8 +72,9 @@ impl Session {
     ///
     /// While runs are trained the first one ends the session after the step at hand, and a second one at once. Before and
     /// after, when images are prepared and the report is written, it ends at once: every file is written whole or not at
-    /// all, and what is half-done is cleared away by the next command.
-    pub(crate) fn hear_ctrl_c(&self) -> Result<()> {
+    /// all, and what is half-done is cleared away by the next command. A `worker` also ends with its standard input: who started it is gone,
+    /// or wants it to end.
+    pub(crate) fn hear_ctrl_c(&self, worker: bool) -> Result<()> {
         let (stop, training, stopped) = (self.stop.clone(), self.training.clone(), self.stopped.clone());
         let heard = move |status: u8| {
             stopped.store(status, Ordering::Relaxed);
@@ -83,6 +84,15 @@ impl Session {
             }
             eprintln!("stopping after this step; the last finished epoch is kept (again to stop at once)");
         };
+        if worker {
+            let (heard, stop) = (heard.clone(), self.stop.clone());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                if !stop.load(Ordering::Relaxed) {
+                    heard(GO_ON_LATER);
+                }
+            });
+        }
         on_stop(heard).context("Ctrl-C cannot be caught")
     }
 
@@ -176,6 +186,13 @@ impl Session {
             Some(failed) => Completed::Ended { failed, shared: shared.into_inner() },
             None => Completed::Stopped(ExitCode::from(self.stopped.load(Ordering::Relaxed))),
         })
+    }
+}
+
+impl Session {
+    /// The exit status where a signal came.
+    pub(crate) fn stopped(&self) -> Option<ExitCode> {
+        self.stop.load(Ordering::Relaxed).then(|| ExitCode::from(self.stopped.load(Ordering::Relaxed)))
     }
 }
 

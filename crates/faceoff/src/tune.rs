@@ -62,7 +62,7 @@ pub(crate) fn run(program: &Program, args: &TuneArgs) -> Result<ExitCode> {
     }
 
     let session = Session::new(program, &args.training, &search.experiment)?;
-    session.hear_ctrl_c()?;
+    session.hear_ctrl_c(false)?;
     let mut images = session.open_images(&search.experiment)?;
     let trials = search.experiment.heads.len();
     search.experiment = session.adapted(search.experiment, &mut images)?;

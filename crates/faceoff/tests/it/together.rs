@@ -144,3 +144,42 @@ fn sigterm_keeps_the_last_epoch_and_says_go_on_later() {
     let output = succeed(benchmark(&experiment, &out).args(["--epochs", "16"]));
     assert!(stderr(&output).contains("goes on after epoch"), "{}", stderr(&output));
 }
+
+#[test]
+fn jobs_share_the_runs_and_one_report_is_made_of_them() {
+    let (folder, experiment, out) = two_heads("jobs");
+    let whole = folder.path().join("whole");
+    succeed(&mut benchmark(&experiment, &whole));
+    let output = succeed(benchmark(&experiment, &out).args(["--jobs", "2", "--threads=2"]));
+    assert_same_outcomes(&whole, &out);
+    let said = stderr(&output);
+    assert!(said.contains("2 processes, 1 thread each"), "{said}");
+    for run in ["Classification", "AdaCos"] {
+        assert_eq!(epochs_of(run, &said), 2, "{said}");
+    }
+    assert!(stdout(&output).contains("jobs/index.html"), "{}", stdout(&output));
+}
+
+/// However the process that was started ends: nothing goes on unseen.
+#[cfg(unix)]
+#[test]
+fn jobs_end_with_the_process_that_started_them() {
+    let (folder, experiment, out) = two_heads("ended");
+    let command = || {
+        let mut command = benchmark(&experiment, &out);
+        command.args(["--epochs", "16", "--jobs", "2", "--threads", "2"]);
+        command
+    };
+    let checkpoint = out.join("ended/runs/Classification-seed0/checkpoint.safetensors");
+    let mut stopped = start(&mut command(), folder.path().join("stopped"));
+    stopped.until("a checkpoint", |_| checkpoint.exists());
+    succeed(Command::new("kill").args(["-TERM", &stopped.0.id().to_string()]));
+    assert_eq!(stopped.0.wait().unwrap().code(), Some(75), "{}", stopped.said());
+    let mut killed = start(&mut command(), folder.path().join("killed"));
+    killed.until_it_says("goes on after epoch");
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
+    // The workers hold their runs no longer than a step and a look.
+    let output = succeed(&mut command());
+    assert!(stderr(&output).contains("goes on after epoch"), "{}", stderr(&output));
+}
