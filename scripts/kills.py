@@ -32,8 +32,8 @@ program = str(pathlib.Path(args.program).resolve())
 root = pathlib.Path(__file__).resolve().parent.parent
 # Moments of each phase, of fifty.
 PHASES = {"fetch": 6, "extract": 6, "prepare": 6, "benchmark": 18, "report": 8, "tune": 6}
-# Files with times, and those that say who is at work.
-NOT_COMPARED = (".html", "manifest.json", ".lock", ".faceoff-unfinished")
+# Files with times or checksums of such, and those that say who is at work.
+NOT_COMPARED = (".html", "manifest.json", ".lock", ".faceoff-unfinished", ".faceoff-reported")
 
 
 def run(command, **options):
