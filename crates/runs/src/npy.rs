@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// A header that is longer is none: those of matrices have some hundred bytes.
 const LONGEST_HEADER: u32 = 1 << 16;
+/// Brackets within brackets that a header may have, twice what a table of records needs: its parser takes twice as long for each.
+const DEEPEST_HEADER: usize = 8;
 
 /// An open NPY matrix of f16, f32 or f64.
 pub struct NpyMatrix {
@@ -41,14 +43,22 @@ impl NpyMatrix {
         let no_matrix = |why: String| broken(format!("it is no NPY matrix (rows, numbers) of f16, f32 or f64: {why}"));
         let file = File::open(path).map_err(|error| broken(format!("it cannot be opened: {error}")))?;
         let mut reader = BufReader::new(&file);
-        let mut first = Vec::new();
         let unreadable = |error: std::io::Error| no_matrix(error.to_string());
+        let mut first = Vec::new();
         reader.by_ref().take(12).read_to_end(&mut first).map_err(unreadable)?;
         // Formats 2 and 3 may ask for gigabytes.
-        if let [.., 2 | 3, _, a, b, c, d] = first[..]
-            && u32::from_le_bytes([a, b, c, d]) > LONGEST_HEADER
-        {
+        let length = match first[..] {
+            [.., 2 | 3, _, a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+            [.., _, _, a, b, _, _] => u16::from_le_bytes([a, b]).into(),
+            _ => 0,
+        };
+        if length > LONGEST_HEADER {
             return Err(no_matrix("its header is too long".into()));
+        }
+        let mut header = Vec::new();
+        reader.by_ref().take(length.into()).read_to_end(&mut header).map_err(unreadable)?;
+        if depth(first.iter().skip(10).chain(&header)) > DEEPEST_HEADER {
+            return Err(no_matrix("its header has too many brackets within brackets".into()));
         }
         reader.rewind().map_err(unreadable)?;
         let header = NpyHeader::from_reader(&mut reader).map_err(unreadable)?;
@@ -165,4 +175,18 @@ pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std
         }
     }
     Ok(())
+}
+
+/// How many brackets are open at most.
+fn depth<'a>(text: impl Iterator<Item = &'a u8>) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for byte in text {
+        match byte {
+            b'[' | b'(' | b'{' => open += 1,
+            b']' | b')' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
 }

@@ -148,6 +148,11 @@ fn broken_files_are_answered_with_place_and_remedy() {
     large[end + 9..last + 10].copy_from_slice(&whole[end..=last]);
     std::fs::write(&queries.embeddings, large).unwrap();
     assert!(message(&queries, None).contains("which are not 5 x 2000000000 numbers"));
+    // Brackets that no parser would come to an end with.
+    let mut deep = whole.clone();
+    deep[last + 1..last + 11].fill(b'[');
+    std::fs::write(&queries.embeddings, deep).unwrap();
+    assert!(message(&queries, None).contains("too many brackets"));
     std::fs::write(&queries.embeddings, whole).unwrap();
 
     for (labels, said) in [
