@@ -2,7 +2,7 @@
 //! are hardest to tell, and the images at each of several weights a class.
 //!
 //! Of one run a variant, as its maps. It is worked out from the embeddings once and then stored in `look.bin`, deflated; see
-//! [`crate::store`]. Exported runs have it with fewer neighbours, and with the coordinates of their maps to 1/2047 of their range.
+//! `store.rs`. Exported runs have it with fewer neighbours, and with the coordinates of their maps to 1/2047 of their range.
 
 use crate::measured::{Maps, Points, Splits, Subject, ValImages};
 use faceoff_analysis::{Result, accuracy, class_weights, neighbors};
