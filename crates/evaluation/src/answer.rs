@@ -482,6 +482,7 @@ mod tests {
             machine: Machine { cpu: "CPU".into(), processors: 2, memory_mib: 8192, system: "Linux".into(), threads: 2 },
             speed: Speed { images_per_second: 100.0, data_wait_share: 0.0 },
             seconds: Default::default(),
+            finished: None,
             files: Default::default(),
             blake3: String::new(),
         }

@@ -192,7 +192,7 @@ pub(crate) fn write(
     source: ImageSource,
 ) -> Result<()> {
     let formulas = faceoff_heads::HEADS.iter().map(|head| (head.name, head.formula)).collect();
-    let images = Images::find(shown.thumbnails, experiment, source);
+    let images = Images::find(shown.thumbnails, folder, experiment, source);
     // A report is worth having without its images.
     let images = images.unwrap_or_else(|error| Err(Some(format!("No thumbnails: {}.", with_causes(&error)))));
     let (thumbnails, no_thumbnails) = match &images {

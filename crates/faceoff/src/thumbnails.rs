@@ -4,13 +4,16 @@ use anyhow::Result;
 use clap::ValueEnum;
 use faceoff_data::{Dataset, ImageSource, is_at_hand};
 use faceoff_report::Thumbnails;
-use faceoff_runs::{Compute, DataConfig, Experiment, RunSpec, SplitName};
+use faceoff_runs::{Compute, DataConfig, Experiment, RunFolder, RunSpec, SplitName, list_runs};
+use std::path::Path;
 
 /// Whether the page of a report holds its images.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ThumbnailsChoice {
-    /// Where the images are at hand: named, or in the cache; nothing is fetched for them.
+    /// Where the images are at hand: named, or in the cache; nothing is fetched for them. None for exported runs.
     Auto,
+    /// The same, for exported runs too, whose folder is likely meant for others.
+    All,
     /// No image, so that the page takes some 170 KB a head: for folders that are committed or passed on.
     None,
 }
@@ -22,15 +25,21 @@ pub(crate) struct Images(Vec<Dataset>);
 const BATCH: usize = 256;
 
 impl Images {
-    /// The images of `experiment`; or in words why there are none, nothing where nobody wants them.
+    /// The images of `experiment`, whose runs lie below `folder`; or in words why there are none, nothing where nobody wants them.
     pub(crate) fn find(
         choice: ThumbnailsChoice,
+        folder: &Path,
         experiment: &Experiment,
         source: ImageSource,
     ) -> Result<std::result::Result<Self, Option<String>>> {
         // Rows of numbers show nothing.
         if choice == ThumbnailsChoice::None || experiment.data.is_embeddings() {
             return Ok(Err(None));
+        }
+        let exported = |run: &RunFolder| run.manifest().is_ok_and(|manifest| run.is_exported(&manifest));
+        if choice == ThumbnailsChoice::Auto && list_runs(folder)?.iter().any(exported) {
+            let why = "No thumbnails: these are exported runs, whose folder is likely meant for others. --thumbnails all shows them.";
+            return Ok(Err(Some(why.into())));
         }
         let mut configs: Vec<DataConfig> = Vec::new();
         for spec in RunSpec::of(experiment, &Compute::unknown()) {

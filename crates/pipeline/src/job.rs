@@ -7,6 +7,7 @@ use crate::embed::{MOST_TRAIN_SCORES, embed};
 use crate::machine::describe_process;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
 use candle_core::{DType, Device};
+use chrono::{DateTime, Utc};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
     Compute, Difference, Experiment, Failure, FolderLock, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
@@ -15,7 +16,7 @@ use faceoff_runs::{
 use faceoff_training::{EncoderPlan, TrainingEnd, train};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often runs that others hold are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -298,6 +299,7 @@ impl Job<'_> {
                 ("embed".into(), started.elapsed().as_secs_f64()),
             ]
             .into(),
+            finished: Some(DateTime::<Utc>::from(SystemTime::now()).format("%Y-%m-%dT%H:%M:%SZ").to_string()),
             files: Default::default(),
             blake3: String::new(),
         })?;

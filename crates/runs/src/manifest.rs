@@ -39,6 +39,9 @@ pub struct Manifest {
     pub speed: Speed,
     /// Wall-clock seconds of each phase, all sessions of a resumed run together.
     pub seconds: BTreeMap<String, f64>,
+    /// When it became whole, by the machine's clock (UTC, RFC 3339); `None` in older manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<String>,
     /// Every other file of the run by name, as it was when the run became whole: filled in by [`crate::RunFolder::finish`].
     pub files: BTreeMap<String, FileRecord>,
     /// BLAKE3 of all the above, in hexadecimal: filled in by [`crate::RunFolder::finish`]; empty in manifests of version 2.

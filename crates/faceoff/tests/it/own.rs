@@ -94,6 +94,18 @@ fn a_report_on_ones_own_images_is_named_after_them_adapted_to_them_and_made_agai
     assert!(read("index.html").contains("No thumbnails: image "));
     succeed(with_images.arg("--skip-unreadable"));
     assert!(!read("index.html").contains("No thumbnails"));
+    // Exported runs are likely meant for others.
+    let (exported, noted) = (folder.path().join("exported"), report.join("Meine-Fotos-mine.toml"));
+    succeed(faceoff().args(["runs", "export", "--out"]).arg(folder.path().join("out")).arg(&exported).arg(&noted));
+    let mut of_exported = faceoff();
+    of_exported.args(["report", "--skip-unreadable", "--cache"]).arg(folder.path().join("cache")).arg("--data");
+    of_exported.arg(&images).arg("--out").arg(&exported).arg(&noted);
+    let page_of = |command: &mut Command| {
+        succeed(command);
+        std::fs::read_to_string(exported.join("Meine-Fotos-mine/index.html")).unwrap()
+    };
+    assert!(page_of(&mut of_exported).contains("No thumbnails: these are exported runs"));
+    assert!(!page_of(of_exported.args(["--thumbnails", "all"])).contains("No thumbnails"));
     // A name is given once.
     let name = ["benchmark", "--dry-run", "Meine-Fotos-mine", "--name", "Others", "--data"];
     let message = complaint(command(&folder, &name).arg(&images));

@@ -32,6 +32,13 @@ impl<'a> Provenance<'a> {
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
         let Manifest { experiment, spec, version, commit, .. } = manifest;
         let seeds = seeds.join(",");
+        // Of the runs, not of the report: so the same runs give the same page.
+        let days: BTreeSet<String> =
+            distinct(|m| m.finished.as_ref().map_or("not noted".into(), |at| at.chars().take(10).collect()));
+        let dates = match (days.first(), days.last()) {
+            (Some(first), Some(last)) if first != last => [format!("{first} to {last}")].into(),
+            _ => days,
+        };
         let head = |variant: &Variant| {
             let parameters = variant.config.iter().flat_map(HeadConfig::parameters);
             let parameters = parameters.map(|(name, value)| format!(", {name} = {value}"));
@@ -46,6 +53,7 @@ impl<'a> Provenance<'a> {
             heads: outcome.selection.variants.iter().map(head).collect(),
             selection: &outcome.selection,
             facts: vec![
+                ("Date", dates),
                 ("Commit", distinct(|m| m.commit.clone())),
                 ("Version", distinct(|m| m.version.clone())),
                 ("Device", distinct(|m| m.spec.compute.to_string())),

@@ -90,6 +90,7 @@ impl MadeUp {
             },
             speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
             seconds: seconds.map(|(phase, seconds)| (phase.into(), seconds)).into(),
+            finished: Some("2026-03-01T23:59:59Z".into()),
             files: Default::default(),
             blake3: String::new(),
         };

@@ -129,6 +129,7 @@ fn the_page_stands_alone_and_shows_every_picture() {
         "Two <files> are byte-identical.",
         "Labels given",
         "0123abcd",
+        "2026-03-01",
         "120 train, 80 validation",
         "2.5",
     ] {

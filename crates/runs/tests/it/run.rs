@@ -34,6 +34,7 @@ fn manifest(spec: &RunSpec) -> Manifest {
         machine: Machine { cpu: "x".into(), processors: 2, memory_mib: 1, system: "y".into(), threads: 2 },
         speed: Speed { images_per_second: 100.0, data_wait_share: 0.01 },
         seconds: [("train".into(), 1.5)].into(),
+        finished: None,
         files: Default::default(),
         blake3: String::new(),
     }
