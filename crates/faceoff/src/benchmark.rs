@@ -9,8 +9,8 @@ use clap::Args;
 use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
-use faceoff_pipeline::{Error, run_work};
-use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, digest_of_ended, write_atomically};
+use faceoff_pipeline::{Error, keeps_train_scores, run_work};
+use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, Sizes, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -45,14 +45,17 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "I/N")]
     shard: Option<ShardOption>,
     /// Processes that share the runs on this machine, each with its part of the threads: faster where other programs are busy too.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "dry_run")]
     jobs: u16,
     /// Started by --jobs: makes no report, and ends with its standard input.
     #[arg(long, hide = true)]
     worker: bool,
-    /// Only fetch, check and decode the images, so that no training has to wait for them.
-    #[arg(long, conflicts_with_all = ["dry_run", "force", "shard", "open", "export"])]
+    /// Only fetch, check and decode the images, so that no training has to wait for them. The other options may be those of the runs.
+    #[arg(long, conflicts_with_all = ["dry_run", "shard", "open", "report"])]
     prepare: bool,
+    /// Only make the report of what is there, with the other options as the runs had them.
+    #[arg(long, conflicts_with_all = ["dry_run", "shard"])]
+    report: bool,
     /// Only say what would be done: runs, estimated hours, disk.
     #[arg(long, conflicts_with = "shard")]
     dry_run: bool,
@@ -68,8 +71,8 @@ impl BenchmarkArgs {
 pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     use_threads(args.training.threads)?;
     let mut experiment = args.experiment(program)?;
-    let (session, shard) = match args.prepare {
-        true => (Session::without_device(program, &args.training)?, None),
+    let (session, shard) = match args.prepare || args.report {
+        true => (Session::without_device(program, &args.training, &experiment)?, None),
         false => (Session::new(program, &args.training, &experiment)?, shard(args.shard)?),
     };
     if args.dry_run {
@@ -97,6 +100,12 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
         println!("the images of `{}` are ready", experiment.name);
         return Ok(ExitCode::SUCCESS);
     }
+    let write_report = || report::write(program, &folder, &experiment, &args.shown, args.training.source(program));
+    if args.report {
+        let _lock = lock_report(&folder)?;
+        write_report()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut failed_jobs = 0;
     if args.jobs > 1 {
         failed_jobs = jobs::run(args.jobs.into(), &session)?;
@@ -111,9 +120,8 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     if !completed.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::OtherRuns(_)))) {
         note_own_images(&experiment, &images, &folder)?;
     }
-    let write_report = || report::write(program, &folder, &experiment, &args.shown, args.training.source(program));
     let (failed, shared) = match completed {
-        Ok(Completed::Ended { failed, shared }) => (failed, shared || shard.is_some()),
+        Ok(Completed::Ended { failed, shared, worked }) => (failed, shared || shard.is_some() && worked),
         Ok(Completed::Stopped(status)) => return Ok(status),
         Err(error) => {
             // What ended one run takes nothing from the report of the others.
@@ -141,12 +149,10 @@ pub(crate) fn run(program: &Program, args: &BenchmarkArgs) -> Result<ExitCode> {
     } else {
         let _lock = lock_report(&folder)?;
         let reported = folder.join(REPORTED);
-        let by_another = || std::fs::read_to_string(&reported).is_ok_and(|runs| Some(runs) == ended);
-        if shared && by_another() {
-            println!(
-                "the report of all runs was written by another process\nopen {}",
-                folder.join("index.html").display()
-            );
+        let page = folder.join("index.html");
+        let by_another = || page.exists() && std::fs::read_to_string(&reported).is_ok_and(|runs| Some(runs) == ended);
+        if shared && !args.shown.asks_for_more() && by_another() {
+            println!("the report of all runs was written by another process\nopen {}", page.display());
         } else {
             write_report()?;
             if let Some(ended) = &ended {
@@ -209,10 +215,13 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
             specs.iter().filter_map(|spec| of_variant.get(spec.variant.name.as_str()).copied()).collect()
         }
     };
+    if speeds.is_empty() {
+        bail!("no head of `{}` can be trained on these data; see above, and name others with --heads", experiment.name);
+    }
     let work = run_work(experiment.training.epochs, train_images, val_images);
     let training: f64 = speeds.iter().map(|speed| work / speed).sum();
     let per_second = work * speeds.len() as f64 / training;
-    let report = specs.len() as f64 * report_seconds([train_images, val_images], &experiment.analysis);
+    let report = speeds.len() as f64 * report_seconds([train_images, val_images], &experiment.analysis);
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
@@ -243,12 +252,15 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
         report / 60.0
     );
     let of_run = own.as_ref().map_or(DISK_MIB_PER_RUN, |own| {
-        // An embedding, scores and logits for each image.
-        let numbers = plan.dim() + 2 * own.sizes.classes;
+        // An embedding for each image, scores and logits where they are kept.
+        let Sizes { compared, classes, .. } = own.sizes;
+        let scored = val_images + if keeps_train_scores(compared, classes) { compared } else { 0 };
+        let numbers = (compared + val_images) * plan.dim() + scored * 2 * classes;
         let weights = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_WEIGHTS };
-        weights + (((own.sizes.compared + val_images) * numbers * size_of::<f32>()) >> 20) as u64
+        weights + ((numbers * size_of::<f32>()) >> 20) as u64
     });
-    let results = specs.len() as u64 * of_run + DISK_MIB_OF_CHECKPOINTS;
+    let checkpoints = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_CHECKPOINTS };
+    let results = speeds.len() as u64 * of_run + checkpoints;
     let images = match (&own, profile.disk_mib) {
         (Some(_), _) if experiment.data.is_embeddings() => String::new(),
         (Some(Preview { decoded_bytes: Some(bytes), .. }), _) => {

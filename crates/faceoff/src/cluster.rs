@@ -125,7 +125,7 @@ impl SpreadArgs {
         let mut words = vec![self.experiment.clone()];
         words.extend(self.benchmark.iter().cloned());
         let given = |option: &str| self.benchmark.iter().any(|word| word.split('=').next() == Some(option));
-        let own = ["--out", "--shard", "--prepare", "--dry-run", "--open"];
+        let own = ["--out", "--shard", "--prepare", "--report", "--dry-run", "--open"];
         if let Some(option) = own.into_iter().find(|option| given(option)) {
             bail!(
                 "{option} cannot stand behind `--`: every task gets what it needs of it; leave it out, or put --out before `--`"
@@ -135,7 +135,13 @@ impl SpreadArgs {
             words.extend(["--threads".into(), self.cpus.to_string()]);
         }
         // Wrong options are said now, not by every task.
-        let line = BenchmarkLine::try_parse_from(&words).map_err(|error| anyhow::anyhow!(error.to_string()))?;
+        let parse = |more: &[&str]| {
+            let line = words.iter().map(String::as_str).chain(more.iter().copied());
+            BenchmarkLine::try_parse_from(line).map_err(|error| anyhow::anyhow!(error.to_string()))
+        };
+        parse(&["--prepare"])?;
+        parse(&["--report"])?;
+        let line = parse(&["--shard", "0/1"])?;
         let experiment = line.args.experiment(program)?;
         let runs = RunSpec::of(&experiment, &Compute::unknown()).len();
         let tasks = self.tasks.map_or(runs, |tasks| (tasks as usize).min(runs));
@@ -166,7 +172,6 @@ struct SlurmScript {
     logs: String,
     program: String,
     benchmark: String,
-    report: String,
     common: String,
     run_options: String,
 }
@@ -194,9 +199,6 @@ fn slurm(program: &Program, args: &SlurmArgs) -> Result<ExitCode> {
         logs: quoted([&text(&reports.join(&experiment.name).join("logs"))?])?,
         program: quoted([&text(&exe)?, "--root", &text(&absolute(&program.root)?)?])?,
         benchmark: quoted(words.iter().chain(&out).map(String::as_str))?,
-        report: quoted(
-            ["report", &report_of(&experiment, &all.experiment)].into_iter().chain(out.iter().map(String::as_str)),
-        )?,
         common: quoted(common.iter().flatten().chain(sbatch).map(String::as_str))?,
         run_options: quoted(
             [option("gres", &gpus.as_ref().map(|gpus| format!("gpu:{gpus}"))), option("time", time)]
@@ -276,7 +278,7 @@ fn kubernetes(program: &Program, args: &KubernetesArgs) -> Result<ExitCode> {
             label: "report",
             job: report.clone(),
             indexed: false,
-            command: command(&["report".into(), report_of(&experiment, &all.experiment)], &[]),
+            command: command(&words, &["--report"]),
         },
     ];
     let parallelism = all.max_parallel.map_or(tasks, |most| (most as usize).min(tasks));
@@ -306,11 +308,6 @@ fn kubernetes(program: &Program, args: &KubernetesArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `report` is to be given: images of one's own have an experiment beside their report, of another name.
-fn report_of(experiment: &Experiment, asked: &str) -> String {
-    if experiment.data.own.is_some() { experiment.name.clone() } else { asked.into() }
-}
-
 /// A name as schedulers allow them: small letters, digits and hyphens, not too long.
 fn job_name(experiment: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -337,7 +334,7 @@ fn quoted<'a>(words: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a
 
 /// How this command was given, in one line.
 fn command_line() -> Result<String> {
-    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(quoted(words.iter().map(String::as_str))?.replace('\n', " "))
 }
 

@@ -1,6 +1,7 @@
 //! `report`: the report of an experiment again, from its runs; or that of external embeddings.
 
 use crate::options::{OutArgs, SourceArgs, check_apart};
+use crate::session::lock_report;
 use crate::thumbnails::{Images, ThumbnailsChoice};
 use crate::{Program, compare, results, with_causes};
 use anyhow::{Result, bail};
@@ -8,7 +9,7 @@ use clap::{Args, ValueEnum};
 use faceoff_data::ImageSource;
 use faceoff_evaluation::{LabelledFiles, Registry};
 use faceoff_report::{Export, Extras, Thumbnails, write_embeddings_report, write_report};
-use faceoff_runs::{Experiment, FolderLock, write_atomically};
+use faceoff_runs::{Experiment, write_atomically};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -22,7 +23,7 @@ pub struct ReportArgs {
     /// `[analysis]` counts.
     #[arg(default_value = "quick")]
     experiment: String,
-    /// External embeddings: an NPY matrix (rows, numbers) of f32 or f64. Without --train-embeddings every row is
+    /// External embeddings: an NPY matrix (rows, numbers) of f16, f32 or f64. Without --train-embeddings every row is
     /// compared with all others.
     #[arg(
         long,
@@ -88,6 +89,11 @@ enum ExportChoice {
 }
 
 impl ShownArgs {
+    /// Whether a report that another process made does not do.
+    pub(crate) fn asks_for_more(&self) -> bool {
+        self.open || self.export.is_some()
+    }
+
     /// Opens the page where that was asked for; where it cannot be opened its path stands on the screen anyway.
     fn open(&self, page: &Path) {
         let (opener, first) = match std::env::consts::OS {
@@ -127,7 +133,7 @@ pub(crate) fn run(program: &Program, args: &ReportArgs) -> Result<ExitCode> {
         ..args.source.source(program)
     };
     check_apart(&folder, &source.cache_dir)?;
-    let _lock = FolderLock::take(&folder, &say)?;
+    let _lock = lock_report(&folder)?;
     write(program, &folder, &experiment, &args.shown, source)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -39,6 +39,8 @@ pub(crate) enum Completed {
         failed: usize,
         /// Whether other processes worked on them too.
         shared: bool,
+        /// Whether there was anything to do.
+        worked: bool,
     },
     /// A signal ended it: the exit status.
     Stopped(ExitCode),
@@ -47,16 +49,16 @@ pub(crate) enum Completed {
 impl Session {
     /// A session on the device, with the images that the command line asks for.
     pub(crate) fn new(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
-        check_apart(&args.out.report_folder(program, &experiment.name), &args.source(program).cache_dir)?;
-        Self::with(program, args, machine::arithmetic(program, args, experiment)?)
+        Self::with(program, args, experiment, machine::arithmetic(program, args, experiment)?)
     }
 
     /// A session that trains nothing, so that no device is asked for.
-    pub(crate) fn without_device(program: &Program, args: &TrainingArgs) -> Result<Self> {
-        Self::with(program, args, machine::plain_arithmetic()?)
+    pub(crate) fn without_device(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Self> {
+        Self::with(program, args, experiment, machine::plain_arithmetic()?)
     }
 
-    fn with(program: &Program, args: &TrainingArgs, arithmetic: Arithmetic) -> Result<Self> {
+    fn with(program: &Program, args: &TrainingArgs, experiment: &Experiment, arithmetic: Arithmetic) -> Result<Self> {
+        check_apart(&args.out.report_folder(program, &experiment.name), &args.source(program).cache_dir)?;
         machine::check_memory()?;
         Ok(Self {
             arithmetic,
@@ -154,7 +156,7 @@ impl Session {
         if let Some(warning) = warn_of_local_locks(folder) {
             eprintln!("warning: {warning}");
         }
-        let shared = AtomicBool::new(false);
+        let (shared, worked) = (AtomicBool::new(false), AtomicBool::new(false));
         let on_event = |event: Event| {
             self.progress.on_event(event);
             match event {
@@ -177,13 +179,14 @@ impl Session {
                         eprintln!("warning: {name} could not be measured: {}", with_causes(&error.into()));
                     }
                 }
+                Event::Run(..) => worked.store(true, Ordering::Relaxed),
                 Event::Elsewhere(..) => shared.store(true, Ordering::Relaxed),
                 Event::End(_) => self.training.store(false, Ordering::Relaxed),
                 _ => {}
             }
         };
         Ok(match job.complete(force, &self.stop, &on_event)? {
-            Some(failed) => Completed::Ended { failed, shared: shared.into_inner() },
+            Some(failed) => Completed::Ended { failed, shared: shared.into_inner(), worked: worked.into_inner() },
             None => Completed::Stopped(ExitCode::from(self.stopped.load(Ordering::Relaxed))),
         })
     }

@@ -56,7 +56,7 @@ runs() {
 }
 
 report() {
-    exec "${faceoff[@]}" {{ report }}
+    exec "${faceoff[@]}" "${benchmark[@]}" --report
 }
 
 case "${1:-submit}" in

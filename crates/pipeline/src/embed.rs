@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Training images times classes of which scores and logits are kept: a gigabyte each.
 pub(crate) const MOST_TRAIN_SCORES: usize = 1 << 28;
 
+/// Whether a run keeps the scores and logits of so many training images and classes.
+pub fn keeps_train_scores(images: usize, classes: usize) -> bool {
+    images.saturating_mul(classes) <= MOST_TRAIN_SCORES
+}
+
 /// Embeds a split without augmentation, in the data set's order.
 ///
 /// Embeddings are brought to unit length; their lengths before that are kept. A head that scores no classes gets the scores
@@ -31,7 +36,7 @@ pub(crate) fn embed(
     let dim = model.encoder.dim();
     // Of the images that others are compared with, scores are next to never asked for.
     let is_train = matches!(split, SplitName::Train | SplitName::SeenTrain);
-    let kept = !is_train || items.len() * images.classes() <= MOST_TRAIN_SCORES;
+    let kept = !is_train || keeps_train_scores(items.len(), images.classes());
     let mut scored = false;
     let mut embeddings = Embeddings {
         ids: items.iter().map(|item| item.id.clone()).collect(),

@@ -174,6 +174,14 @@ fn every_source_says_what_it_is_for() {
     assert!(silent.is_empty(), "begin these with a line `//! ...`: {silent:#?}");
 }
 
+#[test]
+fn no_merge_was_left_half_done() {
+    let markers = ["<<<<<<< ", ">>>>>>> "];
+    let marked = |text: &str| text.lines().any(|line| markers.iter().any(|marker| line.starts_with(marker)));
+    let left = Vec::from_iter(FILES.iter().filter(|(_, text)| marked(text)).map(|(path, _)| path));
+    assert!(left.is_empty(), "both sides of a merge stand in these: {left:#?}");
+}
+
 /// A heading's address within a page.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));

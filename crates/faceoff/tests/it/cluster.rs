@@ -122,6 +122,11 @@ fn what_no_task_could_do_is_refused_before_anything_is_submitted() {
     assert!(said(&["--shard", "0/2"]).contains("--shard cannot stand behind `--`"));
     assert!(said(&["--epoch", "2"]).contains("unexpected argument '--epoch'"));
     assert!(said(&["--heads", "None"]).contains("None"));
+    // What is for the runs alone stands in the way of no other step.
+    let file = out.join("refused/slurm.sh");
+    succeed(cluster("slurm", &experiment, &out).args(["--", "--force", "--export", "parquet", "--jobs", "2"]));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
     assert!(!out.exists());
     // One task can be given by hand what the script would give it.
     succeed(benchmark(&experiment, &out).args(["--shard", "1/2", "--epochs", "1"]));

@@ -100,9 +100,15 @@ fn the_last_shard_makes_the_report() {
     let said = stderr(&last);
     assert!(said.contains("shard 0/2, as SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say"), "{said}");
     assert_same_outcomes(&whole, &out);
-    // Two that end at the same moment both find everything there: the report is made once.
+    // Who has nothing to do is asked for the report, which a page that is gone needs.
+    std::fs::remove_file(out.join("sharded/index.html")).unwrap();
     let again = succeed(benchmark(&experiment, &out).envs(of_array));
-    assert!(stdout(&again).contains("the report of all runs was written by another process"), "{}", stdout(&again));
+    assert!(!stdout(&again).contains("by another process"), "{}", stdout(&again));
+    assert!(out.join("sharded/index.html").exists());
+    // The same with the options of the runs, and without anything to train with.
+    std::fs::remove_file(out.join("sharded/index.html")).unwrap();
+    succeed(benchmark(&experiment, &out).args(["--report", "--kernels", "cuda"]));
+    assert_same_outcomes(&whole, &out);
 }
 
 #[test]
@@ -154,6 +160,8 @@ fn jobs_share_the_runs_and_one_report_is_made_of_them() {
     assert_same_outcomes(&whole, &out);
     let said = stderr(&output);
     assert!(said.contains("2 processes, 1 thread each"), "{said}");
+    // What they do is not done by the process that started them.
+    assert!(said.lines().filter(|line| line.contains(": epoch")).all(|line| line.starts_with("[job ")), "{said}");
     for run in ["Classification", "AdaCos"] {
         assert_eq!(epochs_of(run, &said), 2, "{said}");
     }
