@@ -38,8 +38,10 @@ pub const PROGRAM: &str = "cargo xtask";
 pub enum Place {
     /// It has the highest mean.
     First,
-    /// No test shows it behind the first.
+    /// No test tells it from the first.
     Together,
+    /// Its mean is lower, but over the seeds that both have it is ahead of the first, at the level of all tests.
+    Ahead,
     /// It is behind the first, at the level of all tests.
     Behind,
     /// There are too few seeds for a test.
@@ -79,9 +81,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether a variant is among those that no test tells from the best, of several that were tested.
+    /// Whether a variant is among those that no test shows behind the best, of several that were tested.
     pub fn is_among_best(&self, variant: usize) -> bool {
-        let best = |standing: &&Standing| matches!(standing.place, Place::First | Place::Together);
+        let best = |standing: &&Standing| matches!(standing.place, Place::First | Place::Together | Place::Ahead);
         self.tested && self.standings.iter().filter(best).any(|standing| standing.variant == variant)
     }
 }
@@ -124,6 +126,7 @@ fn standing(evaluation: &Evaluation, first: &MetricSummary, row: &MetricSummary)
     let place = match pair.and_then(|pair| pair.p_holm) {
         _ if row.variant == first.variant => Place::First,
         Some(p) if p < ALPHA && behind > 0.0 => Place::Behind,
+        Some(p) if p < ALPHA && behind < 0.0 => Place::Ahead,
         Some(_) => Place::Together,
         None => Place::Untested,
     };
@@ -134,7 +137,7 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
     let rows = ranked(evaluation, group, metric);
     let [first, _, ..] = rows[..] else { return None };
     let standings: Vec<Standing> = rows.iter().map(|row| standing(evaluation, first, row)).collect();
-    let tested = standings.iter().any(|standing| matches!(standing.place, Place::Together | Place::Behind));
+    let tested = standings.iter().any(|standing| !matches!(standing.place, Place::First | Place::Untested));
     let decided = standings[1..].iter().all(|standing| standing.place == Place::Behind);
     let seeds = rows.iter().map(|row| row.summary.n).min().unwrap_or(0);
     let (condition, sentences) = (group.condition.clone(), Vec::new());
@@ -217,7 +220,8 @@ impl Words<'_> {
         let title = self.answer.metric.title();
         let first = self.name(self.answer.standings[0].variant);
         let count = self.answer.standings.len();
-        let together = self.in_place(Place::Together);
+        let beside = |standing: &&Standing| matches!(standing.place, Place::Together | Place::Ahead);
+        let together: Vec<&Standing> = self.answer.standings.iter().filter(beside).collect();
         let holm = "at 5 % after Holm\u{2019}s correction";
         if !self.answer.tested {
             let few = match self.seeds {
@@ -562,7 +566,8 @@ mod tests {
             let answer = answer_to(&variants);
             let name = |standing: &Standing| variants[standing.variant].0;
             let [first, second] = &answer.standings[..] else { panic!("two variants") };
-            assert_eq!((name(first), name(second), second.place), ("A", "B", Place::Together));
+            assert_eq!((name(first), name(second), second.place), ("A", "B", Place::Ahead));
+            assert!((0..2).all(|variant| answer.is_among_best(variant)));
             assert!(second.behind < -0.04 && answer.tested && !answer.decided, "{answer:?}");
             let next = answer.sentences.last().unwrap();
             assert!(next.contains("B is ahead of A over the seeds that both have"), "{next}");

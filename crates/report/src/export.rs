@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::parquet::parquet;
+use crate::pictures::mapped;
 use crate::{Extras, sprites, tensorboard};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
@@ -41,11 +42,6 @@ impl Exported {
             }
         }
     }
-}
-
-/// Runs that have maps, and so images.
-fn mapped(evaluation: &Evaluation) -> impl Iterator<Item = (&Measured, &Maps)> {
-    evaluation.measured.iter().filter_map(|run| Some((run, run.maps.as_ref()?)))
 }
 
 fn class<'a>(evaluation: &'a Evaluation, run: &Measured, label: u32) -> &'a str {

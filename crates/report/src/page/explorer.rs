@@ -6,6 +6,7 @@
 
 use crate::Extras;
 use crate::align::aligned;
+use crate::pictures::mapped;
 use crate::plots::{extent, hex_colors};
 use crate::sprites;
 use askama::Template;
@@ -90,15 +91,15 @@ struct Run<'a> {
 impl Explorer {
     /// `None` where no run has a map.
     pub(super) fn of(outcome: &Evaluation, extras: &Extras<'_>) -> Option<Self> {
-        let mut images = Images::default();
         let mut numbers = Numbers::default();
         let with_maps = |group: &&Group| run_of(outcome, group).next().is_some();
         let groups: Vec<&Group> = outcome.groups.iter().filter(with_maps).collect();
-        let all_of = |group: &&Group| run_of(outcome, group).next().map_or(0, |(_, maps)| maps.images.ids.len());
         if groups.is_empty() {
             return None;
         }
-        let count: usize = groups.iter().map(all_of).sum();
+        // Conditions may share their images.
+        let evaluated = groups.iter().filter_map(|group| Some(&run_of(outcome, group).next()?.1.images));
+        let count = Images::of(evaluated).ids.len();
         if count > MOST_IMAGES {
             let note = format!(
                 "{count} validation images are too many to look at one by one on a page; {MOST_IMAGES} are the most."
@@ -106,12 +107,10 @@ impl Explorer {
             return Some(Self { data: None, sheets: Vec::new(), said: false, note: Some(note) });
         }
         // Every image has a place before the first place is written.
-        for group in &groups {
-            for (run, maps) in run_of(outcome, group) {
-                let index = run.look.iter().filter_map(|look| look.index.as_ref());
-                [&maps.images].into_iter().chain(index).for_each(|set| images.add(set));
-            }
-        }
+        let images = Images::of(groups.iter().flat_map(|group| run_of(outcome, group)).flat_map(|(run, maps)| {
+            let index = run.look.iter().filter_map(|look| look.index.as_ref());
+            [&maps.images].into_iter().chain(index)
+        }));
         numbers.wide = images.ids.len() > u16::MAX as usize;
         let sets: Vec<Set<'_>> = groups.iter().map(|group| set(outcome, group, &images, &mut numbers)).collect();
         let said = sets.iter().flat_map(|set| &set.runs).any(|run| run.said);
@@ -133,8 +132,7 @@ impl Explorer {
 
 /// The runs of a group that have maps.
 fn run_of<'a>(outcome: &'a Evaluation, group: &'a Group) -> impl Iterator<Item = (&'a Measured, &'a Maps)> {
-    let in_group = outcome.measured.iter().filter(|run| group.variants.contains(&run.variant));
-    in_group.filter_map(|run| Some((run, run.maps.as_ref()?)))
+    mapped(outcome).filter(|(run, _)| group.variants.contains(&run.variant))
 }
 
 fn set<'a>(outcome: &'a Evaluation, group: &'a Group, images: &Images<'a>, numbers: &mut Numbers) -> Set<'a> {
@@ -220,13 +218,15 @@ struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    fn add(&mut self, set: &'a ValImages) {
-        for id in &set.ids {
-            let next = self.ids.len() as u32;
-            if *self.places.entry(id).or_insert(next) == next {
-                self.ids.push(id);
+    fn of(sets: impl IntoIterator<Item = &'a ValImages>) -> Self {
+        let mut images = Self::default();
+        for id in sets.into_iter().flat_map(|set| &set.ids) {
+            let next = images.ids.len() as u32;
+            if *images.places.entry(id).or_insert(next) == next {
+                images.ids.push(id);
             }
         }
+        images
     }
 }
 
@@ -278,4 +278,19 @@ fn packed(names: &Names<'_>, numbers: &[u8]) -> String {
         encoder.write_all(part).expect("memory takes everything");
     }
     STANDARD.encode(encoder.finish().expect("memory takes everything"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_several_conditions_counts_once() {
+        let set =
+            |ids: &[&str]| ValImages { ids: ids.iter().map(ToString::to_string).collect(), ..ValImages::default() };
+        let sets = [set(&["a", "b"]), set(&["b", "a"]), set(&["c", "b"])];
+        let images = Images::of(&sets);
+        assert_eq!(images.ids, ["a", "b", "c"]);
+        assert_eq!((images.places["b"], images.places["c"]), (1, 2));
+    }
 }

@@ -22,18 +22,18 @@ impl<'a> Numbers<'a> {
         let marks = outcome.groups.iter().flat_map(|group| {
             outcome.compared().flat_map(move |metric| {
                 let standings = standings(outcome, group, metric);
-                let tested = standings.iter().any(|found| matches!(found.place, Place::Together | Place::Behind));
+                let tested = standings.iter().any(|found| !matches!(found.place, Place::First | Place::Untested));
                 standings.into_iter().filter(move |_| tested).map(move |found| (metric, found.variant, found.place))
             })
         });
         Self { outcome, marks: marks.collect() }
     }
 
-    /// `best` for what no test tells from the highest mean, `behind` for what one does.
+    /// `best` for what no test shows behind the highest mean, `behind` for what one does.
     fn mark(&self, variant: &usize, metric: &MetricId) -> &'static str {
         let of = |mark: &&(MetricId, usize, Place)| (mark.0, mark.1) == (*metric, *variant);
         match self.marks.iter().find(of).map(|mark| mark.2) {
-            Some(Place::First | Place::Together) => " best",
+            Some(Place::First | Place::Together | Place::Ahead) => " best",
             Some(Place::Behind) => " behind",
             Some(Place::Untested) | None => "",
         }

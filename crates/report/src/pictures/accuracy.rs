@@ -1,6 +1,6 @@
 //! Accuracies of the variants side by side, and over the number of neighbours.
 
-use super::{Section, bar, curves_of, heights, integer_tick, padded, points, range, range_of, rises, under};
+use super::{Section, bar, caution, curves_of, heights, integer_tick, padded, points, range, range_of, rises, under};
 use crate::error::Result;
 use crate::plots::accuracy::BarRow;
 use crate::plots::curves::Frame;
@@ -62,7 +62,10 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let name = (format!("{file}{}.svg", group.suffix()), alt);
             let chart = curves::chart(name, &Frame::new(x, y, sizes.len() <= 12), &curves)?;
             let rise = range(rises(&curves), points);
-            let said = rise.map(|rise| format!("From {} to {most} neighbours each head changes by {rise}.", sizes[0]));
+            let caution = caution(outcome, [group]);
+            let from = sizes[0];
+            let said =
+                rise.map(|rise| format!("From {from} to {most} neighbours each head changes by {rise}; {caution}."));
             section.pictures.push(chart.concluding(said));
         }
     }

@@ -1,6 +1,6 @@
 //! Maps of the validation images: t-SNE and PCA in two and three dimensions.
 
-use super::{Section, first_runs, name_of, percent, range, range_of};
+use super::{Section, caution, first_runs, name_of, percent, range, range_of};
 use crate::align::aligned;
 use crate::error::Result;
 use crate::plots::scatter::{self, Cloud};
@@ -50,7 +50,7 @@ pub(super) fn pca(outcome: &Evaluation) -> Result<Section> {
         let held = runs.filter_map(|run| Some((outcome.name(run.variant), held(run, count)?)));
         let word = if count == 2 { "two" } else { "three" };
         let what = format!("The first {word} components hold");
-        Some(format!("{what} {} of the variance.", range(held, percent)?))
+        Some(format!("{what} {} of the variance; {}.", range(held, percent)?, caution(outcome, [group])))
     };
     draw(section, outcome, "PCA map", pca_maps(outcome), axes, (&one, &all), true)
 }
@@ -126,6 +126,7 @@ pub(crate) fn pca_maps(outcome: &Evaluation) -> Vec<Map<'_>> {
     mapped(outcome).filter_map(|(run, maps)| Some((run, Cow::Borrowed(&maps.images), maps.pca.clone()?))).collect()
 }
 
-fn mapped(outcome: &Evaluation) -> impl Iterator<Item = (&Measured, &Maps)> {
+/// Runs that have maps, and so images.
+pub(crate) fn mapped(outcome: &Evaluation) -> impl Iterator<Item = (&Measured, &Maps)> {
     outcome.measured.iter().filter_map(|run| Some((run, run.maps.as_ref()?)))
 }

@@ -27,7 +27,7 @@ use faceoff_evaluation::{Evaluation, MetricId};
 use std::ops::Range;
 
 pub(crate) use grid::grid_variants;
-pub(crate) use maps::{Map, pca_maps, tsne_maps};
+pub(crate) use maps::{Map, mapped, pca_maps, tsne_maps};
 pub(crate) use noise::noise_variants;
 
 /// A part of the page: a heading, what to see in it, its pictures.
@@ -83,12 +83,21 @@ pub(crate) fn accuracies(outcome: &Evaluation) -> Result<Option<Picture>> {
 /// What stands behind numbers of heads that were trained once each.
 const ONE_TRAINING: &str = "one training each, so no difference between heads is claimed";
 
-/// Whether a variant of a group was trained once.
-fn has_lone_seed(outcome: &Evaluation, group: &Group) -> bool {
-    group.variants.iter().any(|&variant| outcome.runs(variant).count() == 1)
+/// The same where some heads were trained once and others more often.
+const FEW_SEEDS: &str = "too few seeds for a test";
+
+/// What stands behind numbers of the heads of some groups that no test is about.
+fn caution<'a>(outcome: &Evaluation, groups: impl IntoIterator<Item = &'a Group>) -> &'static str {
+    let variants = groups.into_iter().flat_map(|group| &group.variants);
+    let lone: Vec<bool> = variants.map(|&variant| outcome.runs(variant).count() == 1).collect();
+    match lone.contains(&true) {
+        true if lone.contains(&false) => FEW_SEEDS,
+        true => ONE_TRAINING,
+        false => "nothing is tested",
+    }
 }
 
-/// From where to where the means of a metric range, and whether the two ends are told apart; with one seed no difference is claimed.
+/// From where to where the means of a metric range, and whether the two ends are told apart; with one seed each no difference is claimed.
 fn range_of(outcome: &Evaluation, group: &Group, metric: MetricId) -> Option<String> {
     let mut rows: Vec<_> = group.variants.iter().filter_map(|&variant| outcome.summary(variant, metric)).collect();
     rows.sort_by(|a, b| b.summary.mean.total_cmp(&a.summary.mean));
@@ -101,10 +110,12 @@ fn range_of(outcome: &Evaluation, group: &Group, metric: MetricId) -> Option<Str
     };
     let tested = standings(outcome, group, metric).last().map(|last| last.place);
     let apart = match (tested, highest.summary.interval, lowest.summary.interval) {
-        _ if highest.summary.n == 1 || lowest.summary.n == 1 => ONE_TRAINING,
+        _ if rows.iter().all(|row| row.summary.n == 1) => ONE_TRAINING,
+        _ if highest.summary.n == 1 || lowest.summary.n == 1 => FEW_SEEDS,
         (Some(Place::Behind), ..) => "a test tells the two apart (5 %, Holm)",
         (Some(Place::First | Place::Together), ..) => "no test tells the two apart (5 %, Holm)",
-        (Some(Place::Untested), ..) => "too few seeds for a test",
+        (Some(Place::Ahead), ..) => "over the seeds that both have, a test finds the lower one ahead (5 %, Holm)",
+        (Some(Place::Untested), ..) => FEW_SEEDS,
         (None, Some(high), Some(low)) if low.high < high.low => "the 95 % intervals of the two lie apart",
         (None, Some(_), Some(_)) => "the 95 % intervals of the two overlap",
         (None, ..) => "nothing is tested",
@@ -132,8 +143,7 @@ fn range_sentence<'a>(
     values: impl IntoIterator<Item = (&'a str, f64)>,
     text: impl Fn(f64) -> String,
 ) -> Option<String> {
-    let caution = if has_lone_seed(outcome, group) { ONE_TRAINING } else { "nothing is tested" };
-    Some(format!("{what}{} {}; {caution}.", under(group), range(values, text)?))
+    Some(format!("{what}{} {}; {}.", under(group), range(values, text)?, caution(outcome, [group])))
 }
 
 /// How far each curve is higher at its end than where it begins.

@@ -1,6 +1,6 @@
 //! Accuracy against the share of wrong training labels.
 
-use super::{ONE_TRAINING, Section, bases, distinct, has_lone_seed, padded, points, range, rises};
+use super::{Section, bases, caution, distinct, padded, points, range, rises};
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame};
 use crate::plots::{Axis, curves, percent_tick};
@@ -48,11 +48,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let alt = format!("Line chart: {title} over the share of wrong training labels, a line for each head");
         let name = (format!("noise_{metric}.svg"), alt);
         let change = range(rises(&lines), points);
-        let caution = if outcome.groups.iter().any(|group| has_lone_seed(outcome, group)) {
-            ONE_TRAINING
-        } else {
-            "nothing is tested"
-        };
+        let caution = caution(outcome, &outcome.groups);
         let said = change
             .map(|change| format!("From the least to the most wrong labels each head changes by {change}; {caution}."));
         section.pictures.push(curves::chart(name, &Frame::new(x, y, true), &lines)?.concluding(said));
