@@ -98,10 +98,9 @@ struct Figures<'a> {
 }
 
 impl<'a> Figures<'a> {
-    /// The tables with the numbers of a picture: of a confusion matrix its own.
+    /// The tables with the numbers of a picture: its own where it has one.
     fn csv_of(&self, figure: &Picture) -> Vec<&'a str> {
-        let own = figure.file.trim_end_matches(".svg").replacen("confusion_", "confusion/", 1) + ".csv";
-        let own: Vec<&str> = self.csv.iter().copied().filter(|table| *table == own).collect();
+        let own: Vec<&str> = self.csv.iter().copied().filter(|table| figure.table.as_deref() == Some(table)).collect();
         if own.is_empty() { self.csv.clone() } else { own }
     }
 }

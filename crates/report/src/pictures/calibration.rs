@@ -23,7 +23,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let mut frame = Frame::new(axis("confidence"), axis("accuracy"), true);
         frame.reference = Some([(0.0, 0.0), (1.0, 1.0)]);
         let images = found.clone().map(|bin| bin.count).sum::<usize>().max(1) as f64;
-        frame.bars = found.map(|bin| (bin.confidence, bin.count as f64 / images)).collect();
+        frame.bars = found.map(|bin| (middle(bin.confidence, bins), bin.count as f64 / images)).collect();
         frame.bar = 0.7 / bins as f64;
         let title = outcome.name(run.variant).into();
         (!curve.points.is_empty()).then(|| Panel { title, frame, curves: vec![curve] })
@@ -40,4 +40,23 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         section.pictures.push(picture.concluding(range_of(outcome, group, CALIBRATION_ERROR.id())));
     }
     Ok(section)
+}
+
+/// The middle of the bin, of so many of equal width, that holds a confidence; bins hold their upper ends.
+fn middle(confidence: f64, bins: usize) -> f64 {
+    let bins = bins as f64;
+    ((confidence * bins).ceil().clamp(1.0, bins) - 0.5) / bins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::middle;
+
+    #[test]
+    fn bars_stand_in_the_middle_of_their_bins() {
+        assert_eq!(
+            [0.0, 0.1, 0.25, 0.26, 0.99, 1.0].map(|at| middle(at, 4)),
+            [0.125, 0.125, 0.125, 0.375, 0.875, 0.875]
+        );
+    }
 }

@@ -19,10 +19,11 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         if known.is_empty() {
             continue;
         }
+        let all_heads = known[1..].iter().fold(known[0].1.clone(), |sum, (_, counts)| sum + counts);
         let shown = match too_many_classes(group, names, "All counts above 0 stand in the tables below confusion/.") {
             None => (0..names.len()).collect(),
             Some(note) => {
-                let shown = most_confused(known.iter().map(|(_, counts)| counts), names.len());
+                let shown = most_confused(&all_heads);
                 if shown.is_empty() {
                     section.notes.push(note);
                     continue;
@@ -39,8 +40,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
         let names: Vec<String> = shown.iter().map(|&class| names[class].clone()).collect();
         let sides = Sides { row_names: &names, column_names: &names, rows: "true class", columns: "predicted class" };
         let mut shares = Vec::new();
-        let all_heads = known.iter().map(|(_, counts)| counts.clone()).reduce(|sum, counts| sum + counts);
-        let said = all_heads.and_then(|sum| Some(format!("All heads together: {}", most_often(&sum, all_names)?)));
+        let said = most_often(&all_heads, all_names).map(|most| format!("All heads together: {most}"));
         for (name, counts) in known {
             let most = most_often(&counts, all_names);
             let rows: Vec<u64> = shown.iter().map(|&row| counts.row(row).sum().max(1)).collect();
@@ -53,7 +53,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             shares.push(Matrix { texts: numbers.shades.iter().map(percent).collect(), ..numbers.clone() });
             let alt = format!("Confusion matrix of {name}: number of validation images by true and predicted class");
             let picture = sheet((format!("confusion_{name}.svg"), alt), &sides, LARGE_CELL_PX, &[numbers])?;
-            section.details.push(picture.concluding(most));
+            section.details.push(picture.concluding(most).of_table(format!("confusion/{name}.csv")));
         }
         let all = format!("Confusion matrices of all variants{}", under(group));
         let alt = format!("{all}: percent of each true class by predicted class");
@@ -65,8 +65,9 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
 
 /// Which class is most often taken for which other, by its share of the images of the class.
 fn most_often(counts: &Array2<u64>, names: &[String]) -> Option<String> {
+    let images = counts.sum_axis(Axis(1));
     let share = |&((row, column), &count): &((usize, usize), &u64)| {
-        (row != column && count > 0).then(|| count as f64 / counts.row(row).sum() as f64)
+        (row != column && count > 0).then(|| count as f64 / images[row] as f64)
     };
     let shares = counts.indexed_iter().filter_map(|cell| Some((cell, share(&cell)?)));
     let (((row, column), _), share) = shares.reduce(|a, b| if b.1 > a.1 { b } else { a })?;
@@ -77,10 +78,9 @@ fn most_often(counts: &Array2<u64>, names: &[String]) -> Option<String> {
 /// So many of many classes are drawn.
 const MOST_SHOWN: usize = 20;
 
-/// The classes of the pairs that are confused most often, counts of all matrices together; none where nothing is confused.
-fn most_confused<'a>(all: impl Iterator<Item = &'a Array2<u64>>, classes: usize) -> Vec<usize> {
-    let sum = all.fold(Array2::<u64>::zeros((classes, classes)), |sum, counts| sum + counts);
-    let mut pairs: Vec<(u64, (usize, usize))> = sum
+/// The classes of the pairs that are confused most often; none where nothing is confused.
+fn most_confused(counts: &Array2<u64>) -> Vec<usize> {
+    let mut pairs: Vec<(u64, (usize, usize))> = counts
         .indexed_iter()
         .filter(|((row, column), count)| row != column && **count > 0)
         .map(|(pair, &count)| (count, pair))

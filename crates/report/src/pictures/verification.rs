@@ -27,16 +27,15 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let shown = known.filter(|(far, _)| *far >= 10_f64.powf(LOWEST) * 0.999);
             shown.map(|&(far, tar)| (far.log10().max(LOWEST), tar)).collect()
         });
-        let x = Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick);
+        let rates = || Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick).telling(rate);
         let y = Axis::new("true accept rate", 0.0..1.0, 11, percent_tick);
         let alt =
             "ROC curves: true accept rate over false accept rate of pairs of validation images, for every variant";
-        let picture = curves::chart(name_of(group, "roc", alt), &Frame::new(x, y, false), &curves)?;
+        let picture = curves::chart(name_of(group, "roc", alt), &Frame::new(rates(), y, false), &curves)?;
         section.pictures.push(picture.concluding(range_of(outcome, group, VERIFICATION_AUC.id())));
         if curves.len() > 1 {
             let alt = "ROC curves less the mean of all variants: how many more pairs of one class each accepts";
             let differences = from_mean(curves);
-            let x = Axis::new("false accept rate (logarithmic)", LOWEST..0.0, 5, power_tick);
             let range = super::padded(super::heights(&differences), -1.0, 1.0);
             let y = Axis::new("true accept rate less the mean, points", range, 9, points_tick);
             let name = name_of(group, "roc_differences", alt);
@@ -46,7 +45,7 @@ pub(super) fn section(outcome: &Evaluation) -> Result<Section> {
             let farthest = differences.iter().filter_map(|curve| Some((curve.name.as_str(), farthest(curve)?)));
             let what = "Where they are farthest from the mean, heads differ from it by";
             let said = range_sentence(outcome, group, what, farthest, points);
-            section.pictures.push(curves::chart(name, &Frame::new(x, y, false), &differences)?.concluding(said));
+            section.pictures.push(curves::chart(name, &Frame::new(rates(), y, false), &differences)?.concluding(said));
         }
 
         let panel = |&(variant, found): &(usize, &PairCurves)| angles(outcome.name(variant), found);
@@ -139,11 +138,26 @@ fn distribution(angles: &[u64]) -> Vec<(f64, f64)> {
     bins.map(|(degree, &pairs)| (degree as f64 + 0.5, pairs as f64 / total)).collect()
 }
 
-/// Powers of ten as percent.
+/// Whole powers of ten as percent; nothing between them.
 fn power_tick(exponent: &f64) -> String {
-    if (exponent - exponent.round()).abs() > 1e-9 {
-        return String::new();
+    if (exponent - exponent.round()).abs() > 1e-9 { String::new() } else { rate(exponent) }
+}
+
+/// Ten to the power of `exponent` as percent, of two digits.
+fn rate(exponent: &f64) -> String {
+    let percent = 10_f64.powf(exponent + 2.0);
+    let last_digit = 10_f64.powf((exponent + 2.0 + 1e-9).floor() - 1.0);
+    format!("{} %", ((percent / last_digit).round() * last_digit * 1e6).round() / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_told_between_ticks_too() {
+        assert_eq!([-4.0, -2.0, 0.0].map(|exponent| power_tick(&exponent)), ["0.01 %", "1 %", "100 %"]);
+        assert_eq!(power_tick(&-2.5), "");
+        assert_eq!([-3.7, -2.5, -0.1, 0.0].map(|exponent| rate(&exponent)), ["0.02 %", "0.32 %", "79 %", "100 %"]);
     }
-    let percent = 10_f64.powi(exponent.round() as i32 + 2);
-    format!("{} %", (percent * 1e6).round() / 1e6)
 }

@@ -120,17 +120,20 @@ fn label_places(ends: &[(f64, f64)], height: f64) -> Option<Vec<f64>> {
     near.then_some(places)
 }
 
-/// Where each curve begins and ends, or its peak where it has one.
+/// Where each curve begins and ends, or its peak where it has one: the value that is farthest from 0.
 fn told(frame: &Frame<'_>, curves: &[Curve]) -> String {
     let one = |curve: &Curve| {
         let (Some(first), Some(last)) = (curve.points.first(), curve.points.last()) else {
             return format!("{}: nothing", curve.name);
         };
-        let peak = curve.points.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a }).unwrap_or(*first);
+        let peak = curve.points.iter().copied().reduce(|a, b| if b.1.abs() > a.1.abs() { b } else { a });
+        let peak = peak.unwrap_or(*first);
         let y = |value: f64| frame.y.tell(value);
         let what = match () {
-            () if peak.1 > 2.0 * first.1.abs().max(last.1.abs()) => {
-                format!("highest at {}: {}", (frame.x.format)(&peak.0), y(peak.1))
+            () if peak.1.abs() > 2.0 * first.1.abs().max(last.1.abs()) => {
+                let has_signs = curve.points.iter().any(|point| point.1 < 0.0);
+                let peaks = if has_signs { "farthest from 0" } else { "highest" };
+                format!("{peaks} at {}: {}", frame.x.tell(peak.0), y(peak.1))
             }
             () if curve.points.len() == 1 => y(first.1),
             () => format!("from {} to {}", y(first.1), y(last.1)),
@@ -244,6 +247,16 @@ fn dash(style: usize) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::plots::plain_tick;
+
+    #[test]
+    fn peaks_between_ticks_and_below_0_are_told() {
+        let tick = |value: &f64| if value.fract() == 0.0 { format!("{value}") } else { String::new() };
+        let x = Axis::new("x", -4.0..0.0, 5, tick).telling(|value| format!("10^{value}"));
+        let frame = Frame::new(x, Axis::new("y", -1.0..1.0, 5, plain_tick), false);
+        let signed = Curve::new("A", 0, vec![(-4.0, 0.1), (-2.5, -0.7), (-1.0, 0.3), (0.0, 0.0)]);
+        let hill = Curve::new("B", 0, vec![(-4.0, 0.1), (-1.5, 0.7), (0.0, 0.2)]);
+        assert_eq!(told(&frame, &[signed, hill]), "A farthest from 0 at 10^-2.5: -0.7, B highest at 10^-1.5: 0.7");
+    }
 
     #[test]
     fn endless_axes_have_few_ticks() {

@@ -66,6 +66,8 @@ pub(crate) struct Picture {
     pub(crate) content: String,
     /// What follows from its numbers, a sentence.
     pub(crate) conclusion: Option<String>,
+    /// The table that holds its numbers and no others, where there is one.
+    pub(crate) table: Option<String>,
     pub(crate) svg: String,
     /// Width and height in pixels.
     pub(crate) size: (f64, f64),
@@ -75,6 +77,11 @@ impl Picture {
     /// The same with what follows from its numbers.
     pub(crate) fn concluding(self, conclusion: Option<String>) -> Self {
         Self { conclusion, ..self }
+    }
+
+    /// The same with the table of its numbers.
+    pub(crate) fn of_table(self, table: String) -> Self {
+        Self { table: Some(table), ..self }
     }
 }
 
@@ -113,7 +120,7 @@ pub(crate) fn picture(
     canvas.present().map_err(|error| failed(error.to_string()))?;
     drop(canvas);
     let svg = svg::document(&body, size, &caption);
-    Ok(Picture { file, caption, content, conclusion: None, svg, size: (width, height) })
+    Ok(Picture { file, caption, content, conclusion: None, table: None, svg, size: (width, height) })
 }
 
 /// Loads the bundled font at the first call. plotters measures text with it; what a reader sees has the same widths or about the same.
@@ -251,6 +258,8 @@ pub(crate) struct Axis<'a> {
     range: Range<f64>,
     ticks: usize,
     format: fn(&f64) -> String,
+    /// The same for any place between ticks.
+    told: fn(&f64) -> String,
 }
 
 /// More ticks than this are never drawn.
@@ -259,12 +268,17 @@ const MOST_TICKS: usize = 24;
 impl<'a> Axis<'a> {
     /// A value in words, with three decimals at most (of a share: one of its percent).
     pub(crate) fn tell(&self, value: f64) -> String {
-        (self.format)(&((1e3 * value).round() / 1e3))
+        (self.told)(&((1e3 * value).round() / 1e3))
     }
 
     /// An axis of about `ticks` ticks, written by `format`, which leaves those empty that have no label.
     pub(crate) fn new(what: &'a str, range: Range<f64>, ticks: usize, format: fn(&f64) -> String) -> Self {
-        Self { what, range, ticks: ticks.clamp(1, MOST_TICKS), format }
+        Self { what, range, ticks: ticks.clamp(1, MOST_TICKS), format, told: format }
+    }
+
+    /// The same with places in words written by `told`: for a `format` that leaves most of them empty.
+    pub(crate) fn telling(self, told: fn(&f64) -> String) -> Self {
+        Self { told, ..self }
     }
 }
 
