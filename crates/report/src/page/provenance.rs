@@ -33,12 +33,16 @@ impl<'a> Provenance<'a> {
         let Manifest { experiment, spec, version, commit, .. } = manifest;
         let seeds = seeds.join(",");
         // Of the runs, not of the report: so the same runs give the same page.
-        let days: BTreeSet<String> =
-            distinct(|m| m.finished.as_ref().map_or("not noted".into(), |at| at.chars().take(10).collect()));
-        let dates = match (days.first(), days.last()) {
+        let finished = runs.iter().filter_map(|run| run.manifest.finished.as_deref());
+        let days: BTreeSet<String> = finished.map(|at| at.chars().take(10).collect()).collect();
+        let mut dates = match (days.first(), days.last()) {
             (Some(first), Some(last)) if first != last => [format!("{first} to {last}")].into(),
             _ => days,
         };
+        let undated = runs.iter().filter(|run| run.manifest.finished.is_none()).count();
+        if undated > 0 {
+            dates.insert(format!("not noted for {}", plural(undated, "run")));
+        }
         let head = |variant: &Variant| {
             let parameters = variant.config.iter().flat_map(HeadConfig::parameters);
             let parameters = parameters.map(|(name, value)| format!(", {name} = {value}"));
@@ -70,7 +74,10 @@ impl<'a> Provenance<'a> {
 fn machine(manifest: &Manifest) -> String {
     let Machine { cpu, processors, memory_mib, system, threads } = &manifest.machine;
     let (cpu, gib) = (cpu.trim(), *memory_mib as f64 / 1024.0);
-    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (processors, threads) = (plural(*processors, "logical processor"), plural(*threads, "thread"));
     format!("{cpu}, {processors}, {gib:.1} GiB, {system}, {threads} used")
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

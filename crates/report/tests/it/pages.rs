@@ -1,7 +1,8 @@
 //! Pictures and page: well-formed, complete, legible, and the same bytes every time.
 
 use crate::made_up::MadeUp;
-use crate::{Reported, experiment, made_up, report};
+use crate::{Reported, experiment, experiment_with, made_up, report};
+use faceoff_runs::{Manifest, RunFolder, RunSpec};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -194,6 +195,52 @@ fn decoded(link: &str) -> String {
         bytes.extend(part[2..].bytes());
     }
     String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn runs_without_a_date_are_counted_apart() {
+    let experiment = experiment(&[0, 1]);
+    let mut dates = [Some("2026-03-01T23:59:59Z"), Some("2026-03-04T00:00:00Z"), None, None].into_iter();
+    let made = Reported::written(&experiment, |folder| {
+        made_up().write(folder, &experiment);
+        for (spec, finished) in RunSpec::of(&experiment, &made_up::compute()).iter().zip(dates.by_ref()) {
+            let run = RunFolder::new(folder, spec);
+            let manifest = run.manifest().unwrap();
+            run.finish(&Manifest { finished: finished.map(String::from), ..manifest }).unwrap();
+        }
+    });
+    assert!(dates.next().is_none());
+    assert!(made.text("index.html").contains("2026-03-01 to 2026-03-04<br>not noted for 2 runs"));
+}
+
+#[test]
+fn each_confusion_matrix_is_linked_with_its_own_table() {
+    let odd = "[[heads]]\nname = \"odd.svg\"\nkind = \"CosFace\"\nscale = 30.0\nmargin_cosine = 0.35";
+    let text = Reported::of(&experiment_with(&[0], odd)).text("index.html");
+    for name in ["Classification", "cosface-s64", "odd.svg"] {
+        let picture = format!("href=\"plots/confusion_{name}.svg\"");
+        let figure = text.split("<figure").find(|figure| figure.contains(&picture)).unwrap();
+        let table = format!("href=\"confusion/{name}.csv\"");
+        assert!(figure.contains(&table) && figure.matches(".csv\"").count() == 1, "{figure}");
+    }
+}
+
+#[test]
+fn one_training_each_is_said_only_of_heads_that_all_have_one() {
+    let experiment = experiment(&[0, 1, 2]);
+    let of = |left_out: fn(&RunSpec) -> bool| {
+        let made = Reported::written(&experiment, |folder| {
+            for spec in RunSpec::of(&experiment, &made_up::compute()).iter().filter(|spec| !left_out(spec)) {
+                made_up().write_run(folder, spec, &made_up().data("x"));
+            }
+        });
+        let text = made.text("index.html");
+        ["one training each", "; too few seeds for a test.", "; nothing is tested."]
+            .map(|caution| text.contains(caution))
+    };
+    assert_eq!(of(|spec| spec.seed > 0), [true, false, false]);
+    assert_eq!(of(|spec| spec.seed > 0 && spec.variant.name == "cosface-s64"), [false, true, false]);
+    assert_eq!(of(|_| false), [false, false, true]);
 }
 
 #[test]
