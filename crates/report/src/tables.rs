@@ -7,6 +7,7 @@ use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::comparisons::Pair;
 use faceoff_evaluation::selection::{Origin, Variant};
 use faceoff_evaluation::tables::{Columns, MetricSummary};
+use faceoff_runs::EpochRecord;
 use polars::prelude::{CsvWriter, DataFrame, PolarsResult, SerWriter};
 
 /// The bytes of a file.
@@ -242,6 +243,25 @@ fn sub_centers(evaluation: &Evaluation) -> Vec<(String, Bytes)> {
     vec![("sub_centers.csv".into(), table(of_counts.frame())), ("outliers.csv".into(), table(of_farthest.frame()))]
 }
 
+/// A number of an epoch; `None` where the head has no such thing.
+type OfEpoch = fn(&EpochRecord) -> Option<f64>;
+
+/// The numbers of an epoch by name, as `history.csv` has them behind epoch and step.
+pub(crate) const NUMBERS: [(&str, OfEpoch); 12] = [
+    ("train_loss", |record| Some(record.train_loss)),
+    ("train_accuracy", |record| record.train_accuracy),
+    ("learning_rate", |record| Some(record.learning_rate)),
+    ("effective_scale", |record| Some(record.effective_scale)),
+    ("own_angle_degrees", |record| record.own_angle_degrees),
+    ("other_angle_degrees", |record| record.other_angle_degrees),
+    ("beyond_pi_minus_m", |record| record.beyond_pi_minus_m),
+    ("margin_active", |record| record.margin_active),
+    ("label_probability", |record| record.label_probability),
+    ("gradient_norm", |record| record.gradient_norm),
+    ("embedding_norm", |record| record.embedding_norm),
+    ("class_weight_norm", |record| record.class_weight_norm),
+];
+
 /// The histories of all runs below each other.
 fn history(evaluation: &Evaluation) -> Bytes {
     let runs = evaluation.selection.runs.iter();
@@ -249,21 +269,9 @@ fn history(evaluation: &Evaluation) -> Bytes {
     let columns = of_variants(evaluation, &rows, |(run, _)| run.variant)
         .with("seed", |(run, _)| run.seed())
         .with("epoch", |(_, record)| record.epoch as u64)
-        .with("step", |(_, record)| record.step as u64)
-        .with("train_loss", |(_, record)| record.train_loss)
-        .with("train_accuracy", |(_, record)| record.train_accuracy)
-        .with("learning_rate", |(_, record)| record.learning_rate)
-        .with("effective_scale", |(_, record)| record.effective_scale)
-        .with("own_angle_degrees", |(_, record)| record.own_angle_degrees)
-        .with("other_angle_degrees", |(_, record)| record.other_angle_degrees)
-        .with("beyond_pi_minus_m", |(_, record)| record.beyond_pi_minus_m)
-        .with("margin_active", |(_, record)| record.margin_active)
-        .with("label_probability", |(_, record)| record.label_probability)
-        .with("gradient_norm", |(_, record)| record.gradient_norm)
-        .with("embedding_norm", |(_, record)| record.embedding_norm)
-        .with("class_weight_norm", |(_, record)| record.class_weight_norm)
-        .with("head_state", |(_, record)| record.head_state_text());
-    csv(columns.frame()?, None)
+        .with("step", |(_, record)| record.step as u64);
+    let columns = NUMBERS.iter().fold(columns, |columns, (name, of)| columns.with(name, |(_, record)| of(record)));
+    csv(columns.with("head_state", |(_, record)| record.head_state_text()).frame()?, None)
 }
 
 /// variant, head, seed, id, label, class and the coordinates of `axes`: one row a validation image of each variant's first seed.

@@ -3,28 +3,10 @@
 //! The parts of `tensorflow/core/util/event.proto` and `tensorflow/core/framework/summary.proto` that hold a number, and the framing of
 //! `tensorflow/core/lib/io/record_writer.cc`.
 
+use crate::tables::NUMBERS;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::selection::Run;
 use faceoff_runs::EpochRecord;
-
-/// A number of an epoch.
-type Curve = fn(&EpochRecord) -> Option<f64>;
-
-/// The numbers of an epoch, by the names that `history.csv` has for them.
-const CURVES: [(&str, Curve); 12] = [
-    ("train_loss", |record| Some(record.train_loss)),
-    ("train_accuracy", |record| record.train_accuracy),
-    ("learning_rate", |record| Some(record.learning_rate)),
-    ("effective_scale", |record| Some(record.effective_scale)),
-    ("own_angle_degrees", |record| record.own_angle_degrees),
-    ("other_angle_degrees", |record| record.other_angle_degrees),
-    ("beyond_pi_minus_m", |record| record.beyond_pi_minus_m),
-    ("margin_active", |record| record.margin_active),
-    ("label_probability", |record| record.label_probability),
-    ("gradient_norm", |record| record.gradient_norm),
-    ("embedding_norm", |record| record.embedding_norm),
-    ("class_weight_norm", |record| record.class_weight_norm),
-];
 
 /// A file for each run, below a folder of its name: TensorBoard shows a folder as a run.
 pub(crate) fn event_files(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
@@ -43,7 +25,7 @@ fn events(history: &[EpochRecord], measured: Vec<(String, f64)>) -> Vec<u8> {
     let mut file = Vec::new();
     record(&mut file, &[number(1, 0.0), text(3, b"brain.Event:2")].concat());
     for epoch in history {
-        let known = CURVES.iter().filter_map(|(name, of)| Some((name.to_string(), of(epoch)?)));
+        let known = NUMBERS.iter().filter_map(|(name, of)| Some((name.to_string(), of(epoch)?)));
         let state = epoch.head_state.iter().map(|(name, value)| (format!("head/{name}"), *value));
         let last = if epoch.step == history[history.len() - 1].step { &measured[..] } else { &[] };
         let all = known.chain(state).chain(last.iter().map(|(name, value)| (format!("measured/{name}"), *value)));
@@ -120,5 +102,37 @@ mod tests {
         assert_eq!(file[..8], 24_u64.to_le_bytes());
         assert_eq!(&file[12..36], [&[0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x1A, 13][..], b"brain.Event:2"].concat());
         assert_eq!(file.len(), 8 + 4 + 24 + 4);
+        // The checksum of the length 24, by a table-driven CRC-32C.
+        assert_eq!(file[8..12], [0xA3, 0x7F, 0x4B, 0x22]);
+    }
+
+    #[test]
+    fn an_epoch_is_a_record_of_step_time_and_numbers() {
+        let epoch = EpochRecord {
+            epoch: 2,
+            step: 300,
+            train_loss: 0.5,
+            learning_rate: 0.25,
+            effective_scale: 64.0,
+            head_state: vec![("t".into(), 0.125)],
+            ..EpochRecord::default()
+        };
+        let file = events(&[epoch], vec![("knn".into(), 0.75)]);
+        // Written field by field by the protocol's rules in another language; the checksums by a table-driven CRC-32C.
+        let value = |tag: &[u8], number: [u8; 4]| {
+            let sizes = [0x0A, 7 + tag.len() as u8, 0x0A, tag.len() as u8];
+            [&sizes[..], tag, &[0x15], &number].concat()
+        };
+        let expected = [
+            &[0x73, 0, 0, 0, 0, 0, 0, 0, 0x0D, 0x73, 0x7C, 0xC8][..],
+            &[0x09, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x10, 0xAC, 0x02, 0x2A, 0x65],
+            &value(b"train_loss", [0, 0, 0, 0x3F]),
+            &value(b"learning_rate", [0, 0, 0x80, 0x3E]),
+            &value(b"effective_scale", [0, 0, 0x80, 0x42]),
+            &value(b"head/t", [0, 0, 0, 0x3E]),
+            &value(b"measured/knn", [0, 0, 0x40, 0x3F]),
+            &[0x27, 0x5F, 0x03, 0xF2],
+        ];
+        assert_eq!(file[40..], expected.concat());
     }
 }
