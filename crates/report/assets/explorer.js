@@ -385,7 +385,7 @@ addEventListener("DOMContentLoaded", async () => {
       sure: image => wrong(a, image),
       ab: image => !wrong(a, image) && wrong(b, image),
       split: image => all.some(run => says(run)[image] !== says(all[0])[image]),
-      twin: image => twins(image) >= 2 / 3,
+      twin: image => twins()[image] >= 2 / 3,
       label: image => wrong(all[0], image) && all.every(run => says(run)[image] === says(all[0])[image]),
     };
     const show = says(a) || inputs.show.value === "twin" ? inputs.show.value : "all";
@@ -393,7 +393,7 @@ addEventListener("DOMContentLoaded", async () => {
       (only === "" || label(image) === +only) && (!text || file(image).toLowerCase().includes(text)) && (!lasso || lasso.inside[image]) &&
       (!cell || (label(image) === cell[0] && says(a)[image] === cell[1])) && tests[show](image));
     order = [...chosen.keys()].filter(image => chosen[image]);
-    if (show === "twin") order.sort((x, y) => twins(y) - twins(x) || x - y);
+    if (show === "twin") order.sort((x, y) => twins()[y] - twins()[x] || x - y);
     if (show === "sure" && a.sure) order.sort((x, y) => a.sure[y] - a.sure[x] || x - y);
     if (kept >= 0 && !chosen[kept]) kept = -1;
     const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
@@ -407,11 +407,13 @@ addEventListener("DOMContentLoaded", async () => {
     pointAll();
   }
 
-  // The share of heads, of three at least, under which an image has the same nearest image.
-  function twins(image) {
-    const near = set.runs.filter(run => run.near).map(run => run.near[image * run.neighbors]);
-    const most = Math.max(0, ...near.map(one => near.filter(other => other === one).length));
-    return near.length > 2 ? most / near.length : 0;
+  // The share of heads under which an image has the same nearest image, of every image; asked for of three heads at least.
+  function twins() {
+    const runs = set.runs.filter(run => run.near);
+    return set.twins ??= Float64Array.from({ length: set.images }, (_, image) => {
+      const near = runs.map(run => run.near[image * run.neighbors]);
+      return Math.max(...near.map(one => near.filter(other => other === one).length)) / near.length;
+    });
   }
 
   function pick() {
@@ -454,11 +456,15 @@ addEventListener("DOMContentLoaded", async () => {
     details.querySelector(".scroll").replaceChildren(make("table", {}, caption, top, make("tbody", {}, ...rows)));
   }
 
-  // What a folded part shows of head A, filled when it is opened; hidden where there is nothing to show.
-  function folded(name, some, fill) {
-    const details = part(name);
+  // What a folded part shows of head A, and of one class if any; filled where it is open and shows something else; hidden where there is
+  // nothing to show.
+  const filled = {};
+  function folded(name, some, fill, only = "") {
+    const details = part(name), what = [inputs.set.value, inputs.a.value, only, dark.matches].join();
     details.hidden = !some;
-    if (some && details.open) details.querySelector("div").replaceChildren(...fill());
+    if (!some || !details.open || filled[name] === what) return;
+    filled[name] = what;
+    details.querySelector("div").replaceChildren(...fill());
   }
   const PAIRS = ["Of two classes, the nearest", "Of one class, the farthest"];
   function pairs() {
@@ -483,7 +489,7 @@ addEventListener("DOMContentLoaded", async () => {
         });
         return make("div", { className: "weight" }, make("span", { textContent: `weight ${weight + 1}: ${count.toLocaleString("en")} images` }), row);
       })];
-    }));
+    }), only);
   }
 
   // ---- putting it up ----
@@ -525,7 +531,10 @@ addEventListener("DOMContentLoaded", async () => {
     fill(inputs.class, [["", "all"], ...set.classes.map((name, index) => [index, name])]);
     const ways = [["said", "highest score"], ["vote", `vote of ${names.votes} neighbours`]];
     fill(inputs.by, ways.filter(([by]) => set.runs.every(run => says(run, by))));
-    inputs.show.closest("label").hidden = inputs.by.options.length === 0 && !set.runs.some(run => run.near);
+    const twin = inputs.show.querySelector("[value=twin]");
+    twin.hidden = twin.disabled = set.runs.filter(run => run.near).length < 3;
+    if (twin.hidden && inputs.show.value === "twin") inputs.show.value = "all";
+    inputs.show.closest("label").hidden = inputs.by.options.length === 0 && twin.hidden;
     views = set.runs.map(run => mapOf(run, false));
     for (const view of views) view.byClass = rounds();
     part("maps").replaceChildren(...views.map(view => view.element));

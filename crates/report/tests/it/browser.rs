@@ -5,7 +5,7 @@
 //! Without a browser the test says so and does nothing; `scripts/browser.sh` installs them.
 
 use crate::images::Plain;
-use crate::{Reported, experiment, made_up};
+use crate::{Reported, experiment, experiment_with, made_up};
 use faceoff_evaluation::Registry;
 use faceoff_report::{Extras, write_report};
 use faceoff_runs::{Experiment, RunFolder, RunSpec, SplitName};
@@ -151,8 +151,18 @@ fn program<'a>(names: &[&'a str]) -> Option<&'a str> {
     names.iter().find(is_there).copied()
 }
 
+/// A browser's process, which ends with it, also where it does not get as far as a page.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
 struct Chromium {
-    child: Child,
+    _child: Running,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     session: Option<String>,
@@ -167,16 +177,17 @@ impl Chromium {
         let name = program(&["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"])?;
         let profile = tempfile::tempdir().unwrap();
         // It hears on file 3 and answers on file 4; a shell puts the pipes there.
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", name])
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut browser = Self { child, to, from, session: None, last: 0, problems: Vec::new(), _profile: profile };
+            .spawn();
+        let mut child = Running(child.unwrap());
+        let (to, from) = (child.0.stdin.take().unwrap(), BufReader::new(child.0.stdout.take().unwrap()));
+        let mut browser =
+            Self { _child: child, to, from, session: None, last: 0, problems: Vec::new(), _profile: profile };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = attached["sessionId"].as_str().map(String::from);
@@ -274,15 +285,8 @@ impl Browser for Chromium {
     }
 }
 
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
 struct Firefox {
-    child: Child,
+    _child: Running,
     port: BufReader<TcpStream>,
     last: u64,
     _profile: tempfile::TempDir,
@@ -304,8 +308,8 @@ impl Firefox {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .spawn();
+        let child = Running(child.unwrap());
         let began = Instant::now();
         let port: u16 = loop {
             let text = std::fs::read_to_string(profile.path().join("MarionetteActivePort")).unwrap_or_default();
@@ -316,7 +320,7 @@ impl Firefox {
             std::thread::sleep(Duration::from_millis(100));
         };
         let port = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-        let mut browser = Self { child, port, last: 0, _profile: profile };
+        let mut browser = Self { _child: child, port, last: 0, _profile: profile };
         browser.read();
         browser.call("WebDriver:NewSession", json!({}));
         // Its first page lets no script in.
@@ -422,13 +426,6 @@ impl Browser for Firefox {
             "performance.getEntriesByType('resource').map(one => one.name).filter(name => !/^(file|data|blob):/.test(name))",
         );
         [said, asked].into_iter().flat_map(|list| serde_json::from_value::<Vec<String>>(list).unwrap()).collect()
-    }
-}
-
-impl Drop for Firefox {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -556,7 +553,9 @@ fn used_as_a_person_would(page: &mut dyn Browser, folder: &Path) {
     let titles = "[...document.querySelectorAll('.pairs')].map(box => [...box.firstChild.querySelectorAll('button')].map(b => b.title.split(': ').pop()))";
     let titles: Vec<Vec<String>> = serde_json::from_value(page.js(titles)).unwrap();
     assert!(titles[0][0] != titles[0][1] && titles[1][0] == titles[1][1], "{titles:?}");
-    assert_eq!(page.js("document.querySelector('[data-centers]').hidden"), json!(true));
+    for nothing in ["[data-centers]", "[data-show] [value=twin]"] {
+        assert_eq!(page.js(&format!("document.querySelector({nothing:?}).hidden")), json!(true), "{nothing}");
+    }
 
     // A cell of the confusion matrix has its images, and the keyboard steps through them.
     page.js("document.querySelector('[data-cells]').open = true");
@@ -613,6 +612,71 @@ fn used_as_a_person_would(page: &mut dyn Browser, folder: &Path) {
     assert!(end <= 390.0, "the first number of the results ends at {end}");
     assert!(page.printed() > 10_000);
     assert_eq!(page.problems(), [""; 0]);
+}
+
+/// Validation images whose nearest training image is the same under two of three heads at least.
+fn near_duplicates(folder: &Path, experiment: &Experiment) -> usize {
+    let nearest = |spec: &RunSpec| -> Vec<usize> {
+        let run = RunFolder::new(folder, spec);
+        let manifest = run.manifest().unwrap();
+        let [train, val] = [SplitName::Train, SplitName::Val].map(|split| run.embeddings(&manifest, split).unwrap());
+        let of_one = |row: &[f32]| {
+            let cosine = |other: &[f32]| row.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+            let cosines = train.unit.chunks(train.dim).map(cosine).enumerate();
+            cosines.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0
+        };
+        val.unit.chunks(val.dim).map(of_one).collect()
+    };
+    let specs = RunSpec::of(experiment, &crate::made_up::compute());
+    let all: Vec<Vec<usize>> = specs.iter().map(nearest).collect();
+    let [a, b, c] = &all[..] else { panic!("three heads of one seed") };
+    (0..a.len()).filter(|&image| a[image] == b[image] || a[image] == c[image] || b[image] == c[image]).count()
+}
+
+#[test]
+fn three_heads_show_near_duplicates_and_the_images_at_each_weight() {
+    let experiment = experiment_with(
+        &[0],
+        "[[heads]]\nkind = \"SubCenterArcFace\"\nscale = 64.0\nmargin_radians = 0.5\nbeyond_pi = \"linear\"\nsub_centers = 2",
+    );
+    let made = Reported::of(&experiment);
+    let duplicates = near_duplicates(made.folder.path(), &experiment);
+    assert!((1..80).contains(&duplicates), "{duplicates}");
+    for mut page in browsers() {
+        let page = &mut *page;
+        page.window(1280, 900);
+        page.open(&made.path("index.html"));
+        page.wait("document.querySelector('.explorer:not([hidden])')");
+        assert_eq!(page.js("document.querySelector('[data-show] [value=twin]').hidden"), json!(false));
+        page.choose("show", "twin");
+        assert_eq!(page.chosen(), duplicates);
+        page.choose("show", "all");
+
+        // A heading for each class, a row for each of its weights; every training image is at one.
+        let is_hidden = "document.querySelector('[data-centers]').hidden";
+        assert_eq!(page.js(is_hidden), json!(true));
+        page.choose("a", "2");
+        assert_eq!(page.js(is_hidden), json!(false));
+        page.js("document.querySelector('[data-centers]').open = true");
+        page.wait("document.querySelector('.weight')");
+        let rows = "[...document.querySelectorAll('.weight span')].map(row => Number(row.textContent.match(/: (.*) images/)[1]))";
+        let rows = |page: &mut dyn Browser| serde_json::from_value::<Vec<usize>>(page.js(rows)).unwrap();
+        let of_all = rows(page);
+        assert_eq!((of_all.len(), of_all.iter().sum::<usize>()), (20, 120));
+        page.choose("class", "3");
+        assert_eq!(rows(page), of_all[6..8]);
+        page.assert_open_to_all("images at each weight");
+        // What does not change is not made anew at each letter.
+        page.js("document.querySelector('.weight').dataset.kept = ''");
+        page.choose("search", "0001");
+        assert_eq!(page.number("document.querySelectorAll('.weight[data-kept]').length"), 1.0);
+        page.choose("search", "");
+        page.choose("class", "");
+        assert_eq!(rows(page), of_all);
+        page.choose("a", "0");
+        assert_eq!(page.js(is_hidden), json!(true));
+        assert_eq!(page.problems(), [""; 0]);
+    }
 }
 
 #[test]

@@ -65,8 +65,10 @@ impl MadeUp {
             })
             .collect();
         run.write_history(spec, &history).unwrap();
-        let weight = normal(7, self.classes.len() * DIM).iter().flat_map(|x| x.to_le_bytes()).collect();
-        let weight = ("weight", Dtype::F32, vec![self.classes.len(), DIM], weight);
+        let of_class = spec.variant.head.number("sub_centers").map(|count| count as usize);
+        let sizes: Vec<usize> = of_class.into_iter().chain([self.classes.len(), DIM]).collect();
+        let weight = normal(7, sizes.iter().product()).iter().flat_map(|x| x.to_le_bytes()).collect();
+        let weight = ("weight", Dtype::F32, sizes, weight);
         write_tensors(&run.head_path(), &[weight], None).unwrap();
         let seen = if spec.data.held_out_classes.is_empty() { &[] } else { &SplitName::SEEN[..] };
         for &split in SplitName::ALL.iter().chain(seen) {
