@@ -67,17 +67,17 @@ pub(crate) struct ShownArgs {
     /// Images in the page.
     #[arg(long, value_enum, default_value = "auto")]
     thumbnails: ThumbnailsChoice,
-    /// Files for another program: `projector` for TensorBoard's, `tensorboard` for its curves, `parquet` for embedding-atlas or any data
-    /// frame.
-    #[arg(long, value_enum)]
-    export: Option<ExportChoice>,
+    /// Files for other programs, several with commas: `projector` for TensorBoard's, `tensorboard` for its curves, `parquet` for
+    /// embedding-atlas or any data frame.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    export: Vec<ExportChoice>,
     /// Open the page in the browser when it is written.
     #[arg(long)]
     open: bool,
 }
 
 /// Whom files are written for.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum ExportChoice {
     /// TensorBoard's projector, with pictures where thumbnails are at hand.
     Projector,
@@ -91,7 +91,7 @@ enum ExportChoice {
 impl ShownArgs {
     /// Whether a report that another process made does not do.
     pub(crate) fn asks_for_more(&self) -> bool {
-        self.open || self.export.is_some()
+        self.open || !self.export.is_empty()
     }
 
     /// Opens the page where that was asked for; where it cannot be opened its path stands on the screen anyway.
@@ -205,12 +205,13 @@ pub(crate) fn write(
         Ok(images) => (Some(images as &dyn Thumbnails), None),
         Err(why) => (None, why.clone()),
     };
-    let export = shown.export.map(|choice| match choice {
+    let exports = shown.export.iter().map(|choice| match choice {
         ExportChoice::Projector => Export::Projector,
         ExportChoice::Parquet => Export::Parquet,
         ExportChoice::Tensorboard => Export::Tensorboard,
     });
-    let extras = Extras { formulas, thumbnails, no_thumbnails, export };
+    let exports = exports.collect();
+    let extras = Extras { formulas, thumbnails, no_thumbnails, exports };
     let summary = write_report(folder, experiment, &Registry::standard(), &extras, &say)?;
     results::print(program, &summary);
     shown.open(&summary.page);

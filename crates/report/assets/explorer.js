@@ -114,7 +114,7 @@ addEventListener("DOMContentLoaded", async () => {
     box.insertAdjacentHTML("beforeend", "<svg class=line><polygon></polygon></svg>");
     const outline = box.querySelector("polygon");
     const view = { run, large, title, canvas, ring, outline, box, element: make("div", { className: "view" }, title, box) };
-    // While one map turns the others wait.
+    // While one map turns the others wait, but for WebGL.
     view.redraw = () => draw(view);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Map of the validation images by ${run.name}`);
@@ -148,7 +148,7 @@ addEventListener("DOMContentLoaded", async () => {
         tilt = Math.max(-1.5, Math.min(1.5, tilt + (here[1] - last[1]) / 150));
         last = here;
         path.push(here);
-        later(view.redraw);
+        later(webgl ? drawAll : view.redraw);
       } else {
         path.push(here);
         view.outline.setAttribute("points", path.join(" "));
@@ -197,57 +197,135 @@ addEventListener("DOMContentLoaded", async () => {
     return found;
   }
 
-  // Where every image is on a map, in CSS pixels.
-  function lay(view) {
-    const axes = view.run.maps[inputs.map.value], count = set.images;
-    if (!axes) return (view.x = view.y = null);
+  // How a place on the axes of a map falls on its canvas: two rows of a matrix, across and down, in CSS pixels.
+  function projection(view) {
     const [side, pad] = [view.canvas.clientWidth, view.large ? 14 : 8];
-    view.x = new Float32Array(count);
-    view.y = new Float32Array(count);
-    if (inputs.map.value !== "solid") {
-      const scale = (side - 2 * pad) / names.steps;
-      for (let image = 0; image < count; image++) {
-        view.x[image] = pad + axes[0][image] * scale;
-        view.y[image] = side - pad - axes[1][image] * scale;
-      }
-      return;
-    }
+    const scale = (side - 2 * pad) / names.steps;
+    if (inputs.map.value !== "solid") return [[scale, 0, 0, pad], [0, -scale, 0, side - pad]];
     const [ct, st, cl, sl] = [Math.cos(turn), Math.sin(turn), Math.cos(tilt), Math.sin(tilt)];
-    const scale = (side - 2 * pad) / names.steps / 1.5, middle = names.steps / 2;
-    for (let image = 0; image < count; image++) {
-      const [x, y, z] = [axes[0][image] - middle, axes[1][image] - middle, axes[2][image] - middle];
-      view.x[image] = side / 2 + (x * ct + y * st) * scale;
-      view.y[image] = side / 2 - (z * cl + (y * ct - x * st) * sl) * scale;
-    }
+    const rows = [[ct, st, 0], [st * sl, -ct * sl, -cl]].map(row => row.map(value => value * scale / 1.5));
+    return rows.map(row => [...row, side / 2 - names.steps / 2 * row.reduce((sum, value) => sum + value)]);
+  }
+
+  // Where every image is on a map, in CSS pixels.
+  function lay(view, [x, y, z], rows) {
+    [view.x, view.y] = rows.map(([a, b, c, d]) => {
+      const places = new Float32Array(set.images);
+      for (let image = 0; image < places.length; image++) places[image] = a * x[image] + b * y[image] + (z ? c * z[image] : 0) + d;
+      return places;
+    });
+  }
+
+  // What lies on a map, the lowest first: color, opacity, size in CSS pixels, images.
+  function layers(view) {
+    if (view.layers?.order === order) return view.layers.all;
+    const all = order.length === set.images, size = view.large ? 4.5 : 2.5;
+    const left = all ? [] : [[style("--line"), 1, size * 0.7, [...chosen.keys()].filter(image => !chosen[image])]];
+    // In rounds, so that no class lies on top of all others.
+    const rounds = [...Array(8).keys()].flatMap(round => set.classes.map((_, c) =>
+      [color(c), all ? 0.75 : 0.95, size, view.byClass[c][round].filter(image => chosen[image])]));
+    view.layers = { order, all: [...left, ...rounds] };
+    return view.layers.all;
   }
 
   function draw(view) {
     const { canvas } = view, side = canvas.clientWidth, dots = Math.min(2, devicePixelRatio || 1);
     if (!side) return;
+    const axes = view.run.maps[inputs.map.value];
     canvas.width = canvas.height = Math.round(side * dots);
     const context = canvas.getContext("2d");
-    context.scale(dots, dots);
-    lay(view);
-    if (!view.x) {
+    if (!axes) {
+      view.x = view.y = null;
+      context.scale(dots, dots);
       context.fillStyle = style("--soft");
       return context.fillText("no such map", 10, 20);
     }
-    const all = order.length === set.images, size = view.large ? 4.5 : 2.5;
-    const dot = (image, size) => context.fillRect(view.x[image] - size / 2, view.y[image] - size / 2, size, size);
-    if (!all) {
-      context.fillStyle = style("--line");
-      for (let image = 0; image < set.images; image++) if (!chosen[image]) dot(image, size * 0.7);
-    }
-    // In rounds, so that no class lies on top of all others.
-    context.globalAlpha = all ? 0.75 : 0.95;
-    for (let round = 0; round < 8; round++) {
-      for (let c = 0; c < set.classes.length; c++) {
-        context.fillStyle = color(c);
-        for (const image of view.byClass[c][round]) if (chosen[image]) dot(image, size);
+    const rows = projection(view);
+    lay(view, axes, rows);
+    if (webgl) context.drawImage(webgl(view, axes, rows, dots), 0, 0);
+    else {
+      context.scale(dots, dots);
+      for (const [color, opacity, size, images] of layers(view)) {
+        [context.fillStyle, context.globalAlpha] = [color, opacity];
+        for (const image of images) context.fillRect(view.x[image] - size / 2, view.y[image] - size / 2, size, size);
       }
     }
     point(view);
   }
+
+  // Draws a map by WebGL. One context draws all maps, since browsers allow few, and the map's canvas takes the picture over. Where there is
+  // no WebGL, or one that the processor plays, the canvas draws; the address may end in `#canvas` or `#webgl` to choose.
+  function webglOf(how) {
+    const canvas = make("canvas"), options = { failIfMajorPerformanceCaveat: how !== "#webgl" };
+    const gl = how === "#canvas" ? null : canvas.getContext("webgl", options);
+    // Not every browser owns up to a processor that plays the GPU, but for the name.
+    const name = gl?.getParameter(gl.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER);
+    if (!gl || (how !== "#webgl" && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name))) return null;
+    canvas.addEventListener("webglcontextlost", () => { webgl = null; later(drawAll); });
+    const program = gl.createProgram();
+    const shaders = [[gl.VERTEX_SHADER, `attribute vec4 place; attribute vec4 color; attribute float size;
+        uniform vec4 across, down; uniform float dots; varying lowp vec4 shade;
+        void main() {
+          gl_Position = vec4(dot(across, place), dot(down, place), 0.0, 1.0);
+          gl_PointSize = size * dots;
+          shade = vec4(color.rgb * color.a, color.a);
+        }`], [gl.FRAGMENT_SHADER, "varying lowp vec4 shade; void main() { gl_FragColor = shade; }"]];
+    for (const [type, source] of shaders) {
+      const shader = gl.createShader(type);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) return null;
+    gl.useProgram(program);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    const [across, down, dots] = ["across", "down", "dots"].map(name => gl.getUniformLocation(program, name));
+    const attributes = [["place", 3, gl.FLOAT, 0], ["size", 1, gl.FLOAT, 12], ["color", 4, gl.UNSIGNED_BYTE, 16]]
+      .map(([name, ...rest]) => [gl.getAttribLocation(program, name), ...rest]);
+    const probe = make("canvas").getContext("2d");
+
+    // Twenty bytes a point, in the order of the layers: place, size, color.
+    function load(view, [x, y, z]) {
+      const packed = new ArrayBuffer(20 * set.images), floats = new Float32Array(packed), words = new Uint8Array(packed);
+      let at = 0;
+      for (const [color, opacity, size, images] of layers(view)) {
+        // A browser gives a color back as #rrggbb.
+        probe.fillStyle = color;
+        const shade = [1, 3, 5].map(from => parseInt(probe.fillStyle.slice(from, from + 2), 16));
+        for (const image of images) {
+          floats.set([x[image], y[image], z ? z[image] : 0, size], 5 * at);
+          words.set([...shade, 255 * opacity], 20 * at++ + 16);
+        }
+      }
+      view.buffer ??= gl.createBuffer();
+      gl.bindBuffer(gl.ARRAY_BUFFER, view.buffer);
+      gl.bufferData(gl.ARRAY_BUFFER, packed, gl.DYNAMIC_DRAW);
+    }
+
+    return (view, axes, rows, scale) => {
+      const side = view.canvas.clientWidth, width = view.canvas.width;
+      canvas.width = canvas.height = width;
+      if (view.loaded !== layers(view) || view.axes !== axes) load(view, axes);
+      [view.loaded, view.axes] = [layers(view), axes];
+      gl.bindBuffer(gl.ARRAY_BUFFER, view.buffer);
+      for (const [place, count, type, from] of attributes) {
+        gl.enableVertexAttribArray(place);
+        gl.vertexAttribPointer(place, count, type, type === gl.UNSIGNED_BYTE, 20, from);
+      }
+      // From CSS pixels to the square from -1 to 1, upwards.
+      const [right, low] = rows.map(row => row.map(value => 2 * value / side));
+      gl.uniform4f(across, right[0], right[1], right[2], right[3] - 1);
+      gl.uniform4f(down, -low[0], -low[1], -low[2], 1 - low[3]);
+      gl.uniform1f(dots, scale);
+      gl.viewport(0, 0, width, width);
+      gl.drawArrays(gl.POINTS, 0, set.images);
+      return canvas;
+    };
+  }
+  let webgl = webglOf(location.hash);
+  root.dataset.drawnBy = webgl ? "webgl" : "canvas";
 
   function point(view) {
     const image = current();

@@ -4,19 +4,26 @@ use crate::error::Result;
 use crate::parquet::parquet;
 use crate::pictures::mapped;
 use crate::{Extras, sprites, tensorboard};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use faceoff_evaluation::tables::Columns;
 use faceoff_runs::SplitName;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
+/// Side of a picture in the table.
+const PICTURE_SIDE_PX: usize = 48;
+
 /// Whom files are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Export {
     /// TensorBoard's projector: `projector/`, embeddings of each variant's first seed with classes and pictures.
     Projector,
-    /// `images.parquet`: a row for each validation image under each variant, with its places on the maps and what the head says.
+    /// `images.parquet`: a row for each validation image under each variant, with its places on the maps, what the head says, and its
+    /// picture.
     Parquet,
     /// Event files of TensorBoard: `tensorboard/`, the training curves of every run and what it was measured by.
     Tensorboard,
@@ -37,8 +44,12 @@ impl Exported {
             Export::Projector => Ok(projector(evaluation, extras)),
             Export::Tensorboard => Ok(Self { files: tensorboard::event_files(evaluation), notes: Vec::new() }),
             Export::Parquet => {
-                let files = vec![("images.parquet".into(), table(evaluation)?)];
-                Ok(Self { files, notes: Vec::new() })
+                let (pictures, notes) = match sprites::single(evaluation, extras, PICTURE_SIDE_PX) {
+                    Ok(pictures) => (pictures, Vec::new()),
+                    Err(why) => (HashMap::new(), vec![format!("images.parquet has no pictures. {why}")]),
+                };
+                let files = vec![("images.parquet".into(), table(evaluation, &pictures)?)];
+                Ok(Self { files, notes })
             }
         }
     }
@@ -71,9 +82,10 @@ fn projector(evaluation: &Evaluation, extras: &Extras<'_>) -> Exported {
         files.push((format!("projector/{name}.tsv"), text.into_bytes()));
         // A tab or a line's end in a name would be read as a cell's or a row's.
         let plain = |text: &str| text.replace(['\t', '\n', '\r'], " ");
-        let mut text = String::from("image\tclass\n");
-        for (id, &label) in maps.images.ids.iter().zip(&maps.images.labels) {
-            let _ = writeln!(text, "{}\t{}", plain(id), plain(class(evaluation, measured, label)));
+        let mut text = String::from("image\tclass\tsays\n");
+        for (at, (id, &label)) in maps.images.ids.iter().zip(&maps.images.labels).enumerate() {
+            let says = said(measured, at).map_or("", |(says, _)| class(evaluation, measured, says));
+            let _ = writeln!(text, "{}\t{}\t{}", plain(id), plain(class(evaluation, measured, label)), plain(says));
         }
         files.push((format!("projector/{name}-classes.tsv"), text.into_bytes()));
         let mut tensor = json!({
@@ -111,18 +123,45 @@ fn projector(evaluation: &Evaluation, extras: &Extras<'_>) -> Exported {
         tensors.push(tensor);
     }
     let config = serde_json::to_vec_pretty(&json!({"embeddings": tensors})).expect("plain data is always valid JSON");
+    files.push(("projector/projector_config.pbtxt".into(), protobuf_text(&tensors).into_bytes()));
     files.push(("projector/projector_config.json".into(), config));
     Exported { files, notes }
 }
 
-/// image, class, variant, says, sure, right, tsne1, tsne2, pc1, pc2, pc3; empty where it is not known.
-fn table(evaluation: &Evaluation) -> Result<Vec<u8>> {
+/// The configuration as TensorBoard itself reads it; the projector that stands alone reads JSON.
+fn protobuf_text(tensors: &[Value]) -> String {
+    let mut text = String::new();
+    for tensor in tensors {
+        text += "embeddings {\n";
+        for (field, key) in
+            [("tensor_name", "tensorName"), ("tensor_path", "tensorPath"), ("metadata_path", "metadataPath")]
+        {
+            let _ = writeln!(text, "  {field}: {}", tensor[key]);
+        }
+        if let Some(sprite) = tensor.get("sprite") {
+            let [width, height] = [0, 1].map(|axis| &sprite["singleImageDim"][axis]);
+            let _ = writeln!(text, "  sprite {{\n    image_path: {}", sprite["imagePath"]);
+            let _ = writeln!(text, "    single_image_dim: {width}\n    single_image_dim: {height}\n  }}");
+        }
+        text += "}\n";
+    }
+    text
+}
+
+/// What a head says of an image, and how sure it is.
+fn said(run: &Measured, at: usize) -> Option<(u32, f64)> {
+    let said = run.look.as_ref()?.said.as_ref()?;
+    Some((said.classes[at], said.confidences[at]))
+}
+
+/// image, class, variant, says, sure, right, tsne1, tsne2, pc1, pc2, pc3, picture (a JPEG as a data URL); empty where it is not known.
+fn table(evaluation: &Evaluation, pictures: &HashMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+    let pictures: HashMap<&str, String> = pictures
+        .iter()
+        .map(|(id, file)| (id.as_str(), format!("data:image/jpeg;base64,{}", STANDARD.encode(file))))
+        .collect();
     let rows: Vec<(&Measured, &Maps, usize)> =
         mapped(evaluation).flat_map(|(run, maps)| (0..maps.images.ids.len()).map(move |at| (run, maps, at))).collect();
-    let said = |run: &Measured, at: usize| {
-        let said = run.look.as_ref()?.said.as_ref()?;
-        Some((said.classes[at], said.confidences[at]))
-    };
     let tsne = |maps: &Maps, at: usize, axis: usize| maps.tsne.as_ref().and_then(|places| Some(places[at]?[axis]));
     let pca = |maps: &Maps, at: usize, axis: usize| maps.pca.as_ref().map(|places| places[at][axis]);
     let made = Columns::of(&rows)
@@ -137,6 +176,7 @@ fn table(evaluation: &Evaluation) -> Result<Vec<u8>> {
         .with("pc1", |(_, maps, at)| pca(maps, *at, 0))
         .with("pc2", |(_, maps, at)| pca(maps, *at, 1))
         .with("pc3", |(_, maps, at)| pca(maps, *at, 2))
+        .with("picture", |(_, maps, at)| pictures.get(maps.images.ids[*at].as_str()).cloned())
         .frame()
         .and_then(|frame| parquet(&frame));
     made.map_err(|source| crate::Error::Table { table: "images.parquet".into(), source })

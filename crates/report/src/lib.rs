@@ -34,6 +34,7 @@ use faceoff_evaluation::selection::Origin;
 use faceoff_evaluation::{Evaluation, External, Headline, LabelledFiles, MetricId, Registry, evaluate};
 use faceoff_runs::{AnalysisConfig, Experiment, FolderLock, write_atomically};
 use pictures::Section;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// What a report says in short.
@@ -73,8 +74,8 @@ pub struct Extras<'a> {
     pub formulas: Vec<(&'a str, &'a str)>,
     /// The images of the runs, for thumbnails.
     pub thumbnails: Option<&'a dyn Thumbnails>,
-    /// What is written beside the report for another program.
-    pub export: Option<Export>,
+    /// What is written beside the report for other programs.
+    pub exports: Vec<Export>,
     /// Why there are no thumbnails, if that has to be said.
     pub no_thumbnails: Option<String>,
 }
@@ -155,7 +156,7 @@ fn write(
     for picture in sections.into_iter().flat_map(|section| section.pictures.into_iter().chain(section.details)) {
         files.push((format!("plots/{}", picture.file), picture.svg.into_bytes()));
     }
-    if let Some(export) = extras.export {
+    for export in extras.exports.iter().copied().collect::<BTreeSet<_>>() {
         let exported = export::Exported::of(evaluation, export, extras)?;
         exported.notes.iter().for_each(|note| say(note));
         files.extend(exported.files);
@@ -207,7 +208,15 @@ fn remove_stale(folder: &Path, before: &[String], files: &[(String, Vec<u8>)]) -
         let path = folder.join(name);
         let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if inside && path.is_file() {
-            std::fs::remove_file(&path).map_err(|source| faceoff_runs::Error::Io { action: "remove", path, source })?;
+            std::fs::remove_file(&path).map_err(|source| faceoff_runs::Error::Io {
+                action: "remove",
+                path: path.clone(),
+                source,
+            })?;
+            // An empty folder would be all that is left of `projector/`; one with other files stays.
+            if let Some(parent) = path.parent().filter(|parent| *parent != folder) {
+                _ = std::fs::remove_dir(parent);
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! A table as Parquet, uncompressed: the writer of polars itself brings four compressors along, two of them in C.
 
-use polars::prelude::{CompatLevel, DataFrame, PolarsResult, SchemaExt};
+use polars::prelude::{ArrowDataType, ArrowField, CompatLevel, DataFrame, PolarsResult, SchemaExt};
 use polars_parquet::write::{
     CompressionOptions, Encoding, FileWriter, RowGroupIterator, StatisticsOptions, Version, WriteOptions,
 };
@@ -16,7 +16,12 @@ pub(crate) fn parquet(frame: &DataFrame) -> PolarsResult<Vec<u8>> {
         compression: CompressionOptions::Uncompressed,
         data_page_size: None,
     };
-    let encodings: Vec<Vec<Encoding>> = schema.iter().map(|_| vec![Encoding::Plain]).collect();
+    // Names and pictures come many times, each is written once.
+    let encoding = |field: &ArrowField| match field.dtype() {
+        ArrowDataType::LargeUtf8 | ArrowDataType::Utf8View => Encoding::RleDictionary,
+        _ => Encoding::Plain,
+    };
+    let encodings: Vec<Vec<Encoding>> = schema.iter_values().map(|field| vec![encoding(field)]).collect();
     let batches = frame.iter_chunks(CompatLevel::oldest(), false).map(Ok);
     let groups = RowGroupIterator::try_new(batches, &schema, options, encodings.into())?;
     let mut writer = FileWriter::try_new(Vec::new(), schema, options)?;

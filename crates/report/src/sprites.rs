@@ -39,11 +39,11 @@ pub(crate) struct Sprites {
     pub(crate) sheets: Vec<Vec<u8>>,
 }
 
-/// The thumbnails of `ids`, images of the runs; `None` where nobody asked for them.
+/// The images of the runs; `None` where nobody asked for thumbnails.
 ///
 /// # Errors
 /// Why there are none, in words.
-pub(crate) fn of_runs(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -> Result<Option<Sprites>, String> {
+fn source<'a>(outcome: &Evaluation, extras: &Extras<'a>) -> Result<Option<&'a dyn Thumbnails>, String> {
     let from = match (extras.thumbnails, &extras.no_thumbnails) {
         (Some(from), _) => from,
         (None, Some(why)) => return Err(why.clone()),
@@ -53,7 +53,45 @@ pub(crate) fn of_runs(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -
     if !from.fingerprints().contains(&manifest.data.fingerprint) {
         return Err("The images at hand are not those of the runs, so there are no thumbnails.".into());
     }
+    Ok(Some(from))
+}
+
+/// The thumbnails of `ids`, images of the runs; `None` where nobody asked for them.
+///
+/// # Errors
+/// Why there are none, in words.
+pub(crate) fn of_runs(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -> Result<Option<Sprites>, String> {
+    let Some(from) = source(outcome, extras)? else { return Ok(None) };
     sprites(from, ids).map(Some).map_err(|why| format!("No thumbnails: {why}."))
+}
+
+/// A JPEG file of each image of the runs, by its id, `side` x `side` pixels; none where nobody asked for them.
+///
+/// # Errors
+/// Why there are none, in words.
+pub(crate) fn single(
+    outcome: &Evaluation,
+    extras: &Extras<'_>,
+    side: usize,
+) -> Result<HashMap<String, Vec<u8>>, String> {
+    let (mut files, mut failed) = (HashMap::new(), None);
+    let Some(from) = source(outcome, extras)? else { return Ok(files) };
+    let all = from.each(side, &mut |id, pixels| match jpeg(pixels, side) {
+        Ok(file) => drop(files.insert(id.to_string(), file)),
+        Err(why) => failed = Some(why),
+    });
+    all.and(failed.map_or(Ok(files), Err)).map_err(|why| format!("No thumbnails: {why}."))
+}
+
+/// The JPEG file of RGB `pixels` of so many columns.
+fn jpeg(pixels: &[u8], width: usize) -> Result<Vec<u8>, String> {
+    let (height, mut file) = (pixels.len() / (3 * width), Vec::new());
+    let mut encoder = Encoder::new(&mut file, QUALITY);
+    encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
+    encoder.set_optimized_huffman_tables(true);
+    let encoded = encoder.encode(pixels, width as u16, height as u16, ColorType::Rgb);
+    encoded.map_err(|error| format!("thumbnails cannot be written as JPEG: {error}"))?;
+    Ok(file)
 }
 
 /// The thumbnails of `ids`; an image that is not there stays grey.
@@ -87,17 +125,7 @@ fn sheets(from: &dyn Thumbnails, places: &HashMap<&str, usize>, side: usize) -> 
             pixels[sheet][start..start + line.len()].copy_from_slice(line);
         }
     })?;
-    let encode = |pixels: &Vec<u8>| {
-        let (width, mut file) = (columns * side, Vec::new());
-        let height = pixels.len() / (3 * width);
-        let mut encoder = Encoder::new(&mut file, QUALITY);
-        encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
-        encoder.set_optimized_huffman_tables(true);
-        let encoded = encoder.encode(pixels, width as u16, height as u16, ColorType::Rgb);
-        encoded.map_err(|error| format!("thumbnails cannot be written as JPEG: {error}"))?;
-        Ok(file)
-    };
-    let sheets = pixels.iter().map(encode).collect::<Result<Vec<_>, String>>()?;
+    let sheets = pixels.iter().map(|pixels| jpeg(pixels, columns * side)).collect::<Result<Vec<_>, String>>()?;
     Ok(Sprites { side, columns, per_sheet, sheets })
 }
 

@@ -7,12 +7,12 @@ use faceoff_report::{Export, Extras, write_report};
 use std::path::Path;
 
 /// The report of two made-up heads, with an export.
-fn exported(export: Export) -> tempfile::TempDir {
+fn exported(exports: &[Export]) -> tempfile::TempDir {
     let (folder, experiment) = (tempfile::tempdir().unwrap(), experiment(&[0]));
     made_up().write(folder.path(), &experiment);
     let ids = ["train", "val"].iter().flat_map(|split| (0..120).map(move |image| format!("{split}/{image:05}.JPEG")));
     let images = Plain(ids.collect());
-    let extras = Extras { thumbnails: Some(&images), export: Some(export), ..Extras::default() };
+    let extras = Extras { thumbnails: Some(&images), exports: exports.to_vec(), ..Extras::default() };
     write_report(folder.path(), &experiment, &Registry::standard(), &extras, &|_| {}).unwrap();
     folder
 }
@@ -23,7 +23,7 @@ fn text(folder: &Path, name: &str) -> String {
 
 #[test]
 fn the_projector_gets_embeddings_classes_and_pictures() {
-    let folder = exported(Export::Projector);
+    let folder = exported(&[Export::Projector]);
     let config: serde_json::Value =
         serde_json::from_str(&text(folder.path(), "projector/projector_config.json")).unwrap();
     let tensors = config["embeddings"].as_array().unwrap();
@@ -34,17 +34,22 @@ fn the_projector_gets_embeddings_classes_and_pictures() {
         let rows = text(folder.path(), &file("tensorPath"));
         assert!(rows.lines().count() == 80 && rows.lines().all(|row| row.split('\t').count() == 24));
         let classes = text(folder.path(), &file("metadataPath"));
-        assert_eq!((classes.lines().count(), classes.lines().next()), (81, Some("image\tclass")));
+        assert_eq!((classes.lines().count(), classes.lines().next()), (81, Some("image\tclass\tsays")));
+        assert!(classes.lines().all(|row| row.split('\t').count() == 3 && !row.ends_with('\t')));
         assert!(folder.path().join("projector").join(tensor["sprite"]["imagePath"].as_str().unwrap()).is_file());
     }
+    // TensorBoard itself reads protobuf's text form: here as written by hand for the first head.
+    let first = "embeddings {\n  tensor_name: \"Classification\"\n  tensor_path: \"Classification.tsv\"\n  metadata_path: \"Classification-classes.tsv\"\n  sprite {\n    image_path: \"images-0.jpg\"\n    single_image_dim: 64\n    single_image_dim: 64\n  }\n}\n";
+    let written = text(folder.path(), "projector/projector_config.pbtxt");
+    assert!(written.starts_with(first) && written.matches("embeddings {").count() == 2, "{written}");
     // A later report without it takes it away.
     crate::report(folder.path(), &experiment(&[0])).unwrap();
-    assert!(!folder.path().join("projector/projector_config.json").exists());
+    assert!(!folder.path().join("projector").exists());
 }
 
 #[test]
 fn tensorboard_gets_the_curves_of_every_run() {
-    let folder = exported(Export::Tensorboard);
+    let folder = exported(&[Export::Tensorboard]);
     for run in ["Classification-seed0", "cosface-s64-seed0"] {
         let bytes =
             std::fs::read(folder.path().join(format!("tensorboard/{run}/events.out.tfevents.0.faceoff"))).unwrap();
@@ -62,10 +67,14 @@ fn tensorboard_gets_the_curves_of_every_run() {
 
 #[test]
 fn the_table_of_images_has_a_row_for_each_under_each_head() {
-    let folder = exported(Export::Parquet);
+    let folder = exported(&[Export::Projector, Export::Parquet, Export::Parquet]);
     let bytes = std::fs::read(folder.path().join("images.parquet")).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     let holds = |text: &str| bytes.windows(text.len()).any(|at| at == text.as_bytes());
     assert!(holds("tsne1") && holds("says") && holds("val/00000.JPEG") && holds("cosface-s64"));
+    // The picture of an image stands there once, though every head has a row with it.
+    let pictures = bytes.windows(23).filter(|at| *at == b"data:image/jpeg;base64,").count();
+    assert!((80..160).contains(&pictures), "{pictures}");
+    assert!(folder.path().join("projector").is_dir());
     assert!(Reported::of(&experiment(&[0])).files().keys().all(|name| name != "images.parquet"));
 }
