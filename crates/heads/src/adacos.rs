@@ -61,6 +61,8 @@ impl Definition for AdaCos {
     const ANGLES: &'static str = "As NormFace, with an s that follows the batch: that at which an image at the median angle has a probability of one half.";
     const FAILS: &'static str = "With few classes s is small from the start, 3.1 for ten, and falls as angles shrink; a small batch makes the median jump.";
     const CHOOSE: &'static str = "A scale is not to be searched for.";
+    /// B sums over all other classes.
+    const SAMPLED: bool = false;
     type Parameters = Parameters;
 
     fn new(Parameters { epsilon }: Parameters, start: &Initialiser) -> Result<Self> {

@@ -34,6 +34,17 @@ pub enum Error {
         /// What there must be, and why.
         rule: &'static str,
     },
+    /// A step cannot see a share of the classes.
+    #[error(
+        "training.class_sampling is {share}, but the loss of {head} is a sum over all classes, and no softmax that a share of them stands for; \
+         leave it out, or this head"
+    )]
+    Sampling {
+        /// Kind of the head.
+        head: &'static str,
+        /// The share asked for.
+        share: f64,
+    },
     /// A tensor of the wrong shape.
     #[error("{what} have shape {found:?}; this head needs {expected}")]
     Shape {

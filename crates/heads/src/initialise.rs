@@ -16,7 +16,8 @@ use rand_distr::{Distribution, StandardNormal, Uniform};
 /// Where a head's fresh weights come from.
 pub(crate) struct Initialiser<'a> {
     pub(crate) init: HeadInit,
-    pub(crate) seed: u64,
+    /// Without one all that is drawn is 0: for a look whether the head can be made at all.
+    pub(crate) seed: Option<u64>,
     pub(crate) dim: usize,
     pub(crate) classes: usize,
     pub(crate) device: &'a Device,
@@ -74,7 +75,8 @@ impl Initialiser<'_> {
     }
 
     fn draw(&self, shape: &[usize], draw: Draw, stream: u64) -> Result<Var> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        let Some(seed) = self.seed else { return Ok(Var::zeros(shape, self.dtype, self.device)?) };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(stream);
         let count = shape.iter().product();
         let values: Vec<f64> = match draw {

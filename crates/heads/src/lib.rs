@@ -255,6 +255,8 @@ pub(crate) trait Definition: Head + Sized + 'static {
     const FAILS: &'static str;
     /// When to choose it.
     const CHOOSE: &'static str;
+    /// Whether a random share of the negative classes stands for all of them: not where sums over classes are no softmax.
+    const SAMPLED: bool = true;
     /// What an experiment has to state.
     type Parameters: ParameterSet;
 
@@ -281,6 +283,8 @@ pub struct HeadInfo {
     pub fails: &'static str,
     /// When to choose it.
     pub choose: &'static str,
+    /// Whether a step may see a share of the classes (`training.class_sampling`).
+    pub sampled: bool,
     build: fn(&HeadConfig, &Initialiser) -> Result<Box<dyn Head>>,
 }
 
@@ -295,6 +299,7 @@ impl HeadInfo {
             angles: H::ANGLES,
             fails: H::FAILS,
             choose: H::CHOOSE,
+            sampled: H::SAMPLED,
             build: |head, start| Ok(Box::new(H::new(H::Parameters::of(head), start)?)),
         }
     }
@@ -359,6 +364,18 @@ fn advised_scale(head: &'static str, classes: usize) -> Result<f64> {
     Ok(SQRT_2 * ((classes - 1) as f64).ln())
 }
 
+/// Whether a head can work on `classes` classes, of which a step sees `share`. Draws no weights.
+///
+/// # Errors
+/// [`Error::Sampling`], and those of [`build`].
+pub fn check(config: &HeadConfig, dim: usize, classes: usize, init: HeadInit, share: f64) -> Result<()> {
+    let info = HeadInfo::find(config.kind())?;
+    if share < 1.0 && !info.sampled {
+        return Err(Error::Sampling { head: info.name, share });
+    }
+    made(config, dim, classes, init, None, &Device::Cpu, DType::F32).map(drop)
+}
+
 /// The head of `config` for embeddings of width `dim`, with fresh weights that depend on `seed` and their shape alone.
 pub fn build(
     config: &HeadConfig,
@@ -366,6 +383,18 @@ pub fn build(
     classes: usize,
     init: HeadInit,
     seed: u64,
+    device: &Device,
+    dtype: DType,
+) -> Result<Box<dyn Head>> {
+    made(config, dim, classes, init, Some(seed), device, dtype)
+}
+
+fn made(
+    config: &HeadConfig,
+    dim: usize,
+    classes: usize,
+    init: HeadInit,
+    seed: Option<u64>,
     device: &Device,
     dtype: DType,
 ) -> Result<Box<dyn Head>> {

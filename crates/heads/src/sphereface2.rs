@@ -71,6 +71,8 @@ impl Definition for SphereFace2 {
     const FAILS: &'static str = "Scores are no distribution over classes, so a softmax of them is not calibrated; and with few classes alpha, r and t, made for thousands, want a search.";
     const CHOOSE: &'static str =
         "The question is whether two images are of one class, at one threshold for all classes.";
+    /// The loss sums over all classes, and b balances them with the label.
+    const SAMPLED: bool = false;
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

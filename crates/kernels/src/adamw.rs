@@ -57,6 +57,8 @@ struct Parameter {
     m: Tensor,
     /// Second moment.
     v: Tensor,
+    /// Of how many classes how many have a row here: all of them, 1 of 1, unless rows were taken.
+    rows: [u64; 2],
 }
 
 /// The optimiser of a set of variables.
@@ -69,7 +71,7 @@ impl AdamW {
     pub fn new(variables: Vec<(String, Var)>) -> Result<Self> {
         let parameter = |(name, var): (String, Var)| {
             let (m, v) = (var.zeros_like()?, var.zeros_like()?);
-            Ok(Parameter { name, var, m, v })
+            Ok(Parameter { name, var, m, v, rows: [1, 1] })
         };
         Ok(Self { parameters: variables.into_iter().map(parameter).collect::<Result<_>>()? })
     }
@@ -92,11 +94,15 @@ impl AdamW {
     /// Takes weights and moments from the optimiser of a head of more classes: of what has a row for each class those of the classes `rows`,
     /// the rest as it is.
     ///
+    /// A step corrects the bias of a row's moments by the steps that the row itself is expected to have taken: where a step takes n of N
+    /// rows, n / N of all steps, rounded up. With all rows it is the plain step.
+    ///
     /// # Errors
     /// Those of Candle, where the two are not of one kind of head.
     pub fn take_rows(&mut self, whole: &Self, rows: &Tensor) -> Result<()> {
         for (part, whole) in self.parameters.iter_mut().zip(&whole.parameters) {
             let axis = axis_of_classes(&part.var, &whole.var);
+            part.rows = axis.map_or([1, 1], |axis| [&part.var, &whole.var].map(|var| var.dims()[axis] as u64));
             let picked = |tensor: &Tensor| match axis {
                 Some(axis) => tensor.index_select(rows, axis),
                 None => tensor.copy(),
@@ -144,7 +150,7 @@ impl AdamW {
     pub fn load_state(&mut self, state: &State) -> Result<()> {
         let shape = |parameter: &Parameter| (parameter.name.clone(), parameter.var.dims().to_vec());
         let moments = checked_moments(state, &self.parameters.iter().map(shape).collect::<Vec<_>>())?;
-        for Parameter { name, var, m, v } in &mut self.parameters {
+        for Parameter { name, var, m, v, .. } in &mut self.parameters {
             *m = moments[&format!("{name}.m")].to_device(var.device())?.to_dtype(var.dtype())?.copy()?;
             *v = moments[&format!("{name}.v")].to_device(var.device())?.to_dtype(var.dtype())?.copy()?;
         }
@@ -159,6 +165,8 @@ fn axis_of_classes(part: &Var, whole: &Var) -> Option<usize> {
 
 impl Parameter {
     fn update(&mut self, gradient: &Tensor, step: &AdamWStep) -> Result<()> {
+        let [rows, of] = self.rows;
+        let step = &AdamWStep { step: (step.step * rows).div_ceil(of), ..*step };
         let Factors { keep, rate, root_correction } = step.factors();
         // Candle's gradients hold the graph that they were computed by, and moments would hold that of every step so far.
         let gradient = &gradient.detach();

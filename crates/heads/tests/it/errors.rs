@@ -2,7 +2,7 @@
 
 use crate::{all, defaults, device, head};
 use candle_core::{DType, Tensor};
-use faceoff_heads::{build, resolve, resolve_experiment};
+use faceoff_heads::{HEADS, build, check, resolve, resolve_experiment};
 use faceoff_runs::{Experiment, HeadConfig, HeadInit};
 use std::path::Path;
 
@@ -40,6 +40,22 @@ fn classes_have_a_minimum() {
     let auto = defaults("CosFace").with("scale", "auto");
     let refused = build(&auto, 6, 2, HeadInit::Uniform, 0, device(), DType::F32).err().unwrap().to_string();
     assert!(refused.contains("CosFace with 2 classes") && refused.contains("state a scale"), "{refused}");
+}
+
+#[test]
+fn a_look_says_what_making_would_and_which_heads_take_no_share_of_the_classes() {
+    let look = |kind: &str, classes, share| check(&defaults(kind), 6, classes, HeadInit::Catalyst, share);
+    for classes in 1..5 {
+        for info in HEADS {
+            let made = build(&defaults(info.name), 6, classes, HeadInit::Catalyst, 0, device(), DType::F32);
+            let looked = look(info.name, classes, 1.0);
+            assert_eq!(made.err().map(|e| e.to_string()), looked.err().map(|e| e.to_string()), "{}", info.name);
+        }
+    }
+    let refused: Vec<&str> = HEADS.iter().map(|info| info.name).filter(|name| look(name, 9, 0.5).is_err()).collect();
+    assert_eq!(refused, ["AdaCos", "SphereFace2"]);
+    let message = look("SphereFace2", 9, 0.5).unwrap_err().to_string();
+    assert!(message.contains("training.class_sampling is 0.5, but the loss of SphereFace2"), "{message}");
 }
 
 #[test]

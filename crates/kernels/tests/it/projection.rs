@@ -81,17 +81,20 @@ fn gradients_are_those_of_differences_and_a_step_goes_down() {
     assert!(!embeddings.track_op());
     let gradients = encoder.backward(tape, &along).unwrap();
     for (place, (name, gradient)) in encoder.named_gradients(&gradients).unwrap().into_iter().enumerate() {
-        let moved = |h: f32| {
+        let moved = |element: usize, h: f32| {
             let mut state = state.clone();
             let (_, tensor) = &mut state[place];
             let mut values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
-            values[0] += h;
+            values[element] += h;
             *tensor = Tensor::from_vec(values, tensor.dims(), &CPU).unwrap();
             loss(&state)
         };
-        let difference = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-        let found = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
-        assert!((f64::from(found) - difference).abs() < 2e-3, "{name}: {found} instead of {difference}");
+        let gradient = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(gradient.len(), state[place].1.elem_count(), "{name}");
+        for (element, found) in gradient.into_iter().enumerate() {
+            let difference = (moved(element, 1e-3) - moved(element, -1e-3)) / 2e-3;
+            assert!((f64::from(found) - difference).abs() < 2e-3, "{name} {element}: {found} instead of {difference}");
+        }
     }
     encoder.apply(gradients, &step(1)).unwrap();
     assert!(loss(&encoder.state().unwrap()) < loss(&state));
@@ -116,7 +119,13 @@ fn wrong_inputs_and_weights_are_errors() {
 /// The same bits: many small numbers of both signs, and zeros.
 #[test]
 fn adamw_in_place_takes_the_steps_of_candles_operators() {
-    let start = |phase| Tensor::from_vec(wave(2 * 9000, phase), (2, 9000), &CPU).unwrap();
+    in_place_is_candles(&[2, 9000]);
+    // What has one dimension never decays.
+    in_place_is_candles(&[18_000]);
+}
+
+fn in_place_is_candles(shape: &[usize]) {
+    let start = |phase| Tensor::from_vec(wave(2 * 9000, phase), shape, &CPU).unwrap();
     let weights = Var::from_tensor(&start(0.0)).unwrap();
     let mut optimizer = AdamW::new(vec![("weights".into(), weights.clone())]).unwrap();
     let (mut expected, mut m, mut v) = (start(0.0), start(0.0).zeros_like().unwrap(), start(0.0).zeros_like().unwrap());
@@ -129,7 +138,8 @@ fn adamw_in_place_takes_the_steps_of_candles_operators() {
         v = ((&v * beta2).unwrap() + (factor.sqr().unwrap() * (1.0 - beta2)).unwrap()).unwrap();
         let correction = |beta: f64| 1.0 - beta.powf(number as f64);
         let denominator = ((v.sqrt().unwrap() / correction(beta2).sqrt()).unwrap() + epsilon).unwrap();
-        let kept = (&expected * (1.0 - learning_rate * weight_decay)).unwrap();
+        let keep = if shape.len() > 1 { 1.0 - learning_rate * weight_decay } else { 1.0 };
+        let kept = (&expected * keep).unwrap();
         expected = (kept - ((&m / denominator).unwrap() * (learning_rate / correction(beta1))).unwrap()).unwrap();
         let before = optimizer.state().unwrap();
         let bits = |tensor: &Tensor| {
@@ -142,4 +152,41 @@ fn adamw_in_place_takes_the_steps_of_candles_operators() {
         assert!(bits(&before[0].1) == old);
         assert!(bits(&optimizer.state().unwrap()[0].1) == bits(&m));
     }
+}
+
+/// Of four classes a step takes one, so at step 8 each is expected to have taken two; what all classes share has taken all eight.
+#[test]
+fn rows_that_were_taken_step_as_often_as_their_own_steps_say() {
+    let variables = |rows: &[usize]| {
+        let weights: Vec<f32> = rows.iter().flat_map(|&row| wave(3, row as f32)).collect();
+        let weights = Tensor::from_vec(weights, (rows.len(), 3), &CPU).unwrap();
+        let bias = Tensor::new(&[0.5f32], &CPU).unwrap();
+        [("weight", weights), ("bias", bias)]
+            .map(|(name, tensor)| (name.to_string(), Var::from_tensor(&tensor).unwrap()))
+    };
+    let after = |variables: &[(String, Var)], optimizer: &mut AdamW, number: u64| {
+        let squares = |place: usize| variables[place].1.sqr().unwrap().sum_all().unwrap();
+        let loss = squares(0) + squares(1);
+        optimizer.step(&loss.unwrap().backward().unwrap(), &step(number)).unwrap();
+        let values = |(_, var): &(String, Var)| var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        [values(&variables[0]), values(&variables[1])]
+    };
+    let plain = |rows: &[usize], number| {
+        let variables = variables(rows);
+        after(&variables, &mut AdamW::new(variables.to_vec()).unwrap(), number)
+    };
+    let whole = variables(&[0, 1, 2, 3]);
+    let mut whole_optimizer = AdamW::new(whole.to_vec()).unwrap();
+    let part = variables(&[0]);
+    let mut optimizer = AdamW::new(part.to_vec()).unwrap();
+    let rows = Tensor::new(&[2u32], &CPU).unwrap();
+    optimizer.take_rows(&whole_optimizer, &rows).unwrap();
+    let [row, bias] = after(&part, &mut optimizer, 8);
+    assert_eq!((&row, &bias), (&plain(&[2], 2)[0], &plain(&[2], 8)[1]));
+    assert_ne!(row, plain(&[2], 8)[0]);
+    // They go back to their places, and the others stay.
+    optimizer.give_rows(&mut whole_optimizer, &rows).unwrap();
+    let given = whole[0].1.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let expected: Vec<f32> = [wave(3, 0.0), wave(3, 1.0), row, wave(3, 3.0)].concat();
+    assert_eq!(given, expected);
 }

@@ -76,7 +76,7 @@ fn goes_on_bit_for_bit(head: &str) {
     }
 }
 
-/// Of all classes the sampled path is the plain one, to the bit; of some it goes on bit for bit too, and leaves the others' weights alone.
+/// Of all classes nothing changes, to the bit; of some it goes on bit for bit too. Heads whose loss is no softmax are refused.
 #[test]
 fn class_sampling_of_all_classes_changes_nothing_and_of_some_only_theirs() {
     for head in ["Classification", "AdaCos", "SubCenterArcFace", "SphereFace2", "SoftTriple", "SupCon"] {
@@ -91,7 +91,14 @@ fn class_sampling_of_all_classes_changes_nothing_and_of_some_only_theirs() {
         }
     }
 
-    let (folder, mut spec, images, whole) = begun("AdaCos");
+    for head in ["AdaCos", "SphereFace2"] {
+        let (_folder, mut spec, images, run_folder) = begun(head);
+        spec.training.class_sampling = Some(0.1);
+        let message = train(&spec, &run_folder, &images, &cpu(), &AtomicBool::new(false), &mut |_| {}).err().unwrap();
+        assert!(message.to_string().contains("training.class_sampling is 0.1, but the loss of"), "{message}");
+    }
+
+    let (folder, mut spec, images, whole) = begun("CurricularFace");
     (spec.training.class_sampling, spec.training.batch_size) = (Some(0.1), 4);
     let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
     assert!(matches!(outcome, TrainingEnd::Done(..)) && losses.iter().all(|loss| loss.is_finite()));
