@@ -6,7 +6,6 @@
 use crate::embed::{MOST_TRAIN_SCORES, embed};
 use crate::machine::describe_process;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
-use candle_core::{DType, Device};
 use chrono::{DateTime, Utc};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
@@ -22,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often a raised flag is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long `force` waits for a run that it has to clear away, while another process looks at it or clears it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The runs of an experiment, with all that training them takes.
 pub struct Job<'a> {
@@ -63,6 +64,8 @@ enum Claim {
     Held,
     /// Nothing.
     Ended,
+    /// Nothing, but say so at the end: it failed before.
+    Failed,
     /// Nothing, but say so at the end: its files are damaged.
     Damaged,
     /// Nothing at all may be done: it is another run.
@@ -110,6 +113,10 @@ impl Job<'_> {
                         }
                         match ended {
                             Claim::Damaged | Claim::Other(_) => (failed, done) = (failed + 1, done + 1),
+                            Claim::Failed => {
+                                failed += 1;
+                                on_event(Event::Elsewhere(spec, work(spec)));
+                            }
                             _ => on_event(Event::Elsewhere(spec, work(spec))),
                         }
                         left.remove(at);
@@ -158,7 +165,7 @@ impl Job<'_> {
         Ok(Some(failed))
     }
 
-    /// The runs that are to be trained, here or elsewhere, and how many are damaged.
+    /// The runs that are to be trained, here or elsewhere, and how many are damaged or failed before.
     fn runs_left<'a>(
         &self,
         specs: &[&'a RunSpec],
@@ -166,9 +173,18 @@ impl Job<'_> {
         force: bool,
         on_event: EventFn,
     ) -> Result<(Vec<&'a RunSpec>, usize)> {
-        let (mut left, mut others, mut damaged) = (Vec::new(), Vec::new(), 0);
+        let (mut left, mut others, mut failed) = (Vec::new(), Vec::new(), 0);
         for &spec in specs {
-            match self.claim(spec, me, force, on_event)? {
+            let began = Instant::now();
+            let claim = loop {
+                let claim = self.claim(spec, me, force, on_event)?;
+                // Others may hold for a moment what they look at, or clear away by the same `force`; that is no reason to refuse it.
+                if !(force && matches!(claim, Claim::Held) && began.elapsed() < PATIENCE && self.is_in_the_way(spec)) {
+                    break claim;
+                }
+                std::thread::sleep(LOOK_EVERY);
+            };
+            match claim {
                 // Left alone until its turn comes.
                 Claim::Ours(_) => left.push(spec),
                 Claim::Held => {
@@ -182,11 +198,21 @@ impl Job<'_> {
                     }
                 }
                 Claim::Ended => {}
-                Claim::Damaged => damaged += 1,
+                Claim::Failed | Claim::Damaged => failed += 1,
                 Claim::Other(other) => others.push(other),
             }
         }
-        if others.is_empty() { Ok((left, damaged)) } else { Err(Error::OtherRuns(others)) }
+        if others.is_empty() { Ok((left, failed)) } else { Err(Error::OtherRuns(others)) }
+    }
+
+    /// Whether a run that another process holds is one that `force` clears away, as far as can be seen without its lock.
+    fn is_in_the_way(&self, spec: &RunSpec) -> bool {
+        match RunFolder::new(self.folder, spec).state(spec, self.images.of(spec).record()) {
+            Ok(RunState::Open | RunState::Whole(_)) => false,
+            Ok(RunState::Other(differences)) => differences.iter().any(|difference| !difference.is_compute()),
+            // Files that vanish while they are read are being cleared.
+            Ok(RunState::Failed(_) | RunState::Damaged(_)) | Err(_) => true,
+        }
     }
 
     /// Takes the lock of a run and looks what is to be done about it; with `force` what stands in the way is cleared away.
@@ -206,13 +232,20 @@ impl Job<'_> {
             RunState::Other(differences) if !force => Claim::Other(other(&run, &differences)),
             RunState::Failed(failure) if !force && failure.epoch > 0 => {
                 on_event(Event::FailedBefore(spec, &failure));
-                Claim::Ended
+                Claim::Failed
             }
             state => {
+                let unfit = self.unfit(spec)?;
+                if let (Some(failure), RunState::Failed(noted)) = (&unfit, &state)
+                    && noted.message == failure.message
+                {
+                    on_event(Event::Unfit(spec, noted));
+                    return Ok(Claim::Ended);
+                }
                 if state != RunState::Open {
                     run.clear()?;
                 }
-                match self.unfit(spec)? {
+                match unfit {
                     Some(failure) => {
                         run.begin(spec)?;
                         run.fail(&failure)?;
@@ -227,12 +260,12 @@ impl Job<'_> {
 
     /// Why the head of a run cannot work on its images, if it cannot.
     fn unfit(&self, spec: &RunSpec) -> Result<Option<Failure>> {
-        let RunSpec { training, variant, seed, .. } = spec;
+        let RunSpec { training, variant, .. } = spec;
         let encoder = EncoderPlan::of(training).map_err(|error| Error::Run(spec.folder_name(), Box::new(error)))?;
         let (dim, classes, kind) = (encoder.dim(), self.images.of(spec).classes(), variant.head.kind());
-        let head =
-            faceoff_heads::build(&variant.head, dim, classes, training.head_init, *seed, &Device::Cpu, DType::F32);
-        Ok(head.err().map(|error| Failure {
+        let share = training.class_sampling.unwrap_or(1.0);
+        let fits = faceoff_heads::check(&variant.head, dim, classes, training.head_init, share);
+        Ok(fits.err().map(|error| Failure {
             spec_hash: spec.hash(),
             head: kind.into(),
             epoch: 0,

@@ -1,6 +1,9 @@
 //! Several processes on one report folder: each run is trained once, a dead process's runs are taken over, one report is written.
 
-use crate::{assert_same_outcomes, benchmark, complaint, stderr, stdout, succeed, two_heads};
+use crate::{
+    TWO_HEADS, assert_same_outcomes, benchmark, complaint, experiment, stderr, stdout, succeed, two_heads, with_heads,
+};
+use faceoff_runs::{Failure, FolderLock, RunFolder};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -81,6 +84,64 @@ fn the_run_of_a_killed_process_is_waited_for_and_taken_over() {
     second.succeeds();
     assert!(second.said().contains("goes on after epoch"), "{}", second.said());
     assert_same_outcomes(&whole, &out);
+}
+
+/// A run that another process looks at for a moment is replaced by `--force` all the same, be it another's or a failed one.
+#[test]
+fn force_waits_for_who_looks_at_what_it_replaces() {
+    let (folder, experiment, out) = two_heads("looked-at");
+    let one_epoch = || {
+        let mut command = benchmark(&experiment, &out);
+        command.args(["--epochs", "1"]);
+        command
+    };
+    succeed(&mut one_epoch());
+    let runs =
+        ["Classification", "AdaCos"].map(|head| RunFolder::at(&out.join(format!("looked-at/runs/{head}-seed0"))));
+    let held = || runs.each_ref().map(|run| FolderLock::of_run(run, "a look").unwrap().expect("nobody holds it"));
+    // Of another configuration. They are let go well before `--force` loses its patience.
+    let locks = held();
+    let mut forced = start(benchmark(&experiment, &out).arg("--force"), folder.path().join("forced"));
+    std::thread::sleep(Duration::from_secs(3));
+    drop(locks);
+    forced.succeeds();
+    assert!(runs.iter().all(|run| run.manifest().unwrap().spec.training.epochs == 2), "{}", forced.said());
+
+    // One has failed: without `--force` that is said again, also by the exit status.
+    let spec = runs[0].manifest().unwrap().spec;
+    let (spec_hash, head, message) = (spec.hash(), "Classification".into(), "the loss is NaN".into());
+    std::fs::remove_file(runs[0].path().join("manifest.json")).unwrap();
+    runs[0].fail(&Failure { spec_hash, head, epoch: 1, step: 2, learning_rate: 0.1, message }).unwrap();
+    let said = complaint(&mut benchmark(&experiment, &out));
+    assert!(said.contains("Classification-seed0 failed before at epoch 1"), "{said}");
+    assert!(said.contains("1 runs are damaged or failed"), "{said}");
+    let locks = held();
+    let mut forced = start(benchmark(&experiment, &out).arg("--force"), folder.path().join("again"));
+    std::thread::sleep(Duration::from_secs(3));
+    drop(locks);
+    forced.succeeds();
+    assert!(runs[0].is_whole() && runs[0].failure().unwrap().is_none(), "{}", forced.said());
+}
+
+/// A head that takes no share of the classes is left out before anything is trained; it is noted once and said each time.
+#[test]
+fn a_head_that_takes_no_share_of_the_classes_is_left_out() {
+    let (_folder, experiment, out) = experiment("shares", |text| {
+        with_heads(&text, TWO_HEADS).replace("[training]\n", "[training]\nclass_sampling = 0.5\n")
+    });
+    let command = || {
+        let mut command = benchmark(&experiment, &out);
+        command.args(["--epochs", "1"]);
+        command
+    };
+    let left_out = "AdaCos-seed0 is left out: training.class_sampling is 0.5, but the loss of AdaCos";
+    let said = stderr(&succeed(&mut command()));
+    assert!(said.contains(left_out) && said.contains("1 of 2 runs to do"), "{said}");
+    let failure = out.join("shares/runs/AdaCos-seed0/failure.json");
+    let noted = std::fs::metadata(&failure).unwrap().modified().unwrap();
+    let said = stderr(&succeed(&mut command()));
+    assert!(said.contains(left_out) && said.contains("0 of 2 runs to do"), "{said}");
+    assert_eq!(std::fs::metadata(&failure).unwrap().modified().unwrap(), noted);
 }
 
 #[test]
