@@ -9,7 +9,7 @@ use clap::Args;
 use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
-use faceoff_pipeline::{Error, keeps_train_scores, run_work};
+use faceoff_pipeline::{Error, keeps_scores, run_work};
 use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, Sizes, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
@@ -254,7 +254,7 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     let of_run = own.as_ref().map_or(DISK_MIB_PER_RUN, |own| {
         // An embedding for each image, scores and logits where they are kept.
         let Sizes { compared, classes, .. } = own.sizes;
-        let scored = val_images + if keeps_train_scores(compared, classes) { compared } else { 0 };
+        let scored = val_images + if keeps_scores(compared, classes) { compared } else { 0 };
         let numbers = (compared + val_images) * plan.dim() + scored * 2 * classes;
         let weights = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_WEIGHTS };
         weights + ((numbers * size_of::<f32>()) >> 20) as u64

@@ -4,22 +4,23 @@ use candle_core::{D, Device, Tensor};
 use faceoff_data::Dataset;
 use faceoff_runs::{Embeddings, SplitName};
 use faceoff_training::{Error, Model, Result, inputs};
+use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Training images times classes of which scores and logits are kept: a gigabyte each.
-pub(crate) const MOST_TRAIN_SCORES: usize = 1 << 28;
+/// Images of a split times classes of which scores and logits are kept: a gigabyte each.
+pub(crate) const MOST_SCORES: usize = 1 << 28;
 
-/// Whether a run keeps the scores and logits of so many training images and classes.
-pub fn keeps_train_scores(images: usize, classes: usize) -> bool {
-    images.saturating_mul(classes) <= MOST_TRAIN_SCORES
+/// Whether a run keeps the scores and logits of so many images and classes.
+pub fn keeps_scores(images: usize, classes: usize) -> bool {
+    images.saturating_mul(classes) <= MOST_SCORES
 }
 
 /// Embeds a split without augmentation, in the data set's order.
 ///
 /// Embeddings are brought to unit length; their lengths before that are kept. A head that scores no classes gets the scores
 /// of a classifier by nearest class mean: cosines with the means of `train`, the embeddings of the training images, or of
-/// this split itself where there are none yet, by the labels trained on. `progress` gets the number of images done. Returns
-/// `None` where `stop` was raised.
+/// this split itself where there are none yet, by the labels trained on; where [`MOST_SCORES`] are fewer it gets none. `progress` gets the
+/// number of images done. Returns `None` where `stop` was raised.
 ///
 /// # Errors
 /// [`Error::NotFinite`], and those of images, encoder and head.
@@ -34,9 +35,8 @@ pub(crate) fn embed(
 ) -> Result<Option<Embeddings>> {
     let items = images.items(split);
     let dim = model.encoder.dim();
-    // Of the images that others are compared with, scores are next to never asked for.
-    let is_train = matches!(split, SplitName::Train | SplitName::SeenTrain);
-    let kept = !is_train || keeps_train_scores(items.len(), images.classes());
+    let all_scores = items.len() * images.classes();
+    let kept = keeps_scores(items.len(), images.classes());
     let mut scored = false;
     let mut embeddings = Embeddings {
         ids: items.iter().map(|item| item.id.clone()).collect(),
@@ -46,7 +46,7 @@ pub(crate) fn embed(
         classes: images.classes(),
         unit: Vec::with_capacity(items.len() * dim),
         norms: Vec::with_capacity(items.len()),
-        scores: Vec::with_capacity(if kept { items.len() * images.classes() } else { 0 }),
+        scores: Vec::with_capacity(if kept { all_scores } else { 0 }),
         logits: None,
         predictions_labels_given: Vec::with_capacity(items.len()),
         effective_scale: model.head.effective_scale() as f32,
@@ -88,7 +88,7 @@ pub(crate) fn embed(
                 embeddings.scores.extend(scores);
             }
             if let Some(logits) = logits.filter(|_| kept) {
-                let all = embeddings.logits.get_or_insert_default();
+                let all = embeddings.logits.get_or_insert_with(|| Vec::with_capacity(all_scores));
                 all.extend(logits.flatten_all()?.to_vec1::<f32>()?);
             }
         }
@@ -102,8 +102,10 @@ pub(crate) fn embed(
         if SplitName::ALL.contains(&split) {
             embeddings.classes = images.record().classes.len();
         }
-        let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
-        score_by_means(&mut embeddings, &means, kept);
+        if kept {
+            let means = class_means(train.unwrap_or(&embeddings), embeddings.classes);
+            score_by_means(&mut embeddings, &means);
+        }
     }
     Ok(Some(embeddings))
 }
@@ -124,23 +126,21 @@ fn class_means(train: &Embeddings, classes: usize) -> Vec<f32> {
 }
 
 /// Scores by cosine with the means; the first of equally near ones is the prediction, whatever the label.
-fn score_by_means(embeddings: &mut Embeddings, means: &[f32], kept: bool) {
-    let dim = embeddings.dim;
-    for row in embeddings.unit.chunks_exact(dim) {
-        let cosine =
-            |mean: &[f32]| mean.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
-        let scores: Vec<f32> = means.chunks_exact(dim).map(cosine).collect();
+fn score_by_means(embeddings: &mut Embeddings, means: &[f32]) {
+    let Embeddings { dim, classes, unit, scores, predictions_labels_given, .. } = embeddings;
+    *scores = vec![0.0; unit.len() / *dim * *classes];
+    let rows = unit.par_chunks_exact(*dim).zip(scores.par_chunks_exact_mut(*classes));
+    let nearest = rows.map(|(row, scores)| {
         let mut nearest = 0;
-        for (class, score) in scores.iter().enumerate() {
-            if *score > scores[nearest] {
+        for (class, mean) in means.chunks_exact(row.len()).enumerate() {
+            scores[class] = mean.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
+            if scores[class] > scores[nearest] {
                 nearest = class;
             }
         }
-        embeddings.predictions_labels_given.push(nearest as u32);
-        if kept {
-            embeddings.scores.extend(scores);
-        }
-    }
+        nearest as u32
+    });
+    nearest.collect_into_vec(predictions_labels_given);
 }
 
 #[cfg(test)]
@@ -168,9 +168,14 @@ mod tests {
         let means = class_means(&embeddings, 3);
         let expected = [0.1f32.cos(), 0.1f32.sin(), 1.6f32.cos(), 1.6f32.sin(), 0.0, 0.0];
         assert!(means.iter().zip(expected).all(|(mean, expected)| (mean - expected).abs() < 1e-6), "{means:?}");
-        score_by_means(&mut embeddings, &means, true);
+        score_by_means(&mut embeddings, &means);
         assert_eq!(embeddings.predictions_labels_given, [0, 0, 1, 1]);
         assert!((embeddings.scores[4] - 1.4f32.cos()).abs() < 1e-6, "{:?}", embeddings.scores);
         assert_eq!((embeddings.scores.len(), embeddings.scores[2]), (12, 0.0));
+        // Of equally near means the first, also where rows are many.
+        (embeddings.unit, embeddings.classes) = ([0.6f32, 0.8].repeat(1000), 2);
+        score_by_means(&mut embeddings, &[0.8, 0.6, 0.8, 0.6]);
+        assert_eq!(embeddings.predictions_labels_given, [0; 1000]);
+        assert_eq!(embeddings.scores, [(0.6f32 as f64 * 0.8f32 as f64 * 2.0) as f32; 2000]);
     }
 }

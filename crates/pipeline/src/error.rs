@@ -10,6 +10,22 @@ pub enum Error {
         .0.join("\n  ")
     )]
     OtherRuns(Vec<String>),
+    /// The scores of a validation split take too much memory.
+    #[error(
+        "the {images} {split} images by {classes} classes make {} scores, but at most {most} are kept, and measures need them all; \
+         take fewer validation images (own_split.validation_share, data.images_per_split) or fewer classes",
+        .images * .classes
+    )]
+    TooManyScores {
+        /// The split's name.
+        split: &'static str,
+        /// Images of it.
+        images: usize,
+        /// Classes that each is scored for.
+        classes: usize,
+        /// Scores that can be kept.
+        most: usize,
+    },
     /// A search has nothing to choose from for a head.
     #[error("every trial of {0} diverged; lower tuning.peak_learning_rate")]
     AllDiverged(String),

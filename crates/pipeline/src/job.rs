@@ -3,14 +3,14 @@
 //! Any number of processes and machines may do so in one report folder: each run has a lock, and each process takes runs that nobody
 //! holds, in the experiment's order. What the others hold it waits for; the lock of one that died is free, and its run goes on.
 
-use crate::embed::{MOST_TRAIN_SCORES, embed};
+use crate::embed::{MOST_SCORES, embed, keeps_scores};
 use crate::machine::describe_process;
 use crate::{Error, Event, EventFn, ImageSets, Result, describe_machine, run_work};
 use chrono::{DateTime, Utc};
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{
-    Compute, Difference, Experiment, Failure, FolderLock, Manifest, RunFolder, RunSpec, RunState, SCHEMA, Speed,
-    SplitName,
+    Compute, Difference, Embeddings, Experiment, Failure, FolderLock, Manifest, RunFolder, RunSpec, RunState, SCHEMA,
+    Speed, SplitName,
 };
 use faceoff_training::{EncoderPlan, TrainingEnd, train};
 use std::path::Path;
@@ -89,6 +89,7 @@ impl Job<'_> {
             specs.iter().enumerate().filter(|(index, _)| ours(*index)).map(|(_, spec)| spec).collect();
         let me = describe_process();
         let (mut left, mut failed) = self.runs_left(&specs, &me, force, on_event)?;
+        left.iter().try_for_each(|spec| self.check_scores(spec))?;
         let work = |spec: &RunSpec| {
             let data = self.images.of(spec).record();
             run_work(spec.training.epochs, data.train_images, data.val_images)
@@ -205,6 +206,20 @@ impl Job<'_> {
         if others.is_empty() { Ok((left, failed)) } else { Err(Error::OtherRuns(others)) }
     }
 
+    /// That the scores of the validation images, from which measures are made, can be kept; those of training images may be left out.
+    fn check_scores(&self, spec: &RunSpec) -> Result<()> {
+        let images = self.images.of(spec);
+        let classes = images.classes().max(images.record().classes.len());
+        let seen = images.evaluates_unseen_classes().then_some(SplitName::SeenVal);
+        for split in [SplitName::Val].into_iter().chain(seen) {
+            let images = images.items(split).len();
+            if !keeps_scores(images, classes) {
+                return Err(Error::TooManyScores { split: split.as_str(), images, classes, most: MOST_SCORES });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a run that another process holds is one that `force` clears away, as far as can be seen without its lock.
     fn is_in_the_way(&self, spec: &RunSpec) -> bool {
         match RunFolder::new(self.folder, spec).state(spec, self.images.of(spec).record()) {
@@ -304,7 +319,7 @@ impl Job<'_> {
                 let Some(embeddings) = embeddings else { return Ok(RunEnd::Stopped) };
                 if embeddings.scores.is_empty() && !embeddings.is_empty() {
                     data.notes.push(format!(
-                        "Scores and logits of the {} images of {} by {} classes are too many to be kept ({MOST_TRAIN_SCORES} numbers at most): \
+                        "Scores and logits of the {} images of {} by {} classes are too many to be kept ({MOST_SCORES} numbers at most): \
                          what needs them is not measured.",
                         embeddings.len(),
                         split.as_str(),
@@ -312,7 +327,8 @@ impl Job<'_> {
                     ));
                 }
                 folder.write_embeddings(split, &embeddings)?;
-                train.get_or_insert(embeddings);
+                // Of the training images the others need no more than the embeddings.
+                train.get_or_insert(Embeddings { scores: Vec::new(), logits: None, ..embeddings });
             }
         }
         folder.finish(&Manifest {

@@ -61,7 +61,8 @@ pub struct Embeddings {
     /// The training logits, true labels given, margin and scale applied, (N, C); `None` for a head without, for classes that
     /// were never trained on, and in runs older than they.
     pub logits: Option<Vec<f32>>,
-    /// Argmax of the training logits, true labels given, N.
+    /// Argmax of the training logits, true labels given, N; empty where it would be that of scores that were not kept and that no head
+    /// gave.
     pub predictions_labels_given: Vec<u32>,
     /// Factor of the scores in training.
     pub effective_scale: f32,
@@ -111,6 +112,7 @@ impl Embeddings {
     /// it holds and should.
     fn check(&self) -> std::result::Result<(), (&'static str, usize, usize)> {
         let (n, vectors) = (self.len(), self.classes * self.dim);
+        let unscored = self.scores.is_empty() && self.predictions_labels_given.is_empty();
         let lengths = [
             ("labels", self.labels.len(), n),
             ("labels_trained", self.labels_trained.len(), n),
@@ -118,7 +120,7 @@ impl Embeddings {
             ("norms", self.norms.len(), n),
             ("scores", self.scores.len(), if self.scores.is_empty() { 0 } else { n * self.classes }),
             ("logits", self.logits.as_ref().map_or(n * self.classes, Vec::len), n * self.classes),
-            ("predictions_labels_given", self.predictions_labels_given.len(), n),
+            ("predictions_labels_given", self.predictions_labels_given.len(), if unscored { 0 } else { n }),
             ("class_vectors", self.class_vectors.as_ref().map_or(vectors, Vec::len), vectors),
         ];
         lengths.into_iter().find(|(_, length, expected)| length != expected).map_or(Ok(()), Err)
@@ -198,7 +200,7 @@ impl RunFolder {
             ("effective_scale", Dtype::F32, vec![1], f32s(&[embeddings.effective_scale])),
             ("embeddings", Dtype::F32, vec![n, embeddings.dim], f32s(&embeddings.unit)),
             ("norms", Dtype::F32, vec![n], f32s(&embeddings.norms)),
-            ("predictions_labels_given", Dtype::U32, vec![n], predictions),
+            ("predictions_labels_given", Dtype::U32, vec![embeddings.predictions_labels_given.len()], predictions),
             (
                 "scores",
                 Dtype::F32,

@@ -1,6 +1,6 @@
 //! Named arrays on disk: safetensors files, written whole or not at all; the same arrays give the same bytes.
 
-use crate::{Error, Result, write_atomically};
+use crate::{Error, FileRecord, Result, write_atomically};
 use safetensors::tensor::{SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,11 @@ impl TensorFile {
     /// What was read from `path`.
     pub(crate) fn of_bytes(path: &Path, bytes: Vec<u8>) -> Self {
         Self { path: path.to_path_buf(), bytes }
+    }
+
+    /// Length and checksum of what was read.
+    pub fn record(&self) -> FileRecord {
+        FileRecord::of_bytes(&self.bytes)
     }
 
     /// The arrays.

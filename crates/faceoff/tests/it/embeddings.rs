@@ -122,6 +122,22 @@ fn every_head_trains_on_embeddings() {
     assert_eq!(weights, all.heads.len());
 }
 
+/// The scores of 16,500 images for 16,500 classes take more than a gigabyte; known before anything is trained.
+#[test]
+fn more_validation_scores_than_can_be_kept_are_refused() {
+    let (folder, path) = own();
+    let rows = Array2::from_shape_fn((16_500, 2), |(row, column)| (row + column) as f32);
+    write_npy(folder.path().join("clip.npy"), &rows).unwrap();
+    let labels: String = (0..16_500).map(|row| format!("{row}\n")).collect();
+    std::fs::write(folder.path().join("clip.csv"), format!("label\n{labels}")).unwrap();
+    let mut command = benchmark(folder.path(), &path, &folder.path().join("out"));
+    command.arg("--val-embeddings").arg(folder.path().join("clip.npy"));
+    command.arg("--val-labels").arg(folder.path().join("clip.csv"));
+    let message = complaint(&mut command);
+    let expected = "the 16500 val images by 16500 classes make 272250000 scores, but at most 268435456 are kept";
+    assert!(message.contains(expected) && !message.contains("epoch 1"), "{message}");
+}
+
 #[test]
 fn options_that_would_have_no_effect_and_wrong_files_are_refused() {
     let (folder, path) = own();

@@ -551,6 +551,14 @@ proptest! {
         prop_assert_eq!(read.scores().dim(), (n, classes));
         prop_assert!(read.class_vectors().is_none_or(|vectors| vectors.dim() == (classes, dim)));
         prop_assert_eq!(read, written);
+        // Too many images and classes, with a head that scores and with one that does not.
+        for predictions_labels_given in [vec![0; n], vec![]] {
+            let logits = None;
+            let unscored = Embeddings { scores: vec![], logits, predictions_labels_given, ..embeddings(n, dim, classes) };
+            folder.write_embeddings(SplitName::Train, &unscored).unwrap();
+            folder.finish(&manifest_of(&spec, n, classes)).unwrap();
+            prop_assert_eq!(folder.embeddings(&folder.manifest().unwrap(), SplitName::Train).unwrap(), unscored);
+        }
     }
 
     #[test]
