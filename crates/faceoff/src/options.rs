@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use faceoff_data::{EmbeddingFiles, ImageSource, Origin, file_name_of, is_published, profile, unseen_classes};
 use faceoff_pipeline::Shard;
-use faceoff_runs::{Error, Experiment, FileRecord, Overrides, Precision, parse_integers};
+use faceoff_runs::{Error, Experiment, Overrides, Precision, parse_integers};
 use faceoff_training::{EncoderPlan, read_pretrained};
 use std::path::{Path, PathBuf};
 
@@ -63,17 +63,15 @@ impl TrainingArgs {
         let recipe = &mut experiment.training;
         if let (Some(path), EncoderPlan::ResNet(architecture)) = (&recipe.encoder_init, EncoderPlan::of(recipe)?) {
             let path = Path::new(path);
-            let (_, left_out) = read_pretrained(path, architecture)?;
-            if !left_out.is_empty() {
+            let found = read_pretrained(path, architecture, recipe.encoder_init_blake3.as_deref())?;
+            if !found.left_out.is_empty() {
                 eprintln!(
                     "encoder: {} of {} are left out: the head takes their place",
-                    left_out.join(", "),
+                    found.left_out.join(", "),
                     path.display()
                 );
             }
-            if recipe.encoder_init_blake3.is_none() {
-                recipe.encoder_init_blake3 = Some(FileRecord::of(path)?.blake3);
-            }
+            recipe.encoder_init_blake3 = Some(found.blake3);
         }
         Ok(experiment)
     }

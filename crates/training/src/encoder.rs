@@ -6,7 +6,7 @@ use faceoff_data::Batch;
 use faceoff_kernels::{
     Architecture, Arithmetic, Encoder, ImageBatch, Inputs, Projection, ProjectionEncoder, RowBatch, State, architecture,
 };
-use faceoff_runs::{FileRecord, TrainingConfig};
+use faceoff_runs::TrainingConfig;
 use std::path::Path;
 
 /// The encoder of a recipe, without weights.
@@ -46,14 +46,11 @@ impl EncoderPlan {
     /// Its weights at the start: those of `recipe.encoder_init`, or else a function of the seed and of each tensor's name alone.
     ///
     /// # Errors
-    /// A file that does not fit.
+    /// A file that does not fit, or is not the one that the recipe means.
     pub fn initial(&self, recipe: &TrainingConfig, seed: u64) -> Result<State> {
         match (self, &recipe.encoder_init) {
             (Self::ResNet(architecture), Some(path)) => {
-                if let Some(expected) = &recipe.encoder_init_blake3 {
-                    check(Path::new(path), architecture, expected)?;
-                }
-                Ok(read_pretrained(Path::new(path), architecture)?.0)
+                Ok(read_pretrained(Path::new(path), architecture, recipe.encoder_init_blake3.as_deref())?.state)
             }
             (Self::ResNet(architecture), None) => initial_encoder(architecture, seed),
             (Self::Projection(projection), _) => initial_projection(projection, seed),
@@ -70,16 +67,6 @@ impl EncoderPlan {
             Self::Projection(projection) => Box::new(ProjectionEncoder::new(*projection, state, arithmetic.device())?),
         })
     }
-}
-
-/// That the file is still the one that the recipe means.
-fn check(path: &Path, architecture: &Architecture, expected: &str) -> Result<()> {
-    let found = FileRecord::of(path)?.blake3;
-    if found == *expected {
-        return Ok(());
-    }
-    let problem = format!("its BLAKE3 is {found}, not {expected} as training.encoder_init_blake3 says");
-    Err(Error::Pretrained { path: path.into(), encoder: architecture.name, problem })
 }
 
 /// What an encoder takes of a batch, and its labels.

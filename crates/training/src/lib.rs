@@ -20,7 +20,7 @@ pub use encoder::{EncoderPlan, inputs};
 pub use error::Error;
 pub use initialise::initial_encoder;
 pub use model::Model;
-pub use pretrained::read_pretrained;
+pub use pretrained::{Pretrained, read_pretrained};
 pub use schedule::Schedule;
 pub use speed::{StepSeconds, made_up_batch, time_health, time_steps, time_training};
 pub use train::{Event, Timing, TrainingEnd, train};
