@@ -15,10 +15,10 @@ pub struct TableRow {
 }
 
 /// Reads the columns `needed` and `optional` of the table at `path`, whatever the case of their names. A single column needs no name where
-/// a single one is needed.
+/// a single one is needed. Cells behind the last column must be empty.
 ///
 /// # Errors
-/// [`Error::File`] for a table without the columns that are needed, or that is none.
+/// [`Error::File`] for a table without the columns that are needed, or that is none, and for a line with more cells than the first.
 pub fn read_table(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<TableRow>> {
     let wrong = |problem: String| Error::file(path, problem);
     let unreadable = |error: csv::Error| wrong(format!("{error}; it must be CSV in UTF-8"));
@@ -60,6 +60,15 @@ pub fn read_table(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec
     for record in reader.records() {
         let record = record.map_err(unreadable)?;
         let line = record.position().map_or(0, |position| position.line());
+        // Whoever wrote `Poodle, toy` meant one cell.
+        if let Some(more) = record.iter().skip(titles.len()).find(|cell| !cell.trim().is_empty()) {
+            let (found, rule) = (record.len(), "put a cell that holds the separator in double quotes");
+            let more = more.trim().escape_debug();
+            return Err(wrong(format!(
+                "line {line} has {found} cells, but the first line has {}: `{more}` is too many; {rule}",
+                titles.len()
+            )));
+        }
         let cell = |column: &Option<usize>| column.and_then(|at| record.get(at)).unwrap_or_default().trim().to_string();
         rows.push(TableRow { line, cells: columns.iter().map(cell).collect() });
     }

@@ -26,3 +26,16 @@ fn a_table_without_the_columns_needed_is_an_error_that_names_them() {
     let message = read("7\n8\n", &["label"]).unwrap_err();
     assert!(message.contains("its first line is `7`; write `label` above it"), "{message}");
 }
+
+#[test]
+fn a_cell_too_many_is_an_error_that_names_its_line() {
+    for text in ["id,label\na,owl\nb,Poodle, toy\n", "label;id\nowl;a\nPoodle;b; toy \n"] {
+        let message = read(text, &["label"]).unwrap_err();
+        let said = "line 3 has 3 cells, but the first line has 2: `toy` is too many; put a cell that holds the separator in double quotes";
+        assert!(message.ends_with(said), "{message}");
+    }
+    assert!(read("breed\nPoodle, toy\n", &["label"]).unwrap_err().contains("line 2 has 2 cells"));
+    // Quoted it is one cell, and spreadsheets leave empty cells at the end.
+    let expected = [["Poodle, toy".to_string(), "b".into()]];
+    assert_eq!(read("id,label\nb,\"Poodle, toy\",, \n", &["label"]).unwrap(), expected);
+}
