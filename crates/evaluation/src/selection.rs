@@ -142,8 +142,9 @@ impl Selection {
     }
 }
 
-/// What whole runs agree in: their differences from the experiment, and their images.
-type Key = (Vec<String>, String);
+/// What whole runs agree in: their differences from the experiment, the checksums of their images and of the weights that their encoder
+/// starts from, which an experiment may name without their checksum.
+type Key = (Vec<String>, String, Option<String>);
 
 /// All that stands in a report folder.
 #[derive(Default)]
@@ -200,7 +201,8 @@ impl Found {
         let manifest = folder.intact_manifest().map_err(text)?;
         let history = folder.history(&manifest).map_err(text)?;
         let (variant, differences) = fit(name, &manifest.spec, wanted)?;
-        let key = (differences, manifest.data.fingerprint.clone());
+        let init = manifest.spec.training.encoder_init_blake3.clone();
+        let key = (differences, manifest.data.fingerprint.clone(), init);
         let run = Run { name: name.into(), variant, folder, manifest, history };
         self.groups.entry(key).or_default().push(run);
         Ok(())
@@ -233,13 +235,16 @@ impl Found {
             notes.push(format!("The runs were made with other settings than the experiment has now: {differences}."));
         }
         notes.extend(self.left_out.iter().map(|text| text.trim_end_matches('.').to_string() + "."));
-        for ((differences, fingerprint), others) in &self.groups {
+        for ((differences, fingerprint, init), others) in &self.groups {
             let mut reasons = differences.clone();
             if differences.is_empty() {
                 reasons.push("the experiment's own settings".into());
             }
             if *fingerprint != chosen.1 {
                 reasons.push("other images".into());
+            }
+            if *init != chosen.2 {
+                reasons.push("the encoder starts from other weights".into());
             }
             let (names, reasons) = (listed(others.iter().map(|run| run.name.as_str())), reasons.join("; "));
             notes.push(format!("{names} left out, since runs of different settings are never mixed: {reasons}."));
@@ -345,7 +350,7 @@ fn fit(name: &str, spec: &RunSpec, wanted: &[RunSpec]) -> std::result::Result<(u
     let mut twin = wanted[index].clone();
     twin.seed = spec.seed;
     twin.training.seeds = vec![spec.seed];
-    // An experiment may name a file of weights without its checksum.
+    // An experiment may name a file of weights without its checksum; runs that differ in it are never mixed.
     if twin.training.encoder_init.is_some() && twin.training.encoder_init_blake3.is_none() {
         twin.training.encoder_init_blake3.clone_from(&spec.training.encoder_init_blake3);
     }

@@ -107,6 +107,25 @@ fn runs_of_different_settings_or_images_are_never_mixed() {
 }
 
 #[test]
+fn runs_from_different_weights_under_one_name_are_never_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = experiment(&[0, 1, 2]);
+    experiment.training.encoder_init = Some("weights.safetensors".into());
+    let data = made_up().data("x");
+    let specs = RunSpec::of(&experiment, &made_up::compute());
+    for (spec, digit) in specs.iter().filter(|spec| spec.variant.name == "Classification").zip(["a", "b", "b"]) {
+        let mut of_weights = spec.clone();
+        of_weights.training.encoder_init_blake3 = Some(digit.repeat(64));
+        made_up().write_run(folder.path(), &of_weights, &data);
+    }
+    let summary = report(folder.path(), &experiment).unwrap();
+    assert_eq!(rows(&summary), [("Classification", 2)]);
+    let left_out = "Classification-seed0 is left out, since runs of different settings are never mixed: the experiment's own settings; \
+                    the encoder starts from other weights.";
+    assert_noted(&summary, left_out);
+}
+
+#[test]
 fn other_seeds_are_used_and_said() {
     let folder = tempfile::tempdir().unwrap();
     made_up().write(folder.path(), &experiment(&[0]));
