@@ -28,13 +28,34 @@ pub struct CenterAngles {
 pub fn center_angles(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<CenterAngles> {
     check_embeddings(embeddings, labels)?;
     let (classes, directions) = directions(embeddings, labels)?;
-    let angle = |i: usize, j: usize| match i == j {
-        true => 0.0,
-        false => inner(&directions[i], &directions[j]).clamp(-1.0, 1.0).acos().to_degrees(),
+    let count = classes.len();
+    let to_later = |i: usize| -> Vec<f64> { (i + 1..count).map(|j| angle(&directions[i], &directions[j])).collect() };
+    let later: Vec<Vec<f64>> = (0..count).into_par_iter().map(to_later).collect();
+    let degrees = |i: usize| {
+        let earlier = (0..i).map(|j| later[j][i - j - 1]);
+        earlier.chain([0.0]).chain(later[i].iter().copied()).collect()
     };
-    let all = || 0..classes.len();
-    let degrees = all().map(|i| all().map(|j| angle(i, j)).collect()).collect();
+    let degrees = (0..count).map(degrees).collect();
     Ok(CenterAngles { classes, degrees })
+}
+
+/// The smallest of the angles of [`center_angles`] between two classes, in degrees, without room for all of them; 180 of one class.
+///
+/// # Errors
+/// As [`center_angles`].
+pub fn smallest_center_angle(embeddings: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
+    check_embeddings(embeddings, labels)?;
+    let (_, directions) = directions(embeddings, labels)?;
+    let to_later = |i: usize| {
+        let degrees = directions[i + 1..].iter().map(|other| angle(&directions[i], other));
+        degrees.fold(180.0, f64::min)
+    };
+    Ok((0..directions.len()).into_par_iter().map(to_later).reduce(|| 180.0, f64::min))
+}
+
+/// The angle between two directions, in degrees.
+fn angle(a: &[f64], b: &[f64]) -> f64 {
+    inner(a, b).clamp(-1.0, 1.0).acos().to_degrees()
 }
 
 /// The class of each query's nearest class center by cosine, centers being the mean directions of `index`; the lower class

@@ -8,7 +8,7 @@ use faceoff_analysis::calibration::ReliabilityBin;
 pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
-use faceoff_analysis::{Result, accuracy, geometry, pca, retrieval};
+use faceoff_analysis::{Error, Result, accuracy, geometry, pca, retrieval};
 use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName};
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -197,7 +197,8 @@ impl Measured {
     /// What could not be measured.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         let maps = self.maps.iter().flat_map(|maps| &maps.notes);
-        self.found.notes.iter().chain(maps).map(String::as_str)
+        let look = self.look.iter().flat_map(|look| &look.notes);
+        self.found.notes.iter().chain(maps).chain(look).map(String::as_str)
     }
 }
 
@@ -268,19 +269,25 @@ impl Splits {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The scores that the head gives the images of a split; `None` for a loss of pairs, which scores no classes.
+    /// The scores that the head gives the images of a split; `None` for a loss of pairs, which scores no classes, and where they were too
+    /// many to be kept.
     pub(crate) fn scores<'a>(&self, split: &'a Embeddings) -> Option<ArrayView2<'a, f32>> {
-        (!self.scored_by_means).then(|| split.scores())
+        let kept = !split.scores.is_empty() || split.is_empty();
+        (kept && !self.scored_by_means).then(|| split.scores())
     }
 
     /// The class that the head gives each image of a split, labels withheld. A loss of pairs has none: it is that of the nearest class
     /// mean of the training embeddings, by the labels trained on.
     ///
     /// # Errors
-    /// A class whose embeddings cancel out.
+    /// A class whose embeddings cancel out; scores that were not kept.
     pub(crate) fn predictions(&self, split: &Embeddings) -> Result<Vec<u32>> {
         match self.scores(split) {
             Some(scores) => Ok(accuracy::predictions(scores)),
+            None if !self.scored_by_means => {
+                let rule = "the scores of these images were too many to be kept";
+                Err(Error::undefined("the class of the highest score", rule, "evaluate on fewer images or classes"))
+            }
             None => geometry::nearest_center_predictions(self.train.unit(), &self.train.labels_trained, split.unit()),
         }
     }

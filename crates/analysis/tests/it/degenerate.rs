@@ -32,7 +32,7 @@ fn directions(x: Points<'_>, y: &[u32]) -> Array2<f32> {
 const MAP: TsneConfig = TsneConfig { perplexity: 1.0, iterations: 20, seed: 0 };
 
 #[rustfmt::skip]
-const MEASURES: [Measure; 20] = [
+const MEASURES: [Measure; 21] = [
     ("nearest", |x, _| neighbors::nearest(x, x, 1).map(near)),
     ("nearest_excluding_self", |x, _| neighbors::nearest_excluding_self(x, 1).map(near)),
     ("nearest_linfa", |x, _| neighbors::nearest_linfa(x, x, 1).map(near)),
@@ -46,6 +46,7 @@ const MEASURES: [Measure; 20] = [
     ("kmeans", |x, _| clustering::kmeans(x, 2, 0).map(|found| [values(found.assignments), vec![found.inertia]].concat())),
     ("silhouette", clustering::silhouette),
     ("center_angles", |x, y| geometry::center_angles(x, y).map(|found| found.degrees.concat())),
+    ("smallest_center_angle", |x, y| Ok(vec![geometry::smallest_center_angle(x, y)?])),
     ("nearest_center_predictions", |x, y| geometry::nearest_center_predictions(x, y, x).map(values)),
     ("alignment", |x, y| Ok(vec![geometry::alignment(x, y)?])),
     ("uniformity", |x, _| Ok(vec![geometry::uniformity(x)?])),

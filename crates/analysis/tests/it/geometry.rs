@@ -14,6 +14,10 @@ pub(crate) fn assert_golden(points: &Array2<f32>, labels: &[u32], expected: &Val
     for (row, expected) in angles.degrees.iter().zip(expected["center_angles"].as_array().unwrap()) {
         assert_all_near(row, expected, "center angles");
     }
+    let rows = angles.degrees.iter().enumerate();
+    assert!(rows.clone().all(|(i, row)| row[i] == 0.0 && (0..i).all(|j| row[j] == angles.degrees[j][i])));
+    let between = rows.flat_map(|(i, row)| &row[i + 1..]).copied().fold(180.0, f64::min);
+    assert_eq!(smallest_center_angle(points, labels).unwrap(), between);
     let collapse = neural_collapse(points, labels).unwrap();
     let eigenvalues = numbers(&expected["eigenvalues"]);
     let weights = matrix(&expected["weights"]);

@@ -99,4 +99,19 @@ mod tests {
         assert_eq!(found.value(calibration::CALIBRATION_ERROR.id()), None);
         assert!(found.shapes.reliability.is_empty() && Look::of_splits(&splits, &subject).unwrap().said.is_none());
     }
+
+    #[test]
+    fn training_scores_that_were_not_kept_are_missed_only_where_the_head_scores() {
+        for scored_by_means in [true, false] {
+            let mut train = split(&[(0.0, 0), (1.0, 1)]);
+            train.scores.clear();
+            let (val, head) = (split(&[(0.1, 0), (0.9, 1)]), HeadConfig::new("Triplet"));
+            let splits = Splits { train, val, head, weights: None, scored_by_means, held_out: false, seen: None };
+            let (settings, mut found) = (settings_of_quick(), Findings::default());
+            (geometry::CLASSIFIER_COLLAPSE.measure)(&splits.subject(2, true, 0, &settings), &mut found).unwrap();
+            assert_eq!(found.value(geometry::NC4_DISAGREEMENT.id()), scored_by_means.then_some(0.0));
+            assert_eq!(found.notes.iter().any(|note| note.contains("too many to be kept")), !scored_by_means);
+            assert_eq!(splits.predictions(&splits.train).is_ok(), scored_by_means);
+        }
+    }
 }

@@ -55,11 +55,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
             found.add(NEAREST_CENTER_ACCURACY.id(), accuracy::accuracy(&nearest, &labels)?);
         }
     }
-    let centers = geometry::center_angles(val.unit, val.labels)?;
-    // The matrix is symmetric.
-    let pairs = centers.degrees.iter().enumerate().flat_map(|(i, row)| &row[i + 1..]);
-    found.add(SMALLEST_CENTER_ANGLE.id(), pairs.copied().fold(180.0, f64::min));
-    found.shapes.centers = matrices_are_kept(subject.classes, "angles between class centres", found).then_some(centers);
+    found.add(SMALLEST_CENTER_ANGLE.id(), geometry::smallest_center_angle(val.unit, val.labels)?);
+    if matrices_are_kept(subject.classes, "angles between class centres", found) {
+        found.shapes.centers = Some(geometry::center_angles(val.unit, val.labels)?);
+    }
     found.add(ALIGNMENT.id(), geometry::alignment(val.unit, val.labels)?);
     found.add(UNIFORMITY.id(), geometry::uniformity(val.unit)?);
     let train = subject.index.unwrap_or(val);
@@ -78,7 +77,8 @@ fn measure_collapse(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     if let Some(vectors) = train.class_vectors() {
         found.add(NC3_SELF_DUALITY.id(), geometry::self_duality(vectors, unit, labels)?);
     }
-    if train.scores.is_empty() {
+    // A loss of pairs needs none.
+    if !splits.scored_by_means && train.scores.is_empty() {
         found.notes.push(
             "no disagreement with the nearest mean (NC4): the scores of the training images were too many to be kept."
                 .into(),
