@@ -124,6 +124,7 @@ fn record(profile: &Profile) -> DataRecord {
         notes: profile.notes.iter().map(ToString::to_string).collect(),
         fingerprint: String::new(),
         archive_md5: None,
+        options: Vec::new(),
         classes: Vec::new(),
         train_images: 0,
         val_images: 0,
@@ -139,6 +140,7 @@ impl Dataset {
             title: own.name.clone(),
             notes: remarks.to_vec(),
             fingerprint,
+            options: source.options(),
             ..record(profile)
         };
         if let Some(own) = config.own.as_ref().filter(|_| config.is_embeddings()) {

@@ -42,6 +42,20 @@ impl ImageSource {
             mirror: None,
         }
     }
+
+    /// The options of the command line that say the same of images or embeddings of one's own, without their values.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let val = self.embeddings.as_ref().is_some_and(|embeddings| embeddings.val.is_some());
+        let all = [
+            ("--data", self.data_dir.is_some()),
+            ("--embeddings", self.embeddings.is_some()),
+            ("--labels", self.labels.is_some()),
+            ("--val-embeddings", val),
+            ("--val-labels", val),
+            ("--skip-unreadable", self.skip_unreadable),
+        ];
+        all.into_iter().filter(|(_, given)| *given).map(|(option, _)| option.into()).collect()
+    }
 }
 
 /// A published data set in the cache folder: from `source.archive`; or what is there already; or by download. Returns its folder

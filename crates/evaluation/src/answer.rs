@@ -14,7 +14,7 @@ use crate::registry::{MetricId, Unit};
 use crate::selection::Origin;
 use crate::{Evaluation, tables::MetricSummary};
 use faceoff_analysis::statistics::{ALPHA, ASSUMED_SD, MIN_SEEDS};
-use faceoff_runs::{Manifest, RunSpec};
+use faceoff_runs::Manifest;
 use std::collections::BTreeSet;
 
 /// So far apart must two variants be, each with one seed, to be more than seeds alone can make: 95 % of differences that scatter by
@@ -150,22 +150,33 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
 }
 
 /// What trains these heads on these images again, or on with other `seeds` than the experiment's and so many epochs: `benchmark` with
-/// all that runs may have been made with beside their experiment. `DIR` stands for the folder of images of one's own, `NPY` and `FILE` for embeddings and their labels.
+/// all that runs may have been made with beside their experiment. `DIR`, `NPY` and `FILE` stand for the folder of images of one's own, for
+/// embeddings and for tables of labels.
 pub fn command(manifest: &Manifest, seeds: Option<&str>, epochs: usize) -> String {
     // Where images cannot be had, `benchmark` goes on under this name, which no experiment has.
     let name = manifest.experiment.strip_suffix("-synthetic").unwrap_or(&manifest.experiment);
-    command_of(name, &manifest.spec, seeds, epochs)
+    command_of(name, manifest, seeds, epochs)
 }
 
-fn command_of(name: &str, spec: &RunSpec, seeds: Option<&str>, epochs: usize) -> String {
+fn command_of(name: &str, manifest: &Manifest, seeds: Option<&str>, epochs: usize) -> String {
+    let data = &manifest.spec.data;
     let seeds = seeds.map_or(String::new(), |seeds| format!(" --seeds {seeds}"));
-    let size = format!(" --image-size {}", spec.data.image_size_px);
-    let data = match &spec.data.own {
-        Some(_) if spec.data.is_embeddings() => " --embeddings NPY --labels FILE".into(),
-        Some(_) => size + " --data DIR",
-        None => size,
+    let size = if data.is_embeddings() { String::new() } else { format!(" --image-size {}", data.image_size_px) };
+    // Older runs do not say how their images were named.
+    let options: Vec<&str> = match &manifest.data.options[..] {
+        _ if data.own.is_none() => Vec::new(),
+        [] if data.is_embeddings() => vec!["--embeddings", "--labels"],
+        [] => vec!["--data"],
+        options => options.iter().map(String::as_str).collect(),
     };
-    format!("{PROGRAM} benchmark {name}{seeds} --epochs {epochs}{data}")
+    let with_value = |option: &str| match option {
+        "--data" => format!(" {option} DIR"),
+        "--embeddings" | "--val-embeddings" => format!(" {option} NPY"),
+        "--labels" | "--val-labels" => format!(" {option} FILE"),
+        _ => format!(" {option}"),
+    };
+    let options: String = options.into_iter().map(with_value).collect();
+    format!("{PROGRAM} benchmark {name}{seeds} --epochs {epochs}{size}{options}")
 }
 
 fn pair(evaluation: &Evaluation, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {
@@ -437,9 +448,12 @@ impl Words<'_> {
             true => {
                 let longer = match &spec.data.own {
                     None => command(manifest, Some(&seeds), 4 * epochs),
-                    Some(_) => {
-                        command_of(&format!("reports/{experiment}/{experiment}.toml"), spec, Some(&seeds), 4 * epochs)
-                    }
+                    Some(_) => command_of(
+                        &format!("reports/{experiment}/{experiment}.toml"),
+                        manifest,
+                        Some(&seeds),
+                        4 * epochs,
+                    ),
                 };
                 format!("{longer} --out reports/longer")
             }
@@ -454,7 +468,9 @@ mod tests {
     use crate::measured::{Findings, Measured};
     use crate::selection::{Selection, Variant};
     use crate::{Registry, groups};
-    use faceoff_runs::{Compute, DataRecord, Experiment, Machine, OwnData, OwnSplit, SCHEMA, Speed};
+    use faceoff_runs::{
+        Compute, DataRecord, EMBEDDINGS, Experiment, Machine, OwnData, OwnSplit, RunSpec, SCHEMA, Speed,
+    };
     use std::path::Path;
 
     fn quick() -> Experiment {
@@ -477,6 +493,7 @@ mod tests {
                 notes: Vec::new(),
                 fingerprint: "f1".into(),
                 archive_md5: None,
+                options: Vec::new(),
                 classes: Vec::new(),
                 train_images: 20,
                 val_images: 20,
@@ -585,5 +602,15 @@ mod tests {
         let mut own = manifest("cats-quick");
         own.spec.data.own = Some(OwnData { name: "cats".into(), split: OwnSplit { validation_share: 0.2, seed: 0 } });
         assert_eq!(command(&own, None, 1), "cargo xtask benchmark cats-quick --epochs 1 --image-size 96 --data DIR");
+        own.data.options = ["--labels", "--skip-unreadable"].map(String::from).into();
+        let table = "cargo xtask benchmark cats-quick --epochs 1 --image-size 96 --labels FILE --skip-unreadable";
+        assert_eq!(command(&own, None, 1), table);
+        own.spec.data.dataset = EMBEDDINGS.into();
+        own.data.options = ["--embeddings", "--labels", "--val-embeddings", "--val-labels"].map(String::from).into();
+        let files = "--embeddings NPY --labels FILE --val-embeddings NPY --val-labels FILE";
+        assert_eq!(command(&own, None, 1), format!("cargo xtask benchmark cats-quick --epochs 1 {files}"));
+        own.data.options.clear();
+        let older = "cargo xtask benchmark cats-quick --epochs 1 --embeddings NPY --labels FILE";
+        assert_eq!(command(&own, None, 1), older);
     }
 }

@@ -115,6 +115,9 @@ pub struct DataRecord {
     pub fingerprint: String,
     /// md5 of the archive, where there was one.
     pub archive_md5: Option<String>,
+    /// The options of `benchmark` that named images or embeddings of one's own, without their values; none in older runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// Names of the classes by label.
     pub classes: Vec<String>,
     /// Images of the training split.

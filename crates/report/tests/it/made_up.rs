@@ -34,6 +34,7 @@ impl MadeUp {
             notes: (name != "synthetic").then(|| "Two <files> are byte-identical.".into()).into_iter().collect(),
             fingerprint: "f1".into(),
             archive_md5: None,
+            options: Vec::new(),
             classes: self.classes.clone(),
             train_images: IMAGES[0],
             val_images: IMAGES[1],

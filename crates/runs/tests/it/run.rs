@@ -16,6 +16,7 @@ fn data() -> DataRecord {
         notes: Vec::new(),
         fingerprint: "abc".into(),
         archive_md5: None,
+        options: Vec::new(),
         classes: vec!["one".into(), "two".into()],
         train_images: 64,
         val_images: 64,
