@@ -133,7 +133,7 @@ pub fn preview(config: &DataConfig, source: &ImageSource) -> Result<Preview> {
     if source.skip_unreadable {
         found.images.retain(|image| bytes[image.stored].is_some());
     }
-    let divided = divide(&|problem| Error::folder(&folder, problem), found, config)?;
+    let divided = divide(&|problem| Error::folder(&folder, problem), found, config, &|_| String::new())?;
     remarks.extend(divided.remarks);
     let total = bytes.iter().flatten().sum();
     Ok(Preview {
@@ -166,7 +166,8 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
     let broken: BTreeSet<usize> = store.unreadable.iter().map(|(place, _)| *place).collect();
     found.images.retain(|image| !broken.contains(&image.stored));
 
-    let Divided { listing, mut remarks, split } = divide(&|problem| Error::folder(&folder, problem), found, config)?;
+    let wrong = |problem| Error::folder(&folder, problem);
+    let Divided { listing, mut remarks, split } = divide(&wrong, found, config, &table_of)?;
     let fingerprint = fingerprint_of(&store.fingerprint, &listing);
     if let Some((id, why)) = unreadable.first() {
         let count = unreadable.len();
@@ -304,8 +305,14 @@ fn find_in(folder: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Gives every image its side and its label; `wrong` makes an error of what is wrong with all of them.
-pub(crate) fn divide(wrong: &dyn Fn(String) -> Error, mut found: Found, config: &DataConfig) -> Result<Divided> {
+/// Gives every image its side and its label; `wrong` makes an error of what is wrong with all of them, `table` the table of those that
+/// have sides, where chance decided about these.
+pub(crate) fn divide(
+    wrong: &dyn Fn(String) -> Error,
+    mut found: Found,
+    config: &DataConfig,
+    table: &dyn Fn(&[Image]) -> String,
+) -> Result<Divided> {
     let mut remarks = Vec::new();
     let own = config.own.as_ref().expect("these are images of one's own");
     if !found.divided {
@@ -341,7 +348,7 @@ pub(crate) fn divide(wrong: &dyn Fn(String) -> Error, mut found: Found, config: 
         remarks.push(format!(
             "{val} of {all} images are validation images: about {share} % of each class, chosen by seed {seed}{grouped}; split.csv lists them."
         ));
-        table_of(&found.images)
+        table(&found.images)
     });
     let mut images = [Vec::new(), Vec::new()];
     for Image { id, path, class, split, stored, .. } in found.images {

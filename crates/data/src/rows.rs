@@ -12,14 +12,13 @@ use crate::dataset::Arranged;
 use crate::folder::Listing;
 use crate::own::{Divided, Found, Image, Preview, csv_of, divide, fingerprint_of};
 use crate::source::ImageSource;
-use crate::table::{Side, has_val, lines, side_of};
+use crate::table::{Side, has_val, side_of};
 use crate::{Error, ProgressFn, Result};
-use faceoff_runs::{DataConfig, NpyMatrix, SplitName, TableRow};
+use faceoff_runs::{BLOCK_BYTES, DataConfig, LabelledRow, NpyMatrix, SplitName};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use unicode_normalization::UnicodeNormalization;
 
 /// The files of embeddings of another model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +43,7 @@ impl EmbeddingFiles {
         let paths = std::iter::once(&self.train).chain(self.val.iter().map(|[embeddings, _]| embeddings));
         let matrices = paths.map(|path| NpyMatrix::open(path)).collect::<std::result::Result<Vec<_>, _>>()?;
         for matrix in &matrices {
-            let (rows, columns, wrong) = (matrix.rows(), matrix.columns(), |why| Error::table(matrix.path(), why));
-            if rows < 2 || columns == 0 {
-                let rule = "at least two rows of at least one number are needed";
-                return Err(wrong(format!("it is {rows} x {columns}; {rule}")));
-            }
+            let (columns, wrong) = (matrix.columns(), |why| Error::table(matrix.path(), why));
             if matrix.is_by_columns() {
                 let rule = "its columns lie together (Fortran order), so that no row can be read alone; write it again with numpy.ascontiguousarray";
                 return Err(wrong(rule.into()));
@@ -70,9 +65,6 @@ pub(crate) struct Rows {
     checksums: Vec<u64>,
 }
 
-/// Bytes that are read at once where all rows are.
-const BLOCK_BYTES: usize = 1 << 23;
-
 impl Rows {
     /// Reads every row once: the rows, and a digest of all of them.
     fn open(matrices: Vec<NpyMatrix>, progress: ProgressFn) -> Result<(Self, String)> {
@@ -80,17 +72,18 @@ impl Rows {
         let (mut checksums, mut all) = (Vec::with_capacity(total), Sha256::new());
         let mut bytes = Vec::new();
         for matrix in &matrices {
-            let most = (BLOCK_BYTES / matrix.columns()).max(1);
+            let most = (BLOCK_BYTES / matrix.row_bytes()).max(1);
             let mut first = 0;
             while first < matrix.rows() {
                 let rows = first..matrix.rows().min(first + most);
                 bytes.clear();
                 matrix.read_rows(rows.clone(), &mut bytes)?;
-                let width = bytes.len() / rows.len();
-                let digest = |(place, row): (usize, &[u8])| {
-                    check(matrix, first + place, row).map(|()| *blake3::hash(row).as_bytes())
+                let digest = |(place, row): (usize, &[u8])| -> Result<[u8; 32]> {
+                    matrix.length_of(first + place, matrix.numbers(row))?;
+                    Ok(*blake3::hash(row).as_bytes())
                 };
-                let digests: Vec<Result<[u8; 32]>> = bytes.par_chunks_exact(width).enumerate().map(digest).collect();
+                let stored = bytes.par_chunks_exact(matrix.row_bytes());
+                let digests: Vec<Result<[u8; 32]>> = stored.enumerate().map(digest).collect();
                 for digest in digests {
                     let digest = digest?;
                     all.update(digest);
@@ -124,23 +117,6 @@ fn first_bytes(digest: &[u8; 32]) -> u64 {
     u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }
 
-/// That a row can be trained on: finite numbers, and a length that f32 can hold.
-fn check(matrix: &NpyMatrix, row: usize, bytes: &[u8]) -> Result<()> {
-    let wrong = |problem: String| Error::table(matrix.path(), problem);
-    let mut squares = 0.0;
-    for (column, value) in matrix.numbers(bytes).enumerate() {
-        if !(value as f32).is_finite() {
-            return Err(wrong(format!("row {row}, column {column} is {value}; every number must be finite in f32")));
-        }
-        squares += value * value;
-    }
-    if !(squares as f32).is_normal() {
-        let rule = "such a row has no direction that can be told; leave it out, or scale all rows";
-        return Err(wrong(format!("row {row} has the length {}; {rule}", squares.sqrt())));
-    }
-    Ok(())
-}
-
 /// Embeddings, open.
 pub(crate) struct Opened {
     pub(crate) listing: Listing,
@@ -157,7 +133,9 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
     let files = files(source)?;
     let (matrices, found) = find(files, source)?;
     let images = found.images.clone();
-    let Divided { listing, mut remarks, split } = divide(&wrong(source), found, config)?;
+    // Given back as labels it has to have a line for every row, also for those that are left out.
+    let table = |divided: &[Image]| table_of(&images, divided);
+    let Divided { listing, mut remarks, split } = divide(&wrong(source), found, config, &table)?;
     let width = matrices[0].columns();
     let (rows, digest) = Rows::open(matrices, progress)?;
     let twins = twins(&rows, &listing);
@@ -171,9 +149,10 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
         "Each image is a row of {name}, {width} numbers that another model made of it and that stay as they are: what is trained is a projection \
          of them. Nothing is augmented: every epoch sees the same rows."
     );
-    let fingerprint = fingerprint_of(&digest, &listing);
-    // Given back as labels it has to have a line for every row, also for those that were left out.
-    let split = split.map(|_| table_of(&images, &listing));
+    // The same id may be another row's.
+    let mut places = Sha256::new_with_prefix(&digest);
+    listing.images.iter().flatten().for_each(|file| places.update((file.stored as u64).to_le_bytes()));
+    let fingerprint = fingerprint_of(&hex::encode(places.finalize()), &listing);
     Ok(Opened { listing, rows, fingerprint, remarks, note, split })
 }
 
@@ -181,7 +160,7 @@ pub(crate) fn open(config: &DataConfig, source: &ImageSource, progress: Progress
 pub(crate) fn preview(config: &DataConfig, source: &ImageSource) -> Result<Preview> {
     let (_, found) = find(files(source)?, source)?;
     let mut remarks: Vec<String> = found.passed_over.sentence().into_iter().collect();
-    let divided = divide(&wrong(source), found, config)?;
+    let divided = divide(&wrong(source), found, config, &|_| String::new())?;
     remarks.extend(divided.remarks);
     Ok(Preview { sizes: Arranged::of(config, divided.listing)?.sizes(), remarks, decoded_bytes: None })
 }
@@ -219,25 +198,10 @@ fn find(files: &EmbeddingFiles, source: &ImageSource) -> Result<(Vec<NpyMatrix>,
 /// among all.
 fn labelled(matrix: &NpyMatrix, table: &Path, only: Option<SplitName>, first: usize, found: &mut Found) -> Result<()> {
     let wrong = |problem: String| Error::table(table, problem);
-    let rows = lines(table, &["label"], &["id", "path", "split", "group"])?;
-    if rows.len() != matrix.rows() {
-        let (count, other) = (matrix.rows(), matrix.path().display());
-        let rule = "there must be one label for each row, in the same order";
-        return Err(wrong(format!("it has {} labels, but {other} has {count} rows; {rule}", rows.len())));
-    }
-    let has_val = has_val(rows.iter().map(|row| row.cells[3].as_str()));
-    let stem = matrix.path().file_stem().unwrap_or_default().to_string_lossy();
-    let mut line_of: HashMap<String, u64> = HashMap::new();
+    let rows = matrix.labels(table)?;
+    let has_val = has_val(rows.iter().map(|row| row.split.as_str()));
     let mut by_chance = None;
-    for (row, TableRow { line, cells }) in rows.into_iter().enumerate() {
-        let [label, id, path, split, group] = cells.try_into().expect("as many cells as columns");
-        if label.is_empty() {
-            return Err(wrong(format!("line {line} has no label; every row of the embeddings needs one")));
-        }
-        let id = [id, path].into_iter().find(|id| !id.is_empty()).unwrap_or_else(|| format!("{stem}:{row}"));
-        if let Some(before) = line_of.insert(id.clone(), line) {
-            return Err(wrong(format!("line {line} names {id} again, after line {before}; ids must differ")));
-        }
+    for (row, LabelledRow { line, id, label: class, split, group }) in rows.into_iter().enumerate() {
         let split = match (side_of(&split, has_val), only) {
             (Side::Chance, only) => {
                 by_chance.get_or_insert(line);
@@ -258,7 +222,6 @@ fn labelled(matrix: &NpyMatrix, table: &Path, only: Option<SplitName>, first: us
             }
         };
         let group = (!group.is_empty()).then_some(group);
-        let class = label.nfc().collect();
         found.images.push(Image { id, path: PathBuf::new(), class, split, group, stored: first + row });
     }
     if only.is_none()
@@ -280,13 +243,11 @@ fn twins(rows: &Rows, listing: &Listing) -> usize {
 }
 
 /// A line for every row, as [`labelled`] reads it back; `test` for those that are left out.
-fn table_of(images: &[Image], listing: &Listing) -> String {
-    let mut side_of = HashMap::new();
-    for (side, files) in SplitName::ALL.iter().zip(&listing.images) {
-        side_of.extend(files.iter().map(|file| (file.stored, side.as_str())));
-    }
+fn table_of(images: &[Image], divided: &[Image]) -> String {
+    let side_of: HashMap<usize, SplitName> =
+        divided.iter().filter_map(|image| Some((image.stored, image.split?))).collect();
     let rows = images.iter().map(|Image { id, class, group, stored, .. }| {
-        let side = side_of.get(stored).copied().unwrap_or("test");
+        let side = side_of.get(stored).map_or("test", |side| side.as_str());
         [id.as_str(), class, side, group.as_deref().unwrap_or_default()]
     });
     csv_of([["id", "label", "split", "group"]].into_iter().chain(rows))

@@ -97,7 +97,11 @@ pub(crate) fn find(path: &Path, folder: &Path) -> Result<Found> {
 fn read(path: &Path) -> Result<Vec<Row>> {
     let wrong = |problem: String| Error::table(path, problem);
     let mut rows = Vec::new();
-    for TableRow { line, cells } in lines(path, &["path", "label"], &["split", "group"])? {
+    let lines = read_table(path, &["path", "label"], &["split", "group"]).map_err(|error| match error {
+        faceoff_runs::Error::File { path, problem } => Error::Table { path, problem },
+        other => other.into(),
+    })?;
+    for TableRow { line, cells } in lines {
         let [path, label, split, group] = cells.try_into().expect("as many cells as columns");
         if path.is_empty() || label.is_empty() {
             return Err(wrong(format!("line {line} has no {}", if path.is_empty() { "path" } else { "label" })));
@@ -105,14 +109,6 @@ fn read(path: &Path) -> Result<Vec<Row>> {
         rows.push(Row { line, path, label, split, group });
     }
     if rows.is_empty() { Err(wrong("it lists no image".into())) } else { Ok(rows) }
-}
-
-/// The columns of a table of images or embeddings.
-pub(crate) fn lines(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<TableRow>> {
-    read_table(path, needed, optional).map_err(|error| match error {
-        faceoff_runs::Error::File { path, problem } => Error::Table { path, problem },
-        other => other.into(),
-    })
 }
 
 /// The path of a cell as seen from `folder`, which `bases` name too, and whether a file is there; `None` where it leads out of the folder.

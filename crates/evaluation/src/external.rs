@@ -7,10 +7,10 @@ use crate::measured::{self, Measured, Points, Subject, ValImages};
 use crate::registry::Registry;
 use crate::selection::{Origin, Selection, Variant};
 use crate::{Evaluation, groups};
-use faceoff_runs::{AnalysisConfig, NpyMatrix, TableRow, read_table};
+use faceoff_runs::{AnalysisConfig, LabelledRow, NpyMatrix};
 use ndarray::{Array2, Axis};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Embeddings and their labels on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct LabelledFiles {
     /// NPY, (N, D), f16, f32 or f64, of any length: they are brought to unit length here.
     pub embeddings: PathBuf,
     /// CSV with a header and N rows: a column `label` (or a single column) of class names or numbers, and perhaps a
-    /// column `id`.
+    /// column `id`, see [`LabelledRow`].
     pub labels: PathBuf,
 }
 
@@ -33,7 +33,7 @@ impl External {
     /// Reads `queries`, and `index` if there is one.
     ///
     /// # Errors
-    /// Files that cannot be read; NaN or infinity; a row of zeros; shapes or numbers of rows that do not fit together.
+    /// Files that cannot be read; NaN or infinity; a row of zeros; ids that come again; shapes or numbers of rows that do not fit together.
     pub fn read(name: &str, queries: &LabelledFiles, index: Option<&LabelledFiles>) -> Result<Self> {
         let read = Labelled::read(queries)?;
         let train = index.map(Labelled::read).transpose()?;
@@ -107,43 +107,14 @@ impl Labelled {
         let (rows, columns) = (matrix.rows(), matrix.columns());
         let mut embeddings = Array2::from_shape_vec((rows, columns), matrix.read_all()?)
             .expect("a matrix has as many numbers as its shape says");
-        let broken = |problem: String| Error::embeddings(&files.embeddings, problem);
-        if rows < 2 || columns == 0 {
-            let rule = "at least two rows of at least one number are needed";
-            return Err(broken(format!("it is {rows} x {columns}; {rule}")));
-        }
         for (row, mut point) in embeddings.axis_iter_mut(Axis(0)).enumerate() {
-            if let Some((column, value)) = point.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-                return Err(broken(format!("row {row}, column {column} is {value}; every number must be finite")));
-            }
-            let norm = point.iter().map(|value| value * value).sum::<f64>().sqrt();
-            if !(norm > 0.0 && norm.is_finite()) {
-                return Err(broken(format!("row {row} has the length {norm} and so no direction; leave it out")));
-            }
-            point.mapv_inplace(|value| value / norm);
+            let length = matrix.length_of(row, point.iter().copied())?;
+            point.mapv_inplace(|value| value / length);
         }
-        let (ids, names) = read_labels(&files.labels)?;
-        if names.len() != rows {
-            let problem = format!("it has {} labels, but {} has {rows} rows", names.len(), files.embeddings.display());
-            let rule = "there must be one label for each row, in the same order";
-            return Err(Error::embeddings(&files.labels, format!("{problem}; {rule}")));
-        }
+        let labels = matrix.labels(&files.labels)?;
+        let (ids, names) = labels.into_iter().map(|LabelledRow { id, label, .. }| (id, label)).unzip();
         Ok(Self { unit: embeddings.mapv(|value| value as f32), ids, names })
     }
-}
-
-/// Ids (the row's number without a column `id`) and class names.
-fn read_labels(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut ids, mut names) = (Vec::new(), Vec::new());
-    for (row, TableRow { cells, .. }) in read_table(path, &["label"], &["id"])?.into_iter().enumerate() {
-        let [name, id] = cells.try_into().expect("as many cells as columns");
-        if name.is_empty() {
-            return Err(Error::embeddings(path, format!("the label of row {row} is empty; every row needs one")));
-        }
-        names.push(name);
-        ids.push(if id.is_empty() { row.to_string() } else { id });
-    }
-    Ok((ids, names))
 }
 
 /// Each class once: by number if all are numbers, else by name.

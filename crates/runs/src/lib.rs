@@ -23,6 +23,7 @@ mod files;
 mod head;
 mod history;
 mod integers;
+mod labelled;
 mod layers;
 mod manifest;
 mod npy;
@@ -43,8 +44,9 @@ pub use files::{FolderLock, list_folder, unfinished_folder, warn_of_local_locks,
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, MARGIN_ACTS_FROM};
 pub use integers::parse_integers;
+pub use labelled::LabelledRow;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
-pub use npy::{NpyMatrix, read_exact_at};
+pub use npy::{BLOCK_BYTES, NpyMatrix, read_exact_at};
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, digest_of_ended, list_runs};
 pub use table::{TableRow, read_table};
 pub use tensors::{Dtype, StoredTensor, TensorFile, write_tensors};

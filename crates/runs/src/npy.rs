@@ -13,6 +13,9 @@ const LONGEST_HEADER: u32 = 1 << 16;
 /// Brackets within brackets that a header may have, twice what a table of records needs: its parser takes twice as long for each.
 const DEEPEST_HEADER: usize = 8;
 
+/// Bytes that are read at once where all of a matrix is.
+pub const BLOCK_BYTES: usize = 1 << 23;
+
 /// An open NPY matrix of f16, f32 or f64.
 pub struct NpyMatrix {
     path: PathBuf,
@@ -37,7 +40,8 @@ impl NpyMatrix {
     /// Opens the matrix at `path`, of which only the header is read.
     ///
     /// # Errors
-    /// [`Error::File`] for what is no matrix of floating point, or shorter or longer than its header says.
+    /// [`Error::File`] for what is no matrix of floating point, shorter or longer than its header says, or has fewer than two rows or no
+    /// numbers.
     pub fn open(path: &Path) -> Result<Self> {
         let broken = |problem: String| Error::file(path, problem);
         let no_matrix = |why: String| broken(format!("it is no NPY matrix (rows, numbers) of f16, f32 or f64: {why}"));
@@ -79,6 +83,11 @@ impl NpyMatrix {
             let rule = "it was cut short or is damaged; write it again";
             return Err(broken(format!("it has {length} bytes, which are not {rows} x {columns} numbers; {rule}")));
         }
+        if rows < 2 || columns == 0 {
+            return Err(broken(format!(
+                "it is {rows} x {columns}; at least two rows of at least one number are needed"
+            )));
+        }
         let by_columns = header.order() == Order::Fortran;
         let (rows, columns) = (rows as usize, columns as usize);
         Ok(Self { path: path.into(), file, rows, columns, by_columns, start, number })
@@ -99,6 +108,11 @@ impl NpyMatrix {
         self.columns
     }
 
+    /// Bytes of a row as they are stored.
+    pub fn row_bytes(&self) -> usize {
+        self.columns * self.number.bytes
+    }
+
     /// Whether columns lie together (Fortran order), so that rows cannot be read one by one.
     pub fn is_by_columns(&self) -> bool {
         self.by_columns
@@ -114,8 +128,7 @@ impl NpyMatrix {
     /// Where columns lie together, or there are no such rows.
     pub fn read_rows(&self, rows: Range<usize>, bytes: &mut Vec<u8>) -> Result<()> {
         assert!(!self.by_columns && rows.start <= rows.end && rows.end <= self.rows, "rows that can be read");
-        let width = self.columns * self.number.bytes;
-        self.read(rows.start * width, rows.len() * width, bytes)
+        self.read(rows.start * self.row_bytes(), rows.len() * self.row_bytes(), bytes)
     }
 
     /// The numbers of stored bytes; nothing is lost.
@@ -136,19 +149,23 @@ impl NpyMatrix {
         })
     }
 
-    /// All numbers, row by row, in either memory order.
+    /// All numbers, row by row, in either memory order; read block by block.
     ///
     /// # Errors
     /// As [`NpyMatrix::read_rows`].
     pub fn read_all(&self) -> Result<Vec<f64>> {
-        let mut bytes = Vec::new();
-        self.read(0, self.rows * self.columns * self.number.bytes, &mut bytes)?;
-        let stored: Vec<f64> = self.numbers(&bytes).collect();
-        if !self.by_columns {
-            return Ok(stored);
+        let count = self.rows * self.columns;
+        let (mut all, mut bytes) = (vec![0.0; count], Vec::new());
+        let most = BLOCK_BYTES / self.number.bytes;
+        for first in (0..count).step_by(most) {
+            bytes.clear();
+            self.read(first * self.number.bytes, most.min(count - first) * self.number.bytes, &mut bytes)?;
+            for (stored, value) in (first..).zip(self.numbers(&bytes)) {
+                let by_columns = || stored % self.rows * self.columns + stored / self.rows;
+                all[if self.by_columns { by_columns() } else { stored }] = value;
+            }
         }
-        let row = |row: usize| (0..self.columns).map(move |column| column * self.rows + row);
-        Ok((0..self.rows).flat_map(row).map(|place| stored[place]).collect())
+        Ok(all)
     }
 
     fn read(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) -> Result<()> {

@@ -89,6 +89,37 @@ fn batches_hold_the_rows_of_their_images_and_the_split_reads_back() {
 }
 
 #[test]
+fn the_fingerprint_says_which_row_an_image_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first and the fourth row have one class; one of them is left out, the other is `x`.
+    let fingerprint = |x: usize| {
+        let line = |row: usize| match row {
+            0 | 3 if row == x => "class 0,x,train".to_string(),
+            0 | 3 => "class 0,y,test".into(),
+            _ => format!("class {},{row},{}", row % 3, ["train", "val"][row % 2]),
+        };
+        let source = files(folder.path(), &("label,id,split\n".to_string() + &labels(line)));
+        let images = Dataset::open(&config(), &source, &quiet).unwrap();
+        (ids(&images, TRAIN).into_iter().collect::<BTreeSet<_>>(), images.record().fingerprint.clone())
+    };
+    let [(of_first, first), (of_fourth, fourth)] = [0, 3].map(fingerprint);
+    assert!(of_first == of_fourth && first != fourth);
+    assert_eq!(fingerprint(0).1, first);
+}
+
+#[test]
+fn the_record_says_which_files_were_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = files(folder.path(), &plain());
+    let given = |source: &ImageSource| Dataset::open(&config(), source, &quiet).unwrap().record().options.join(" ");
+    assert_eq!(given(&source), "--embeddings --labels");
+    let embeddings = source.embeddings.as_mut().unwrap();
+    embeddings.val = Some([embeddings.train.clone(), folder.path().join("val.csv")]);
+    std::fs::write(folder.path().join("val.csv"), plain()).unwrap();
+    assert_eq!(given(&source), "--embeddings --labels --val-embeddings --val-labels");
+}
+
+#[test]
 fn a_class_of_one_row_is_left_out_and_the_split_still_has_a_line_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let table = "label\n".to_string() + &labels(|row| if row == 5 { "lone".into() } else { format!("{}", row % 2) });

@@ -153,12 +153,23 @@ fn broken_files_are_answered_with_place_and_remedy() {
     deep[last + 1..last + 11].fill(b'[');
     std::fs::write(&queries.embeddings, deep).unwrap();
     assert!(message(&queries, None).contains("too many brackets"));
+    // Shapes without a number need no byte.
+    for (shape, said) in [("(0, 9223372036854775808)", "it is 0 x"), ("(1152921504606846976, 0)", "x 0; at least two")]
+    {
+        let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}");
+        let mut empty = whole[..10].to_vec();
+        empty.extend(format!("{header:<117}\n").bytes());
+        std::fs::write(&queries.embeddings, empty).unwrap();
+        let message = message(&queries, None);
+        assert!(message.contains(said), "{message}");
+    }
     std::fs::write(&queries.embeddings, whole).unwrap();
 
     for (labels, said) in [
         ("label\nowl\nemu\n", "it has 2 labels, but"),
         ("a,b\n1,2\n", "no column `label`: its first line is `a,b`"),
-        ("label\nowl\nowl\n\"\"\nemu\nowl\n", "the label of row 2 is empty"),
+        ("label\nowl\nowl\n\"\"\nemu\nowl\n", "line 4 has no label"),
+        ("id,label\na,owl\nb,owl\na,emu\nc,emu\nd,owl\n", "line 4 names a again, after line 2; ids must differ"),
         ("0\n0\n1\n1\n0\n1\n", "write `label` above it"),
     ] {
         std::fs::write(&queries.labels, labels).unwrap();
@@ -168,6 +179,20 @@ fn broken_files_are_answered_with_place_and_remedy() {
     let index = given(folder.path(), "index", LABELS);
     write_npy(&index.embeddings, &Array2::<f32>::ones((5, 3))).unwrap();
     assert!(message(&queries, Some(&index)).contains("its rows have 3 numbers"));
+}
+
+#[test]
+fn one_name_in_two_forms_of_unicode_is_one_class_and_paths_are_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let (composed, decomposed) = ("\u{e9}mu", "e\u{301}mu");
+    let table = format!("path,label\na,owl\nb,owl\nc,{composed}\nd,{decomposed}\n,owl\n");
+    let queries = given(folder.path(), "queries", &table);
+    write_npy(&queries.embeddings, &points()).unwrap();
+    let out = folder.path().join("alone");
+    report(&out, &queries, None).unwrap();
+    assert_eq!(value(&out, "loo_precision_at_1"), 0.8);
+    let map = std::fs::read_to_string(out.join("pca.csv")).unwrap();
+    assert!(map.contains(",a,") && map.contains(",queries:4,") && !map.contains(decomposed), "{map}");
 }
 
 /// Spreadsheets separate columns by semicolons or tabs where commas stand in numbers.

@@ -2,5 +2,6 @@
 
 mod adapt;
 mod experiment;
+mod npy;
 mod run;
 mod table;
