@@ -150,7 +150,10 @@ fn evaluate_without(
         .filter(|(store, run)| store.has_look() && run.maps.is_some() && run.look.is_none());
     let lost: Vec<&str> = lost.map(|(_, run)| run.run.as_str()).collect();
     let notes = [
-        ("Nothing of single images, since look.bin is missing or damaged and there are no embeddings", lost),
+        (
+            "Nothing of single images, since look.bin is missing, damaged or of another version, and there are no embeddings",
+            lost,
+        ),
         ("Without embeddings, so as they were measured before", without),
         ("No maps, since neither their coordinates nor embeddings are there", unmapped),
     ];

@@ -23,6 +23,10 @@ const MOST_PAIRED: usize = 10_000;
 const AT_A_WEIGHT: usize = 12;
 /// A list is no longer.
 const MOST_NUMBERS: usize = 1 << 28;
+/// No file is longer when inflated.
+const MOST_BYTES: u64 = 1 << 30;
+/// The form of the bytes, the first of them. The first form had none: it began with the width of a list, which is 4 at most.
+const FORM: u8 = 0x82;
 /// Steps along the range of a coordinate in an exported run.
 const STEPS: f64 = 2047.0;
 
@@ -42,6 +46,8 @@ pub struct Look {
     /// By class trained on and weight of it, the training images whose nearest weight of the class it is, the nearest first; places in
     /// the index. Empty for a head with one weight a class.
     pub centers: Vec<Vec<Vec<u32>>>,
+    /// What could not be worked out, and why; it stands in `measured.json`.
+    pub notes: Vec<String>,
 }
 
 /// Two validation images.
@@ -68,8 +74,11 @@ impl Look {
     /// Of a run's splits.
     pub(crate) fn of_splits(splits: &Splits, subject: &Subject<'_>) -> Result<Self> {
         let said = subject.classifier.and_then(Said::of);
-        let centers = subject.classifier.map_or(Ok(Vec::new()), at_weights)?;
-        Ok(Self { said, centers, ..Self::of(subject, Some(ValImages::of(&splits.train)))? })
+        let look = Self::of(subject, Some(ValImages::of(&splits.train)))?;
+        Ok(match subject.classifier.map_or(Ok(Vec::new()), at_weights) {
+            Ok(centers) => Self { said, centers, ..look },
+            Err(error) => Self { said, notes: vec![format!("no images at each weight of a class: {error}.")], ..look },
+        })
     }
 
     /// Of embeddings alone: the neighbours and pairs. `index` are the images of the subject's index.
@@ -163,7 +172,7 @@ fn at_weights(splits: &Splits) -> Result<Vec<Vec<Vec<u32>>>> {
 
 /// The bytes of `look.bin`, with so many neighbours at most and with coordinates if there are `maps`.
 pub(crate) fn to_bytes(look: &Look, neighbors: usize, maps: Option<&Maps>) -> Vec<u8> {
-    let mut to = Writer::default();
+    let mut to = Writer { bytes: vec![FORM] };
     let (images, each) = (look.neighbors.len(), look.neighbors.first().map_or(0, |of| of.len().min(neighbors)));
     to.numbers([images, each]);
     // Column by column: the nearest of all images first.
@@ -202,10 +211,17 @@ pub(crate) fn to_bytes(look: &Look, neighbors: usize, maps: Option<&Maps>) -> Ve
 /// What stands in `look.bin`, and the maps if it has some; `None` for bytes that are no such file.
 pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(Look, Option<Maps>)> {
     let mut all = Vec::new();
-    DeflateDecoder::new(bytes).read_to_end(&mut all).ok()?;
-    let mut from = Reader { bytes: &all };
+    DeflateDecoder::new(bytes).take(MOST_BYTES).read_to_end(&mut all).ok()?;
+    let mut from = match all.split_first()? {
+        (&FORM, rest) => Reader { bytes: rest },
+        (0..=4, _) => Reader { bytes: &all },
+        _ => return None,
+    };
     let [images, each] = from.numbers(2)?[..] else { return None };
     let (images, each) = (images as usize, each as usize);
+    if images > MOST_NUMBERS {
+        return None;
+    }
     let places = from.numbers(images.checked_mul(each)?)?;
     let of = |image: usize| (0..each).map(|n| places[n * images + image]).collect();
     let neighbors = (0..images).map(of).collect();
@@ -241,7 +257,7 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(Look, Option<Maps>)> {
         })?;
         Some(Maps { images, tsne, pca, ..Maps::default() })
     })?;
-    let look = Look { index, neighbors, said, near, far, centers };
+    let look = Look { index, neighbors, said, near, far, centers, notes: Vec::new() };
     from.bytes.is_empty().then_some((look, maps))
 }
 
@@ -394,6 +410,7 @@ mod tests {
             near: vec![Pair { a: 0, b: 1, degrees: 12.34 }],
             far: Vec::new(),
             centers: vec![vec![vec![1, 2], vec![]], vec![vec![], vec![4]]],
+            notes: Vec::new(),
         };
         assert_eq!(from_bytes(&to_bytes(&look, NEIGHBORS, None)).unwrap(), (look.clone(), None));
         assert!(!fits(&look, 2) && fits(&Look { neighbors: vec![vec![5], vec![0]], ..look.clone() }, 2));
@@ -409,6 +426,23 @@ mod tests {
         assert!((found.pca.unwrap()[1][1] - 0.2).abs() < 1e-12);
         // Nothing else is taken for it.
         assert!(from_bytes(&bytes[..bytes.len() / 2]).is_none() && from_bytes(b"id,label\n").is_none());
+    }
+
+    #[test]
+    fn the_first_form_is_still_read_and_no_later_one() {
+        let look = Look { neighbors: vec![vec![1], vec![0]], ..Look::default() };
+        let mut bytes = Vec::new();
+        DeflateDecoder::new(&to_bytes(&look, NEIGHBORS, None)[..]).read_to_end(&mut bytes).unwrap();
+        let read = |bytes: &[u8]| {
+            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(bytes).unwrap();
+            from_bytes(&encoder.finish().unwrap())
+        };
+        assert_eq!((read(&bytes), read(&bytes[1..])), (Some((look.clone(), None)), Some((look, None))));
+        bytes[0] += 1;
+        assert_eq!(read(&bytes), None);
+        // Two numbers of four bytes: as many images as fit, without a neighbour.
+        assert_eq!(read(&[FORM, 4, 255, 0, 255, 0, 255, 0, 255, 0]), None);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! A sample of images where all of them would take too long: of each class its share, chosen by a seed.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashMap;
 
 /// The places of `most` of the images with these labels, rising; all where there are no more. Of a class of n among N images these are
 /// `most` n / N, rounded up or down.
@@ -12,21 +11,12 @@ pub(crate) fn stratified(labels: &[u32], most: usize, seed: u64) -> Vec<usize> {
     if labels.len() <= most {
         return order;
     }
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut sizes: HashMap<u32, usize> = HashMap::new();
-    labels.iter().for_each(|&label| *sizes.entry(label).or_default() += 1);
-    // The k-th image of a class of n stands at (k + 1/2) / n: what stands foremost is taken.
-    let mut taken: HashMap<u32, usize> = HashMap::new();
-    let mut standing: Vec<(f64, usize)> = Vec::with_capacity(order.len());
-    for place in order {
-        let label = labels[place];
-        let before = taken.entry(label).or_default();
-        standing.push(((*before as f64 + 0.5) / sizes[&label] as f64, place));
-        *before += 1;
-    }
-    // Stable: the shuffled order decides between images that stand equally far in front.
-    standing.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut chosen: Vec<usize> = standing[..most].iter().map(|&(_, place)| place).collect();
+    let mut chance = ChaCha8Rng::seed_from_u64(seed);
+    order.shuffle(&mut chance);
+    let (all, offset) = (order.len(), chance.random_range(0..order.len()));
+    // Systematic sampling: class by class, every (N / most)-th image. Stable: within a class the shuffled order stays.
+    order.sort_by_key(|&place| labels[place]);
+    let mut chosen: Vec<usize> = (0..most).map(|k| order[(k * all + offset) / most]).collect();
     chosen.sort_unstable();
     chosen
 }
@@ -46,6 +36,16 @@ mod tests {
         assert_eq!(stratified(&labels, 100, 0), chosen);
         assert_ne!(stratified(&labels, 100, 1), chosen);
         assert_eq!(stratified(&labels, 1000, 0), Vec::from_iter(0..1000));
+    }
+
+    #[test]
+    fn a_large_class_beside_many_small_ones_has_its_share_and_no_more() {
+        // 900 classes of one image, and one of a hundred.
+        let labels: Vec<u32> = (0..1000_u32).map(|place| place.min(900)).collect();
+        for seed in 0..20 {
+            let chosen = stratified(&labels, 100, seed);
+            assert_eq!(chosen.iter().filter(|&&place| labels[place] == 900).count(), 10, "seed {seed}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ const LOOK: &str = "look.bin";
 const SCHEMA: u32 = 2;
 /// Version of the maps' coordinates: rises whenever they may change.
 const MAPS_VERSION: u32 = 1;
+/// Version of the sample that t-SNE maps of too many images: rises whenever other images may be chosen. 2: no class has more than its
+/// share. Maps of all images have none.
+const SAMPLE_VERSION: u32 = 2;
 /// Version of what can be looked at: rises whenever it, or the form of the file, may change.
 const LOOK_VERSION: u32 = 1;
 
@@ -84,6 +87,9 @@ struct LookRecord {
     version: u32,
     /// BLAKE3 of `look.bin`.
     file: String,
+    /// What it lacks, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// What stands beside the coordinates of `maps.csv`, or of `look.bin` in an exported run without it.
@@ -96,6 +102,9 @@ struct MapsRecord {
     pca_ratios: Vec<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+    /// [`SAMPLE_VERSION`] where t-SNE maps a sample; `None` also for samples before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sample: Option<u32>,
 }
 
 /// The columns of `maps.csv`.
@@ -206,7 +215,11 @@ impl<'a> Store<'a> {
         let found = known.map(|known| known.maps(&self.run.folder)).transpose()?.flatten();
         let mapped = |maps: &Maps| maps.tsne.as_ref().map(|places| places.iter().flatten().count());
         let most = self.settings.tsne_most_points.unwrap_or(usize::MAX);
-        let fits = |maps: &Maps| mapped(maps).is_none_or(|count| count == maps.images.ids.len().min(most));
+        let sample = known.and_then(|known| known.sample);
+        let fits = |maps: &Maps| {
+            let (mapped, all) = (mapped(maps), maps.images.ids.len());
+            mapped.is_none_or(|count| count == all.min(most) && (count == all || sample == Some(SAMPLE_VERSION)))
+        };
         // Without embeddings there are no others.
         let found = found.filter(|maps| !self.measurable || fits(maps));
         if found.is_some() || !self.measurable {
@@ -223,21 +236,21 @@ impl<'a> Store<'a> {
 
     /// What can be looked at image by image; `None` where it is not stored and there are no embeddings to work it out from.
     pub(crate) fn look(&mut self, say: &dyn Fn()) -> Result<Option<Look>> {
+        // Embeddings are large, and there are many runs.
+        let splits = self.splits.take();
         let known = self.record.look.as_ref().filter(|known| known.version == LOOK_VERSION);
-        let found = known.map(|known| read_look(&self.run.folder, &known.file)).transpose()?.flatten();
+        let found = known.map(|known| known.look(&self.run.folder)).transpose()?.flatten();
         if found.is_some() || !self.measurable {
-            return Ok(found.map(|(look, _)| look));
+            return Ok(found);
         }
         say();
-        let (run, settings) = (self.run, self.settings);
-        let splits = self.splits()?;
+        let splits = splits.map_or_else(|| read_splits(self.run), Ok)?;
         // A split without images has no neighbours, and its notes say so.
-        let look = Look::of_splits(splits, &splits.subject_of(run, settings)).ok();
-        self.splits = None;
+        let look = Look::of_splits(&splits, &splits.subject_of(self.run, self.settings)).ok();
         if let Some(look) = &look {
             // The file goes first: a record that does not fit it is never used.
             let file = write_look(&self.run.folder, &look::to_bytes(look, look::NEIGHBORS, None))?;
-            self.record.look = Some(LookRecord { version: LOOK_VERSION, file });
+            self.record.look = Some(LookRecord { version: LOOK_VERSION, file, notes: look.notes.clone() });
             write_record(&self.run.folder, &self.record)?;
         }
         Ok(look)
@@ -261,17 +274,20 @@ impl<'a> Store<'a> {
     pub(crate) fn export(&mut self, folder: &RunFolder, with_maps: bool) -> Result<u64> {
         let mut record = Record { maps: None, look: None, ..self.record.clone() };
         let known = self.record.maps.as_ref().filter(|known| known.version == MAPS_VERSION);
+        let sample = known.and_then(|known| known.sample);
         if let Some(maps) = known.map(|known| known.maps(&self.run.folder)).transpose()?.flatten() {
             if with_maps {
-                record.maps = Some(write_maps(folder, &maps, Some(EXPORTED_DECIMALS))?);
+                // The sample stays the one that it was.
+                record.maps = Some(MapsRecord { sample, ..write_maps(folder, &maps, Some(EXPORTED_DECIMALS))? });
             }
             if let Some(look) = self.look(&|| ())? {
                 let bytes = look::to_bytes(&look, look::EXPORTED_NEIGHBORS, (!with_maps).then_some(&maps));
                 if with_maps || bytes.len() <= MOST_EXPORTED {
                     let file = write_look(folder, &bytes)?;
-                    record.look = Some(LookRecord { version: LOOK_VERSION, file: file.clone() });
+                    record.look = Some(LookRecord { version: LOOK_VERSION, file: file.clone(), notes: look.notes });
                     let Maps { pca_ratios, notes, .. } = maps;
-                    record.maps = record.maps.or(Some(MapsRecord { version: MAPS_VERSION, file, pca_ratios, notes }));
+                    let of_look = MapsRecord { version: MAPS_VERSION, file, pca_ratios, notes, sample };
+                    record.maps = record.maps.or(Some(of_look));
                 }
             }
         }
@@ -345,6 +361,14 @@ fn bits(right: &[bool]) -> String {
     hex::encode(right.chunks(8).map(byte).collect::<Vec<u8>>())
 }
 
+impl LookRecord {
+    /// `None` if the file is missing, or not the one that was written with this record.
+    fn look(&self, folder: &RunFolder) -> Result<Option<Look>> {
+        let found = read_look(folder, &self.file)?;
+        Ok(found.map(|(look, _)| Look { notes: self.notes.clone(), ..look }))
+    }
+}
+
 impl MapsRecord {
     /// `None` if the file is missing, or not the one that was written with this record.
     fn maps(&self, folder: &RunFolder) -> Result<Option<Maps>> {
@@ -389,7 +413,9 @@ fn write_maps(folder: &RunFolder, maps: &Maps, decimals: Option<i32>) -> Result<
     let bytes = writer.into_inner().expect("memory takes everything");
     write_atomically(&folder.path().join(MAPS), |file| file.write_all(&bytes))?;
     let (pca_ratios, notes) = (maps.pca_ratios.clone(), maps.notes.clone());
-    Ok(MapsRecord { version: MAPS_VERSION, file: digest(&bytes), pca_ratios, notes })
+    let sampled = maps.tsne.as_ref().is_some_and(|places| places.iter().any(Option::is_none));
+    let sample = sampled.then_some(SAMPLE_VERSION);
+    Ok(MapsRecord { version: MAPS_VERSION, file: digest(&bytes), pca_ratios, notes, sample })
 }
 
 /// Writes `look.bin`; its checksum.
@@ -398,7 +424,7 @@ fn write_look(folder: &RunFolder, bytes: &[u8]) -> Result<String> {
     Ok(digest(bytes))
 }
 
-/// What stands in `look.bin`; `None` if it is missing, or not the file of this checksum.
+/// What stands in `look.bin`; `None` if it is missing, not the file of this checksum, or of a form that is not known.
 fn read_look(folder: &RunFolder, file: &str) -> Result<Option<(Look, Option<Maps>)>> {
     let bytes = read_if_there(&folder.path().join(LOOK))?.filter(|bytes| digest(bytes) == file);
     Ok(bytes.and_then(|bytes| look::from_bytes(&bytes)).filter(|(look, _)| look::fits(look, look.neighbors.len())))

@@ -1,11 +1,11 @@
 //! A run is measured once, and reports are made of what was measured; a metric comes with one file.
 
 use crate::pages::files;
-use crate::{experiment, made_up};
+use crate::{experiment, experiment_with, made_up};
 use faceoff_evaluation::families::{neighbors, probe};
 use faceoff_evaluation::{Direction, Family, Headline, Metric, Registry, Unit, export, verify_measured};
 use faceoff_report::{Extras, ReportSummary, write_report};
-use faceoff_runs::{Experiment, RunFolder, RunSpec, SplitName};
+use faceoff_runs::{Dtype, Experiment, RunFolder, RunSpec, SplitName, write_tensors};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -78,6 +78,30 @@ fn what_is_stale_or_damaged_is_measured_again_and_nothing_else() {
     settings.analysis.knn_neighbors = vec![1, 3, 7];
     let (_, said) = report(made.path(), &settings, &Registry::standard());
     assert_eq!(said.len(), 4);
+}
+
+#[test]
+fn a_weight_without_length_costs_its_images_alone() {
+    let two_weights = "[[heads]]\nkind = \"SubCenterArcFace\"\nscale = 64.0\nmargin_radians = 0.5\nbeyond_pi = \"linear\"\nsub_centers = 2";
+    let experiment = experiment_with(&[0], two_weights);
+    let folder = tempfile::tempdir().unwrap();
+    made_up().write(folder.path(), &experiment);
+    let specs = RunSpec::of(&experiment, &made_up::compute());
+    let run = RunFolder::new(
+        folder.path(),
+        specs.iter().find(|spec| spec.variant.head.kind() == "SubCenterArcFace").unwrap(),
+    );
+    let weights = ("weight", Dtype::F32, vec![2, 10, 24], vec![0; 4 * 2 * 10 * 24]);
+    write_tensors(&run.head_path(), &[weights], None).unwrap();
+    run.finish(&run.manifest().unwrap()).unwrap();
+    let (summary, _) = report(folder.path(), &experiment, &Registry::standard());
+    let said = |note: &String| note.contains("no images at each weight of a class") && note.contains("has length 0");
+    assert!(summary.notes.iter().any(said), "{:?}", summary.notes);
+    // What else can be looked at is kept, and what is missing is said again.
+    let first = files(folder.path());
+    let look = std::fs::read(run.path().join("look.bin")).unwrap();
+    assert!(report(folder.path(), &experiment, &Registry::standard()).1.is_empty());
+    assert!(files(folder.path()) == first && std::fs::read(run.path().join("look.bin")).unwrap() == look);
 }
 
 #[test]
