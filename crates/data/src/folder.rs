@@ -199,14 +199,14 @@ pub(crate) fn is_hidden(name: &str) -> bool {
 
 /// Whether a file is an image by its name or else by its content. What is named so and is none is an error where it is decoded: a
 /// damaged image must not be passed over.
-fn is_image(entry: &DirEntry) -> bool {
+pub(crate) fn is_image(entry: &DirEntry) -> bool {
     let mut start = Vec::with_capacity(START);
     let mut read =
         || std::fs::File::open(entry.path()).and_then(|file| file.take(START as u64).read_to_end(&mut start));
     is_named_as_image(&entry.file_name().to_string_lossy()) || read().is_ok() && format_of(&start).is_some()
 }
 
-fn leads_nowhere(error: &walkdir::Error) -> bool {
+pub(crate) fn leads_nowhere(error: &walkdir::Error) -> bool {
     error.loop_ancestor().is_none()
         && error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }

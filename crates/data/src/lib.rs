@@ -10,6 +10,7 @@
 //!    -> Batch: (n, size, size, 3) u8, or (n, numbers) f32
 //! ```
 
+mod any;
 mod archive;
 mod augment;
 mod cache;
@@ -29,6 +30,7 @@ mod sync;
 mod synthetic;
 mod table;
 
+pub use any::{AnyImages, eval_views};
 pub use archive::{extract, md5_of};
 pub use dataset::{Dataset, ImageCounts, Item, broken_images, count_images};
 pub use decode::Rgb;

@@ -44,7 +44,7 @@ use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
 use families::{neighbors, variance};
 use groups::Group;
 use health::{Finding, RunHealth};
-use measured::Measured;
+use measured::{Findings, Measured};
 use ndarray::Array2;
 use polars::prelude::DataFrame;
 use selection::{Run, Selection, Variant};
@@ -174,6 +174,17 @@ fn evaluate_without(
 pub fn measure_run(folder: &RunFolder, settings: &AnalysisConfig, registry: &Registry, say: &dyn Fn()) -> Result<()> {
     let run = Run::of(folder)?;
     Store::open(&run, registry, settings)?.findings(say).map(drop)
+}
+
+/// A whole run, and what was measured of it before by this version of the program, whatever the settings, or why nothing is to be had;
+/// nothing is measured here.
+///
+/// # Errors
+/// A run that is damaged or cannot be read.
+pub fn recorded(folder: &RunFolder, registry: &Registry) -> Result<(Run, std::result::Result<Findings, String>)> {
+    let run = Run::of(folder)?;
+    let found = store::recorded(&run, registry);
+    Ok((run, found))
 }
 
 /// Writes the small part of the whole runs below `folder` into `<to>/runs`: what a report without photographs needs. What was not

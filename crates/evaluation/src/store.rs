@@ -452,6 +452,20 @@ fn read(folder: &RunFolder) -> std::result::Result<Option<Record>, String> {
     }
 }
 
+/// What was measured of a run by these versions of the families, whatever the settings; or why nothing is to be had. Nothing is measured.
+pub(crate) fn recorded(run: &Run, registry: &Registry) -> std::result::Result<Findings, String> {
+    let record = read(&run.folder)?.ok_or("it was not measured yet")?;
+    if checksum(run).is_some_and(|embeddings| embeddings != record.embeddings) {
+        return Err("what was measured does not fit its embeddings".into());
+    }
+    let mut all = Findings::default();
+    for family in registry.families() {
+        let known = record.families.get(family.name).filter(|known| known.version == family.version);
+        known.and_then(|known| known.findings(registry)).into_iter().for_each(|found| all.append(found));
+    }
+    Ok(all)
+}
+
 /// Checks `measured.json`, `maps.csv` and `look.bin` of a run, as far as they are there; what is wrong with them, if anything.
 pub fn verify_measured(folder: &RunFolder) -> std::result::Result<(), String> {
     let Some(Record { maps, look, .. }) = read(folder)? else { return Ok(()) };

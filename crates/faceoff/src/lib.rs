@@ -13,10 +13,13 @@ macro_rules! eprintln {
 }
 
 mod benchmark;
+mod card;
 mod cluster;
 mod compare;
 mod data;
+mod embed;
 mod experiment;
+mod export;
 mod heads;
 mod jobs;
 mod machine;
@@ -26,9 +29,11 @@ mod progress;
 mod report;
 mod results;
 mod runs;
+mod search;
 mod session;
 mod terminal;
 mod thumbnails;
+mod trained;
 mod tune;
 
 pub use machine::use_threads;
@@ -65,6 +70,18 @@ pub enum Command {
     /// Fetch or verify the images.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Embed any images with the encoder of a trained run: a folder, files or a list, into Parquet or NPY.
+    ///
+    /// Images are cut and scaled as the run's validation images were. One that cannot be read ends it, unless --skip-unreadable. The file
+    /// appears when it is whole; Ctrl-C leaves nothing.
+    Embed(embed::EmbedArgs),
+    /// Look for the images that look most like one, among those of a file that `embed` wrote.
+    ///
+    /// Cosines stand in the terminal, and with --html thumbnails on a page. Where classes were held out from training, the run recommends a
+    /// threshold below which a neighbour is none.
+    Search(search::SearchArgs),
+    /// Write the encoder of a trained run for other programs, as ONNX, and its model card.
+    Export(export::ExportArgs),
     /// Finished runs, beside their report.
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -87,6 +104,9 @@ impl Command {
             Self::Report(args) => report::run(program, args),
             Self::Tune(args) => tune::run(program, args),
             Self::Cluster(command) => cluster::run(program, command),
+            Self::Embed(args) => embed::run(program, args),
+            Self::Search(args) => search::run(program, args),
+            Self::Export(args) => export::run(program, args),
             Self::Runs(command) => runs::run(program, command),
             Self::Data(command) => data::run(program, command),
             Self::Heads(args) => heads::run(program, args),

@@ -1,9 +1,10 @@
 //! The machine: device and threads.
 
 use crate::Program;
-use crate::options::{DeviceChoice, TrainingArgs};
+use crate::options::{DeviceChoice, KERNELS_VARIABLE, TrainingArgs};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
+use clap::Args;
 use faceoff_kernels::Arithmetic;
 use faceoff_runs::{Experiment, Precision};
 
@@ -19,6 +20,28 @@ fn device(program: &Program, choice: DeviceChoice) -> Result<Device> {
         Cpu | Auto => Ok(Device::Cpu),
         Cuda => bail!("this build has no CUDA; build and run it with: {}", command("cuda")),
         Metal => bail!("this build has no Metal; build and run it with: {}", command("metal")),
+    }
+}
+
+/// What computes embeddings of a trained encoder.
+#[derive(Args)]
+pub(crate) struct ComputeArgs {
+    /// Where to compute. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+    /// Kernels of the encoder: avx512, avx2, neon, portable, cuda or candle; the fastest of machine and device unless stated. Another gives
+    /// the same up to rounding.
+    #[arg(long, env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
+    kernels: Option<String>,
+    /// Threads for everything; all processors unless stated. They change no bit.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+impl ComputeArgs {
+    pub(crate) fn arithmetic(&self, program: &Program) -> Result<Arithmetic> {
+        let device = device(program, self.device)?;
+        Ok(Arithmetic::resolve(&device, self.kernels.as_deref(), Precision::F32.as_str())?)
     }
 }
 

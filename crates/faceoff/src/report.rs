@@ -94,18 +94,23 @@ impl ShownArgs {
         self.open || !self.export.is_empty()
     }
 
-    /// Opens the page where that was asked for; where it cannot be opened its path stands on the screen anyway.
+    /// Opens the page where that was asked for.
     fn open(&self, page: &Path) {
-        let (opener, first) = match std::env::consts::OS {
-            "macos" => ("open", &[][..]),
-            "windows" => ("cmd", &["/C", "start", ""][..]),
-            _ => ("xdg-open", &[][..]),
-        };
-        if self.open
-            && let Err(error) = Command::new(opener).args(first).arg(page).spawn()
-        {
-            eprintln!("warning: {opener} could not open the page: {error}");
+        if self.open {
+            open_page(page);
         }
+    }
+}
+
+/// Opens a page in the browser; where it cannot be opened its path stands on the screen anyway.
+pub(crate) fn open_page(page: &Path) {
+    let (opener, first) = match std::env::consts::OS {
+        "macos" => ("open", &[][..]),
+        "windows" => ("cmd", &["/C", "start", ""][..]),
+        _ => ("xdg-open", &[][..]),
+    };
+    if let Err(error) = Command::new(opener).args(first).arg(page).spawn() {
+        eprintln!("warning: {opener} could not open the page: {error}");
     }
 }
 

@@ -281,7 +281,7 @@ pub(crate) fn note_own_images(experiment: &Experiment, images: &ImageSets, folde
 /// Calls `heard` with the exit status for each signal that ends a program: Ctrl-C, a polite kill, a terminal that closes. The last is left
 /// as it is where it was ignored when the program was started, as `nohup` does.
 #[cfg(unix)]
-fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::io::Result<()> {
+pub(crate) fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let signals = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| signal != SIGHUP || !is_ignored(signal));
     let mut signals = signal_hook::iterator::Signals::new(signals)?;
@@ -293,7 +293,7 @@ fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::result::Result<(), ctrlc::Error> {
+pub(crate) fn on_stop(heard: impl Fn(u8) + Send + 'static) -> std::result::Result<(), ctrlc::Error> {
     ctrlc::set_handler(move || heard(INTERRUPTED))
 }
 

@@ -275,6 +275,16 @@ impl RunFolder {
         Ok(embeddings)
     }
 
+    /// The encoder's weights of a whole run, under torchvision's names.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn encoder_weights(&self, manifest: &Manifest) -> Result<TensorFile> {
+        let path = self.encoder_path();
+        let name = path.file_name().expect("it is a file of the run").to_string_lossy();
+        Ok(TensorFile::of_bytes(&path, self.read_listed(manifest, &name)?))
+    }
+
     /// The vectors of the classes in `head.safetensors` of a whole run, (K, C, D), K of each class; `None` where the run has no such
     /// file or the head none.
     ///

@@ -34,12 +34,18 @@ fn locked() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
 ///
 /// The folder is made if it does not exist. On any error the temporary file is removed and what stood at `path` stays.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    write_file_atomically(path, |file| {
+        let mut buffered = BufWriter::with_capacity(1 << 20, file);
+        write(&mut buffered).and_then(|()| buffered.flush())
+    })
+}
+
+/// The same with the file itself, unbuffered, for who has to go back in it and read there.
+pub fn write_file_atomically(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
     let mut temporary = unfinished_file(folder).map_err(Error::io("create a temporary file in", folder))?;
-    let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    write(&mut buffered).and_then(|()| buffered.flush()).map_err(Error::io("write", path))?;
-    drop(buffered);
+    write(temporary.as_file_mut()).map_err(Error::io("write", path))?;
     temporary.as_file().sync_all().map_err(Error::io("write", path))?;
     temporary.persist(path).map_err(|error| Error::io("rename to", path)(error.error))?;
     Ok(())
@@ -49,7 +55,7 @@ fn unfinished_file(folder: &Path) -> std::io::Result<NamedTempFile<File>> {
     tempfile::Builder::new().prefix(PARTIAL_PREFIX).make_in(folder, |path| {
         note_unfinished(path)?;
         // Not private, as temporary files are by default: results are meant to be read by others.
-        OpenOptions::new().write(true).create_new(true).open(path)
+        OpenOptions::new().read(true).write(true).create_new(true).open(path)
     })
 }
 

@@ -40,7 +40,9 @@ pub use experiment::{
     Overrides, OwnData, OwnSplit, Precision, ProjectionConfig, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig,
     Trial, TuningConfig,
 };
-pub use files::{FolderLock, list_folder, unfinished_folder, warn_of_local_locks, write_atomically};
+pub use files::{
+    FolderLock, list_folder, unfinished_folder, warn_of_local_locks, write_atomically, write_file_atomically,
+};
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, MARGIN_ACTS_FROM};
 pub use integers::parse_integers;

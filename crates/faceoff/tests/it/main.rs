@@ -10,6 +10,7 @@ mod folders;
 mod interruptions;
 mod own;
 mod together;
+mod trained;
 mod tune;
 
 use faceoff_runs::Experiment;
