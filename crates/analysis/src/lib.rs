@@ -11,7 +11,7 @@
 //! |---|---|
 //! | Which points are nearest, and what do they vote? | [`neighbors`], [`retrieval`] |
 //! | How often is the classifier right, and how sure is it? | [`accuracy`], [`calibration`], [`probe`] |
-//! | Do two points show the same class? | [`verification`] |
+//! | Do two points show the same class? Which pairs are the hardest? | [`verification`], [`pairs`] |
 //! | Is a point of a class never seen, and does one threshold serve all classes? | [`open_set`] |
 //! | How do classes lie in space? | [`geometry`], [`clustering`] |
 //! | How do points lie to a head's weights, and what does its margin cost? | [`class_weights`] |
@@ -42,6 +42,7 @@ mod error;
 pub mod geometry;
 pub mod neighbors;
 pub mod open_set;
+pub mod pairs;
 pub mod pca;
 pub mod probe;
 mod products;

@@ -5,10 +5,10 @@
 //! `store.rs`. Exported runs have it with fewer neighbours, and with the coordinates of their maps to 1/2047 of their range.
 
 use crate::measured::{Maps, Points, Splits, Subject, ValImages};
-use faceoff_analysis::{Result, accuracy, class_weights, neighbors};
+pub use faceoff_analysis::pairs::Pair;
+use faceoff_analysis::{Result, accuracy, class_weights, neighbors, pairs};
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
-use ndarray::{ArrayView1, s};
-use rayon::prelude::*;
+use ndarray::ArrayView1;
 use std::io::{Read as _, Write as _};
 
 /// So many neighbours of an image are kept.
@@ -39,7 +39,7 @@ pub struct Look {
     pub neighbors: Vec<Vec<u32>>,
     /// What the head says; `None` where its scores say nothing of the evaluated classes, and for a loss of pairs, which has none.
     pub said: Option<Said>,
-    /// Validation images of two classes that lie nearest to each other, the nearest first.
+    /// Validation images of two classes that lie nearest to each other, the nearest first; degrees to a hundredth.
     pub near: Vec<Pair>,
     /// Validation images of one class that lie farthest from each other, the farthest first.
     pub far: Vec<Pair>,
@@ -48,17 +48,6 @@ pub struct Look {
     pub centers: Vec<Vec<Vec<u32>>>,
     /// What could not be worked out, and why; it stands in `measured.json`.
     pub notes: Vec<String>,
-}
-
-/// Two validation images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
-    /// The place of one.
-    pub a: u32,
-    /// The place of the other.
-    pub b: u32,
-    /// Between them, to a hundredth.
-    pub degrees: f64,
 }
 
 /// What a head says of each validation image, labels withheld.
@@ -92,7 +81,7 @@ impl Look {
             }
         };
         let neighbors = found.indices.rows().into_iter().map(|row| row.to_vec()).collect();
-        let [near, far] = hardest(&queries);
+        let [near, far] = hardest(&queries)?;
         Ok(Self { index, neighbors, near, far, ..Self::default() })
     }
 }
@@ -111,46 +100,14 @@ impl Said {
     }
 }
 
-/// The nearest pairs of two classes, and the farthest of one: of every image its hardest, then the hardest of these, each image once.
-fn hardest(points: &Points<'_>) -> [Vec<Pair>; 2] {
-    let (unit, labels) = (points.unit, points.labels);
-    if labels.len() > MOST_PAIRED {
-        return Default::default();
+/// The hardest pairs, to a hundredth of a degree; none of more than [`MOST_PAIRED`] images.
+fn hardest(points: &Points<'_>) -> Result<[Vec<Pair>; 2]> {
+    if points.labels.len() > MOST_PAIRED {
+        return Ok(Default::default());
     }
-    const BLOCK: usize = 128;
-    let of_block = |block: usize| -> Vec<[Option<(usize, usize, f32)>; 2]> {
-        let rows = block * BLOCK..((block + 1) * BLOCK).min(labels.len());
-        let cosines = unit.slice(s![rows.clone(), ..]).dot(&unit.t());
-        let of_row = |(i, row): (usize, ArrayView1<'_, f32>)| {
-            let (mut near, mut far) = (None::<(usize, usize, f32)>, None::<(usize, usize, f32)>);
-            for (j, &cosine) in row.iter().enumerate().filter(|(j, _)| *j != i) {
-                match labels[i] == labels[j] {
-                    true if far.is_none_or(|far| cosine < far.2) => far = Some((i, j, cosine)),
-                    false if near.is_none_or(|near| cosine > near.2) => near = Some((i, j, cosine)),
-                    _ => (),
-                }
-            }
-            [near, far]
-        };
-        rows.zip(cosines.rows()).map(of_row).collect()
-    };
-    let all: Vec<_> = (0..labels.len().div_ceil(BLOCK)).into_par_iter().flat_map_iter(of_block).collect();
-    [1.0, -1.0].map(|sign| {
-        let kind = usize::from(sign < 0.0);
-        let mut pairs: Vec<(usize, usize, f32)> = all.iter().filter_map(|found| found[kind]).collect();
-        pairs.sort_by(|a, b| (sign * b.2).total_cmp(&(sign * a.2)).then((a.0, a.1).cmp(&(b.0, b.1))));
-        let mut used = vec![false; labels.len()];
-        pairs.retain(|&(a, b, _)| {
-            let free = !used[a] && !used[b];
-            if free {
-                (used[a], used[b]) = (true, true);
-            }
-            free
-        });
-        let degrees = |cosine: f32| (100.0 * f64::from(cosine.clamp(-1.0, 1.0)).acos().to_degrees()).round() / 100.0;
-        let pair = |&(a, b, cosine): &(usize, usize, f32)| Pair { a: a as u32, b: b as u32, degrees: degrees(cosine) };
-        pairs.iter().take(PAIRS).map(pair).collect()
-    })
+    let rounded = |pair: Pair| Pair { degrees: (100.0 * pair.degrees).round() / 100.0, ..pair };
+    let found = pairs::hardest(points.unit, points.labels, PAIRS)?;
+    Ok(found.map(|pairs| pairs.into_iter().map(rounded).collect()))
 }
 
 /// The training images at each of several weights a class.
@@ -388,7 +345,6 @@ pub(crate) fn fits(look: &Look, images: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array2, ArrayView2};
 
     fn images(ids: &[&str]) -> ValImages {
         ValImages { ids: ids.iter().map(|id| id.to_string()).collect(), labels: (0..ids.len() as u32).collect() }
@@ -443,18 +399,5 @@ mod tests {
         assert_eq!(read(&bytes), None);
         // Two numbers of four bytes: as many images as fit, without a neighbour.
         assert_eq!(read(&[FORM, 4, 255, 0, 255, 0, 255, 0, 255, 0]), None);
-    }
-
-    #[test]
-    fn the_hardest_pairs_are_the_nearest_of_two_classes_and_the_farthest_of_one() {
-        let degrees = [0.0_f32, 10.0, 50.0, 58.0, 90.0];
-        let unit: Vec<f32> = degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect();
-        let unit = Array2::from_shape_vec((5, 2), unit).unwrap();
-        let view: ArrayView2<'_, f32> = unit.view();
-        let [near, far] = hardest(&Points { unit: view, labels: &[0, 0, 0, 1, 1] });
-        let told = |pairs: &[Pair]| pairs.iter().map(|pair| (pair.a, pair.b, pair.degrees)).collect::<Vec<_>>();
-        // 50 and 58 degrees; the other images' nearest of another class are taken by then.
-        assert_eq!(told(&near), [(2, 3, 8.0)]);
-        assert_eq!(told(&far), [(0, 2, 50.0), (3, 4, 32.0)]);
     }
 }

@@ -3,7 +3,7 @@
 
 use faceoff_analysis::probe::LinearProbe;
 use faceoff_analysis::tsne::{TsneConfig, embed, embed_linfa};
-use faceoff_analysis::{Error, Result, clustering, geometry, neighbors, pca, retrieval, verification};
+use faceoff_analysis::{Error, Result, clustering, geometry, neighbors, pairs, pca, retrieval, verification};
 use ndarray::{Array2, ArrayView2, array, s};
 
 use crate::golden::{made_up, with_threads};
@@ -32,7 +32,7 @@ fn directions(x: Points<'_>, y: &[u32]) -> Array2<f32> {
 const MAP: TsneConfig = TsneConfig { perplexity: 1.0, iterations: 20, seed: 0 };
 
 #[rustfmt::skip]
-const MEASURES: [Measure; 21] = [
+const MEASURES: [Measure; 22] = [
     ("nearest", |x, _| neighbors::nearest(x, x, 1).map(near)),
     ("nearest_excluding_self", |x, _| neighbors::nearest_excluding_self(x, 1).map(near)),
     ("nearest_linfa", |x, _| neighbors::nearest_linfa(x, x, 1).map(near)),
@@ -43,6 +43,7 @@ const MEASURES: [Measure; 21] = [
     ("retrieval", |x, y| retrieval::retrieval(x, y, x, y).map(ranked)),
     ("retrieval_leave_one_out", |x, y| retrieval::retrieval_leave_one_out(x, y).map(ranked)),
     ("verification", |x, y| verification::verification(x, y).map(|found| vec![found.auc, found.eer, found.intra_class.sd_degrees, found.inter_class.sd_degrees])),
+    ("hardest", |x, y| pairs::hardest(x, y, 4).map(|found| found.concat().iter().map(|pair| pair.degrees).collect())),
     ("kmeans", |x, _| clustering::kmeans(x, 2, 0).map(|found| [values(found.assignments), vec![found.inertia]].concat())),
     ("silhouette", clustering::silhouette),
     ("center_angles", |x, y| geometry::center_angles(x, y).map(|found| found.degrees.concat())),

@@ -9,6 +9,7 @@ mod geometry;
 mod golden;
 mod neighbors;
 mod open_set;
+mod pairs;
 mod pca;
 mod probe;
 mod retrieval;
