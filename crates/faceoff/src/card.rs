@@ -263,13 +263,15 @@ fn row(metric: MetricId, value: f64, found: &Findings, all: &[Measured]) -> Row 
     let span = |low: f64, high: f64| format!("{} to {}{unit}", metric.format(low), metric.format(high));
     let values: Vec<f64> = all.iter().filter_map(|run| run.found.as_ref().ok()?.value(metric)).collect();
     let over = (values.len() > 1).then(|| summary(&values).ok()).flatten();
+    // Every one of these metrics lies between 0 and 1, and so do the report's intervals.
     let over = over.and_then(|over| Some((over.mean, over.interval?)));
     Row {
         title: metric.title(),
         value: format!("{}{unit}", metric.format(value)),
         images: found.interval(metric).map_or("-".into(), |of| span(of.low, of.high)),
-        seeds: over
-            .map_or("-".into(), |(mean, of)| format!("{}{unit} ({})", metric.format(mean), span(of.low, of.high))),
+        seeds: over.map_or("-".into(), |(mean, of)| {
+            format!("{}{unit} ({})", metric.format(mean), span(of.low.max(0.0), of.high.min(1.0)))
+        }),
         meaning: plain(&metric.sentence()),
     }
 }
