@@ -242,7 +242,7 @@ pub(crate) fn check_apart(folder: &Path, cache: &Path) -> Result<()> {
 /// Images of one's own, in the place of an experiment's.
 #[derive(Args)]
 struct OwnArgs {
-    /// Table of images of your own: CSV with columns `path`, `label`, and perhaps `split` (train, val) and `group`. Paths start at
+    /// Table of images of your own: CSV or Parquet with columns `path`, `label`, and perhaps `split` (train, val) and `group`. Paths start at
     /// --data, or at the table's folder. With --embeddings a line for each row, its column `label` and perhaps `id`, `split`, `group`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["archive", "mirror"])]
     labels: Option<PathBuf>,

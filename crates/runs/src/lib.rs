@@ -27,6 +27,7 @@ mod labelled;
 mod layers;
 mod manifest;
 mod npy;
+mod parquet;
 mod run;
 mod table;
 mod tensors;

@@ -1,25 +1,30 @@
-//! Tables that people or other programs wrote: CSV with a header, its columns found by their names.
+//! Tables that people or other programs wrote: CSV with a header or Parquet, the columns found by their names.
 //!
-//! Commas, semicolons or tabs between the columns, a byte-order mark in front or none; other columns are ignored.
+//! CSV: commas, semicolons or tabs between the columns, a byte-order mark in front or none; other columns are ignored.
 
+use crate::parquet::{is_parquet, read_parquet};
 use crate::{Error, Result};
 use std::path::Path;
 
 /// A line of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRow {
-    /// Where it stands in the file; the header is line 1.
+    /// Where it stands in the file: in CSV the header is line 1, in Parquet the first row.
     pub line: u64,
     /// The cells of the columns asked for, without blanks around them; empty where there is no such column.
     pub cells: Vec<String>,
 }
 
 /// Reads the columns `needed` and `optional` of the table at `path`, whatever the case of their names. A single column needs no name where
-/// a single one is needed. Cells behind the last column must be empty.
+/// a single one is needed. Cells behind the last column must be empty. A file is Parquet if it begins so.
 ///
 /// # Errors
-/// [`Error::File`] for a table without the columns that are needed, or that is none, and for a line with more cells than the first.
+/// [`Error::File`] for a table without the columns that are needed, or that is none, for a line with more cells than the first, and for
+/// Parquet that cannot be read.
 pub fn read_table(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<TableRow>> {
+    if is_parquet(path) {
+        return read_parquet(path, needed, optional);
+    }
     let wrong = |problem: String| Error::file(path, problem);
     let unreadable = |error: csv::Error| wrong(format!("{error}; it must be CSV in UTF-8"));
     let mut tables = Vec::new();
