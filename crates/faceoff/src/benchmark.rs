@@ -44,7 +44,8 @@ pub struct BenchmarkArgs {
     /// whoever finds all runs there [default: that of a Slurm array, from SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT]
     #[arg(long, value_name = "I/N")]
     shard: Option<ShardOption>,
-    /// Processes that share the runs on this machine, each with its part of the threads: faster where other programs are busy too.
+    /// Processes that share the runs on this machine, each with its part of the threads: faster than one with all of them, and each takes
+    /// the memory of a run.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "dry_run")]
     jobs: u16,
     /// Started by --jobs: makes no report, and ends with its standard input.
@@ -244,8 +245,8 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     for spec in &specs {
         println!("            {}", RunFolder::new(&folder, spec).path().display());
     }
-    let time =
-        if hours < 1.0 { format!("{:.0} minutes", (60.0 * hours).max(1.0)) } else { format!("{hours:.1} hours") };
+    let minutes = (60.0 * hours).round().max(1.0);
+    let time = if hours < 1.0 { counted(minutes as usize, "minute") } else { format!("{hours:.1} hours") };
     println!(
         "time        about {time}: {:.1} minutes of training at {per_second:.0} images/s, {:.1} of the report",
         training / 60.0,
