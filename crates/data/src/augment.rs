@@ -77,8 +77,7 @@ impl Viewer {
     /// Shorter side to `eval_resize_factor` times the size, then the centre, into `out` (size, size, 3).
     pub(crate) fn eval(&mut self, image: Pixels, out: &mut [u8]) {
         let size = self.size_px as u32;
-        // Python's rounding: halves go to the even number.
-        let shorter = (f64::from(size) * self.config.eval_resize_factor).round_ties_even() as u32;
+        let shorter = self.config.eval_shorter_side_px(self.size_px);
         let longer = |long: u32, short: u32| (u64::from(shorter) * u64::from(long) / u64::from(short)) as u32;
         let (width, height) = if image.width <= image.height {
             (shorter, longer(image.height, image.width))

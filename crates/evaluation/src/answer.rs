@@ -140,9 +140,10 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
     let tested = standings.iter().any(|standing| !matches!(standing.place, Place::First | Place::Untested));
     let decided = standings[1..].iter().all(|standing| standing.place == Place::Behind);
     let seeds = rows.iter().map(|row| row.summary.n).min().unwrap_or(0);
+    let is_even = rows.iter().all(|row| row.summary.n == seeds);
     let (condition, sentences) = (group.condition.clone(), Vec::new());
     let mut answer = Answer { condition, metric, standings, decided, tested, sentences, command: None };
-    let words = Words { evaluation, group, answer: &answer, seeds };
+    let words = Words { evaluation, group, answer: &answer, seeds, is_even };
     let (next, command) = words.next().unzip();
     let sentences = [Some(words.verdict()), words.of_means(), words.chance(), words.by_others(), words.health(), next];
     (answer.sentences, answer.command) = (sentences.into_iter().flatten().collect(), command.flatten());
@@ -191,6 +192,8 @@ struct Words<'a> {
     answer: &'a Answer,
     /// Seeds of the variant with the fewest.
     seeds: usize,
+    /// Whether all have as many.
+    is_even: bool,
 }
 
 impl Words<'_> {
@@ -236,8 +239,10 @@ impl Words<'_> {
         let holm = "at 5 % after Holm\u{2019}s correction";
         if !self.answer.tested {
             let few = match self.seeds {
-                1 => "with one seed".to_string(),
-                seeds if seeds < MIN_SEEDS => format!("with {seeds} seeds"),
+                1 if self.is_even => "with one seed".to_string(),
+                seeds if seeds < MIN_SEEDS && self.is_even => format!("with {seeds} seeds"),
+                1 => "with one seed of some heads".to_string(),
+                seeds if seeds < MIN_SEEDS => format!("with {seeds} seeds of some heads"),
                 _ => {
                     return format!(
                         "Not decided: no other head shares {MIN_SEEDS} seeds or more with {first}, which has the highest {title}, so no \
@@ -306,7 +311,8 @@ impl Words<'_> {
         }
         let (near, far): (Vec<&Standing>, Vec<&Standing>) =
             standings[1..].iter().partition(|standing| standing.behind <= SEED_ALONE);
-        let trainings = if self.seeds == 1 { "In this one training of each head" } else { "Over these seeds" };
+        let one_each = self.seeds == 1 && self.is_even;
+        let trainings = if one_each { "In this one training of each head" } else { "Over the seeds that there are" };
         let points = format!("{:.0} points, which the seed alone can make", 100.0 * SEED_ALONE);
         let near = match near.len() {
             0 => format!("; no other lies within {points}"),
@@ -591,6 +597,8 @@ mod tests {
         }
         // The interval is the first's own, however few seeds another has.
         let answer = answer_to(&[("A", STEADY), ("B", &[(0, 0.7)])]);
+        assert!(answer.sentences[0].contains("with one seed of some heads no difference"), "{:?}", answer.sentences);
+        assert!(answer.sentences[1].starts_with("Over the seeds that there are, by"), "{:?}", answer.sentences);
         assert!(answer.sentences[1].contains("95 % interval over seeds"), "{:?}", answer.sentences);
     }
 

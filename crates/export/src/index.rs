@@ -10,21 +10,19 @@
 //!
 //! A norm is the length of an embedding before it was brought to unit length: the product of both is what the encoder gave.
 
-use faceoff_runs::{FileRecord, NpyMatrix, read_exact_at, write_atomically, write_file_atomically};
+use faceoff_runs::{FileRecord, NpyMatrix, read_column, read_exact_at, write_atomically, write_file_atomically};
 use polars_arrow::array::{Array, ListArray, PrimitiveArray, Utf8Array, Utf8ViewArray};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field};
 use polars_arrow::offset::Offsets;
 use polars_arrow::record_batch::RecordBatchT;
-use polars_parquet::read::{
-    BasicDecompressor, ColumnChunkMetadata, FileMetadata, PageReader, column_iter_to_arrays, read_metadata,
-};
+use polars_parquet::read::{ColumnChunkMetadata, FileMetadata, read_metadata};
 use polars_parquet::write::{
     CompressionOptions, Encoding, FileWriter, KeyValue, StatisticsOptions, Version, WriteOptions, row_group_iter,
     schema_to_metadata_key,
 };
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -434,14 +432,7 @@ impl Index {
                 return Err(unreadable(&"it has not three columns"));
             };
             let read = |chunk: &ColumnChunkMetadata, field: Field| {
-                let range = chunk.byte_range();
-                let mut bytes = vec![0; (range.end - range.start) as usize];
-                read_exact_at(file, &mut bytes, range.start).map_err(|error| unreadable(&error))?;
-                let pages = PageReader::new(Cursor::new(bytes.into()), chunk, Vec::new(), usize::MAX);
-                let kind = &chunk.descriptor().descriptor.primitive_type;
-                let pages = vec![BasicDecompressor::new(pages, Vec::new())];
-                let found = column_iter_to_arrays(pages, vec![kind], field, None);
-                Ok::<_, IndexError>(found.map_err(|error| unreadable(&error))?.0)
+                read_column(file, chunk, field).map_err(|error| unreadable(&error))
             };
             let [text, _, list] = fields();
             let texts = read(path, Field { dtype: ArrowDataType::Utf8View, ..text })?;

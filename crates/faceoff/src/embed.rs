@@ -48,8 +48,8 @@ pub struct EmbedArgs {
 
 pub(crate) fn run(program: &Program, args: &EmbedArgs) -> Result<ExitCode> {
     machine::use_threads(args.compute.threads)?;
-    for file in index_files(&args.out)? {
-        check_free(&file, args.force)?;
+    for file in index_files(&args.out)?.iter().chain([&list_of_unreadable(&args.out)]) {
+        check_free(file, args.force)?;
     }
     let trained = args.run.open(program)?;
     let embedder = Embedder::new(program, &trained, &args.compute)?;
@@ -190,9 +190,13 @@ impl Job<'_> {
     }
 }
 
-/// Lists what could not be read beside the embeddings; a list of an earlier time goes.
+fn list_of_unreadable(out: &Path) -> PathBuf {
+    out.with_extension("unreadable.csv")
+}
+
+/// Lists what could not be read beside the embeddings; a list of an earlier time, which --force gives up, goes.
 fn note_unreadable(out: &Path, unreadable: &[(String, String)]) -> Result<()> {
-    let list = out.with_extension("unreadable.csv");
+    let list = list_of_unreadable(out);
     if unreadable.is_empty() {
         if list.exists() {
             std::fs::remove_file(&list).with_context(|| format!("cannot remove {}", list.display()))?;

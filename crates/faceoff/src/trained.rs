@@ -9,8 +9,9 @@ use faceoff_data::eval_views;
 use faceoff_export::{About, Scores};
 use faceoff_heads::Head;
 use faceoff_kernels::{Arithmetic, Encoder, ImageBatch};
+use faceoff_pipeline::extend_by_unit;
 use faceoff_runs::{Contents, Manifest, RunFolder, TensorFile, did_you_mean, list_runs};
-use faceoff_training::{EncoderPlan, Model, load_weights};
+use faceoff_training::{EncoderPlan, Model, state_of};
 use std::path::{Path, PathBuf};
 
 /// Which run.
@@ -110,8 +111,7 @@ impl Trained {
     /// Pixels of the shorter side to which an image is brought before its centre is cut out.
     pub(crate) fn shorter_side_px(&self) -> u32 {
         let data = &self.manifest.spec.data;
-        // Python's rounding: halves go to the even number.
-        (data.image_size_px as f64 * data.augmentation.eval_resize_factor).round_ties_even() as u32
+        data.augmentation.eval_shorter_side_px(data.image_size_px)
     }
 
     /// Names of the classes that the head scores; `None` where the manifest names others, which were held out from training.
@@ -149,7 +149,7 @@ impl<'a> Embedder<'a> {
             );
         }
         let arithmetic = compute.arithmetic(program)?;
-        let (state, _) = load_weights(&trained.folder.encoder_path())?;
+        let state = state_of(&trained.weights)?;
         let encoder = EncoderPlan::of(&trained.manifest.spec.training)?.build(&state, &arithmetic)?;
         Ok(Self { trained, encoder, arithmetic })
     }
@@ -185,14 +185,10 @@ impl<'a> Embedder<'a> {
         let features = self.encoder.forward(&batch.into())?.to_vec2::<f32>()?;
         let (mut unit, mut norms) = (Vec::new(), Vec::new());
         for (path, vector) in paths.iter().zip(features) {
-            // In f64, as where a run embeds its own images: unit length holds to the last bit of f32.
-            let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-            if !norm.is_finite() {
+            let Some(norm) = extend_by_unit(&mut unit, &vector) else {
                 bail!("the embedding of {path} is not finite; the weights of {} are of no use", self.trained.name());
-            }
-            let divisor = norm.max(f64::MIN_POSITIVE);
-            unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));
-            norms.push(norm as f32);
+            };
+            norms.push(norm);
         }
         Ok((unit, norms))
     }

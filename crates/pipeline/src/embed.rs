@@ -67,14 +67,8 @@ pub(crate) fn embed(
         };
 
         for (row, vector) in features.to_vec2::<f32>()?.into_iter().enumerate() {
-            // In f64, so that unit length holds to the last bit of f32.
-            let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-            if !norm.is_finite() {
-                return Err(Error::NotFinite(items[done + row].id.clone()));
-            }
-            let divisor = norm.max(f64::MIN_POSITIVE);
-            embeddings.unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));
-            embeddings.norms.push(norm as f32);
+            let norm = extend_by_unit(&mut embeddings.unit, &vector);
+            embeddings.norms.push(norm.ok_or_else(|| Error::NotFinite(items[done + row].id.clone()))?);
         }
         if let Some(scores) = scores {
             let given = logits.as_ref().unwrap_or(&scores).argmax(D::Minus1)?;
@@ -141,6 +135,18 @@ fn score_by_means(embeddings: &mut Embeddings, means: &[f32]) {
         nearest as u32
     });
     nearest.collect_into_vec(predictions_labels_given);
+}
+
+/// Appends a vector brought to unit length, and tells the length that it had; `None`, and nothing appended, where that is not finite.
+pub fn extend_by_unit(unit: &mut Vec<f32>, vector: &[f32]) -> Option<f32> {
+    // In f64, so that unit length holds to the last bit of f32.
+    let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    if !norm.is_finite() {
+        return None;
+    }
+    let divisor = norm.max(f64::MIN_POSITIVE);
+    unit.extend(vector.iter().map(|&x| (f64::from(x) / divisor) as f32));
+    Some(norm as f32)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod job;
 mod machine;
 mod search;
 
-pub use embed::keeps_scores;
+pub use embed::{extend_by_unit, keeps_scores};
 pub use error::Error;
 pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
 pub use images::ImageSets;

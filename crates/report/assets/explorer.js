@@ -242,7 +242,8 @@ addEventListener("DOMContentLoaded", async () => {
     }
     const rows = projection(view);
     lay(view, axes, rows);
-    if (webgl) context.drawImage(webgl(view, axes, rows, dots), 0, 0);
+    const width = canvas.width;
+    if (webgl) context.drawImage(webgl(view, axes, rows, dots), 0, 0, width, width, 0, 0, width, width);
     else {
       context.scale(dots, dots);
       for (const [color, opacity, size, images] of layers(view)) {
@@ -306,7 +307,8 @@ addEventListener("DOMContentLoaded", async () => {
 
     return (view, axes, rows, scale) => {
       const side = view.canvas.clientWidth, width = view.canvas.width;
-      canvas.width = canvas.height = width;
+      // As large as the largest map: another size costs a new buffer. A picture stands in the upper left corner.
+      if (canvas.width < width) canvas.width = canvas.height = width;
       if (view.loaded !== layers(view) || view.axes !== axes) load(view, axes);
       [view.loaded, view.axes] = [layers(view), axes];
       gl.bindBuffer(gl.ARRAY_BUFFER, view.buffer);
@@ -319,7 +321,8 @@ addEventListener("DOMContentLoaded", async () => {
       gl.uniform4f(across, right[0], right[1], right[2], right[3] - 1);
       gl.uniform4f(down, -low[0], -low[1], -low[2], 1 - low[3]);
       gl.uniform1f(dots, scale);
-      gl.viewport(0, 0, width, width);
+      gl.clear(gl.COLOR_BUFFER_BIT);
+      gl.viewport(0, canvas.height - width, width, width);
       gl.drawArrays(gl.POINTS, 0, set.images);
       return canvas;
     };

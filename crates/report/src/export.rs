@@ -44,7 +44,8 @@ impl Exported {
             Export::Projector => Ok(projector(evaluation, extras)),
             Export::Tensorboard => Ok(Self { files: tensorboard::event_files(evaluation), notes: Vec::new() }),
             Export::Parquet => {
-                let (pictures, notes) = match sprites::single(evaluation, extras, PICTURE_SIDE_PX) {
+                let ids = mapped(evaluation).flat_map(|(_, maps)| &maps.images.ids).map(String::as_str).collect();
+                let (pictures, notes) = match sprites::single(evaluation, extras, &ids, PICTURE_SIDE_PX) {
                     Ok(pictures) => (pictures, Vec::new()),
                     Err(why) => (HashMap::new(), vec![format!("images.parquet has no pictures. {why}")]),
                 };

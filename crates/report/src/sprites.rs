@@ -3,7 +3,7 @@
 use crate::Extras;
 use faceoff_evaluation::{Evaluation, selection::Origin};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The longest side of a sheet that every browser draws.
 const LARGEST_SIDE_PX: usize = 8192;
@@ -65,20 +65,22 @@ pub(crate) fn of_runs(outcome: &Evaluation, extras: &Extras<'_>, ids: &[&str]) -
     sprites(from, ids).map(Some).map_err(|why| format!("No thumbnails: {why}."))
 }
 
-/// A JPEG file of each image of the runs, by its id, `side` x `side` pixels; none where nobody asked for them.
+/// A JPEG file of each image of `ids`, images of the runs, by its id, `side` x `side` pixels; none where nobody asked for them.
 ///
 /// # Errors
 /// Why there are none, in words.
 pub(crate) fn single(
     outcome: &Evaluation,
     extras: &Extras<'_>,
+    ids: &HashSet<&str>,
     side: usize,
 ) -> Result<HashMap<String, Vec<u8>>, String> {
     let (mut files, mut failed) = (HashMap::new(), None);
     let Some(from) = source(outcome, extras)? else { return Ok(files) };
-    let all = from.each(side, &mut |id, pixels| match jpeg(pixels, side) {
-        Ok(file) => drop(files.insert(id.to_string(), file)),
-        Err(why) => failed = Some(why),
+    let all = from.each(side, &mut |id, pixels| match ids.contains(id).then(|| jpeg(pixels, side)) {
+        Some(Ok(file)) => drop(files.insert(id.to_string(), file)),
+        Some(Err(why)) => failed = Some(why),
+        None => {}
     });
     all.and(failed.map_or(Ok(files), Err)).map_err(|why| format!("No thumbnails: {why}."))
 }

@@ -224,6 +224,14 @@ pub struct AugmentationConfig {
     pub eval_resize_factor: f64,
 }
 
+impl AugmentationConfig {
+    /// Pixels of the shorter side before the centre of so many pixels is cut out.
+    pub fn eval_shorter_side_px(&self, size_px: usize) -> u32 {
+        // Python's rounding: halves go to the even number.
+        (size_px as f64 * self.eval_resize_factor).round_ties_even() as u32
+    }
+}
+
 /// `[training]`: the recipe. AdamW (arXiv:1711.05101) under a one-cycle schedule (arXiv:1708.07120) with cosine slopes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

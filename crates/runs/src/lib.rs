@@ -50,6 +50,7 @@ pub use integers::parse_integers;
 pub use labelled::LabelledRow;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use npy::{BLOCK_BYTES, NpyMatrix, read_exact_at};
+pub use parquet::read_column;
 pub use run::{Compute, Difference, RunFolder, RunSpec, RunState, digest_of_ended, list_runs};
 pub use table::{TableRow, read_table};
 pub use tensors::{Dtype, StoredTensor, TensorFile, write_tensors};

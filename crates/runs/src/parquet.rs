@@ -1,6 +1,6 @@
 //! Columns of a Parquet file as text, as other programs wrote it: texts and whole numbers, plain or as a dictionary.
 
-use crate::{Error, Result, TableRow};
+use crate::{Error, Result, TableRow, read_exact_at};
 use polars_arrow::array::{Array, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::datatypes::{ArrowDataType, Field};
 use polars_arrow::types::NativeType;
@@ -8,7 +8,8 @@ use polars_parquet::read::{
     BasicDecompressor, ColumnChunkMetadata, PageReader, column_iter_to_arrays, infer_schema, read_metadata,
 };
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, Read};
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -28,11 +29,12 @@ pub(crate) fn is_parquet(path: &Path) -> bool {
 pub(crate) fn read_parquet(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<TableRow>> {
     // The reader panics at some damaged files.
     let read = catch_unwind(AssertUnwindSafe(|| columns(path, needed, optional)));
-    let columns = read.unwrap_or_else(|_| Err(Error::file(path, format!("it is damaged; {REMEDY}"))))?;
+    let mut columns = read.unwrap_or_else(|_| Err(Error::file(path, format!("it is damaged; {REMEDY}"))))?;
     let rows = columns.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    let cell =
-        |column: &Option<Vec<String>>, row: usize| column.as_ref().map_or_else(String::new, |all| all[row].clone());
-    let row = |row| TableRow { line: row as u64 + 1, cells: columns.iter().map(|column| cell(column, row)).collect() };
+    let row = |row: usize| TableRow {
+        line: row as u64 + 1,
+        cells: columns.iter_mut().map(|all| all.as_mut().map_or_else(String::new, |all| take(&mut all[row]))).collect(),
+    };
     Ok((0..rows).map(row).collect())
 }
 
@@ -42,7 +44,6 @@ fn columns(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<Option
     let unreadable = |error: &dyn std::fmt::Display| wrong(format!("it cannot be read: {error}; {REMEDY}"));
     let io = |source| Error::Io { action: "read", path: path.into(), source };
     let mut file = File::open(path).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
     let metadata = read_metadata(&mut file).map_err(|error| unreadable(&error))?;
     let schema = infer_schema(&metadata).map_err(|error| unreadable(&error))?;
     let titled = |name: &str| schema.iter_values().find(|field| field.name.trim().to_lowercase() == name);
@@ -50,7 +51,11 @@ fn columns(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<Option
         let found: Vec<String> = schema.iter_names().map(|name| format!("`{}`", name.escape_debug())).collect();
         return Err(wrong(format!("it has no column `{missing}`, but {}; rename one", found.join(", "))));
     }
-    let cells_of = |field: &Field, file: &mut File| {
+    let cells_of = |field: &Field| {
+        if let Some(kind) = other_kind(field) {
+            let name = field.name.escape_debug();
+            return Err(wrong(format!("its column `{name}` holds {kind}; texts or whole numbers can be used")));
+        }
         let mut cells = Vec::new();
         for group in &metadata.row_groups {
             let is_it = |chunk: &&ColumnChunkMetadata| {
@@ -58,23 +63,8 @@ fn columns(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<Option
                 path.len() == 1 && path[0] == field.name
             };
             let before = cells.len();
-            let kind = other_kind(field).map_or(Ok(()), Err);
-            kind.map_err(|kind| {
-                let name = field.name.escape_debug();
-                wrong(format!("its column `{name}` holds {kind}; texts or whole numbers can be used"))
-            })?;
             let chunk = group.parquet_columns().iter().find(is_it).ok_or_else(|| unreadable(&"a column is missing"))?;
-            let range = chunk.byte_range();
-            if range.end > bytes || range.start > range.end {
-                return Err(unreadable(&"it was cut short"));
-            }
-            let mut packed = vec![0; (range.end - range.start) as usize];
-            file.seek(SeekFrom::Start(range.start)).and_then(|_| file.read_exact(&mut packed)).map_err(io)?;
-            let pages = PageReader::new(Cursor::new(packed.into()), chunk, Vec::new(), usize::MAX);
-            let kind = &chunk.descriptor().descriptor.primitive_type;
-            let pages = vec![BasicDecompressor::new(pages, Vec::new())];
-            let found = column_iter_to_arrays(pages, vec![kind], read_as(field), None);
-            for array in found.map_err(|error| unreadable(&error))?.0 {
+            for array in read_column(&file, chunk, read_as(field)).map_err(|error| unreadable(&error))? {
                 texts(array.as_ref(), &mut cells);
             }
             if cells.len() - before != group.num_rows() {
@@ -83,7 +73,24 @@ fn columns(path: &Path, needed: &[&str], optional: &[&str]) -> Result<Vec<Option
         }
         Ok(cells)
     };
-    needed.iter().chain(optional).map(|name| titled(name).map(|field| cells_of(field, &mut file)).transpose()).collect()
+    needed.iter().chain(optional).map(|name| titled(name).map(cells_of).transpose()).collect()
+}
+
+/// The part of a column that one row group holds, read as `field` says.
+///
+/// # Errors
+/// A part beyond the file's end, pages that cannot be read, and a compressor that is not built in, all in words.
+pub fn read_column(file: &File, chunk: &ColumnChunkMetadata, field: Field) -> std::io::Result<Vec<Box<dyn Array>>> {
+    let range = chunk.byte_range();
+    if range.start > range.end || range.end > file.metadata()?.len() {
+        return Err(std::io::Error::other("it was cut short"));
+    }
+    let mut packed = vec![0; (range.end - range.start) as usize];
+    read_exact_at(file, &mut packed, range.start)?;
+    let pages = PageReader::new(Cursor::new(packed.into()), chunk, Vec::new(), usize::MAX);
+    let kind = &chunk.descriptor().descriptor.primitive_type;
+    let found = column_iter_to_arrays(vec![BasicDecompressor::new(pages, Vec::new())], vec![kind], field, None);
+    found.map(|(arrays, _)| arrays).map_err(|error| std::io::Error::other(error.to_string()))
 }
 
 /// Texts come in one form, whatever the writer's; numbers as they are.

@@ -24,7 +24,7 @@ pub use pretrained::{Pretrained, read_pretrained};
 pub use schedule::Schedule;
 pub use speed::{StepSeconds, made_up_batch, time_health, time_steps, time_training};
 pub use train::{Event, Timing, TrainingEnd, train};
-pub use weights::{load as load_weights, save as save_weights};
+pub use weights::{load as load_weights, save as save_weights, state_of};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -19,13 +19,21 @@ pub fn save(path: &Path, state: &State, metadata: Option<String>) -> Result<()> 
 /// Reads a file: its tensors on the CPU, sorted by name, and its metadata.
 pub fn load(path: &Path) -> Result<(State, Option<String>)> {
     let file = TensorFile::read(path)?;
+    Ok((state_of(&file)?, file.metadata()?))
+}
+
+/// The tensors of a file that was read, on the CPU, sorted by name.
+///
+/// # Errors
+/// What is no safetensors.
+pub fn state_of(file: &TensorFile) -> Result<State> {
     let tensors = file.tensors()?;
     let mut state = tensors
         .iter()
         .map(|(name, view)| Ok((name.to_string(), view.load(&Device::Cpu)?)))
         .collect::<Result<State>>()?;
     state.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok((state, file.metadata()?))
+    Ok(state)
 }
 
 pub(crate) fn unusable(path: &Path, problem: impl ToString) -> Error {
