@@ -1,14 +1,18 @@
 """Faceoff's recipe in PyTorch, to be run beside it: speed of a step, of an epoch, and what is learnt.
 
 usage: peer_training.py speed [--px 64 128] [--batch 64] [--device cuda] [--precision f32 tf32 bf16] [--channels-last]
-       peer_training.py train DATA OUT.json [--epochs 3] [--seed 0 1 2] [--workers 8] and the options above
+           [--graph] [--compile]
+       peer_training.py train DATA OUT.json [--head Classification CosFace] [--epochs 3] [--seed 0 1 2] [--workers 8] [--decoded]
+           and the options above but --graph and --compile
 
-`speed` times steps and inference on images that lie on the device. `train` trains ResNet-18 with a linear classifier
-on DATA/train and scores DATA/val: loss of every epoch, DNN and KNN accuracy (k = 5, cosine), seconds, the share of them
-spent waiting for images, memory. Needs torch and torchvision.
+`speed` times steps and inference on images that lie on the device: eagerly, captured in a CUDA graph, or compiled. `train` trains
+ResNet-18 with a linear classifier, or with Catalyst's heads from its own files (folder CATALYST_LAYERS), on DATA/train and scores
+DATA/val: loss of every epoch, DNN and KNN accuracy (k = 5, cosine), seconds, the share of them spent waiting for images, memory.
+Needs torch and torchvision.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import os
@@ -33,6 +37,10 @@ parser.add_argument("--device", default="cuda")
 parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], nargs="+", default=["f32"])
 parser.add_argument("--channels-last", action="store_true")
 parser.add_argument("--steps", type=int, default=200)
+parser.add_argument("--graph", action="store_true", help="capture the step and the inference in a CUDA graph")
+parser.add_argument("--compile", action="store_true", help="torch.compile, mode max-autotune-no-cudagraphs")
+parser.add_argument("--head", nargs="+", default=["Classification"])
+parser.add_argument("--decoded", action="store_true", help="decode every image once and keep it in memory")
 args = parser.parse_args()
 
 device = torch.device(args.device)
@@ -47,14 +55,47 @@ def synchronize():
 
 def arithmetic(precision):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    return torch.autocast(args.device, torch.bfloat16, enabled=precision == "bf16")
+    # A graph must cast the weights anew in every replay, so that no cast may be kept from before.
+    return torch.autocast(args.device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not args.graph)
 
 
-def model(classes, seed):
+def catalyst(file):
+    spec = importlib.util.spec_from_file_location(file, os.path.join(os.environ["CATALYST_LAYERS"], file + ".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Catalyst's file and whether the head takes labels.
+HEADS = {
+    "ArcMarginProduct": ("arcmargin", False),
+    "CosFace": ("cosface", True),
+    "ArcFace": ("arcface", True),
+    "AdaCos": ("cosface", True),
+    "SubCenterArcFace": ("arcface", True),
+    "CurricularFace": ("curricularface", True),
+}
+
+
+class Plain(nn.Linear):
+    """A linear classifier that is called as Catalyst's heads are."""
+
+    def forward(self, embeddings, _labels=None):
+        return super().forward(embeddings)
+
+
+def model(classes, seed, name="Classification"):
     torch.manual_seed(seed)
     encoder = torchvision.models.resnet18(weights=None)
     encoder.fc = nn.Identity()
-    head = nn.Linear(512, classes)
+    if name == "Classification":
+        head = Plain(512, classes)
+    else:
+        file, with_labels = HEADS[name]
+        head = getattr(catalyst(file), name)(512, classes)
+        if not with_labels:
+            without = head.forward
+            head.forward = lambda embeddings, _labels=None: without(embeddings)
     return encoder.to(device, memory_format=layout), head.to(device)
 
 
@@ -62,37 +103,72 @@ def optimizer(encoder, head):
     decay = [p for p in encoder.parameters() if p.dim() > 1]
     rest = [p for p in encoder.parameters() if p.dim() <= 1] + list(head.parameters())
     groups = [dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
-    return torch.optim.AdamW(groups, lr=3e-3, fused=True)
+    return torch.optim.AdamW(groups, lr=3e-3, fused=True, capturable=args.graph)
 
 
 def step(encoder, head, opt, half, x, y):
     with half:
         embeddings = encoder(x.to(memory_format=layout))
-    loss = F.cross_entropy(head(embeddings.float()), y)
-    opt.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(head(embeddings.float(), y), y)
+    opt.zero_grad(set_to_none=not args.graph)
     loss.backward()
     opt.step()
     return loss
 
 
+def captured(run):
+    """`run` as one CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(11):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+class Decoded(torchvision.datasets.ImageFolder):
+    """Images that are decoded once, before workers are forked, which share them."""
+
+    kept = {}
+
+    def __init__(self, root, view):
+        super().__init__(root, view, loader=self.image)
+
+    def image(self, path):
+        if path not in Decoded.kept:
+            Decoded.kept[path] = torchvision.datasets.folder.pil_loader(path)
+        return Decoded.kept[path]
+
+    def decode(self):
+        for path, _ in self.samples:
+            self.image(path)
+
+
 def speed(px, half):
     encoder, head = model(10, 0)
     opt = optimizer(encoder, head)
+    if args.compile:
+        encoder = torch.compile(encoder, mode="max-autotune-no-cudagraphs")
     x = torch.randn(args.batch, 3, px, px, device=device)
     y = torch.randint(10, (args.batch,), device=device)
+    def embed():
+        with torch.no_grad(), half:
+            encoder(x.to(memory_format=layout))
+
     rates = {}
-    for name in ("step", "embed"):
+    for name, eager in (("step", lambda: step(encoder, head, opt, half, x, y)), ("embed", embed)):
         encoder.train(name == "step")
+        run = captured(eager) if args.graph else eager
         times = []
         for repeat in range(6):
             synchronize()
             started = time.perf_counter()
             for _ in range(args.steps):
-                if name == "step":
-                    step(encoder, head, opt, half, x, y)
-                else:
-                    with torch.no_grad(), half:
-                        encoder(x.to(memory_format=layout))
+                run()
             synchronize()
             times.append(time.perf_counter() - started)
         times = sorted(times[1:])
@@ -100,19 +176,22 @@ def speed(px, half):
     return rates
 
 
-def train(px, half, seed):
+def train(px, half, seed, head_name):
     norm = T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     crop = T.RandomResizedCrop(px, scale=(0.35, 1.0))
     augment = T.Compose([crop, T.RandomHorizontalFlip(), T.ToTensor(), norm])
     plain = T.Compose([T.Resize(round(px * 1.14)), T.CenterCrop(px), T.ToTensor(), norm])
-    folder = lambda split, view: torchvision.datasets.ImageFolder(os.path.join(args.data, split), view)
+    images = Decoded if args.decoded else torchvision.datasets.ImageFolder
+    folder = lambda split, view: images(os.path.join(args.data, split), view)
     train_set = folder("train", augment)
+    if args.decoded:
+        train_set.decode()
 
     def loader(data, training):
         workers = dict(num_workers=args.workers, persistent_workers=training, pin_memory=device.type == "cuda")
         return torch.utils.data.DataLoader(data, args.batch, shuffle=training, drop_last=training, **workers)
 
-    encoder, head = model(len(train_set.classes), seed)
+    encoder, head = model(len(train_set.classes), seed, head_name)
     opt = optimizer(encoder, head)
     batches = loader(train_set, True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -146,7 +225,9 @@ def train(px, half, seed):
             for x, y in loader(folder(split, plain), False):
                 with half:
                     embeddings = encoder(x.to(device, memory_format=layout)).float()
-                rows.append((F.normalize(embeddings), y.to(device), head(embeddings).argmax(1)))
+                # No labels: scores without margin.
+                scores = head(embeddings) if head_name == "Classification" else head(embeddings, None)
+                rows.append((F.normalize(embeddings), y.to(device), scores.argmax(1)))
             found[split] = [torch.cat(column) for column in zip(*rows)]
         synchronize()
         result["seconds_embed"] = round(time.perf_counter() - started, 3)
@@ -162,17 +243,18 @@ def train(px, half, seed):
 
 
 results = []
+training = args.what == "train"
 for px, precision in itertools.product(args.px, args.precision):
-    for seed in args.seed if args.what == "train" else [0]:
+    for head_name, seed in itertools.product(args.head, args.seed) if training else [("Classification", 0)]:
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         half = arithmetic(precision)
-        measured = speed(px, half) if args.what == "speed" else train(px, half, seed)
+        measured = train(px, half, seed, head_name) if training else speed(px, half)
         if device.type == "cuda":
             measured["allocated_mib"] = torch.cuda.max_memory_allocated() // 2**20
             measured["reserved_mib"] = torch.cuda.max_memory_reserved() // 2**20
-        results.append(dict(px=px, batch=args.batch, precision=precision, seed=seed, **measured))
+        results.append(dict(px=px, batch=args.batch, precision=precision, head=head_name, seed=seed, **measured))
         print(args.what, json.dumps(results[-1]), flush=True)
 if args.out:
     with open(args.out, "w") as file:
