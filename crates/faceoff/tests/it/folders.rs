@@ -50,8 +50,18 @@ fn a_copied_program_needs_nothing_but_the_folder_it_is_started_in() {
 #[test]
 fn experiments_are_listed_and_shown_as_they_are_run() {
     let names = stdout(&succeed(faceoff().args(["experiment", "list"])));
-    let built_in =
-        ["heads-all", "imagewoof", "label-noise", "quick", "reproduction", "scale-margin", "smoke", "unseen-breeds"];
+    let built_in = [
+        "heads-all",
+        "imagewoof",
+        "label-noise",
+        "parity",
+        "quick",
+        "reproduction",
+        "reproduction-tuned",
+        "scale-margin",
+        "smoke",
+        "unseen-breeds",
+    ];
     assert!(names.lines().eq(built_in));
     let shown = stdout(&succeed(faceoff().args(["experiment", "show", "scale-margin"])));
     assert!(shown.contains("name = \"ArcFace-s16-m0.5\""));

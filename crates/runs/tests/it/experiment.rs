@@ -135,7 +135,7 @@ fn values_out_of_range_are_explained() {
 fn unknown_experiments_list_the_known_ones() {
     let error = Experiment::load(&folder(), "quik").unwrap_err();
     assert!(matches!(error, Error::UnknownExperiment { .. }));
-    assert!(error.to_string().contains("imagewoof, label-noise, quick"), "{error}");
+    assert!(error.to_string().contains("imagewoof, label-noise, parity, quick"), "{error}");
     assert!(error.to_string().ends_with("did you mean `quick`?"), "{error}");
     assert!(Experiment::load(&folder(), "../experiments/quick").is_err());
 }
