@@ -1,14 +1,12 @@
 """Faceoff's recipe in PyTorch, to be run beside it: speed of a step, of an epoch, and what is learnt.
 
 usage: peer_training.py speed [--px 64 128] [--batch 64] [--device cuda] [--precision f32 tf32 bf16] [--channels-last]
-           [--graph] [--compile]
        peer_training.py train DATA OUT.json [--head Classification CosFace] [--epochs 3] [--seed 0 1 2] [--workers 8] [--decoded]
-           and the options above but --graph and --compile
+           and the options above
 
-`speed` times steps and inference on images that lie on the device: eagerly, captured in a CUDA graph, or compiled. `train` trains
-ResNet-18 with a linear classifier, or with Catalyst's heads from its own files (folder CATALYST_LAYERS), on DATA/train and scores
-DATA/val: loss of every epoch, DNN and KNN accuracy (k = 5, cosine), seconds, the share of them spent waiting for images, memory.
-Needs torch and torchvision.
+`speed` times steps and inference on images that lie on the device. `train` trains ResNet-18 with a linear classifier, or with
+Catalyst's heads from its own files (folder CATALYST_LAYERS), on DATA/train and scores DATA/val: loss of every epoch, DNN and KNN
+accuracy (k = 5, cosine), seconds, the share of them spent waiting for images, memory. Needs torch and torchvision.
 """
 
 import argparse
@@ -37,8 +35,6 @@ parser.add_argument("--device", default="cuda")
 parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], nargs="+", default=["f32"])
 parser.add_argument("--channels-last", action="store_true")
 parser.add_argument("--steps", type=int, default=200)
-parser.add_argument("--graph", action="store_true", help="capture the step and the inference in a CUDA graph")
-parser.add_argument("--compile", action="store_true", help="torch.compile, mode max-autotune-no-cudagraphs")
 parser.add_argument("--head", nargs="+", default=["Classification"])
 parser.add_argument("--decoded", action="store_true", help="decode every image once and keep it in memory")
 args = parser.parse_args()
@@ -55,8 +51,7 @@ def synchronize():
 
 def arithmetic(precision):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    # A graph must cast the weights anew in every replay, so that no cast may be kept from before.
-    return torch.autocast(args.device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not args.graph)
+    return torch.autocast(args.device, torch.bfloat16, enabled=precision == "bf16")
 
 
 def catalyst(file):
@@ -66,36 +61,22 @@ def catalyst(file):
     return module
 
 
-# Catalyst's file and whether the head takes labels.
+# Catalyst's file of each head.
 HEADS = {
-    "ArcMarginProduct": ("arcmargin", False),
-    "CosFace": ("cosface", True),
-    "ArcFace": ("arcface", True),
-    "AdaCos": ("cosface", True),
-    "SubCenterArcFace": ("arcface", True),
-    "CurricularFace": ("curricularface", True),
+    "ArcMarginProduct": "arcmargin",
+    "CosFace": "cosface",
+    "ArcFace": "arcface",
+    "AdaCos": "cosface",
+    "SubCenterArcFace": "arcface",
+    "CurricularFace": "curricularface",
 }
-
-
-class Plain(nn.Linear):
-    """A linear classifier that is called as Catalyst's heads are."""
-
-    def forward(self, embeddings, _labels=None):
-        return super().forward(embeddings)
 
 
 def model(classes, seed, name="Classification"):
     torch.manual_seed(seed)
     encoder = torchvision.models.resnet18(weights=None)
     encoder.fc = nn.Identity()
-    if name == "Classification":
-        head = Plain(512, classes)
-    else:
-        file, with_labels = HEADS[name]
-        head = getattr(catalyst(file), name)(512, classes)
-        if not with_labels:
-            without = head.forward
-            head.forward = lambda embeddings, _labels=None: without(embeddings)
+    head = nn.Linear(512, classes) if name == "Classification" else getattr(catalyst(HEADS[name]), name)(512, classes)
     return encoder.to(device, memory_format=layout), head.to(device)
 
 
@@ -103,31 +84,23 @@ def optimizer(encoder, head):
     decay = [p for p in encoder.parameters() if p.dim() > 1]
     rest = [p for p in encoder.parameters() if p.dim() <= 1] + list(head.parameters())
     groups = [dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
-    return torch.optim.AdamW(groups, lr=3e-3, fused=True, capturable=args.graph)
+    return torch.optim.AdamW(groups, lr=3e-3, fused=True)
+
+
+def scores(head, embeddings, labels):
+    """With the margin of `labels`; without any where they are None."""
+    takes_labels = type(head).__name__ not in ("Linear", "ArcMarginProduct")
+    return head(embeddings, labels) if takes_labels else head(embeddings)
 
 
 def step(encoder, head, opt, half, x, y):
     with half:
         embeddings = encoder(x.to(memory_format=layout))
-    loss = F.cross_entropy(head(embeddings.float(), y), y)
-    opt.zero_grad(set_to_none=not args.graph)
+    loss = F.cross_entropy(scores(head, embeddings.float(), y), y)
+    opt.zero_grad(set_to_none=True)
     loss.backward()
     opt.step()
     return loss
-
-
-def captured(run):
-    """`run` as one CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(11):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
 
 
 class Decoded(torchvision.datasets.ImageFolder):
@@ -151,24 +124,21 @@ class Decoded(torchvision.datasets.ImageFolder):
 def speed(px, half):
     encoder, head = model(10, 0)
     opt = optimizer(encoder, head)
-    if args.compile:
-        encoder = torch.compile(encoder, mode="max-autotune-no-cudagraphs")
     x = torch.randn(args.batch, 3, px, px, device=device)
     y = torch.randint(10, (args.batch,), device=device)
-    def embed():
-        with torch.no_grad(), half:
-            encoder(x.to(memory_format=layout))
-
     rates = {}
-    for name, eager in (("step", lambda: step(encoder, head, opt, half, x, y)), ("embed", embed)):
+    for name in ("step", "embed"):
         encoder.train(name == "step")
-        run = captured(eager) if args.graph else eager
         times = []
         for repeat in range(6):
             synchronize()
             started = time.perf_counter()
             for _ in range(args.steps):
-                run()
+                if name == "step":
+                    step(encoder, head, opt, half, x, y)
+                else:
+                    with torch.no_grad(), half:
+                        encoder(x.to(memory_format=layout))
             synchronize()
             times.append(time.perf_counter() - started)
         times = sorted(times[1:])
@@ -225,9 +195,7 @@ def train(px, half, seed, head_name):
             for x, y in loader(folder(split, plain), False):
                 with half:
                     embeddings = encoder(x.to(device, memory_format=layout)).float()
-                # No labels: scores without margin.
-                scores = head(embeddings) if head_name == "Classification" else head(embeddings, None)
-                rows.append((F.normalize(embeddings), y.to(device), scores.argmax(1)))
+                rows.append((F.normalize(embeddings), y.to(device), scores(head, embeddings, None).argmax(1)))
             found[split] = [torch.cat(column) for column in zip(*rows)]
         synchronize()
         result["seconds_embed"] = round(time.perf_counter() - started, 3)

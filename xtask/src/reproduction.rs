@@ -1,17 +1,19 @@
-//! What README.md and docs/article.md say of the committed runs in reports/reproduction: blocks between two comments, filled in from
-//! an evaluation of those runs.
+//! What README.md and docs/article.md say of the committed runs in reports/ and of the settings that were searched: blocks between
+//! two comments, filled in from an evaluation of those runs.
 
 use anyhow::{Context, Result, bail};
 use faceoff::Program;
+use faceoff_analysis::statistics::{Summary, summary};
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
 use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate};
 use faceoff_report::accuracy_picture;
+use faceoff_runs::{Experiment, Trial};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// The experiment, and the folder of its finished runs in their small form.
-const EXPERIMENT: &str = "reproduction";
-const FOLDER: &str = "reports/reproduction";
+/// What `scripts/peer_training.py train` wrote of the counterparts of the runs of `parity`.
+const PEER: &str = "reports/parity/pytorch.json";
 /// The accuracies of its variants.
 pub(crate) const PICTURE: &str = "docs/article/accuracy.svg";
 /// The pages with blocks.
@@ -20,16 +22,47 @@ pub(crate) const PAGES: [&str; 2] = ["README.md", "docs/article.md"];
 const COMPARISONS: usize = 6;
 
 /// A page with its blocks filled in.
-pub(crate) struct Reproduction(Evaluation);
+pub(crate) struct Reproduction {
+    /// Of `reproduction`, the runs that all blocks without another name are of.
+    evaluation: Evaluation,
+    unseen_breeds: Evaluation,
+    parity: Evaluation,
+    peer: Vec<PeerRun>,
+    tuned: Experiment,
+}
+
+#[derive(Deserialize)]
+struct PeerRuns {
+    results: Vec<PeerRun>,
+}
+
+/// A run in PyTorch.
+#[derive(Deserialize)]
+struct PeerRun {
+    head: String,
+    seed: u64,
+    dnn_accuracy: f64,
+    knn_accuracy: f64,
+}
 
 impl Reproduction {
     /// Of the runs of the workspace.
     pub(crate) fn read(program: &Program) -> Result<Self> {
-        let experiment = program.experiment(EXPERIMENT)?;
-        let folder = program.path(FOLDER);
-        evaluate(&folder, &experiment, &Registry::standard(), &|_| {})
-            .map(Self)
-            .with_context(|| format!("{} must hold the finished runs of the experiment", folder.display()))
+        let evaluation = |name: &str| {
+            let folder = program.path("reports").join(name);
+            evaluate(&folder, &program.experiment(name)?, &Registry::standard(), &|_| {})
+                .with_context(|| format!("{} must hold the finished runs of the experiment", folder.display()))
+        };
+        let peer = program.path(PEER);
+        let text = std::fs::read_to_string(&peer).with_context(|| format!("cannot read {}", peer.display()))?;
+        let PeerRuns { results } = serde_json::from_str(&text).with_context(|| peer.display().to_string())?;
+        Ok(Self {
+            evaluation: evaluation("reproduction")?,
+            unseen_breeds: evaluation("unseen-breeds")?,
+            parity: evaluation("parity")?,
+            peer: results,
+            tuned: program.experiment("reproduction-tuned")?,
+        })
     }
 
     /// The text of a page, each block written anew.
@@ -50,13 +83,18 @@ impl Reproduction {
 
     /// SVG of [`PICTURE`].
     pub(crate) fn picture(&self) -> Result<String> {
-        accuracy_picture(&self.0)?.context("the runs have no accuracy")
+        accuracy_picture(&self.evaluation)?.context("the runs have no accuracy")
     }
 
     fn block(&self, name: &str) -> Result<String> {
         Ok(match name {
             "answer" => self.answer(),
-            "heads" => self.heads()?,
+            "heads" => heads(&self.evaluation, &["dnn_accuracy", "knn_accuracy_k5", "explained_variance_16"])?,
+            "unseen breeds" => {
+                heads(&self.unseen_breeds, &["knn_accuracy_k5", "map_at_r", "open_set_auroc_nearest_neighbor"])?
+            }
+            "parity" => self.parity()?,
+            "tuned" => self.tuned(),
             "runs" => self.runs(),
             "labels given" => self.labels_given()?,
             "scales" => self.scales(),
@@ -70,13 +108,13 @@ impl Reproduction {
 
     /// The answer in words.
     fn answer(&self) -> String {
-        let sentences = self.0.answers.iter().flat_map(|answer| &answer.sentences);
+        let sentences = self.evaluation.answers.iter().flat_map(|answer| &answer.sentences);
         sentences.map(|sentence| format!("{sentence}\n")).collect()
     }
 
     /// What was run.
     fn runs(&self) -> String {
-        let Evaluation { selection, measured, .. } = &self.0;
+        let Evaluation { selection, measured, .. } = &self.evaluation;
         let seeds: BTreeSet<u64> = measured.iter().map(|run| run.seed).collect();
         let computed: BTreeSet<String> =
             selection.runs.iter().map(|run| run.manifest.spec.compute.to_string()).collect();
@@ -96,43 +134,73 @@ impl Reproduction {
         )
     }
 
-    /// The variants by the accuracy of the answer, the best first.
-    fn heads(&self) -> Result<String> {
-        let evaluation = &self.0;
-        let columns =
-            [self.metric("dnn_accuracy")?, self.metric("knn_accuracy_k5")?, self.metric("explained_variance_16")?];
-        let titles: String =
-            columns.iter().map(|metric| format!(" {}{} |", metric.title(), metric.unit_suffix())).collect();
-        let mut text =
-            format!("| variant | seeds |{titles} what ails it |\n|---|---|{}---|\n", "---|".repeat(columns.len()));
-        for standing in evaluation.answers.iter().flat_map(|answer| &answer.standings) {
-            let variant = standing.variant;
-            let seeds = evaluation.runs(variant).count();
-            let cells: String = columns.iter().map(|&metric| format!(" {} |", self.value(variant, metric))).collect();
-            text += &format!("| {} | {seeds} |{cells} {} |\n", evaluation.name(variant), evaluation.health_of(variant));
+    /// The heads of `parity` beside PyTorch's.
+    fn parity(&self) -> Result<String> {
+        let evaluation = &self.parity;
+        let measures = [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)];
+        let titles: String = measures
+            .iter()
+            .map(|(title, _)| format!(" {title}, Faceoff, % | {title}, PyTorch, % | difference, points |"))
+            .collect();
+        let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * measures.len()));
+        let mut all = measures.map(|_| Vec::new());
+        let points = |values: &[f64]| -> Result<String> {
+            let Summary { mean, interval, .. } = summary(values)?;
+            let half = interval.map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
+            Ok(format!(" {:.1} +- {:.1} |", 100.0 * mean, 100.0 * half))
+        };
+        for variant in evaluation.shown() {
+            text += &format!("| {} |", evaluation.name(variant));
+            for ((title, metric), all) in measures.iter().zip(&mut all) {
+                let (mut own, mut peers) = (Vec::new(), Vec::new());
+                for run in evaluation.runs(variant) {
+                    let is_peer = |peer: &&PeerRun| peer.head == evaluation.name(variant) && peer.seed == run.seed;
+                    let peer = self.peer.iter().find(is_peer).context("a run of `parity` has no counterpart")?;
+                    own.push(run.found.value(*metric).context("a run of `parity` has no accuracy")?);
+                    peers.push(if *title == "DNN" { peer.dnn_accuracy } else { peer.knn_accuracy });
+                }
+                let differences: Vec<f64> = own.iter().zip(&peers).map(|(own, peer)| own - peer).collect();
+                text += &(points(&own)? + &points(&peers)? + &points(&differences)?);
+                all.extend(differences);
+            }
+            text += "\n";
         }
-        Ok(text)
+        text += "| all |";
+        for differences in &all {
+            text += &format!(" | |{}", points(differences)?);
+        }
+        Ok(text + "\n")
     }
 
-    fn metric(&self, name: &str) -> Result<MetricId> {
-        Ok(Registry::standard().parse(name)?)
-    }
-
-    /// A mean, with half the width of its interval over seeds where there is one.
-    fn value(&self, variant: usize, metric: MetricId) -> String {
-        let Some(row) = self.0.summary(variant, metric) else { return "-".into() };
-        let half = row.summary.interval.map(|interval| (interval.high - interval.low) / 2.0);
-        let half = half.map_or(String::new(), |half| format!(" +- {}", metric.format(half)));
-        format!("{}{half}", metric.format(row.summary.mean))
+    /// What the search chose for each head, beside its own setting, which was the first trial.
+    fn tuned(&self) -> String {
+        let mut text =
+            "| head | peak learning rate | scale | margin | KNN, % | its own setting, % |\n|---|---|---|---|---|---|\n"
+                .to_string();
+        let or_dash = |value: Option<f64>| value.map_or("-".into(), |value| value.to_string());
+        let percent =
+            |trial: &Trial| trial.knn_accuracy.map_or("diverged".into(), |share| format!("{:.1}", 100.0 * share));
+        let trials = &self.tuned.trials;
+        for trial in trials.iter().filter(|trial| trial.chosen) {
+            let own = trials.iter().find(|other| other.head == trial.head).unwrap_or(trial);
+            let Trial { head, peak_learning_rate, scale, margin, .. } = trial;
+            let (scale, margin) = (or_dash(*scale), or_dash(*margin));
+            text += &format!(
+                "| {head} | {peak_learning_rate} | {scale} | {margin} | {} | {} |\n",
+                percent(trial),
+                percent(own)
+            );
+        }
+        text
     }
 
     /// The two readings of DNN accuracy.
     fn labels_given(&self) -> Result<String> {
-        let [withheld, given] = [self.metric("dnn_accuracy")?, self.metric("dnn_accuracy_labels_given")?];
+        let [withheld, given] = [metric("dnn_accuracy")?, metric("dnn_accuracy_labels_given")?];
         let mut text = "| variant | DNN accuracy, labels withheld, % | labels given, % |\n|---|---|---|\n".to_string();
-        for variant in self.0.shown() {
-            let cells = [withheld, given].map(|metric| self.value(variant, metric));
-            text += &format!("| {} | {} | {} |\n", self.0.name(variant), cells[0], cells[1]);
+        for variant in self.evaluation.shown() {
+            let cells = [withheld, given].map(|metric| value(&self.evaluation, variant, metric));
+            text += &format!("| {} | {} | {} |\n", self.evaluation.name(variant), cells[0], cells[1]);
         }
         Ok(text)
     }
@@ -151,7 +219,7 @@ impl Reproduction {
     }
 
     fn judged(&self) -> impl Iterator<Item = &Judgement> {
-        self.0.comparisons.judgements.iter().flat_map(|Judged { judgements, .. }| judgements)
+        self.evaluation.comparisons.judgements.iter().flat_map(|Judged { judgements, .. }| judgements)
     }
 
     /// The five verdicts.
@@ -192,6 +260,35 @@ impl Reproduction {
         }
         Ok(text)
     }
+}
+
+/// The variants by the accuracy of the answer, the best first; those of each condition by themselves.
+fn heads(evaluation: &Evaluation, columns: &[&str]) -> Result<String> {
+    let columns = columns.iter().map(|name| metric(name)).collect::<Result<Vec<_>>>()?;
+    let titles: String =
+        columns.iter().map(|metric| format!(" {}{} |", metric.title(), metric.unit_suffix())).collect();
+    let mut text =
+        format!("| variant | seeds |{titles} what ails it |\n|---|---|{}---|\n", "---|".repeat(columns.len()));
+    for standing in evaluation.answers.iter().flat_map(|answer| &answer.standings) {
+        let variant = standing.variant;
+        let seeds = evaluation.runs(variant).count();
+        let cells: String =
+            columns.iter().map(|&metric| format!(" {} |", value(evaluation, variant, metric))).collect();
+        text += &format!("| {} | {seeds} |{cells} {} |\n", evaluation.name(variant), evaluation.health_of(variant));
+    }
+    Ok(text)
+}
+
+fn metric(name: &str) -> Result<MetricId> {
+    Ok(Registry::standard().parse(name)?)
+}
+
+/// A mean, with half the width of its interval over seeds where there is one.
+fn value(evaluation: &Evaluation, variant: usize, metric: MetricId) -> String {
+    let Some(row) = evaluation.summary(variant, metric) else { return "-".into() };
+    let half = row.summary.interval.map(|interval| (interval.high - interval.low) / 2.0);
+    let half = half.map_or(String::new(), |half| format!(" +- {}", metric.format(half)));
+    format!("{}{half}", metric.format(row.summary.mean))
 }
 
 /// The two variants, the mean difference and its interval in points.
