@@ -3,7 +3,7 @@
     cargo build --release -p xtask
     python scripts/check_encoder_init.py --program target/release/xtask
 
-Makes a ResNet-18 and a ResNet-34 with batch norms that have seen data, and a classification layer that is to be ignored; and images as large as the
+Makes a ResNet-18, a ResNet-34 and a ResNet-50 with batch norms that have seen data, and a classification layer that is to be ignored; and images as large as the
 encoder sees them, so that nothing but the encoder is compared. Needs torch, torchvision, numpy, Pillow and safetensors.
 """
 
@@ -87,5 +87,5 @@ if __name__ == "__main__":
     parser.add_argument("--program", default="target/release/xtask")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        right = [check(name, given.program, Path(folder)) for name in ["resnet18", "resnet34"]]
+        right = [check(name, given.program, Path(folder)) for name in ["resnet18", "resnet34", "resnet50"]]
     sys.exit(not all(right))

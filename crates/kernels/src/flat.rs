@@ -1,7 +1,7 @@
 //! What the encoders written for CPUs and for CUDA share: all trained tensors in one flat buffer, all running statistics in
 //! another, and their way in and out under torchvision's names.
 
-use crate::resnet::{Architecture, BasicBlock, ConvBatchNorm, Convolution, Map};
+use crate::resnet::{Architecture, Block, ConvBatchNorm, Convolution, Map};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::{checked, checked_moments};
 use crate::{AdamWStep, Encoder, Error, Gradients, ImageBatch, Inputs, Result, State, Tape};
@@ -58,7 +58,7 @@ pub(crate) struct Layer {
 pub(crate) struct Network<M: Machine> {
     pub(crate) machine: M,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) blocks: Vec<BasicBlock>,
+    pub(crate) blocks: Vec<Block>,
     /// Width of an embedding.
     pub(crate) dim: usize,
     /// The first so many parameters are convolutions' weights, which decay.
@@ -76,15 +76,27 @@ impl<M: Machine> Network<M> {
     pub(crate) fn maps(&self, map: Map) -> Vec<Map> {
         let mut maps = vec![self.conv(0).output(map).pooled()];
         for block in &self.blocks {
-            maps.push(self.conv(block.first).output(maps[maps.len() - 1]));
+            maps.push(self.maps_within(block, maps[maps.len() - 1])[block.layers().count()]);
         }
+        maps
+    }
+
+    /// The extents of the input of a block's first layer, `map`, and of the output of each of its layers.
+    pub(crate) fn maps_within(&self, block: &Block, map: Map) -> Vec<Map> {
+        let mut maps = vec![map];
+        block.layers().for_each(|layer| maps.push(self.conv(layer).output(maps[maps.len() - 1])));
         maps
     }
 
     /// Every batch norm needs at least two values a channel.
     fn check_batch(&self, map: Map) -> Result<()> {
-        let outputs = self.blocks.iter().map(|block| block.first).zip(self.maps(map).into_iter().skip(1));
-        match std::iter::once((0, self.conv(0).output(map))).chain(outputs).find(|(_, map)| map.pixels() < 2) {
+        let stem = self.conv(0).output(map);
+        let mut at = stem.pooled();
+        let outputs = self.blocks.iter().flat_map(Block::layers).map(|layer| {
+            at = self.conv(layer).output(at);
+            (layer, at)
+        });
+        match std::iter::once((0, stem)).chain(outputs).find(|(_, map)| map.pixels() < 2) {
             Some((layer, _)) => Err(Error::NoVariance(self.layers[layer].plan.norm.clone())),
             None => Ok(()),
         }

@@ -92,6 +92,9 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
         if arithmetic.kernels == arithmetic::Kernels::Cuda {
+            if architecture.block == resnet::BlockKind::Bottleneck {
+                return Err(Error::NotByCuda(architecture.name));
+            }
             let gpu = cuda::Gpu::new(device, arithmetic.precision)?;
             return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
         }

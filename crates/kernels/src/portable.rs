@@ -6,7 +6,7 @@
 //! overlapping windows, and spreads it over ties).
 
 use crate::adamw::{AdamW, AdamWStep};
-use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BasicBlock, ConvBatchNorm};
+use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Block, ConvBatchNorm};
 use crate::seam::{Owned, Owner, check_gradient};
 use crate::state::checked;
 use crate::{Encoder, Error, Gradients, Inputs, Result, State, Tape};
@@ -19,7 +19,7 @@ pub struct PortableEncoder {
     device: Device,
     dtype: DType,
     layers: Vec<Layer>,
-    blocks: Vec<BasicBlock>,
+    blocks: Vec<Block>,
     dim: usize,
     /// All trained tensors, in the order of [`Architecture::parameters`].
     parameters: Vec<(String, Var)>,
@@ -188,16 +188,14 @@ impl Encoder for PortableEncoder {
 }
 
 /// The embeddings of normalised images; `layer` computes a convolution and its batch norm.
-fn embed(
-    blocks: &[BasicBlock],
-    images: &Tensor,
-    mut layer: impl FnMut(usize, &Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
+fn embed(blocks: &[Block], images: &Tensor, mut layer: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let mut x = max_pool(&relu(&layer(0, images)?)?)?;
-    for &BasicBlock { first, second, downsample } in blocks {
-        let branch = relu(&layer(first, &x)?)?;
-        let branch = layer(second, &branch)?;
-        let shortcut = match downsample {
+    for block in blocks {
+        let mut branch = layer(block.first, &x)?;
+        for next in block.first + 1..=block.last {
+            branch = layer(next, &relu(&branch)?)?;
+        }
+        let shortcut = match block.downsample {
             Some(projection) => layer(projection, &x)?,
             None => x,
         };

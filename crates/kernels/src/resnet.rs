@@ -1,10 +1,11 @@
-//! ResNets of basic blocks as torchvision lays them out: names, shapes and the plan of the blocks, without any arithmetic.
+//! ResNets as torchvision lays them out: names, shapes and the plan of the blocks, without any arithmetic.
 //!
 //! He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, table 1, in torchvision's form: a
-//! convolution, batch norm and ReLU over the pixels, 3x3/2 max-pool with padding 1, stages of basic blocks, global average
+//! convolution, batch norm and ReLU over the pixels, 3x3/2 max-pool with padding 1, stages of blocks, global average
 //! pool. The classification layer `fc` is left out: the output is the embedding, as wide as the last stage.
 
 use crate::{Error, ImageBatch, Result};
+use std::ops::RangeInclusive;
 
 /// ImageNet's mean, RGB, for pixels in `[0, 1]`.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -22,11 +23,23 @@ pub struct Architecture {
     pub name: &'static str,
     /// The convolution over the pixels.
     pub stem: Convolution,
+    /// Of what its blocks are.
+    pub block: BlockKind,
     /// The stages behind the max-pool, in the order of computation.
     pub stages: &'static [Stage],
 }
 
-/// Basic blocks over maps of one size.
+/// The convolutions of a block, besides those of its shortcut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    /// Two of 3x3, of which the first carries the block's stride.
+    Basic,
+    /// 1x1 to a quarter of the block's channels, 3x3 that carries the stride, 1x1 to all of them. (torchvision's, called V1.5; in the paper
+    /// the first carries the stride.)
+    Bottleneck,
+}
+
+/// Blocks over maps of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
     /// Number of blocks.
@@ -38,20 +51,26 @@ pub struct Stage {
 }
 
 /// Table 1, 18-layer.
-pub static RESNET18: Architecture = Architecture { name: "resnet18", stem: STEM, stages: &stages([2, 2, 2, 2]) };
+pub static RESNET18: Architecture =
+    Architecture { name: "resnet18", stem: STEM, block: BlockKind::Basic, stages: &stages([2, 2, 2, 2], 64) };
 /// Table 1, 34-layer.
-pub static RESNET34: Architecture = Architecture { name: "resnet34", stem: STEM, stages: &stages([3, 4, 6, 3]) };
+pub static RESNET34: Architecture =
+    Architecture { name: "resnet34", stem: STEM, block: BlockKind::Basic, stages: &stages([3, 4, 6, 3], 64) };
+/// Table 1, 50-layer.
+pub static RESNET50: Architecture =
+    Architecture { name: "resnet50", stem: STEM, block: BlockKind::Bottleneck, stages: &stages([3, 4, 6, 3], 256) };
 /// All architectures.
-pub static ARCHITECTURES: [&Architecture; 2] = [&RESNET18, &RESNET34];
+pub static ARCHITECTURES: [&Architecture; 3] = [&RESNET18, &RESNET34, &RESNET50];
 
 const STEM: Convolution = Convolution::new([3, 64], 7, 2);
 
-const fn stages([first, second, third, fourth]: [usize; 4]) -> [Stage; 4] {
+/// Each stage has twice the channels of the one before.
+const fn stages([first, second, third, fourth]: [usize; 4], channels: usize) -> [Stage; 4] {
     [
-        Stage { blocks: first, channels: 64, stride: 1 },
-        Stage { blocks: second, channels: 128, stride: 2 },
-        Stage { blocks: third, channels: 256, stride: 2 },
-        Stage { blocks: fourth, channels: 512, stride: 2 },
+        Stage { blocks: first, channels, stride: 1 },
+        Stage { blocks: second, channels: 2 * channels, stride: 2 },
+        Stage { blocks: third, channels: 4 * channels, stride: 2 },
+        Stage { blocks: fourth, channels: 8 * channels, stride: 2 },
     ]
 }
 
@@ -128,16 +147,23 @@ pub struct ConvBatchNorm {
     pub shape: Convolution,
 }
 
-/// A basic block: two 3x3 convolutions, of which the first carries the block's stride, and a shortcut, which is a 1x1
-/// convolution where the shape changes. Layers are places in [`Plan::layers`].
+/// A block: two or more convolutions, one behind the other, and a shortcut, which is a 1x1 convolution where the shape changes.
+/// Layers are places in [`Plan::layers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BasicBlock {
-    /// The first convolution.
+pub struct Block {
+    /// The first convolution; the next ones follow it.
     pub first: usize,
-    /// The second convolution.
-    pub second: usize,
+    /// The last convolution, behind which the shortcut is added.
+    pub last: usize,
     /// The projection of the shortcut, absent for an identity.
     pub downsample: Option<usize>,
+}
+
+impl Block {
+    /// Its convolutions without the shortcut's, in the order of computation.
+    pub fn layers(&self) -> RangeInclusive<usize> {
+        self.first..=self.last
+    }
 }
 
 /// Layers and blocks of an architecture.
@@ -146,7 +172,7 @@ pub struct Plan {
     /// All convolutions with their batch norms, in torchvision's order of registration; the stem is the first.
     pub layers: Vec<ConvBatchNorm>,
     /// The blocks in the order of computation.
-    pub blocks: Vec<BasicBlock>,
+    pub blocks: Vec<Block>,
 }
 
 /// What a tensor of a state is.
@@ -191,18 +217,26 @@ impl Architecture {
         for (stage, &Stage { blocks: count, channels, stride }) in self.stages.iter().enumerate() {
             for index in 0..count {
                 let stride = if index == 0 { stride } else { 1 };
-                let mut layer = |names: [&str; 2], ins, kernel, stride| {
+                let mut layer = |names: [&str; 2], channels: [usize; 2], kernel, stride| {
                     let [conv, norm] = names.map(|name| format!("layer{}.{index}.{name}", stage + 1));
-                    let shape = Convolution::new([ins, channels], kernel, stride);
-                    layers.push(ConvBatchNorm { conv, norm, shape });
+                    layers.push(ConvBatchNorm { conv, norm, shape: Convolution::new(channels, kernel, stride) });
                     layers.len() - 1
                 };
-                blocks.push(BasicBlock {
-                    first: layer(["conv1", "bn1"], ins, 3, stride),
-                    second: layer(["conv2", "bn2"], channels, 3, 1),
-                    downsample: (stride != 1 || ins != channels)
-                        .then(|| layer(["downsample.0", "downsample.1"], ins, 1, stride)),
-                });
+                let inner = channels / 4;
+                let [first, last] = match self.block {
+                    BlockKind::Basic => [
+                        layer(["conv1", "bn1"], [ins, channels], 3, stride),
+                        layer(["conv2", "bn2"], [channels, channels], 3, 1),
+                    ],
+                    BlockKind::Bottleneck => {
+                        let first = layer(["conv1", "bn1"], [ins, inner], 1, 1);
+                        layer(["conv2", "bn2"], [inner, inner], 3, stride);
+                        [first, layer(["conv3", "bn3"], [inner, channels], 1, 1)]
+                    }
+                };
+                let downsample = (stride != 1 || ins != channels)
+                    .then(|| layer(["downsample.0", "downsample.1"], [ins, channels], 1, stride));
+                blocks.push(Block { first, last, downsample });
                 ins = channels;
             }
         }

@@ -11,7 +11,7 @@
 use super::gpu::{AS_IT_IS, Buffer, Bytes, Gpu, TRANSPOSED, View};
 use super::kernels::Window;
 use crate::flat::{Layer, Network};
-use crate::resnet::{BasicBlock, Convolution, Map};
+use crate::resnet::{Block, Convolution, Map};
 use crate::{ImageBatch, Result};
 
 /// Length of a row of columns and of weights: the window's values, filled to a multiple of four, over which products run
@@ -128,7 +128,7 @@ impl Network<Gpu> {
         let first = self.layer(block.first, Input::Values(x), map, training)?;
         let inner = self.transform(&first, None)?;
         let behind = self.conv(block.first).output(map);
-        let second = self.layer(block.second, Input::Values(&inner), behind, training)?;
+        let second = self.layer(block.last, Input::Values(&inner), behind, training)?;
         let projection = block.downsample.map(|layer| self.layer(layer, Input::Values(x), map, training));
         let downsample = projection.transpose()?;
         let shortcut = match &downsample {
@@ -254,7 +254,7 @@ impl Network<Gpu> {
         self.machine.average_pool_backward(at_embeddings, grad.view(), self.dim)?;
 
         while let Some(block) = blocks.pop() {
-            let BasicBlock { first, second, downsample } = self.blocks[blocks.len()];
+            let Block { first, last: second, downsample } = self.blocks[blocks.len()];
             let (at, next) = (maps[blocks.len()], maps[blocks.len() + 1]);
             let x = blocks.last().map_or(&pooled, |block| &block.out);
             let masked = self.machine.take(grad.len())?;

@@ -23,10 +23,17 @@ struct Output {
 
 /// A block's outcome.
 struct BlockTape {
-    first: Output,
-    second: Output,
+    /// Those of its convolutions, without the shortcut's.
+    layers: Vec<Output>,
     downsample: Option<Output>,
     out: Vec<f32>,
+}
+
+impl BlockTape {
+    /// The outcome of the last convolution.
+    fn last(&self) -> &Output {
+        self.layers.last().expect("a block has layers")
+    }
 }
 
 /// What the backward pass needs.
@@ -100,17 +107,22 @@ impl Network<Cpu> {
     /// A block over `x` of extent `map`.
     fn block<S: Simd>(&self, simd: S, block: usize, map: Map, x: &[f32], training: bool) -> BlockTape {
         let (block, input) = (self.blocks[block], (map, Source::Plain(x)));
-        let first = self.layer(simd, block.first, input, training);
-        let inner = (self.conv(block.first).output(map), Source::Relu(&first.z, &first.norm.affine));
-        let second = self.layer(simd, block.second, inner, training);
+        let maps = self.maps_within(&block, map);
+        let mut layers: Vec<Output> = Vec::with_capacity(maps.len() - 1);
+        for (layer, map) in block.layers().zip(maps) {
+            let source = layers.last().map_or(Source::Plain(x), |before| Source::Relu(&before.z, &before.norm.affine));
+            let output = self.layer(simd, layer, (map, source), training);
+            layers.push(output);
+        }
         let downsample = block.downsample.map(|layer| self.layer(simd, layer, input, training));
         let shortcut = match &downsample {
             Some(projection) => Shortcut::Projection(&projection.z, &projection.norm.affine),
             None => Shortcut::Identity(x),
         };
-        let mut out = self.machine.arena.take(second.z.len());
-        finish_block(simd, &second.z, &second.norm.affine, shortcut, &mut out);
-        BlockTape { first, second, downsample, out }
+        let last = layers.last().expect("a block has layers");
+        let mut out = self.machine.arena.take(last.z.len());
+        finish_block(simd, &last.z, &last.norm.affine, shortcut, &mut out);
+        BlockTape { layers, downsample, out }
     }
 
     /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
@@ -128,8 +140,7 @@ impl Network<Cpu> {
         let moved =
             |old: f32, new: f64| (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32;
         // The order of the layers.
-        let outputs =
-            blocks.iter().flat_map(|block| [&block.first, &block.second].into_iter().chain(&block.downsample));
+        let outputs = blocks.iter().flat_map(|block| block.layers.iter().chain(&block.downsample));
         for (layer, Output { norm, .. }) in self.layers.iter().zip(std::iter::once(&stem).chain(outputs)) {
             let unbiased = norm.rows as f64 / (norm.rows - 1) as f64;
             let [mean, variance] = layer.running.clone();
@@ -151,9 +162,9 @@ impl Network<Cpu> {
         self.give([images.values, stem.z, pooled.z]);
         let mut x = pooled.out;
         for index in 0..self.blocks.len() {
-            let BlockTape { first, second, downsample, out } = self.block(simd, index, maps[index], &x, false);
-            self.give([first.z, second.z, x].into_iter().chain(downsample.map(|projection| projection.z)));
-            x = out;
+            let BlockTape { layers, downsample, out } = self.block(simd, index, maps[index], &x, false);
+            self.give(layers.into_iter().chain(downsample).map(|output| output.z));
+            self.give([std::mem::replace(&mut x, out)]);
         }
         let embeddings = average_pool(simd, maps[self.blocks.len()], self.dim, &x);
         self.give([x]);
@@ -172,11 +183,11 @@ impl Network<Cpu> {
 
         let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
         let end = blocks.last().expect("an encoder has blocks");
-        let mut sums = mask_and_sum(simd, &mut g, Some(&end.out), &end.second.z, &end.second.norm.mean);
+        let mut sums = mask_and_sum(simd, &mut g, Some(&end.out), &end.last().z, &end.last().norm.mean);
         while let Some(tape) = blocks.pop() {
             let index = blocks.len();
             let before: [&[f32]; 3] = match blocks.last() {
-                Some(BlockTape { out, second, .. }) => [out, &second.z, &second.norm.mean],
+                Some(block) => [&block.out, &block.last().z, &block.last().norm.mean],
                 None => [&first.out, &first.z, &stem.norm.mean],
             };
             (g, sums) = self.backward_block(simd, index, maps[index], (before, tape), (g, sums), &mut gradients);
@@ -191,7 +202,7 @@ impl Network<Cpu> {
         gradients
     }
 
-    /// From the gradient of a block's output, behind its ReLU, with the sums of its second batch norm, to the same of
+    /// From the gradient of a block's output, behind its ReLU, with the sums of its last batch norm, to the same of
     /// what stands in front, the block before or the stem: `before` is the block's input, and the numbers and means of the
     /// batch norm that made it.
     fn backward_block<S: Simd>(
@@ -204,19 +215,27 @@ impl Network<Cpu> {
         gradients: &mut [f32],
     ) -> (Vec<f32>, ChannelSums) {
         let block = self.blocks[block];
-        let BlockTape { first, second, downsample, out } = tape;
+        let BlockTape { layers, downsample, out } = tape;
+        let maps = self.maps_within(&block, map);
+        // The gradient behind the ReLU of the layer at hand, with its sums; behind the last stands that of the block.
+        let mut inner: Option<(Vec<f32>, ChannelSums)> = None;
+        for place in (1..layers.len()).rev() {
+            let (layer, before, output) = (block.first + place, &layers[place - 1], &layers[place]);
+            let problem = self.problem(simd, layer, maps[place]);
+            let (behind, sums) = inner.as_ref().map_or((&g, &sums), |(behind, sums)| (behind, sums));
+            let backward = self.norm_backward(layer, &output.norm, sums, gradients);
+            let dz = Source::Gradient(behind, &output.z, &backward);
+            let source = Source::Relu(&before.z, &before.norm.affine);
+            conv::weight_gradient(&problem, source, dz, self.weights_of(layer, gradients));
+            let mut below = self.machine.arena.take(before.z.len());
+            let mask = Mask::Normalized(&before.norm.affine);
+            let then = Then::Mask { mask, z: &before.z, mean: &before.norm.mean };
+            let sums = conv::input_gradient(&problem, dz, &Target::new(&mut below, Update::Set, then));
+            self.give(inner.replace((below, sums)).map(|(behind, _)| behind));
+        }
+        let (g1, sums1) = inner.expect("a block has two layers or more");
+        let first = &layers[0];
         let problem1 = self.problem(simd, block.first, map);
-        let problem2 = self.problem(simd, block.second, problem1.output());
-
-        let backward2 = self.norm_backward(block.second, &second.norm, &sums, gradients);
-        let dz2 = Source::Gradient(&g, &second.z, &backward2);
-        let inner = Source::Relu(&first.z, &first.norm.affine);
-        conv::weight_gradient(&problem2, inner, dz2, self.weights_of(block.second, gradients));
-        let mut g1 = self.machine.arena.take(first.z.len());
-        let mask = Mask::Normalized(&first.norm.affine);
-        let then = Then::Mask { mask, z: &first.z, mean: &first.norm.mean };
-        let target = Target::new(&mut g1, Update::Set, then);
-        let sums1 = conv::input_gradient(&problem2, dz2, &target);
 
         let backward1 = self.norm_backward(block.first, &first.norm, &sums1, gradients);
         let dz1 = Source::Gradient(&g1, &first.z, &backward1);
@@ -238,7 +257,7 @@ impl Network<Cpu> {
         let then = Then::Mask { mask: Mask::Output(x), z: z_before, mean: mean_before };
         let target = Target::new(&mut g, Update::Add, then);
         let sums = conv::input_gradient(&problem1, dz1, &target);
-        self.give([g1, first.z, second.z, out]);
+        self.give([g1, out].into_iter().chain(layers.into_iter().map(|output| output.z)));
         (g, sums)
     }
 

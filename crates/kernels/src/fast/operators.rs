@@ -106,9 +106,14 @@ fn all<S: Simd>(simd: S, architecture: &Architecture, size_px: usize, batch: usi
     let mut at = conv.output(Map::of(&images)).pooled();
     let mut all = Vec::from(stem_operators(simd, stem, conv, images));
     for block in plan.blocks {
-        let next = plan.layers[block.first].shape.output(at);
-        let layers = [(block.first, at), (block.second, next)];
-        for (layer, map) in layers.into_iter().chain(block.downsample.map(|layer| (layer, at))) {
+        let mut next = at;
+        let mut layers: Vec<(usize, Map)> = block.downsample.map(|layer| (layer, at)).into_iter().collect();
+        for layer in block.layers() {
+            layers.push((layer, next));
+            next = plan.layers[layer].shape.output(next);
+        }
+        layers.sort_by_key(|(layer, _)| *layer);
+        for (layer, map) in layers {
             let (name, conv) = (&plan.layers[layer].conv, plan.layers[layer].shape);
             let Convolution { in_channels, out_channels, kernel, stride, .. } = conv;
             let Map { height, width, .. } = map;

@@ -2,7 +2,7 @@
 //! GPU: against torchvision's goldens, against the portable encoder in f64, bit for bit against themselves, and what they
 //! refuse.
 
-use crate::portable::{check_goldens, direction, encoder, golden_images, golden_state, numbers, step};
+use crate::portable::{check_goldens, direction, encoder, golden_images, golden_state, is_deep, numbers, step};
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18};
 use faceoff_kernels::{Architecture, Arithmetic, Encoder, InstructionSet, PortableEncoder, State};
@@ -73,13 +73,14 @@ fn equals_torchvision() {
 
 /// Every outcome of a step against f64. The gradients' tolerance is that of f32 through 18 layers of batch norm: single
 /// units near 0 change sides at a ReLU, which no rounding mode prevents. Over 34 layers rounding grows to six times as much
-/// where a batch norm sees five values, so that there the smallest maps are left to the shallower encoder.
+/// where a batch norm sees five values, so that there the smallest maps are left to the shallower encoder; over 50
+/// there are two million units.
 #[test]
 fn equals_the_portable_encoder_in_f64() {
-    let cases = [(2, 33), (1, 70), (3, 47), (5, 16)];
-    for (architecture, cases) in ARCHITECTURES.into_iter().zip([&cases[..], &cases[..2]]) {
+    let cases: [&[_]; ARCHITECTURES.len()] = [&[(2, 33), (1, 70), (3, 47), (5, 16)], &[(2, 33), (1, 70)], &[(2, 97)]];
+    for (architecture, cases) in ARCHITECTURES.into_iter().zip(cases) {
         for &(count, size_px) in cases {
-            let (images, grad) = (golden_images(count, size_px), direction(count));
+            let (images, grad) = (golden_images(count, size_px), direction(architecture, count));
             let state = golden_state(architecture, DType::F64);
             let mut oracle = PortableEncoder::new(architecture, &state, &CPU, DType::F64).unwrap();
             let (embeddings, tape) = oracle.forward_train(&images).unwrap();
@@ -98,7 +99,8 @@ fn equals_the_portable_encoder_in_f64() {
                     let error = error(&found, &embeddings);
                     assert!(error < 1e-4, "{what}: {error:e}");
                     let found = encoder.backward(tape, &grad).unwrap();
-                    assert_near(&what, &encoder.named_gradients(&found).unwrap(), &gradients, 1e-2);
+                    let tolerance = if is_deep(architecture) { 3e-2 } else { 1e-2 };
+                    assert_near(&what, &encoder.named_gradients(&found).unwrap(), &gradients, tolerance);
                 }
                 assert_near(&what, &encoder.state().unwrap(), &oracle.state().unwrap(), 1e-5);
                 assert!(error(&encoder.forward(&images).unwrap(), &inference) < 1e-4, "{what}");
@@ -145,7 +147,7 @@ fn tapes_and_gradients_of_others_are_refused() {
         let (images, state) = (golden_images(2, 33), golden_state(&RESNET18, DType::F32));
         let [mut one, mut two] = [(); 2].map(|()| encoder(&state, &arithmetic).unwrap());
         let (_, tape) = one.forward_train(&images).unwrap();
-        let error = two.backward(tape, &direction(2)).err().expect("it is the other's").to_string();
+        let error = two.backward(tape, &direction(&RESNET18, 2)).err().expect("it is the other's").to_string();
         assert_eq!(error, "the tape or the gradients are of another encoder; give back what this encoder returned");
         let (embeddings, tape) = one.forward_train(&images).unwrap();
         let gradients = one.backward(tape, &embeddings).unwrap();
