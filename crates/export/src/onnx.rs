@@ -198,7 +198,7 @@ impl Builder<'_> {
         Ok(self.node("Conv", conv, &[input, &weight, &bias], attributes))
     }
 
-    /// A ResNet of basic blocks; the name of the features.
+    /// A ResNet; the name of the features.
     fn resnet(&mut self, architecture: &Architecture) -> Result<String, Error> {
         let plan = architecture.plan();
         let mean = self.constant("mean", &[1, 3, 1, 1], &MEAN);
@@ -214,10 +214,12 @@ impl Builder<'_> {
                 Some(layer) => self.convolution(&plan.layers[layer], &x)?,
                 None => x.clone(),
             };
-            let inner = self.convolution(&plan.layers[block.first], &x)?;
-            let inner = self.node("Relu", &format!("block {place} inner"), &[&inner], []);
-            let outer = self.convolution(&plan.layers[block.second], &inner)?;
-            let sum = self.node("Add", &format!("block {place} sum"), &[&outer, &shortcut], []);
+            let mut branch = self.convolution(&plan.layers[block.first], &x)?;
+            for layer in block.first + 1..=block.last {
+                let inner = self.node("Relu", &format!("{} relu", plan.layers[layer - 1].norm), &[&branch], []);
+                branch = self.convolution(&plan.layers[layer], &inner)?;
+            }
+            let sum = self.node("Add", &format!("block {place} sum"), &[&branch, &shortcut], []);
             x = self.node("Relu", &format!("block {place}"), &[&sum], []);
         }
         let x = self.node("GlobalAveragePool", "avgpool", &[&x], []);

@@ -10,19 +10,17 @@ use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
 use faceoff_pipeline::{Error, keeps_scores, run_work};
-use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, Sizes, digest_of_ended, write_atomically};
+use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Weights and embeddings of one run on Imagewoof, and its share of the report.
-const DISK_MIB_PER_RUN: u64 = 75;
-/// The weights alone.
-const DISK_MIB_OF_WEIGHTS: u64 = 45;
-/// The checkpoint of the run at hand, and its successor while that is written.
-const DISK_MIB_OF_CHECKPOINTS: u64 = 260;
+/// Classes of the data sets that are known by name.
+const KNOWN_CLASSES: usize = 10;
+/// Weights and two moments in the checkpoint of the run at hand, and in its successor while that is written.
+const WEIGHTS_IN_CHECKPOINTS: u64 = 6;
 
 /// In the report's folder: which runs a benchmark's report is of, so that processes that worked on them together make it once.
 const REPORTED: &str = ".faceoff-reported";
@@ -252,16 +250,13 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
         training / 60.0,
         report / 60.0
     );
-    let of_run = own.as_ref().map_or(DISK_MIB_PER_RUN, |own| {
-        // An embedding for each image, scores and logits where they are kept.
-        let Sizes { compared, classes, .. } = own.sizes;
-        let scored = val_images + if keeps_scores(compared, classes) { compared } else { 0 };
-        let numbers = (compared + val_images) * plan.dim() + scored * 2 * classes;
-        let weights = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_WEIGHTS };
-        weights + ((numbers * size_of::<f32>()) >> 20) as u64
-    });
-    let checkpoints = if experiment.data.is_embeddings() { 0 } else { DISK_MIB_OF_CHECKPOINTS };
-    let results = speeds.len() as u64 * of_run + checkpoints;
+    let sizes = own.as_ref().map(|own| own.sizes);
+    let [compared, classes] = sizes.map_or([train_images, KNOWN_CLASSES], |sizes| [sizes.compared, sizes.classes]);
+    // An embedding for each image, scores and logits where they are kept.
+    let scored = val_images + if keeps_scores(compared, classes) { compared } else { 0 };
+    let numbers = (compared + val_images) * plan.dim() + scored * 2 * classes;
+    let of_run = plan.bytes() + (numbers * size_of::<f32>()) as u64;
+    let results = (speeds.len() as u64 * of_run + WEIGHTS_IN_CHECKPOINTS * plan.bytes()) >> 20;
     let images = match (&own, profile.disk_mib) {
         (Some(_), _) if experiment.data.is_embeddings() => String::new(),
         (Some(Preview { decoded_bytes: Some(bytes), .. }), _) => {

@@ -43,6 +43,15 @@ impl EncoderPlan {
         }
     }
 
+    /// Bytes of its weights and running statistics.
+    pub fn bytes(&self) -> u64 {
+        let tensors: Vec<Vec<usize>> = match self {
+            Self::ResNet(architecture) => architecture.tensors().into_iter().map(|tensor| tensor.shape).collect(),
+            Self::Projection(projection) => projection.tensors().into_iter().map(|(_, shape)| shape).collect(),
+        };
+        tensors.iter().map(|shape| (shape.iter().product::<usize>() * size_of::<f32>()) as u64).sum()
+    }
+
     /// Its weights at the start: those of `recipe.encoder_init`, or else a function of the seed and of each tensor's name alone.
     ///
     /// # Errors

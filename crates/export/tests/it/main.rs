@@ -4,9 +4,9 @@ mod index;
 
 use candle_core::{Device, Tensor};
 use faceoff_export::{Error, Exported, INPUT_IMAGES, OUTPUT, SCORES, Scores, onnx};
-use faceoff_kernels::resnet::RESNET18;
+use faceoff_kernels::resnet::{RESNET18, RESNET50};
 use faceoff_kernels::{
-    Arithmetic, Encoder, ImageBatch, Inputs, Projection, ProjectionEncoder, RowBatch, State, encoder,
+    Architecture, Arithmetic, Encoder, ImageBatch, Inputs, Projection, ProjectionEncoder, RowBatch, State, encoder,
 };
 use faceoff_runs::TensorFile;
 use faceoff_training::{initial_encoder, save_weights};
@@ -31,9 +31,9 @@ fn images(count: usize, seed: usize) -> ImageBatch {
 }
 
 /// An encoder whose running statistics are those of images, and whose batch norms differ from channel to channel.
-fn trained() -> (Box<dyn Encoder>, State) {
+fn trained(architecture: &Architecture) -> (Box<dyn Encoder>, State) {
     let arithmetic = Arithmetic::on_cpu(None).unwrap();
-    let mut state = initial_encoder(&RESNET18, 3).unwrap();
+    let mut state = initial_encoder(architecture, 3).unwrap();
     for (name, tensor) in &mut state {
         if name.contains("bn") && (name.ends_with("weight") || name.ends_with("bias")) {
             let numbers = tensor.to_vec1::<f32>().unwrap();
@@ -41,7 +41,7 @@ fn trained() -> (Box<dyn Encoder>, State) {
             *tensor = Tensor::new(numbers, &Device::Cpu).unwrap();
         }
     }
-    let mut encoder = encoder(&RESNET18, &state, &arithmetic).unwrap();
+    let mut encoder = encoder(architecture, &state, &arithmetic).unwrap();
     for step in 0..5 {
         encoder.forward_train(&images(4, step).into()).unwrap();
     }
@@ -87,13 +87,13 @@ fn apart(found: &[f32], expected: &[Vec<f32>]) -> f32 {
 
 #[test]
 fn another_reader_gives_the_same_embeddings_for_batches_of_any_size() {
-    let (encoder, state) = trained();
-    let classes: Vec<f32> = (0..3 * 512).map(|at| (at as f32 * 0.37).cos()).collect();
-    for of_unit in [true, false] {
+    for (architecture, of_unit) in [(&RESNET18, true), (&RESNET18, false), (&RESNET50, true)] {
+        let (encoder, state) = trained(architecture);
+        let classes: Vec<f32> = (0..3 * architecture.dim()).map(|at| (at as f32 * 0.37).cos()).collect();
         let scores = Scores { vectors: classes.clone(), bias: vec![0.5, 0.0, -1.0], of_unit };
         let metadata = [("faceoff.run", "it's <this> one".to_string())];
         let weights = file(&state);
-        let exported = Exported::ResNet(&RESNET18, SIZE);
+        let exported = Exported::ResNet(architecture, SIZE);
         let bytes = onnx(exported, &weights, Some(&scores), "a test", &metadata).unwrap();
         assert_eq!(bytes, onnx(exported, &weights, Some(&scores), "a test", &metadata).unwrap());
         let model = Model::load(bytes).unwrap();
@@ -111,7 +111,7 @@ fn another_reader_gives_the_same_embeddings_for_batches_of_any_size() {
             let scored = |row: &Vec<f32>| {
                 let of_class =
                     |(vector, bias): (&[f32], &f32)| vector.iter().zip(row).map(|(a, b)| a * b).sum::<f32>() + bias;
-                classes.chunks_exact(512).zip(&scores.bias).map(of_class).collect::<Vec<f32>>()
+                classes.chunks_exact(architecture.dim()).zip(&scores.bias).map(of_class).collect::<Vec<f32>>()
             };
             let expected: Vec<_> = if of_unit { &unit } else { &raw }.iter().map(scored).collect();
             let largest = expected.concat().iter().fold(1.0_f32, |most, score| most.max(score.abs()));
