@@ -1,5 +1,6 @@
 //! What computes the encoder: device, kernels and precision, chosen once and passed as a value.
 
+use crate::bf16::Engine;
 use crate::{Error, InstructionSet, Result};
 use candle_core::Device;
 use std::fmt;
@@ -17,6 +18,8 @@ pub struct Arithmetic {
 pub(crate) enum Kernels {
     /// The encoder written by hand for CPUs.
     Fast(InstructionSet),
+    /// The one for CPUs in bf16.
+    Bf16(Engine),
     /// The one written for CUDA.
     Cuda,
     /// Candle's operators.
@@ -30,12 +33,17 @@ pub enum Precision {
     F32,
     /// Factors rounded to TF32, 10 bits of mantissa, and summed in f32: PyTorch's default for convolutions.
     Tf32,
+    /// Activations and their gradients stored in bf16, 8 bits of mantissa, factors likewise, sums in f32.
+    Bf16,
 }
 
 impl Kernels {
-    /// Those of `device` on this machine and in this build, the fastest first.
-    fn of(device: &Device) -> Vec<Self> {
+    /// Those of `device` on this machine and in this build that compute in `precision`, the fastest first.
+    fn of(device: &Device, precision: Precision) -> Vec<Self> {
         let own = match device {
+            Device::Cpu if precision == Precision::Bf16 => {
+                return Engine::available().into_iter().map(Self::Bf16).collect();
+            }
             Device::Cpu => InstructionSet::available().into_iter().map(Self::Fast).collect(),
             Device::Cuda(_) if cfg!(feature = "cuda") => vec![Self::Cuda],
             Device::Cuda(_) | Device::Metal(_) => vec![],
@@ -46,6 +54,7 @@ impl Kernels {
     fn name(self) -> &'static str {
         match self {
             Self::Fast(set) => set.name(),
+            Self::Bf16(engine) => engine.name(),
             Self::Cuda => "cuda",
             Self::Candle => "candle",
         }
@@ -55,10 +64,15 @@ impl Kernels {
 impl Arithmetic {
     /// On `device`, the kernels of that name, or the fastest that the machine has for it. Names are those of the
     /// instruction sets (`avx512`, `avx2`, `neon`, `portable`) on the CPU, `cuda` for the own kernels on CUDA, and
-    /// `candle` (Candle's operators) everywhere. `precision` is `f32`, or `tf32` with own CUDA kernels.
+    /// `candle` (Candle's operators) everywhere. `precision` is `f32`, or `tf32` with own CUDA kernels, or `bf16` on the CPU, by kernels of
+    /// their own: `amx`, `avx512bf16`, or `emulated`, which every machine has.
     pub fn resolve(device: &Device, kernels: Option<&str>, precision: &str) -> Result<Self> {
-        let known = Kernels::of(device);
-        let mut arithmetic = Self { device: device.clone(), kernels: known[0], precision: Precision::F32 };
+        let wanted = match (precision, device) {
+            ("bf16", Device::Cpu) => Precision::Bf16,
+            _ => Precision::F32,
+        };
+        let known = Kernels::of(device, wanted);
+        let mut arithmetic = Self { device: device.clone(), kernels: known[0], precision: wanted };
         if let Some(name) = kernels {
             arithmetic.kernels =
                 *known.iter().find(|kernels| kernels.name() == name).ok_or_else(|| Error::UnknownKernels {
@@ -69,6 +83,7 @@ impl Arithmetic {
         }
         arithmetic.precision = match precision {
             "f32" => Precision::F32,
+            "bf16" if wanted == Precision::Bf16 => Precision::Bf16,
             "tf32" if arithmetic.kernels == Kernels::Cuda => Precision::Tf32,
             _ => {
                 let (name, arithmetic) = (precision.into(), arithmetic.to_string());
@@ -106,8 +121,13 @@ impl Arithmetic {
     pub fn instructions(&self) -> Option<InstructionSet> {
         match self.kernels {
             Kernels::Fast(set) => Some(set),
-            Kernels::Cuda | Kernels::Candle => None,
+            Kernels::Bf16(_) | Kernels::Cuda | Kernels::Candle => None,
         }
+    }
+
+    /// Whether ordinary instructions do what the processor has none for, and take many times as long.
+    pub fn is_emulated(&self) -> bool {
+        self.kernels == Kernels::Bf16(Engine::Emulated)
     }
 }
 
@@ -117,6 +137,7 @@ impl fmt::Display for Arithmetic {
         f.write_str(self.device_name())?;
         match (self.kernels, self.precision) {
             (_, Precision::Tf32) => f.write_str(" (tf32)"),
+            (kernels, Precision::Bf16) => write!(f, " ({}, bf16)", kernels.name()),
             (Kernels::Cuda, Precision::F32) => Ok(()),
             (Kernels::Candle, _) if matches!(self.device, Device::Metal(_)) => Ok(()),
             (kernels, Precision::F32) => write!(f, " ({})", kernels.name()),
@@ -141,9 +162,15 @@ mod tests {
         let error = resolve(Some("mmx"), "f32").unwrap_err().to_string();
         assert!(error.starts_with("`mmx` names no kernels of this machine's cpu, which has "), "{error}");
         assert!(error.contains("portable, candle"), "{error}");
-        for name in ["tf32", "bf16"] {
-            let error = resolve(Some("portable"), name).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("precision `{name}` with cpu (portable): ")), "{error}");
-        }
+        let error = resolve(Some("portable"), "tf32").unwrap_err().to_string();
+        assert!(error.starts_with("precision `tf32` with cpu (portable): "), "{error}");
+        let bf16 = resolve(Some("emulated"), "bf16").unwrap();
+        assert_eq!(
+            (bf16.to_string(), bf16.is_emulated(), bf16.instructions()),
+            ("cpu (emulated, bf16)".into(), true, None)
+        );
+        assert_eq!(resolve(None, "bf16").unwrap().kernels, Kernels::Bf16(Engine::available()[0]));
+        let error = resolve(Some("portable"), "bf16").unwrap_err().to_string();
+        assert!(error.contains("emulated") && !error.contains("candle"), "{error}");
     }
 }

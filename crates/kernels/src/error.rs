@@ -31,7 +31,9 @@ pub enum Error {
     #[error("`{name}` names no kernels of this machine's {device}, which has {known}; choose one of these")]
     UnknownKernels { name: String, device: &'static str, known: String },
     /// No precision has this name, or the kernels do not compute in it.
-    #[error("precision `{name}` with {arithmetic}: it may be f32, or tf32 with own CUDA kernels; choose f32")]
+    #[error(
+        "precision `{name}` with {arithmetic}: it may be f32, or tf32 with own CUDA kernels, or bf16 on the CPU; choose f32"
+    )]
     Precision { name: String, arithmetic: String },
     /// A batch is too small for the batch norm of this name.
     #[error("batch norm `{0}` sees one value a channel and has no variance; train on more or larger images")]

@@ -59,6 +59,7 @@
 
 mod adamw;
 mod arithmetic;
+mod bf16;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
@@ -72,6 +73,7 @@ mod seam;
 mod state;
 
 pub use adamw::{AdamW, AdamWStep};
+use arithmetic::Kernels;
 pub use arithmetic::{Arithmetic, Precision};
 use candle_core::DType;
 pub use error::Error;
@@ -91,7 +93,7 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
-        if arithmetic.kernels == arithmetic::Kernels::Cuda {
+        if arithmetic.kernels == Kernels::Cuda {
             if architecture.block == resnet::BlockKind::Bottleneck {
                 return Err(Error::NotByCuda(architecture.name));
             }
@@ -99,8 +101,14 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
             return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
         }
     }
-    Ok(match arithmetic.instructions() {
-        Some(set) => Box::new(FlatEncoder::new(architecture, state, fast::Cpu::new(set))?),
-        None => Box::new(PortableEncoder::new(architecture, state, arithmetic.device(), DType::F32)?),
+    Ok(match arithmetic.kernels {
+        Kernels::Fast(set) => Box::new(FlatEncoder::new(architecture, state, fast::Cpu::new(set))?),
+        Kernels::Bf16(engine) => {
+            let instructions = InstructionSet::available()[0];
+            Box::new(FlatEncoder::new(architecture, state, bf16::Cpu::new(engine, instructions))?)
+        }
+        Kernels::Cuda | Kernels::Candle => {
+            Box::new(PortableEncoder::new(architecture, state, arithmetic.device(), DType::F32)?)
+        }
     })
 }

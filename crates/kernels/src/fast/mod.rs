@@ -1,27 +1,30 @@
 //! The encoder written by hand for CPUs: a ResNet in f32, forward, backward and AdamW.
 
 mod algorithm;
-mod arena;
+pub(crate) mod arena;
 mod conv;
 mod gather;
 mod gemm;
 mod network;
-mod norm;
+pub(crate) mod norm;
 mod operators;
-mod optimizer;
-mod pool;
+pub(crate) mod optimizer;
+mod parameters;
+pub(crate) mod pool;
 mod positions;
 mod read;
 mod shape;
-mod simd;
+pub(crate) mod simd;
 mod stem;
 mod winograd;
 mod write;
 
+#[cfg(test)]
+pub(crate) use operators::numbers;
 pub use operators::{Operator, matrix_products, operators};
 pub use simd::InstructionSet;
 
-use crate::flat::{Machine, Network, numbers};
+use crate::flat::{self, Machine, Network};
 use crate::resnet::Convolution;
 use crate::{AdamWStep, ImageBatch, Result};
 use arena::Arena;
@@ -80,26 +83,18 @@ impl Machine for Cpu {
     }
 
     fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Vec<f32>> {
-        let (instructions, grad) = (network.machine.instructions, numbers(grad)?);
+        let (instructions, grad) = (network.machine.instructions, flat::numbers(grad)?);
         Ok(with_instructions!(instructions, simd => network.backward(simd, tape, &grad)))
     }
 
     fn adamw(
         network: &mut Network<Self>,
-        [m, v]: [&mut Vec<f32>; 2],
+        moments: [&mut Vec<f32>; 2],
         gradients: Vec<f32>,
         step: &AdamWStep,
     ) -> Result<()> {
-        let Network { machine, parameters, decayed, .. } = network;
-        let (decayed, keep) = (*decayed, step.factors().keep);
-        for (range, keep) in [(0..decayed, keep), (decayed..gradients.len(), 1.0)] {
-            let (weights, gradient) = (&mut parameters[range.clone()], &gradients[range.clone()]);
-            let (m, v) = (&mut m[range.clone()], &mut v[range]);
-            with_instructions!(machine.instructions, simd => {
-                optimizer::adamw(simd, step, keep, weights, m, v, gradient)
-            });
-        }
-        machine.arena.give(gradients);
+        optimizer::apply(network.machine.instructions, network, moments, &gradients, step);
+        network.machine.arena.give(gradients);
         Ok(())
     }
 }

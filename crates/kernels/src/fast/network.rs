@@ -4,7 +4,7 @@ use super::Cpu;
 use super::algorithm::Problem;
 use super::conv;
 use super::gemm::Update;
-use super::norm::{Backward, ChannelSums, Mask, Normalization, Shortcut, finish_block, mask_and_sum};
+use super::norm::{ChannelSums, Mask, Normalization, Shortcut, finish_block, mask_and_sum};
 use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward};
 use super::read::Source;
 use super::shape::Map;
@@ -12,7 +12,6 @@ use super::stem::Padded;
 use super::write::{Target, Then};
 use crate::ImageBatch;
 use crate::flat::Network;
-use crate::resnet::BATCH_NORM_MOMENTUM;
 use pulp::Simd;
 
 /// A layer's outcome: the convolution's output and the batch norm of it.
@@ -50,15 +49,6 @@ fn sums_of(training: bool) -> Then<'static> {
 }
 
 impl Network<Cpu> {
-    fn weights(&self, layer: usize) -> &[f32] {
-        &self.parameters[self.layers[layer].weights.clone()]
-    }
-
-    /// Weight and bias of a layer's batch norm.
-    fn norm(&self, layer: usize) -> [&[f32]; 2] {
-        self.layers[layer].norm.each_ref().map(|range| &self.parameters[range.clone()])
-    }
-
     fn give(&self, buffers: impl IntoIterator<Item = Vec<f32>>) {
         buffers.into_iter().for_each(|buffer| self.machine.arena.give(buffer));
     }
@@ -78,14 +68,8 @@ impl Network<Cpu> {
 
     /// With the statistics of the batch in training, the running ones otherwise.
     fn normalized(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums, training: bool) -> Output {
-        let [weight, bias] = self.norm(layer);
-        let norm = if training {
-            Normalization::of_batch(sums, z.len() / weight.len(), weight, bias)
-        } else {
-            let running = self.layers[layer].running.each_ref().map(|range| &self.running[range.clone()]);
-            let [mean, variance] = running.map(|values| values.iter().map(|&value| f64::from(value)).collect());
-            Normalization::new(mean, variance, weight, bias)
-        };
+        let rows = z.len() / self.conv(layer).out_channels;
+        let norm = if training { self.of_batch(layer, sums, rows) } else { self.of_running(layer) };
         Output { z, norm }
     }
 
@@ -137,20 +121,9 @@ impl Network<Cpu> {
         let last = &blocks.last().expect("an encoder has blocks").out;
         let embeddings = average_pool(simd, maps[self.blocks.len()], self.dim, last);
 
-        let moved =
-            |old: f32, new: f64| (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32;
-        // The order of the layers.
         let outputs = blocks.iter().flat_map(|block| block.layers.iter().chain(&block.downsample));
-        for (layer, Output { norm, .. }) in self.layers.iter().zip(std::iter::once(&stem).chain(outputs)) {
-            let unbiased = norm.rows as f64 / (norm.rows - 1) as f64;
-            let [mean, variance] = layer.running.clone();
-            for (running, &mean) in self.running[mean].iter_mut().zip(&norm.mean) {
-                *running = moved(*running, f64::from(mean));
-            }
-            for (running, &variance) in self.running[variance].iter_mut().zip(&norm.variance) {
-                *running = moved(*running, variance * unbiased);
-            }
-        }
+        let norms = std::iter::once(&stem).chain(outputs).map(|Output { norm, .. }| norm);
+        Self::move_running(&self.layers, &mut self.running, norms);
         (embeddings, NetworkTape { images, stem, pooled, blocks })
     }
 
@@ -259,18 +232,5 @@ impl Network<Cpu> {
         let sums = conv::input_gradient(&problem1, dz1, &target);
         self.give([g1, out].into_iter().chain(layers.into_iter().map(|output| output.z)));
         (g, sums)
-    }
-
-    fn norm_backward(&self, layer: usize, norm: &Normalization, sums: &ChannelSums, gradients: &mut [f32]) -> Backward {
-        let [weight, _] = self.norm(layer);
-        let [of_weight, of_bias] = &self.layers[layer].norm;
-        let (of_weight, of_bias) =
-            gradients[of_weight.start..of_bias.end].split_at_mut(of_bias.start - of_weight.start);
-        norm.backward(sums, weight, of_weight, of_bias)
-    }
-
-    /// The part of `gradients` that belongs to a layer's convolution.
-    fn weights_of<'a>(&self, layer: usize, gradients: &'a mut [f32]) -> &'a mut [f32] {
-        &mut gradients[self.layers[layer].weights.clone()]
     }
 }

@@ -1,17 +1,34 @@
 //! AdamW over one flat buffer of all parameters, in one pass.
 
-use super::simd::vectorized;
-use crate::AdamWStep;
+use super::simd::{vectorized, with_instructions};
+use crate::flat::{Machine, Network};
+use crate::{AdamWStep, InstructionSet};
 use pulp::Simd;
 use rayon::prelude::*;
 
 /// Numbers in a piece of work.
 const PIECE: usize = 1 << 15;
 
+/// One step over all parameters of `network`, of which the convolutions' weights decay.
+pub(crate) fn apply<M: Machine<Buffer = Vec<f32>>>(
+    instructions: InstructionSet,
+    network: &mut Network<M>,
+    [m, v]: [&mut Vec<f32>; 2],
+    gradients: &[f32],
+    step: &AdamWStep,
+) {
+    let (decayed, keep) = (network.decayed, step.factors().keep);
+    for (range, keep) in [(0..decayed, keep), (decayed..gradients.len(), 1.0)] {
+        let (weights, gradient) = (&mut network.parameters[range.clone()], &gradients[range.clone()]);
+        let (m, v) = (&mut m[range.clone()], &mut v[range]);
+        with_instructions!(instructions, simd => adamw(simd, step, keep, weights, m, v, gradient));
+    }
+}
+
 /// One step over one tensor: `weights`, which are first multiplied by `keep`, its moments and its gradient.
 ///
 /// The order of operations is that of [`crate::AdamW`].
-pub(crate) fn adamw<S: Simd>(
+fn adamw<S: Simd>(
     simd: S,
     step: &AdamWStep,
     keep: f64,

@@ -7,10 +7,10 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 /// In place of a window's maximum where nothing in it is positive: no gradient passes.
-const NOWHERE: u8 = 9;
+pub(crate) const NOWHERE: u8 = 9;
 
 /// Rows or columns of the window of output `index` in a map of `len`: the first, and one past the last.
-fn window(index: usize, len: usize) -> (usize, usize) {
+pub(crate) fn window(index: usize, len: usize) -> (usize, usize) {
     ((2 * index).saturating_sub(1), (2 * index + 2).min(len))
 }
 

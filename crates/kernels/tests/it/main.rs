@@ -1,5 +1,6 @@
 //! Tests of the encoder's arithmetic.
 
+mod bf16;
 mod fast;
 mod portable;
 mod projection;
