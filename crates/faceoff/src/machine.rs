@@ -48,7 +48,14 @@ impl ComputeArgs {
 /// What computes an experiment.
 pub(crate) fn arithmetic(program: &Program, args: &TrainingArgs, experiment: &Experiment) -> Result<Arithmetic> {
     let (device, precision) = (device(program, args.device)?, experiment.training.precision.as_str());
-    Ok(Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?)
+    let arithmetic = Arithmetic::resolve(&device, args.kernels.as_deref(), precision)?;
+    if arithmetic.is_emulated() {
+        eprintln!(
+            "warning: bf16 is emulated, bit for bit as AMX computes it, and takes many times as long as f32: --kernels emulated asks for that, \
+             or this processor has neither AMX nor AVX-512 BF16"
+        );
+    }
+    Ok(arithmetic)
 }
 
 /// What computes where nothing is trained, whatever a training would ask for.

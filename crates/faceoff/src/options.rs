@@ -38,11 +38,12 @@ pub(crate) struct TrainingArgs {
     /// Where to train. `auto` takes CUDA, Metal, CPU in that order, as far as this build has them.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) device: DeviceChoice,
-    /// Kernels of the encoder: avx512, avx2, neon, portable, cuda or candle; the fastest of machine and device unless stated.
+    /// Kernels of the encoder: avx512, avx2, neon, portable, cuda or candle, in bf16 amx, avx512bf16 or emulated; the fastest of machine
+    /// and device unless stated.
     #[arg(long, env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
     pub(crate) kernels: Option<String>,
-    /// Arithmetic of matrix products, f32 or tf32 (own CUDA kernels alone), instead of the experiment's; in the environment
-    /// 0 or 1.
+    /// Arithmetic of matrix products, f32, tf32 (own CUDA kernels alone) or bf16 (CPUs alone, fast with AMX), instead of the experiment's; in
+    /// the environment 0 or 1.
     #[arg(long, env = "FACEOFF_CUDA_TF32", hide_env_values = true, value_name = "NAME", value_parser = precision)]
     precision: Option<Precision>,
     #[command(flatten)]

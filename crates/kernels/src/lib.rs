@@ -77,7 +77,7 @@ use arithmetic::Kernels;
 pub use arithmetic::{Arithmetic, Precision};
 use candle_core::DType;
 pub use error::Error;
-pub use fast::{InstructionSet, Operator, matrix_products, operators};
+pub use fast::{InstructionSet, Operator, matrix_products};
 use flat::FlatEncoder;
 pub use paced::PacedEncoder;
 pub use portable::PortableEncoder;
@@ -111,4 +111,20 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
             Box::new(PortableEncoder::new(architecture, state, arithmetic.device(), DType::F32)?)
         }
     })
+}
+
+/// The operators of a step on `batch` images of `size_px`, one by one, on made-up numbers in the network's own shapes, and the floor of all
+/// of them: products on operands that stay in the first-level cache, on all threads of the current pool at once. `None` where Candle or a GPU
+/// computes.
+pub fn operators(
+    architecture: &Architecture,
+    arithmetic: &Arithmetic,
+    size_px: usize,
+    batch: usize,
+) -> Option<(Vec<Operator>, Operator)> {
+    match arithmetic.kernels {
+        Kernels::Fast(set) => Some((fast::operators(architecture, set, size_px, batch), matrix_products(set))),
+        Kernels::Bf16(engine) => Some((bf16::operators(architecture, engine, size_px, batch), bf16::squares(engine))),
+        Kernels::Cuda | Kernels::Candle => None,
+    }
 }

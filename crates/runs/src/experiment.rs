@@ -315,6 +315,8 @@ pub enum Precision {
     F32,
     /// Factors rounded to 10 bits of mantissa, sums in 32-bit floating point: NVIDIA's tensor cores. Other devices have none.
     Tf32,
+    /// Activations, their gradients and factors rounded to 8 bits of mantissa, sums in 32-bit floating point: CPUs alone, fast with AMX.
+    Bf16,
 }
 
 impl Precision {
@@ -323,6 +325,7 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
         }
     }
 }
@@ -331,8 +334,8 @@ impl std::str::FromStr for Precision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let known = [Self::F32, Self::Tf32].into_iter().find(|precision| precision.as_str() == text);
-        known.ok_or_else(|| Error::value("precision", text, "it must be `f32` or `tf32`"))
+        let known = [Self::F32, Self::Tf32, Self::Bf16].into_iter().find(|precision| precision.as_str() == text);
+        known.ok_or_else(|| Error::value("precision", text, "it must be `f32`, `tf32` or `bf16`"))
     }
 }
 

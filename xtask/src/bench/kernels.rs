@@ -2,12 +2,14 @@
 
 use super::{median, peak_memory_mib, write_json};
 use anyhow::Result;
+use candle_core::Device;
 use clap::Args;
 use faceoff::{COMMIT, KERNELS_VARIABLE, Program, plain_table, use_threads};
 use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::resnet::RESNET18;
-use faceoff_kernels::{Arithmetic, Operator, encoder, matrix_products, operators};
+use faceoff_kernels::{Arithmetic, Operator, encoder, operators};
 use faceoff_pipeline::describe_machine;
+use faceoff_runs::Precision;
 use faceoff_training::{StepSeconds, initial_encoder, made_up_batch, time_health, time_steps};
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,7 +30,10 @@ pub(crate) struct KernelsArgs {
     /// Images a step.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
-    /// Kernels: avx512, avx2, neon, portable or candle; the fastest of the machine unless stated.
+    /// Precision: f32 or bf16.
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    precision: Precision,
+    /// Kernels: avx512, avx2, neon, portable or candle, in bf16 amx, avx512bf16 or emulated; the fastest of the machine unless stated.
     #[arg(long, alias = "path", env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
     kernels: Option<String>,
     /// How often each is timed; the median counts.
@@ -48,7 +53,7 @@ pub(crate) struct KernelsArgs {
 /// Times the step, the embedding, the operators and the images' way, prints tables.
 pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     use_threads(args.threads)?;
-    let arithmetic = Arithmetic::on_cpu(args.kernels.as_deref())?;
+    let arithmetic = Arithmetic::resolve(&Device::Cpu, args.kernels.as_deref(), args.precision.as_str())?;
     let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
     let batch = made_up_batch(count, size_px)?;
     let mut encoder = encoder(&RESNET18, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;
@@ -61,7 +66,10 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     let (optimizer, embed) = (part(|s| s.optimizer), part(|s| s.embed));
 
     let (kernels, threads) = (arithmetic.kernels_name(), rayon::current_num_threads());
-    println!("{size_px} px, batch {count}, {kernels} on {threads} threads, median of {repeats}");
+    println!(
+        "{size_px} px, batch {count}, {}, {kernels} on {threads} threads, median of {repeats}",
+        args.precision.as_str()
+    );
     let mut table = plain_table(&["", "ms", "images/s"]);
     let parts = [("  forward", forward), ("  backward", backward), ("  optimizer", optimizer)];
     for (name, seconds) in [("step", step)].into_iter().chain(parts).chain([("embedding", embed)]) {
@@ -80,10 +88,9 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
         println!("the health of a head takes {:.2} ms of a step at most ({head}), {share:.2} % of it", watched * 1e3);
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
-        if let Some(instructions) = arithmetic.instructions() {
-            let mut floor = matrix_products(instructions);
+        if let Some((operators, mut floor)) = operators(&RESNET18, &arithmetic, size_px, count) {
             let gflops = floor.flop / seconds_of(&mut floor, repeats) * 1e-9;
-            for mut operator in operators(&RESNET18, instructions, size_px, count) {
+            for mut operator in operators {
                 let seconds = seconds_of(&mut operator, repeats);
                 timed.push((operator, seconds));
             }
@@ -98,6 +105,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
             "machine": describe_machine(),
             "commit": COMMIT,
             "path": kernels,
+            "precision": args.precision.as_str(),
             "image_size_px": size_px,
             "batch": count,
             "step": {

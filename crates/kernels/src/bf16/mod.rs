@@ -9,10 +9,12 @@ mod kernels;
 mod map;
 mod network;
 mod number;
+mod operators;
 mod passes;
 mod stem;
 
 pub(crate) use engine::Engine;
+pub(crate) use operators::{operators, squares};
 
 use crate::fast::arena::Arena;
 use crate::fast::optimizer;

@@ -19,9 +19,8 @@ mod stem;
 mod winograd;
 mod write;
 
-#[cfg(test)]
-pub(crate) use operators::numbers;
-pub use operators::{Operator, matrix_products, operators};
+pub use operators::{Operator, matrix_products};
+pub(crate) use operators::{numbers, of_layers, operators};
 pub use simd::InstructionSet;
 
 use crate::flat::{self, Machine, Network};

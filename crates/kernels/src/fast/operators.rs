@@ -36,8 +36,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Reads and writes so many `numbers` at least.
-    fn new(
+    /// Reads and writes so many `numbers` of f32 at least.
+    pub(crate) fn new(
         layer: &str,
         shape: String,
         pass: &str,
@@ -57,13 +57,22 @@ impl Operator {
 
 /// Every operator of a step on `batch` images of `size_px`, computed with `instructions`, which must be among
 /// [`InstructionSet::available`].
-pub fn operators(
+pub(crate) fn operators(
     architecture: &Architecture,
     instructions: InstructionSet,
     size_px: usize,
     batch: usize,
 ) -> Vec<Operator> {
-    with_instructions!(instructions, simd => all(simd, architecture, size_px, batch))
+    with_instructions!(instructions, simd => {
+        let map = Map { images: batch, height: size_px, width: size_px };
+        let of_stem = |name: &str, conv| {
+            let images = ImageBatch::new(vec![90; map.pixels() * 3], batch, size_px).expect("the sizes agree");
+            Vec::from(stem_operators(simd, name, conv, images))
+        };
+        of_layers(architecture, map, of_stem, |name, shape, conv, map| {
+            Vec::from(convolution_operators(simd, name, shape, conv, map))
+        })
+    })
 }
 
 /// Matrix products on operands that stay in the first-level cache, on all threads of the current pool at once: the floor
@@ -98,13 +107,17 @@ pub(crate) fn numbers(len: usize, phase: f64) -> Vec<f32> {
     (0..len).map(|index| (index as f64 * 0.73 + phase).sin() as f32).collect()
 }
 
-fn all<S: Simd>(simd: S, architecture: &Architecture, size_px: usize, batch: usize) -> Vec<Operator> {
+/// Those of the stem over images of extent `map`, and of each shape of the other layers, which the two functions make.
+pub(crate) fn of_layers(
+    architecture: &Architecture,
+    map: Map,
+    of_stem: impl Fn(&str, Convolution) -> Vec<Operator>,
+    of_layer: impl Fn(&str, &str, Convolution, Map) -> Vec<Operator>,
+) -> Vec<Operator> {
     let plan = architecture.plan();
-    let pixels = vec![90; batch * size_px * size_px * 3];
-    let images = ImageBatch::new(pixels, batch, size_px).expect("the sizes agree");
     let (stem, conv) = (&plan.layers[0].conv, plan.layers[0].shape);
-    let mut at = conv.output(Map::of(&images)).pooled();
-    let mut all = Vec::from(stem_operators(simd, stem, conv, images));
+    let mut at = conv.output(map).pooled();
+    let mut all = of_stem(stem, conv);
     for block in plan.blocks {
         let mut next = at;
         let mut layers: Vec<(usize, Map)> = block.downsample.map(|layer| (layer, at)).into_iter().collect();
@@ -120,7 +133,7 @@ fn all<S: Simd>(simd: S, architecture: &Architecture, size_px: usize, batch: usi
             let shape = format!("{kernel}x{kernel}/{stride} {in_channels}->{out_channels} {height}x{width}");
             all.iter_mut().filter(|operator| operator.shape == shape).for_each(|operator| operator.layers += 1);
             if all.iter().all(|operator| operator.shape != shape) {
-                all.extend(convolution_operators(simd, name, &shape, conv, map));
+                all.extend(of_layer(name, &shape, conv, map));
             }
         }
         at = next;
