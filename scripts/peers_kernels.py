@@ -4,12 +4,14 @@
     cargo build --release -p xtask
     python scripts/peers_kernels.py --sizes 64:64,128:32 --rounds 5 --threads 2 --json peers.json
 
-PyTorch gets its better settings: channels_last and contiguous are both timed and the faster one counts, and its allocator
-keeps large buffers (glibc's thresholds raised). Both sides compute ResNet-18 without a classifier in f32, with AdamW, on one
-batch again and again. Every number is a process of its own, so that peak memory is that of the step alone.
+PyTorch gets its best setting: channels_last and contiguous, f32 and autocast to bf16 are all timed, the fastest counts, and its allocator
+keeps large buffers (glibc's thresholds raised). Both sides compute ResNet-18 without a classifier, with AdamW, on one
+batch again and again; Faceoff in f32, and in bf16 where the processor has instructions for it. Every number is a process of its own, so
+that peak memory is that of the step alone.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -20,9 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STEPS = 9
+LAYOUTS = ("channels_last", "contiguous")
 
 
-def torch_side(size, batch, threads, layout):
+def torch_side(size, batch, threads, layout, precision):
     """Times PyTorch in this process; prints JSON."""
     import resource
     import time
@@ -37,12 +40,18 @@ def torch_side(size, batch, threads, layout):
     if layout == "channels_last":
         net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    cast = lambda: torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
     def step():
-        embeddings = net(images)
+        with cast():
+            embeddings = net(images)
         optimizer.zero_grad(set_to_none=True)
         embeddings.backward(embeddings.detach())
         optimizer.step()
+
+    def embed():
+        with cast():
+            return net(images)
 
     def seconds(run):
         run()
@@ -57,24 +66,24 @@ def torch_side(size, batch, threads, layout):
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     net.eval()
     with torch.no_grad():
-        embedding = seconds(lambda: net(images))
+        embedding = seconds(embed)
     print(json.dumps({"step": batch / training, "embed": batch / embedding, "memory": memory}))
 
 
-def ours(size, batch, threads):
+def ours(size, batch, threads, precision):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         command = [ROOT / "target/release/xtask", "--root", ROOT, "bench", "kernels", "--step-only", "--image-size", size, "--batch", batch]
-        command += ["--repeats", STEPS, "--threads", threads, "--json", out]
+        command += ["--repeats", STEPS, "--threads", threads, "--precision", precision, "--json", out]
         subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
         found = json.loads(out.read_text())
     step = found["step"]
     return {"step": step["images_per_second"], "embed": found["embed"]["images_per_second"], "memory": step["peak_rss_mib"]}
 
 
-def theirs(size, batch, threads, layout):
+def theirs(size, batch, threads, layout, precision):
     kept = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--torch", f"{size}:{batch}:{threads}:{layout}"]
+    command = [sys.executable, __file__, "--torch", f"{size}:{batch}:{threads}:{layout}:{precision}"]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **kept})
     return json.loads(output.stdout)
 
@@ -88,26 +97,30 @@ def main():
     parser.add_argument("--torch", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.torch:
-        size, batch, threads, layout = options.torch.split(":")
-        return torch_side(int(size), int(batch), int(threads), layout)
+        size, batch, threads, layout, precision = options.torch.split(":")
+        return torch_side(int(size), int(batch), int(threads), layout, precision)
 
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    own = ["f32"] + (["bf16"] if "amx_bf16" in flags or "avx512_bf16" in flags else [])
     results = {}
     for size, batch in (map(int, pair.split(":")) for pair in options.sizes.split(",")):
         rounds = []
         for _ in range(options.rounds):
-            sides = {"faceoff": ours(size, batch, options.threads)}
-            for layout in ("channels_last", "contiguous"):
-                sides[layout] = theirs(size, batch, options.threads, layout)
+            sides = {f"faceoff {precision}": ours(size, batch, options.threads, precision) for precision in own}
+            for layout in LAYOUTS:
+                for precision in ("f32", "bf16"):
+                    sides[f"PyTorch {layout} {precision}"] = theirs(size, batch, options.threads, layout, precision)
             rounds.append(sides)
         print(f"{size} px, batch {batch}, {options.threads} threads, medians of {options.rounds} rounds")
         median = lambda side, what: statistics.median(sides[side][what] for sides in rounds)
         for what, unit in (("step", "images/s"), ("embed", "images/s"), ("memory", "MiB")):
-            best = (max if unit == "images/s" else min)(median(layout, what) for layout in ("channels_last", "contiguous"))
-            ours_median = median("faceoff", what)
-            print(
-                f"  {what:7} faceoff {ours_median:7.0f}  PyTorch channels_last {median('channels_last', what):7.0f}"
-                f"  contiguous {median('contiguous', what):7.0f} {unit}  ratio to the better {ours_median / best:.2f}"
-            )
+            best = max if unit == "images/s" else min
+            peers = {side: median(side, what) for side in rounds[0] if side.startswith("PyTorch")}
+            peer = best(peers, key=peers.get)
+            for side in (side for side in rounds[0] if side not in peers):
+                found = median(side, what)
+                print(f"  {what:7} {side} {found:7.0f} {unit}  {found / peers[peer]:.2f} of {peer}, its best")
+            print("          " + "  ".join(f"{side.removeprefix('PyTorch ')} {value:.0f}" for side, value in peers.items()))
         results[f"{size}:{batch}"] = rounds
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

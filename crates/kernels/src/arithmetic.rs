@@ -95,7 +95,12 @@ impl Arithmetic {
 
     /// On the CPU in f32, see [`Arithmetic::resolve`].
     pub fn on_cpu(kernels: Option<&str>) -> Result<Self> {
-        Self::resolve(&Device::Cpu, kernels, "f32")
+        Self::on_cpu_in("f32", kernels)
+    }
+
+    /// On the CPU, see [`Arithmetic::resolve`].
+    pub fn on_cpu_in(precision: &str, kernels: Option<&str>) -> Result<Self> {
+        Self::resolve(&Device::Cpu, kernels, precision)
     }
 
     /// The device, where the head computes too.

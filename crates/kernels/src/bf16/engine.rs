@@ -278,7 +278,7 @@ mod avx512 {
             let mut wide = [[_mm512_setzero_ps(); 2]; ROWS];
             if !set {
                 for (wide, sums) in wide.iter_mut().zip(&*sums) {
-                    *wide = halves(sums).map(|half| pack(half));
+                    *wide = halves(sums).map(pack);
                 }
             }
             for Product { first, second } in products {
@@ -294,7 +294,7 @@ mod avx512 {
                 }
             }
             for (wide, sums) in wide.iter().zip(sums) {
-                let [low, high] = wide.map(|wide| bytemuck::cast::<__m512, [f32; 16]>(wide));
+                let [low, high] = wide.map(bytemuck::cast::<__m512, [f32; 16]>);
                 sums[..16].copy_from_slice(&low);
                 sums[16..].copy_from_slice(&high);
             }
