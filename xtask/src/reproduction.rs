@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, bail};
 use faceoff::Program;
-use faceoff_analysis::statistics::{Summary, summary};
+use faceoff_analysis::statistics::{Summary, paired_difference, pooled_summaries, summary};
 use faceoff_evaluation::comparisons::Judged;
+use faceoff_evaluation::selection::Variant;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
 use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate};
 use faceoff_report::accuracy_picture;
-use faceoff_runs::{Experiment, Trial};
+use faceoff_runs::Trial;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -26,9 +27,10 @@ pub(crate) struct Reproduction {
     /// Of `reproduction`, the runs that all blocks without another name are of.
     evaluation: Evaluation,
     unseen_breeds: Evaluation,
+    label_noise: Evaluation,
     parity: Evaluation,
     peer: Vec<PeerRun>,
-    tuned: Experiment,
+    tuned: Evaluation,
 }
 
 #[derive(Deserialize)]
@@ -59,9 +61,10 @@ impl Reproduction {
         Ok(Self {
             evaluation: evaluation("reproduction")?,
             unseen_breeds: evaluation("unseen-breeds")?,
+            label_noise: evaluation("label-noise")?,
             parity: evaluation("parity")?,
             peer: results,
-            tuned: program.experiment("reproduction-tuned")?,
+            tuned: evaluation("reproduction-tuned")?,
         })
     }
 
@@ -93,8 +96,10 @@ impl Reproduction {
             "unseen breeds" => {
                 heads(&self.unseen_breeds, &["knn_accuracy_k5", "map_at_r", "open_set_auroc_nearest_neighbor"])?
             }
+            "label noise" => self.label_noise()?,
             "parity" => self.parity()?,
-            "tuned" => self.tuned(),
+            "tuned" => self.trials(),
+            "tuned runs" => self.tuned()?,
             "runs" => self.runs(),
             "labels given" => self.labels_given()?,
             "scales" => self.scales(),
@@ -134,46 +139,80 @@ impl Reproduction {
         )
     }
 
-    /// The heads of `parity` beside PyTorch's.
+    /// The heads of `parity` beside PyTorch's. The differences of three seeds say little of their own scatter, so it is pooled over the
+    /// heads (a two-way layout, heads by seeds).
     fn parity(&self) -> Result<String> {
         let evaluation = &self.parity;
         let measures = [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)];
         let titles: String = measures
             .iter()
-            .map(|(title, _)| format!(" {title}, Faceoff, % | {title}, PyTorch, % | difference, points |"))
+            .map(|(title, _)| {
+                format!(" {title}, Faceoff, % | {title}, PyTorch, % | difference, points | by its own scatter |")
+            })
             .collect();
-        let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * measures.len()));
-        let mut all = measures.map(|_| Vec::new());
-        let points = |values: &[f64]| -> Result<String> {
-            let Summary { mean, interval, .. } = summary(values)?;
-            let half = interval.map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
-            Ok(format!(" {:.1} +- {:.1} |", 100.0 * mean, 100.0 * half))
-        };
-        for variant in evaluation.shown() {
-            text += &format!("| {} |", evaluation.name(variant));
-            for ((title, metric), all) in measures.iter().zip(&mut all) {
+        let mut rows: Vec<String> =
+            evaluation.shown().map(|variant| format!("| {} |", evaluation.name(variant))).collect();
+        let mut all = "| all |".to_string();
+        for (title, metric) in measures {
+            let mut differences = Vec::new();
+            for (row, variant) in rows.iter_mut().zip(evaluation.shown()) {
                 let (mut own, mut peers) = (Vec::new(), Vec::new());
                 for run in evaluation.runs(variant) {
                     let is_peer = |peer: &&PeerRun| peer.head == evaluation.name(variant) && peer.seed == run.seed;
                     let peer = self.peer.iter().find(is_peer).context("a run of `parity` has no counterpart")?;
-                    own.push(run.found.value(*metric).context("a run of `parity` has no accuracy")?);
-                    peers.push(if *title == "DNN" { peer.dnn_accuracy } else { peer.knn_accuracy });
+                    own.push(run.found.value(metric).context("a run of `parity` has no accuracy")?);
+                    peers.push(if title == "DNN" { peer.dnn_accuracy } else { peer.knn_accuracy });
                 }
-                let differences: Vec<f64> = own.iter().zip(&peers).map(|(own, peer)| own - peer).collect();
-                text += &(points(&own)? + &points(&peers)? + &points(&differences)?);
-                all.extend(differences);
+                *row += &format!(" {} | {} |", percent(&summary(&own)?), percent(&summary(&peers)?));
+                differences.push(own.iter().zip(&peers).map(|(own, peer)| own - peer).collect::<Vec<_>>());
             }
-            text += "\n";
+            for ((row, differences), pooled) in rows.iter_mut().zip(&differences).zip(pooled_summaries(&differences)?) {
+                *row += &format!(" {} | {} |", percent(&pooled), percent(&summary(differences)?));
+            }
+            all += &format!(" | | {} | |", percent(&summary(&differences.concat())?));
         }
-        text += "| all |";
-        for differences in &all {
-            text += &format!(" | |{}", points(differences)?);
+        let rule = "---|".repeat(4 * measures.len());
+        Ok(format!("| head |{titles}\n|---|{rule}\n{}\n{all}\n", rows.join("\n")))
+    }
+
+    /// What wrong labels cost each head: the accuracies under each share of them, and what is lost against none.
+    fn label_noise(&self) -> Result<String> {
+        let evaluation = &self.label_noise;
+        let variants = &evaluation.selection.variants;
+        let shares: BTreeSet<u32> = variants.iter().map(|variant| variant.noise_percent).collect();
+        let clean = *shares.first().context("`label-noise` has no runs")?;
+        let wrong = || shares.iter().filter(|&&share| share != clean);
+        let mut text = "| head | measure |".to_string();
+        shares.iter().for_each(|share| text += &format!(" {share} % wrong, % |"));
+        wrong().for_each(|share| text += &format!(" {share} % wrong, change in points |"));
+        text += &format!("\n|---|---|{}\n", "---|".repeat(2 * shares.len() - 1));
+        for (title, metric) in [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)] {
+            for head in variants.iter().filter(|variant| variant.noise_percent == clean).map(|variant| &variant.base) {
+                let values = |share: u32| -> Result<Vec<f64>> {
+                    let of_share = |variant: &Variant| variant.base == *head && variant.noise_percent == share;
+                    let variant = variants.iter().position(of_share).context("a head lacks a share of wrong labels")?;
+                    let mut runs: Vec<_> = evaluation.runs(variant).collect();
+                    runs.sort_by_key(|run| run.seed);
+                    runs.iter()
+                        .map(|run| run.found.value(metric).context("a run of `label-noise` has no accuracy"))
+                        .collect()
+                };
+                text += &format!("| {head} | {title} |");
+                for &share in &shares {
+                    text += &format!(" {} |", percent(&summary(&values(share)?)?));
+                }
+                for &share in wrong() {
+                    text +=
+                        &format!(" {} |", percent(&paired_difference(&values(share)?, &values(clean)?)?.difference));
+                }
+                text += "\n";
+            }
         }
-        Ok(text + "\n")
+        Ok(text)
     }
 
     /// What the search chose for each head, beside its own setting, which was the first trial.
-    fn tuned(&self) -> String {
+    fn trials(&self) -> String {
         let mut text =
             "| head | peak learning rate | scale | margin | KNN, % | its own setting, % |\n|---|---|---|---|---|---|\n"
                 .to_string();
@@ -192,6 +231,43 @@ impl Reproduction {
             );
         }
         text
+    }
+
+    /// The heads as tuned beside the same as they are by default.
+    fn tuned(&self) -> Result<String> {
+        let evaluation = &self.tuned;
+        let measures = [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)];
+        let titles: String = measures
+            .iter()
+            .map(|(title, _)| format!(" {title}, default, % | {title}, tuned, % | difference, points |"))
+            .collect();
+        let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * measures.len()));
+        for default in evaluation.shown() {
+            let Some(head) = evaluation.name(default).strip_suffix("-default") else { continue };
+            let tuned =
+                evaluation.shown().find(|&variant| evaluation.name(variant).strip_suffix("-tuned") == Some(head));
+            text += &format!("| {head} |");
+            for (_, metric) in measures {
+                text += &format!(" {} |", value(evaluation, default, metric));
+                let Some(tuned) = tuned else {
+                    text += " the same | - |";
+                    continue;
+                };
+                let of = |a: usize, b: usize| {
+                    evaluation.comparisons.pairs.iter().find(|pair| (pair.metric, pair.a, pair.b) == (metric, a, b))
+                };
+                let (pair, sign) = of(tuned, default)
+                    .map(|pair| (pair, 1.0))
+                    .or_else(|| of(default, tuned).map(|pair| (pair, -1.0)))
+                    .context("a tuned head is not compared with its default")?;
+                let half = pair.test.interval().map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
+                let mean = sign * pair.test.paired.difference.mean;
+                text +=
+                    &format!(" {} | {:.1} +- {:.1} |", value(evaluation, tuned, metric), 100.0 * mean, 100.0 * half);
+            }
+            text += "\n";
+        }
+        Ok(text)
     }
 
     /// The two readings of DNN accuracy.
@@ -289,6 +365,12 @@ fn value(evaluation: &Evaluation, variant: usize, metric: MetricId) -> String {
     let half = row.summary.interval.map(|interval| (interval.high - interval.low) / 2.0);
     let half = half.map_or(String::new(), |half| format!(" +- {}", metric.format(half)));
     format!("{}{half}", metric.format(row.summary.mean))
+}
+
+/// A mean in percent or points, +- half its interval.
+fn percent(summary: &Summary) -> String {
+    let half = summary.interval.map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
+    format!("{:.1} +- {:.1}", 100.0 * summary.mean, 100.0 * half)
 }
 
 /// The two variants, the mean difference and its interval in points.

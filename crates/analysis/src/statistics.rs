@@ -70,6 +70,28 @@ pub fn summary(values: &[f64]) -> Result<Summary> {
     Ok(Summary { n, mean, sd, interval })
 }
 
+/// Mean and interval of each of several samples whose scatter is taken to be the same: `sd` is pooled over them (root of the sum of
+/// squares about the own means over the degrees of freedom, the sizes less one each), and so are the degrees of freedom of t.
+///
+/// # Errors
+/// A sample is empty or has a value that is not finite; together they leave no degree of freedom.
+pub fn pooled_summaries(samples: &[Vec<f64>]) -> Result<Vec<Summary>> {
+    let own = samples.iter().map(|sample| summary(sample)).collect::<Result<Vec<_>>>()?;
+    let degrees = own.iter().map(|own| own.n - 1).sum::<usize>();
+    check_count("the degrees of freedom of all samples", degrees, 1..=usize::MAX, "one value has no scatter")?;
+    let squares: f64 = own.iter().filter_map(|own| Some(own.sd?.powi(2) * (own.n - 1) as f64)).sum();
+    let sd = (squares / degrees as f64).sqrt();
+    let quantile = t_quantile(1.0 - ALPHA / 2.0, degrees as f64);
+    Ok(own
+        .into_iter()
+        .map(|Summary { n, mean, .. }| {
+            let half_width = quantile * sd / (n as f64).sqrt();
+            let interval = Interval { low: mean - half_width, high: mean + half_width };
+            Summary { n, mean, sd: Some(sd), interval: Some(interval) }
+        })
+        .collect())
+}
+
 fn t_distribution(degrees: f64) -> StudentsT {
     StudentsT::new(0.0, 1.0, degrees).expect("more than no degree of freedom")
 }

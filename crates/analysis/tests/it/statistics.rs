@@ -67,6 +67,25 @@ fn bootstrap_covers_what_the_binomial_says() {
 }
 
 #[test]
+fn samples_share_their_scatter() {
+    // Variances 1 and 3, two degrees of freedom each, and a sample that adds none; t(0.975, 4) is SciPy's.
+    let samples = [vec![1.0, 2.0, 3.0], vec![10.0, 10.0, 13.0], vec![5.0]];
+    let found = pooled_summaries(&samples).unwrap();
+    let quantile = 2.7764451051977987;
+    for (found, (n, mean)) in found.iter().zip([(3, 2.0), (3, 11.0), (1, 5.0)]) {
+        let half_width = quantile * (2.0 / n as f64).sqrt();
+        let interval = found.interval.unwrap();
+        assert_eq!((found.n, found.mean), (n, mean));
+        assert!((found.sd.unwrap() - 2.0_f64.sqrt()).abs() < 1e-12);
+        assert!(
+            (interval.low - (mean - half_width)).abs() < 1e-10 && (interval.high - (mean + half_width)).abs() < 1e-10
+        );
+    }
+    assert!(matches!(pooled_summaries(&[vec![1.0], vec![2.0]]), Err(Error::OutOfRange { .. })));
+    assert!(matches!(pooled_summaries(&[vec![1.0, 2.0], vec![]]), Err(Error::Empty(_))));
+}
+
+#[test]
 fn one_seed_has_no_scatter() {
     let one = summary(&[0.8]).unwrap();
     assert_eq!((one.n, one.mean, one.sd, one.interval), (1, 0.8, None, None));
