@@ -277,23 +277,22 @@ impl Network<Cpu> {
         let BlockTape { layers, inner, downsample, out } = tape;
         let maps = self.maps_within(&block, map);
         let end = maps[layers.len()];
-        // What the shortcut brings to the block's input.
-        let shortcut = match (block.downsample, downsample) {
-            (Some(layer), Some(output)) => {
+        // What the shortcut brings to the block's input, and `g` where that is another.
+        let (brought, of_projection) = match block.downsample.zip(downsample) {
+            Some((layer, output)) => {
                 // The sum of `g` is known.
-                let mut of_projection = g;
-                let products = mask_and_sum(simd, end, &mut of_projection, None, &output.z, &output.norm.mean).second;
+                let mut g = g;
+                let products = mask_and_sum(simd, end, &mut g, None, &output.z, &output.norm.mean).second;
                 let sums = ChannelSums { first: sums.first.clone(), second: products };
                 let target = Gradient { shortcut: None, behind: None, mean: &[] };
-                let found = (&of_projection[..], &sums);
-                let (dx, _) = self.backward_layer(simd, layer, (map, before.x), &output, found, &target, gradients);
+                let source = (map, before.x);
+                let (dx, _) = self.backward_layer(simd, layer, source, &output, (&g, &sums), &target, gradients);
                 self.give([output.z]);
-                (dx, of_projection)
+                (dx, Some(g))
             }
-            _ => (g, Vec::new()),
+            None => (g, None),
         };
-        let (brought, at_end) =
-            if shortcut.1.is_empty() { (&shortcut.0, &shortcut.0) } else { (&shortcut.0, &shortcut.1) };
+        let at_end = of_projection.as_ref().unwrap_or(&brought);
         // The gradient behind the ReLU of the layer at hand, with its sums; behind the last stands that of the block.
         let mut behind: Option<(Vec<Row>, ChannelSums)> = None;
         for place in (1..layers.len()).rev() {
@@ -306,11 +305,10 @@ impl Network<Cpu> {
             self.give(behind.replace(next).map(|(g, _)| g));
         }
         let (first, of_first) = behind.expect("a block has two layers or more");
-        let target = Gradient { shortcut: Some(brought), behind: Some([before.x, before.z]), mean: before.mean };
+        let target = Gradient { shortcut: Some(&brought), behind: Some([before.x, before.z]), mean: before.mean };
         let found = (&first[..], &of_first);
         let next = self.backward_layer(simd, block.first, (map, before.x), &layers[0], found, &target, gradients);
-        let (brought, at_end) = shortcut;
-        self.give([first, out, brought, at_end].into_iter().chain(inner));
+        self.give([first, out, brought].into_iter().chain(of_projection).chain(inner));
         self.give(layers.into_iter().map(|output| output.z));
         next
     }

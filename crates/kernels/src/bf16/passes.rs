@@ -5,7 +5,7 @@
 //! depends on the instructions, so that every machine computes the same bits.
 
 use super::conv::{Finish, Place, Totals};
-use super::number::{LANES, Row, Square, Sums, pair_columns, pair_rows};
+use super::number::{LANES, Row, Square, Sums, pair_columns, pair_rows, rounded};
 use crate::fast::norm::{Affine, Backward, ChannelSums, relu};
 use crate::fast::simd::vectorized;
 use crate::resnet::Map;
@@ -146,11 +146,10 @@ impl Finish<1> for Activate<'_> {
 /// And, at the end of a block, as it is too.
 impl Finish<2> for Activate<'_> {
     #[inline(always)]
-    fn finish(&self, place: Place, sums: &Sums, [plain, pairs]: [&mut Square; 2], totals: &mut Totals) {
+    fn finish(&self, Place { block, at, .. }: Place, sums: &Sums, [plain, pairs]: [&mut Square; 2], _: &mut Totals) {
         for (row, plain) in plain.iter_mut().enumerate() {
-            *plain = self.row(place.at + row, place.block * LANES + row, &sums.0[row]);
+            *plain = self.row(at + row, block * LANES + row, &sums.0[row]);
         }
-        let _ = totals;
         pair_rows(plain, pairs);
     }
 }
@@ -203,9 +202,8 @@ pub(crate) fn gradient_square(
     let (first, lanes) = (channel_of(map, at, k1.len()), map.lanes(group_of(map, at, k1.len())));
     std::array::from_fn(|row| {
         let (g, z, channel) = (g(row), z[at + row].widened(), first + row);
-        let mut to = Row(std::array::from_fn(|lane| {
-            super::number::rounded(k1[channel] * g[lane] + (k2[channel] * z[lane] + k3[channel]))
-        }));
+        let mut to =
+            Row(std::array::from_fn(|lane| rounded(k1[channel] * g[lane] + (k2[channel] * z[lane] + k3[channel]))));
         to.0[lanes..].fill(0);
         to
     })
