@@ -242,15 +242,24 @@ impl Reproduction {
             .map(|(title, _)| format!(" {title}, default, % | {title}, tuned, % | difference, points |"))
             .collect();
         let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * measures.len()));
-        for default in evaluation.shown() {
-            let Some(head) = evaluation.name(default).strip_suffix("-default") else { continue };
-            let tuned =
-                evaluation.shown().find(|&variant| evaluation.name(variant).strip_suffix("-tuned") == Some(head));
+        let head_of = |variant: usize| evaluation.name(variant).rsplit_once('-').map(|(head, _)| head);
+        let mut heads: Vec<&str> = Vec::new();
+        for head in evaluation.shown().filter_map(head_of) {
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+        for head in heads {
+            let settings = ["default", "tuned"]
+                .map(|setting| evaluation.shown().find(|&other| evaluation.name(other) == format!("{head}-{setting}")));
             text += &format!("| {head} |");
             for (_, metric) in measures {
-                text += &format!(" {} |", value(evaluation, default, metric));
-                let Some(tuned) = tuned else {
-                    text += " the same | - |";
+                for variant in settings {
+                    text +=
+                        &variant.map_or(" - |".into(), |variant| format!(" {} |", value(evaluation, variant, metric)));
+                }
+                let [Some(default), Some(tuned)] = settings else {
+                    text += " - |";
                     continue;
                 };
                 let of = |a: usize, b: usize| {
@@ -261,9 +270,7 @@ impl Reproduction {
                     .or_else(|| of(default, tuned).map(|pair| (pair, -1.0)))
                     .context("a tuned head is not compared with its default")?;
                 let half = pair.test.interval().map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
-                let mean = sign * pair.test.paired.difference.mean;
-                text +=
-                    &format!(" {} | {:.1} +- {:.1} |", value(evaluation, tuned, metric), 100.0 * mean, 100.0 * half);
+                text += &format!(" {:.1} +- {:.1} |", sign * 100.0 * pair.test.paired.difference.mean, 100.0 * half);
             }
             text += "\n";
         }
