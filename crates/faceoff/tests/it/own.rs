@@ -154,7 +154,7 @@ fn a_table_of_images_needs_no_folder_and_options_of_ones_own_images_are_refused_
     // Noise in the labels is refused before an image is looked at.
     let message = complaint(command(&folder, &["benchmark", "label-noise", "--dry-run", "--labels"]).arg(&table));
     assert!(
-        message.contains("`data.label_noise_percent` is 5, but images of one's own have no noisy labels"),
+        message.contains("`data.label_noise_percent` is 25, but images of one's own have no noisy labels"),
         "{message}"
     );
 }
