@@ -120,7 +120,7 @@ fn values_out_of_range_are_explained() {
         ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
         ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is 0"),
         ("vote_temperature = 0.07", "vote_temperature = 0.0", "finite number above 0"),
-        ("precision = \"f32\"", "precision = \"f16\"", "expected `f32` or `tf32`"),
+        ("precision = \"f32\"", "precision = \"f16\"", "expected one of `f32`, `tf32`, `bf16`"),
         ("trials = 2", "trials = 0", "`tuning.trials` is 0"),
         ("margin_cosine = [0.0, 0.35]", "margin_cosine = [0.4, 0.35]", "low <= high"),
         ("name = \"smoke\"", "name = \"../smoke\"", "it must be letters, digits"),
@@ -154,7 +154,7 @@ fn overrides_choose_heads_by_name_or_kind() {
     assert_eq!(names, ["Classification", "ArcFace"]);
     assert_eq!((experiment.training.epochs, experiment.data.image_size_px), (9, 48));
     assert_eq!((experiment.training.seeds, experiment.training.precision), (vec![7], Precision::Tf32));
-    assert!("tf16".parse::<Precision>().unwrap_err().to_string().contains("`f32` or `tf32`"));
+    assert!("tf16".parse::<Precision>().unwrap_err().to_string().contains("`f32`, `tf32` or `bf16`"));
 
     let wrong = Overrides { heads: Some(vec!["ArcFaces".into()]), ..Overrides::default() };
     let text = smoke().with_overrides(&wrong).unwrap_err().to_string();
