@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use faceoff::Program;
-use faceoff_analysis::statistics::{Summary, paired_difference, pooled_summaries, summary};
+use faceoff_analysis::statistics::{Interval, Summary, paired_difference, pooled_summaries, summary};
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::selection::Variant;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
@@ -143,8 +143,8 @@ impl Reproduction {
     /// heads (a two-way layout, heads by seeds).
     fn parity(&self) -> Result<String> {
         let evaluation = &self.parity;
-        let measures = [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)];
-        let titles: String = measures
+        let accuracies = accuracies()?;
+        let titles: String = accuracies
             .iter()
             .map(|(title, _)| {
                 format!(" {title}, Faceoff, % | {title}, PyTorch, % | difference, points | by its own scatter |")
@@ -153,16 +153,16 @@ impl Reproduction {
         let mut rows: Vec<String> =
             evaluation.shown().map(|variant| format!("| {} |", evaluation.name(variant))).collect();
         let mut all = "| all |".to_string();
-        for (title, metric) in measures {
+        for (title, metric) in accuracies {
             let mut differences = Vec::new();
             for (row, variant) in rows.iter_mut().zip(evaluation.shown()) {
-                let (mut own, mut peers) = (Vec::new(), Vec::new());
-                for run in evaluation.runs(variant) {
-                    let is_peer = |peer: &&PeerRun| peer.head == evaluation.name(variant) && peer.seed == run.seed;
+                let peer_of = |seed: u64| {
+                    let is_peer = |peer: &&PeerRun| peer.head == evaluation.name(variant) && peer.seed == seed;
                     let peer = self.peer.iter().find(is_peer).context("a run of `parity` has no counterpart")?;
-                    own.push(run.found.value(metric).context("a run of `parity` has no accuracy")?);
-                    peers.push(if title == "DNN" { peer.dnn_accuracy } else { peer.knn_accuracy });
-                }
+                    Ok(if title == "DNN" { peer.dnn_accuracy } else { peer.knn_accuracy })
+                };
+                let own = values(evaluation, variant, metric)?;
+                let peers = evaluation.runs(variant).map(|run| peer_of(run.seed)).collect::<Result<Vec<_>>>()?;
                 *row += &format!(" {} | {} |", percent(&summary(&own)?), percent(&summary(&peers)?));
                 differences.push(own.iter().zip(&peers).map(|(own, peer)| own - peer).collect::<Vec<_>>());
             }
@@ -171,7 +171,7 @@ impl Reproduction {
             }
             all += &format!(" | | {} | |", percent(&summary(&differences.concat())?));
         }
-        let rule = "---|".repeat(4 * measures.len());
+        let rule = "---|".repeat(4 * accuracies.len());
         Ok(format!("| head |{titles}\n|---|{rule}\n{}\n{all}\n", rows.join("\n")))
     }
 
@@ -186,24 +186,19 @@ impl Reproduction {
         shares.iter().for_each(|share| text += &format!(" {share} % wrong, % |"));
         wrong().for_each(|share| text += &format!(" {share} % wrong, change in points |"));
         text += &format!("\n|---|---|{}\n", "---|".repeat(2 * shares.len() - 1));
-        for (title, metric) in [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)] {
+        for (title, metric) in accuracies()? {
             for head in variants.iter().filter(|variant| variant.noise_percent == clean).map(|variant| &variant.base) {
-                let values = |share: u32| -> Result<Vec<f64>> {
+                let under = |share: u32| {
                     let of_share = |variant: &Variant| variant.base == *head && variant.noise_percent == share;
                     let variant = variants.iter().position(of_share).context("a head lacks a share of wrong labels")?;
-                    let mut runs: Vec<_> = evaluation.runs(variant).collect();
-                    runs.sort_by_key(|run| run.seed);
-                    runs.iter()
-                        .map(|run| run.found.value(metric).context("a run of `label-noise` has no accuracy"))
-                        .collect()
+                    values(evaluation, variant, metric)
                 };
                 text += &format!("| {head} | {title} |");
                 for &share in &shares {
-                    text += &format!(" {} |", percent(&summary(&values(share)?)?));
+                    text += &format!(" {} |", percent(&summary(&under(share)?)?));
                 }
                 for &share in wrong() {
-                    text +=
-                        &format!(" {} |", percent(&paired_difference(&values(share)?, &values(clean)?)?.difference));
+                    text += &format!(" {} |", percent(&paired_difference(&under(share)?, &under(clean)?)?.difference));
                 }
                 text += "\n";
             }
@@ -236,12 +231,12 @@ impl Reproduction {
     /// The heads as tuned beside the same as they are by default.
     fn tuned(&self) -> Result<String> {
         let evaluation = &self.tuned;
-        let measures = [("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)];
-        let titles: String = measures
+        let accuracies = accuracies()?;
+        let titles: String = accuracies
             .iter()
             .map(|(title, _)| format!(" {title}, default, % | {title}, tuned, % | difference, points |"))
             .collect();
-        let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * measures.len()));
+        let mut text = format!("| head |{titles}\n|---|{}\n", "---|".repeat(3 * accuracies.len()));
         let head_of = |variant: usize| evaluation.name(variant).rsplit_once('-').map(|(head, _)| head);
         let mut heads: Vec<&str> = Vec::new();
         for head in evaluation.shown().filter_map(head_of) {
@@ -253,7 +248,7 @@ impl Reproduction {
             let settings = ["default", "tuned"]
                 .map(|setting| evaluation.shown().find(|&other| evaluation.name(other) == format!("{head}-{setting}")));
             text += &format!("| {head} |");
-            for (_, metric) in measures {
+            for (_, metric) in accuracies {
                 for variant in settings {
                     text +=
                         &variant.map_or(" - |".into(), |variant| format!(" {} |", value(evaluation, variant, metric)));
@@ -262,15 +257,10 @@ impl Reproduction {
                     text += " - |";
                     continue;
                 };
-                let of = |a: usize, b: usize| {
-                    evaluation.comparisons.pairs.iter().find(|pair| (pair.metric, pair.a, pair.b) == (metric, a, b))
-                };
-                let (pair, sign) = of(tuned, default)
-                    .map(|pair| (pair, 1.0))
-                    .or_else(|| of(default, tuned).map(|pair| (pair, -1.0)))
-                    .context("a tuned head is not compared with its default")?;
-                let half = pair.test.interval().map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
-                text += &format!(" {:.1} +- {:.1} |", sign * 100.0 * pair.test.paired.difference.mean, 100.0 * half);
+                let pair = evaluation.pair(metric, tuned, default);
+                let pair = pair.context("a tuned head is not compared with its default")?;
+                let mean = pair.test.paired.difference.mean * if pair.a == tuned { 1.0 } else { -1.0 };
+                text += &format!(" {} |", points(mean, pair.test.interval()));
             }
             text += "\n";
         }
@@ -369,15 +359,31 @@ fn metric(name: &str) -> Result<MetricId> {
 /// A mean, with half the width of its interval over seeds where there is one.
 fn value(evaluation: &Evaluation, variant: usize, metric: MetricId) -> String {
     let Some(row) = evaluation.summary(variant, metric) else { return "-".into() };
-    let half = row.summary.interval.map(|interval| (interval.high - interval.low) / 2.0);
+    let half = row.summary.interval.map(|interval| interval.half_width());
     let half = half.map_or(String::new(), |half| format!(" +- {}", metric.format(half)));
     format!("{}{half}", metric.format(row.summary.mean))
 }
 
-/// A mean in percent or points, +- half its interval.
-fn percent(summary: &Summary) -> String {
-    let half = summary.interval.map_or(f64::NAN, |interval| (interval.high - interval.low) / 2.0);
-    format!("{:.1} +- {:.1}", 100.0 * summary.mean, 100.0 * half)
+/// The two accuracies, by their short names.
+fn accuracies() -> Result<[(&'static str, MetricId); 2]> {
+    Ok([("DNN", metric("dnn_accuracy")?), ("KNN", metric("knn_accuracy_k5")?)])
+}
+
+/// A metric of a variant's runs, by seed.
+fn values(evaluation: &Evaluation, variant: usize, metric: MetricId) -> Result<Vec<f64>> {
+    let lacks = || format!("a run of {} lacks an accuracy", evaluation.name(variant));
+    evaluation.runs(variant).map(|run| run.found.value(metric).with_context(lacks)).collect()
+}
+
+/// A mean in percent, +- half its interval.
+fn percent(Summary { mean, interval, .. }: &Summary) -> String {
+    points(*mean, *interval)
+}
+
+/// A mean in points, +- half its interval.
+fn points(mean: f64, interval: Option<Interval>) -> String {
+    let half = interval.map_or(f64::NAN, |interval| interval.half_width());
+    format!("{:.1} +- {:.1}", 100.0 * mean, 100.0 * half)
 }
 
 /// The two variants, the mean difference and its interval in points.

@@ -44,6 +44,13 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// Half the distance of its ends.
+    pub fn half_width(&self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
 /// A sample's mean and scatter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {

@@ -116,7 +116,7 @@ fn ranked<'a>(evaluation: &'a Evaluation, group: &Group, metric: MetricId) -> Ve
 }
 
 fn standing(evaluation: &Evaluation, first: &MetricSummary, row: &MetricSummary) -> Standing {
-    let pair = pair(evaluation, row.metric, first.variant, row.variant);
+    let pair = evaluation.pair(row.metric, first.variant, row.variant);
     let ahead_of = |pair: &Pair| {
         let difference = pair.test.paired.difference.mean;
         if pair.a == first.variant { difference } else { -difference }
@@ -178,11 +178,6 @@ fn command_of(name: &str, manifest: &Manifest, seeds: Option<&str>, epochs: usiz
     };
     let options: String = options.into_iter().map(with_value).collect();
     format!("{PROGRAM} benchmark {name}{seeds} --epochs {epochs}{size}{options}")
-}
-
-fn pair(evaluation: &Evaluation, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {
-    let is_pair = |pair: &&Pair| pair.metric == metric && [(a, b), (b, a)].contains(&(pair.a, pair.b));
-    evaluation.comparisons.pairs.iter().find(is_pair)
 }
 
 /// What the sentences are made of.
@@ -406,7 +401,7 @@ impl Words<'_> {
         let first = standings[0].variant;
         // The nearest that may yet be the better one.
         let open = standings[1..].iter().find(|standing| standing.place != Place::Behind).unwrap_or(&standings[1]);
-        let tested = pair(self.evaluation, self.answer.metric, first, open.variant);
+        let tested = self.evaluation.pair(self.answer.metric, first, open.variant);
         let has = self.seeds as u64;
         let wanted = || {
             let needed = tested?.seeds_needed.filter(|&needed| needed <= MOST_ADVISED)?;

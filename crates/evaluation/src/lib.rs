@@ -39,7 +39,7 @@ pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit
 pub use store::verify_measured;
 
 use answer::Answer;
-use comparisons::Comparisons;
+use comparisons::{Comparisons, Pair};
 use faceoff_runs::{AnalysisConfig, Experiment, RunFolder, Trial};
 use families::{neighbors, variance};
 use groups::Group;
@@ -309,6 +309,12 @@ impl Evaluation {
     /// The measured runs of a variant, by seed.
     pub fn runs(&self, variant: usize) -> impl Iterator<Item = &Measured> {
         self.measured.iter().filter(move |run| run.variant == variant)
+    }
+
+    /// What was compared of two variants, whichever of them was subtracted.
+    pub fn pair(&self, metric: MetricId, a: usize, b: usize) -> Option<&Pair> {
+        let is_pair = |pair: &&Pair| pair.metric == metric && [(a, b), (b, a)].contains(&(pair.a, pair.b));
+        self.comparisons.pairs.iter().find(is_pair)
     }
 
     /// The 95 % interval of a mean over seeds, or with one seed that of an accuracy over images.

@@ -95,11 +95,11 @@ impl Arithmetic {
 
     /// On the CPU in f32, see [`Arithmetic::resolve`].
     pub fn on_cpu(kernels: Option<&str>) -> Result<Self> {
-        Self::on_cpu_in("f32", kernels)
+        Self::on_cpu_in(kernels, "f32")
     }
 
     /// On the CPU, see [`Arithmetic::resolve`].
-    pub fn on_cpu_in(precision: &str, kernels: Option<&str>) -> Result<Self> {
+    pub fn on_cpu_in(kernels: Option<&str>, precision: &str) -> Result<Self> {
         Self::resolve(&Device::Cpu, kernels, precision)
     }
 
@@ -120,14 +120,6 @@ impl Arithmetic {
     /// The kernels, as [`Arithmetic::resolve`] takes them.
     pub fn kernels_name(&self) -> &'static str {
         self.kernels.name()
-    }
-
-    /// The instruction set of the encoder written for CPUs, where that computes.
-    pub fn instructions(&self) -> Option<InstructionSet> {
-        match self.kernels {
-            Kernels::Fast(set) => Some(set),
-            Kernels::Bf16(_) | Kernels::Cuda | Kernels::Candle => None,
-        }
     }
 
     /// Whether ordinary instructions do what the processor has none for, and take many times as long.
@@ -159,21 +151,18 @@ mod tests {
         let resolve = |kernels, precision| Arithmetic::resolve(&Device::Cpu, kernels, precision);
         for set in InstructionSet::available() {
             let found = resolve(Some(set.name()), "f32").unwrap();
-            assert_eq!((found.instructions(), found.to_string()), (Some(set), format!("cpu ({})", set.name())));
+            assert_eq!((found.kernels, found.to_string()), (Kernels::Fast(set), format!("cpu ({})", set.name())));
         }
-        assert_eq!(resolve(None, "f32").unwrap().instructions(), Some(InstructionSet::available()[0]));
+        assert_eq!(resolve(None, "f32").unwrap().kernels, Kernels::Fast(InstructionSet::available()[0]));
         let candle = resolve(Some("candle"), "f32").unwrap();
-        assert_eq!((candle.device_name(), candle.kernels_name(), candle.instructions()), ("cpu", "candle", None));
+        assert_eq!((candle.device_name(), candle.kernels_name()), ("cpu", "candle"));
         let error = resolve(Some("mmx"), "f32").unwrap_err().to_string();
         assert!(error.starts_with("`mmx` names no kernels of this machine's cpu, which has "), "{error}");
         assert!(error.contains("portable, candle"), "{error}");
         let error = resolve(Some("portable"), "tf32").unwrap_err().to_string();
         assert!(error.starts_with("precision `tf32` with cpu (portable): "), "{error}");
         let bf16 = resolve(Some("emulated"), "bf16").unwrap();
-        assert_eq!(
-            (bf16.to_string(), bf16.is_emulated(), bf16.instructions()),
-            ("cpu (emulated, bf16)".into(), true, None)
-        );
+        assert_eq!((bf16.to_string(), bf16.is_emulated()), ("cpu (emulated, bf16)".into(), true));
         assert_eq!(resolve(None, "bf16").unwrap().kernels, Kernels::Bf16(Engine::available()[0]));
         let error = resolve(Some("portable"), "bf16").unwrap_err().to_string();
         assert!(error.contains("emulated") && !error.contains("candle"), "{error}");

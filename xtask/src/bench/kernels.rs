@@ -52,7 +52,7 @@ pub(crate) struct KernelsArgs {
 /// Times the step, the embedding, the operators and the images' way, prints tables.
 pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     use_threads(args.threads)?;
-    let arithmetic = Arithmetic::on_cpu_in(args.precision.as_str(), args.kernels.as_deref())?;
+    let arithmetic = Arithmetic::on_cpu_in(args.kernels.as_deref(), args.precision.as_str())?;
     let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
     let batch = made_up_batch(count, size_px)?;
     let mut encoder = encoder(&RESNET18, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;

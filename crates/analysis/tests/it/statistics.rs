@@ -44,7 +44,7 @@ fn t_intervals_have_all_digits() {
         let n = case["degrees"].as_u64().unwrap() as usize + 1;
         let values: Vec<f64> = (0..n).map(|i| i as f64).collect();
         let found = summary(&values).unwrap();
-        let half_width = 0.5 * (found.interval.unwrap().high - found.interval.unwrap().low);
+        let half_width = found.interval.unwrap().half_width();
         let quantile = half_width * (n as f64).sqrt() / found.sd.unwrap();
         assert!((quantile / case["value"].as_f64().unwrap() - 1.0).abs() < 1e-10, "{n}: {quantile}");
     }

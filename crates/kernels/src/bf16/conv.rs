@@ -136,11 +136,8 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
         })
         .collect();
     let mut sums = ChannelSums::zero(results * LANES);
-    for (task, part) in totals.into_iter().enumerate() {
-        let channel = task / bands % results * LANES;
-        let add = |to: &mut [f64], part: &[f64]| to[channel..].iter_mut().zip(part).for_each(|(to, part)| *to += part);
-        add(&mut sums.first, &part.first);
-        add(&mut sums.second, &part.second);
+    for (task, part) in totals.iter().enumerate() {
+        sums.add(task / bands % results * LANES, part);
     }
     sums
 }
@@ -347,7 +344,7 @@ mod tests {
             check_sums("sums", &sums, &found, output, outs, &|_, _, value| value);
 
             let mut found = vec![Row([7; LANES]); input.rows(ins)];
-            let target = Gradient { shortcut: Some(&old), behind: Some([&x, &z]), mean: &mean };
+            let target = Gradient { shortcut: Some(&old), activation: &x, z: &z, mean: &mean };
             let all = operands(&backward, blocks.outs, &dz_pairs, &turned);
             let sums = convolve(pulp::Scalar, &all, &target, [&mut found]);
             for (at, &(mut sum)) in dx.iter().enumerate() {

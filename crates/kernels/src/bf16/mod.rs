@@ -17,15 +17,14 @@ pub(crate) use engine::Engine;
 pub(crate) use operators::{operators, squares};
 
 use crate::fast::arena::Arena;
-use crate::fast::optimizer;
-use crate::fast::simd::with_instructions;
-use crate::flat::{Machine, Network, numbers};
+use crate::fast::parameters::OnCpu;
+use crate::flat::Network;
 use crate::resnet::Convolution;
-use crate::{AdamWStep, ImageBatch, InstructionSet, Result};
-use candle_core::{Device, Tensor};
+use crate::{ImageBatch, InstructionSet};
 use kernels::Blocks;
 use network::NetworkTape;
 use number::Row;
+use pulp::Simd;
 use std::sync::OnceLock;
 
 /// The CPU, multiplying with an [`Engine`], and doing the rest with the kernels of an [`InstructionSet`].
@@ -47,9 +46,12 @@ impl Cpu {
     }
 }
 
-impl Machine for Cpu {
-    type Buffer = Vec<f32>;
+impl OnCpu for Cpu {
     type Tape = NetworkTape;
+
+    fn instructions(&self) -> InstructionSet {
+        self.instructions
+    }
 
     fn packed_len(&self, conv: &Convolution) -> usize {
         Blocks::of(conv).len()
@@ -63,42 +65,22 @@ impl Machine for Cpu {
         Blocks::of(conv).unpack(conv, packed)
     }
 
-    fn upload(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Ok(values)
+    fn forward_train<S: Simd>(network: &mut Network<Self>, simd: S, images: &ImageBatch) -> (Vec<f32>, NetworkTape) {
+        network.forward_train(simd, images)
     }
 
-    fn download(&self, buffer: &Vec<f32>) -> Result<Vec<f32>> {
-        Ok(buffer.clone())
+    fn forward<S: Simd>(network: &Network<Self>, simd: S, images: &ImageBatch) -> Vec<f32> {
+        network.forward(simd, images)
     }
 
-    fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
-        let instructions = network.machine.instructions;
-        let (embeddings, tape) = with_instructions!(instructions, simd => network.forward_train(simd, images));
-        Ok((Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?, tape))
+    fn backward<S: Simd>(network: &Network<Self>, simd: S, tape: NetworkTape, grad: &[f32]) -> Vec<f32> {
+        network.backward(simd, tape, grad)
     }
 
-    fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
-        let instructions = network.machine.instructions;
-        let embeddings = with_instructions!(instructions, simd => network.forward(simd, images));
-        Ok(Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?)
-    }
-
-    fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Vec<f32>> {
-        let (instructions, grad) = (network.machine.instructions, numbers(grad)?);
-        Ok(with_instructions!(instructions, simd => network.backward(simd, tape, &grad)))
-    }
-
-    fn adamw(
-        network: &mut Network<Self>,
-        moments: [&mut Vec<f32>; 2],
-        gradients: Vec<f32>,
-        step: &AdamWStep,
-    ) -> Result<()> {
-        optimizer::apply(network.machine.instructions, network, moments, &gradients, step);
-        network.machine.numbers.give(gradients);
-        if let Some(kernels) = network.machine.kernels.take() {
-            network.machine.rows.give(kernels);
+    fn moved(&mut self, gradients: Vec<f32>) {
+        self.numbers.give(gradients);
+        if let Some(kernels) = self.kernels.take() {
+            self.rows.give(kernels);
         }
-        Ok(())
     }
 }

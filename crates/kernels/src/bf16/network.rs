@@ -6,20 +6,15 @@ use super::kernels::Blocks;
 use super::map::Windows;
 use super::number::{AREA, LANES, Row};
 use super::passes::{
-    Activate, Gradient, Shortcut, Statistics, average_pool, average_pool_backward, mask_and_sum, norm_gradient,
+    Activate, Gradient, Plain, Shortcut, Statistics, average_pool, average_pool_backward, mask_and_sum, norm_gradient,
 };
 use super::stem::{Images, MaxPooled};
 use crate::ImageBatch;
-use crate::fast::norm::{ChannelSums, Normalization};
+use crate::fast::norm::ChannelSums;
+use crate::fast::parameters::{BlockTape, Output};
 use crate::flat::Network;
 use crate::resnet::{Block, Map};
 use pulp::Simd;
-
-/// A layer's outcome: the convolution's output and the batch norm of it.
-struct Output {
-    z: Vec<Row>,
-    norm: Normalization,
-}
 
 /// The same numbers as they are, and in pairs of channels, as the next convolution reads them.
 struct Activation {
@@ -27,29 +22,12 @@ struct Activation {
     pairs: Vec<Row>,
 }
 
-/// A block's outcome.
-struct BlockTape {
-    /// Those of its convolutions, without the shortcut's.
-    layers: Vec<Output>,
-    /// What stands between them.
-    inner: Vec<Vec<Row>>,
-    downsample: Option<Output>,
-    out: Vec<Row>,
-}
-
-impl BlockTape {
-    /// The outcome of the last convolution.
-    fn last(&self) -> &Output {
-        self.layers.last().expect("a block has layers")
-    }
-}
-
 /// What the backward pass needs.
 pub(crate) struct NetworkTape {
     images: Images,
-    stem: Output,
+    stem: Output<Row>,
     pooled: MaxPooled,
-    blocks: Vec<BlockTape>,
+    blocks: Vec<BlockTape<Row>>,
 }
 
 impl Network<Cpu> {
@@ -103,7 +81,7 @@ impl Network<Cpu> {
     }
 
     /// A layer in training.
-    fn layer<S: Simd>(&self, simd: S, layer: usize, (map, pairs): (Map, &[Row])) -> Output {
+    fn layer<S: Simd>(&self, simd: S, layer: usize, (map, pairs): (Map, &[Row])) -> Output<Row> {
         let conv = self.conv(layer);
         let output = conv.output(map);
         let mut z = self.take(output, conv.out_channels);
@@ -112,7 +90,13 @@ impl Network<Cpu> {
     }
 
     /// What the batch norm and ReLU behind a layer make of it.
-    fn activate<S: Simd>(&self, simd: S, map: Map, Output { z, norm }: &Output, shortcut: Shortcut<'_>) -> Activation {
+    fn activate<S: Simd>(
+        &self,
+        simd: S,
+        map: Map,
+        Output { z, norm }: &Output<Row>,
+        shortcut: Shortcut<'_>,
+    ) -> Activation {
         let [mut plain, mut pairs] = [(); 2].map(|()| self.machine.rows.take(z.len()));
         Activate { affine: &norm.affine, shortcut }.pass(simd, map, z, &mut plain, &mut pairs);
         Activation { plain, pairs }
@@ -126,7 +110,7 @@ impl Network<Cpu> {
         map: Map,
         plain: &[Row],
         pairs: Vec<Row>,
-    ) -> (BlockTape, Vec<Row>) {
+    ) -> (BlockTape<Row>, Vec<Row>) {
         let maps = self.maps_within(block, map);
         let downsample = block.downsample.map(|layer| self.layer(simd, layer, (map, &pairs)));
         let (mut layers, mut inner, mut pairs) = (Vec::new(), Vec::new(), pairs);
@@ -150,25 +134,25 @@ impl Network<Cpu> {
         unreachable!("a block's layers end with its last")
     }
 
-    /// Normalised images and the stem over them, in training.
-    fn stem<S: Simd>(&self, simd: S, images: &ImageBatch) -> (Images, Output, Map) {
+    /// Normalised images, and the stem over them with its sums.
+    fn stem<S: Simd, F: Finish<1>>(&self, simd: S, images: &ImageBatch, finish: &F) -> (Images, Vec<Row>, ChannelSums) {
         let conv = self.conv(0);
         let images = Images::new(simd, images, &conv, &self.machine.rows);
-        let wide = conv.output(images.map);
-        let mut z = self.take(wide, conv.out_channels);
-        let sums = self.convolve_in(simd, 0, (images.map, &images.pairs, &images.windows), &Statistics, [&mut z]);
-        let norm = self.of_batch(0, &sums, wide.pixels());
-        (images, Output { z, norm }, wide)
+        let mut z = self.take(conv.output(images.map), conv.out_channels);
+        let sums = self.convolve_in(simd, 0, (images.map, &images.pairs, &images.windows), finish, [&mut z]);
+        (images, z, sums)
     }
 
     /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
     pub(crate) fn forward_train<S: Simd>(&mut self, simd: S, images: &ImageBatch) -> (Vec<f32>, NetworkTape) {
         let maps = self.maps(Map::of(images));
-        let (images, stem, wide) = self.stem(simd, images);
+        let (images, z, sums) = self.stem(simd, images, &Statistics);
+        let wide = self.conv(0).output(images.map);
+        let stem = Output { z, norm: self.of_batch(0, &sums, wide.pixels()) };
         let Cpu { rows, bytes, .. } = &self.machine;
         let mut pooled = MaxPooled::new(simd, wide, &stem.z, &stem.norm.affine, (rows, bytes));
         let mut pairs = std::mem::take(&mut pooled.pairs);
-        let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
+        let mut blocks: Vec<BlockTape<Row>> = Vec::with_capacity(self.blocks.len());
         for (block, &map) in self.blocks.iter().zip(&maps) {
             let x = blocks.last().map_or(&pooled.plain, |block| &block.out);
             let (tape, next) = self.block(simd, block, map, x, pairs);
@@ -177,16 +161,15 @@ impl Network<Cpu> {
         self.give([pairs]);
         let last = &blocks.last().expect("an encoder has blocks").out;
         let embeddings = average_pool(maps[self.blocks.len()], self.dim, last);
-        let outputs = blocks.iter().flat_map(|block| block.layers.iter().chain(&block.downsample));
-        let norms = std::iter::once(&stem).chain(outputs).map(|Output { norm, .. }| norm);
-        Self::move_running(&self.layers, &mut self.running, norms);
+        self.move_running(&stem, &blocks);
         (embeddings, NetworkTape { images, stem, pooled, blocks })
     }
 
     /// Embeddings `(images, dim)` with the running statistics.
     pub(crate) fn forward<S: Simd>(&self, simd: S, images: &ImageBatch) -> Vec<f32> {
         let maps = self.maps(Map::of(images));
-        let (images, Output { z, .. }, wide) = self.stem(simd, images);
+        let (images, z, _) = self.stem(simd, images, &Plain);
+        let wide = self.conv(0).output(images.map);
         let Cpu { rows, bytes, .. } = &self.machine;
         let pooled = MaxPooled::new(simd, wide, &z, &self.of_running(0).affine, (rows, bytes));
         self.give([images.plain, images.pairs, z, pooled.z]);
@@ -206,7 +189,7 @@ impl Network<Cpu> {
         let downsample = block.downsample.map(|layer| {
             let output = self.conv(layer).output(map);
             let mut z = self.take(output, self.conv(layer).out_channels);
-            self.convolve(simd, layer, (map, &x.pairs), &Statistics, [&mut z]);
+            self.convolve(simd, layer, (map, &x.pairs), &Plain, [&mut z]);
             Output { z, norm: self.of_running(layer) }
         });
         let Activation { plain, mut pairs } = x;
@@ -269,7 +252,7 @@ impl Network<Cpu> {
         simd: S,
         block: usize,
         map: Map,
-        (before, tape): (Before<'_>, BlockTape),
+        (before, tape): (Before<'_>, BlockTape<Row>),
         (g, sums): (Vec<Row>, ChannelSums),
         gradients: &mut [f32],
     ) -> (Vec<Row>, ChannelSums) {
@@ -284,9 +267,8 @@ impl Network<Cpu> {
                 let mut g = g;
                 let products = mask_and_sum(simd, end, &mut g, None, &output.z, &output.norm.mean).second;
                 let sums = ChannelSums { first: sums.first.clone(), second: products };
-                let target = Gradient { shortcut: None, behind: None, mean: &[] };
                 let source = (map, before.x);
-                let (dx, _) = self.backward_layer(simd, layer, source, &output, (&g, &sums), &target, gradients);
+                let (dx, _) = self.backward_layer(simd, layer, source, &output, (&g, &sums), &Plain, gradients);
                 self.give([output.z]);
                 (dx, Some(g))
             }
@@ -298,14 +280,14 @@ impl Network<Cpu> {
         for place in (1..layers.len()).rev() {
             let found = behind.as_ref().map_or((&at_end[..], &sums), |(g, sums)| (&g[..], sums));
             let (activation, input) = (&inner[place - 1], &layers[place - 1]);
-            let target = Gradient { shortcut: None, behind: Some([activation, &input.z]), mean: &input.norm.mean };
+            let target = Gradient { shortcut: None, activation, z: &input.z, mean: &input.norm.mean };
             let source = (maps[place], &activation[..]);
             let next =
                 self.backward_layer(simd, block.first + place, source, &layers[place], found, &target, gradients);
             self.give(behind.replace(next).map(|(g, _)| g));
         }
         let (first, of_first) = behind.expect("a block has two layers or more");
-        let target = Gradient { shortcut: Some(&brought), behind: Some([before.x, before.z]), mean: before.mean };
+        let target = Gradient { shortcut: Some(&brought), activation: before.x, z: before.z, mean: before.mean };
         let found = (&first[..], &of_first);
         let next = self.backward_layer(simd, block.first, (map, before.x), &layers[0], found, &target, gradients);
         self.give([first, out, brought].into_iter().chain(of_projection).chain(inner));
@@ -315,14 +297,14 @@ impl Network<Cpu> {
 
     /// The gradients of a layer's parameters, into their places, and of its input, from that of its batch norm's output, with its sums.
     #[allow(clippy::too_many_arguments)] // a layer's surroundings
-    fn backward_layer<S: Simd>(
+    fn backward_layer<S: Simd, F: Finish<1>>(
         &self,
         simd: S,
         layer: usize,
         (map, x): (Map, &[Row]),
-        Output { z, norm }: &Output,
+        Output { z, norm }: &Output<Row>,
         (g, sums): (&[Row], &ChannelSums),
-        target: &Gradient<'_>,
+        target: &F,
         gradients: &mut [f32],
     ) -> (Vec<Row>, ChannelSums) {
         let (conv, engine) = (self.conv(layer), self.machine.engine);

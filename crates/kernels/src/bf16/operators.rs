@@ -33,7 +33,8 @@ pub(crate) fn squares(engine: Engine) -> Operator {
     // As deep as the kernels of 64 channels: 36 KiB of each factor would not stay, so the same few squares come again.
     const DEPTH: usize = 18;
     const DIFFERENT: usize = 6;
-    const CALLS: usize = 1_000;
+    // The emulation takes some fifty times as long.
+    let calls = if engine == Engine::Emulated { 20 } else { 1_000 };
     let threads = rayon::current_num_threads();
     let factors: Vec<Square> = map(DIFFERENT, 0.1).as_chunks::<LANES>().0.to_vec();
     let run = move || {
@@ -43,14 +44,13 @@ pub(crate) fn squares(engine: Engine) -> Operator {
                     .map(|at| Product { first: &factors[at % DIFFERENT], second: &factors[(at + 1) % DIFFERENT] })
                     .collect();
                 let mut sums = Sums::ZERO;
-                for _ in 0..CALLS / if engine == Engine::Emulated { 50 } else { 1 } {
+                for _ in 0..calls {
                     engine.multiply(simd, &products, &mut sums, true);
                     std::hint::black_box(&mut sums);
                 }
             });
         });
     };
-    let calls = CALLS / if engine == Engine::Emulated { 50 } else { 1 };
     let flop = (2 * LANES.pow(3) * DEPTH * calls * threads) as f64;
     Operator::new("squares", format!("{LANES}x{LANES} {LANES}x{LANES}"), "floor", flop, 0, run)
 }
@@ -124,7 +124,7 @@ fn of_layer<S: Simd>(simd: S, engine: Engine, name: &str, shape: &str, conv: Con
     let input_gradient = move || {
         let Surroundings { engine, ref backward, ref blocks, ref x, ref dz, ref windows, .. } = *a;
         let (windows, images) = (&windows[1], a.input.images);
-        let target = Gradient { shortcut: None, behind: Some([x, x]), mean: &a.mean };
+        let target = Gradient { shortcut: None, activation: x, z: x, mean: &a.mean };
         let operands = Operands { engine, kernels: backward, blocks: blocks.outs, source: dz, windows, images };
         convolve(simd, &operands, &target, [&mut dx]);
     };

@@ -30,12 +30,23 @@ impl Finish<1> for Statistics {
     }
 }
 
-/// Sums are the gradient of a layer's input, which may be an activation.
+/// Sums are stored as they are.
+pub(crate) struct Plain;
+
+impl Finish<1> for Plain {
+    #[inline(always)]
+    fn finish(&self, _: Place, sums: &Sums, [to]: [&mut Square; 1], _: &mut Totals) {
+        to.iter_mut().zip(&sums.0).for_each(|(to, sums)| *to = Row::rounded(sums));
+    }
+}
+
+/// Sums are the gradient of a layer's input, an activation, and become that of what stands in front of its ReLU.
 pub(crate) struct Gradient<'a> {
     /// What the shortcut brought, of the same map.
     pub(crate) shortcut: Option<&'a [Row]>,
-    /// The activation, the numbers it was made of, and their means.
-    pub(crate) behind: Option<[&'a [Row]; 2]>,
+    pub(crate) activation: &'a [Row],
+    /// What the activation's batch norm was made of, and its means.
+    pub(crate) z: &'a [Row],
     pub(crate) mean: &'a [f32],
 }
 
@@ -50,11 +61,7 @@ impl Finish<1> for Gradient<'_> {
                     values[lane] += shortcut[lane];
                 }
             }
-            let Some([activation, z]) = self.behind else {
-                *to = Row::rounded(&values);
-                continue;
-            };
-            let (open, z) = (activation[at + row].widened(), z[at + row].widened());
+            let (open, z) = (self.activation[at + row].widened(), self.z[at + row].widened());
             for lane in 0..LANES {
                 values[lane] = if open[lane] > 0.0 { values[lane] } else { 0.0 };
             }
@@ -251,9 +258,7 @@ pub(crate) fn mask_and_sum<S: Simd>(
         .collect();
     let mut sums = ChannelSums::zero(mean.len());
     for (block, part) in parts.iter().enumerate() {
-        let channel = channel_of(map, block * area, mean.len());
-        sums.first[channel..].iter_mut().zip(&part.first).for_each(|(sum, part)| *sum += part);
-        sums.second[channel..].iter_mut().zip(&part.second).for_each(|(sum, part)| *sum += part);
+        sums.add(channel_of(map, block * area, mean.len()), part);
     }
     sums
 }

@@ -8,8 +8,8 @@ mod gemm;
 mod network;
 pub(crate) mod norm;
 mod operators;
-pub(crate) mod optimizer;
-mod parameters;
+mod optimizer;
+pub(crate) mod parameters;
 pub(crate) mod pool;
 mod positions;
 mod read;
@@ -23,12 +23,13 @@ pub use operators::{Operator, matrix_products};
 pub(crate) use operators::{numbers, of_layers, operators};
 pub use simd::InstructionSet;
 
-use crate::flat::{self, Machine, Network};
+use crate::ImageBatch;
+use crate::flat::Network;
 use crate::resnet::Convolution;
-use crate::{AdamWStep, ImageBatch, Result};
 use arena::Arena;
-use candle_core::{Device, Tensor};
 use network::NetworkTape;
+use parameters::OnCpu;
+use pulp::Simd;
 use simd::with_instructions;
 
 /// The CPU, computing with the kernels of one [`InstructionSet`].
@@ -45,9 +46,12 @@ impl Cpu {
     }
 }
 
-impl Machine for Cpu {
-    type Buffer = Vec<f32>;
+impl OnCpu for Cpu {
     type Tape = NetworkTape;
+
+    fn instructions(&self) -> InstructionSet {
+        self.instructions
+    }
 
     fn packed_len(&self, conv: &Convolution) -> usize {
         with_instructions!(self.instructions, simd => conv.packed_len(simd))
@@ -61,39 +65,19 @@ impl Machine for Cpu {
         with_instructions!(self.instructions, simd => conv.unpack(simd, packed))
     }
 
-    fn upload(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Ok(values)
+    fn forward_train<S: Simd>(network: &mut Network<Self>, simd: S, images: &ImageBatch) -> (Vec<f32>, NetworkTape) {
+        network.forward_train(simd, images)
     }
 
-    fn download(&self, buffer: &Vec<f32>) -> Result<Vec<f32>> {
-        Ok(buffer.clone())
+    fn forward<S: Simd>(network: &Network<Self>, simd: S, images: &ImageBatch) -> Vec<f32> {
+        network.forward(simd, images)
     }
 
-    fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
-        let instructions = network.machine.instructions;
-        let (embeddings, tape) = with_instructions!(instructions, simd => network.forward_train(simd, images));
-        Ok((Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?, tape))
+    fn backward<S: Simd>(network: &Network<Self>, simd: S, tape: NetworkTape, grad: &[f32]) -> Vec<f32> {
+        network.backward(simd, tape, grad)
     }
 
-    fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
-        let instructions = network.machine.instructions;
-        let embeddings = with_instructions!(instructions, simd => network.forward(simd, images));
-        Ok(Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?)
-    }
-
-    fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Vec<f32>> {
-        let (instructions, grad) = (network.machine.instructions, flat::numbers(grad)?);
-        Ok(with_instructions!(instructions, simd => network.backward(simd, tape, &grad)))
-    }
-
-    fn adamw(
-        network: &mut Network<Self>,
-        moments: [&mut Vec<f32>; 2],
-        gradients: Vec<f32>,
-        step: &AdamWStep,
-    ) -> Result<()> {
-        optimizer::apply(network.machine.instructions, network, moments, &gradients, step);
-        network.machine.arena.give(gradients);
-        Ok(())
+    fn moved(&mut self, gradients: Vec<f32>) {
+        self.arena.give(gradients);
     }
 }

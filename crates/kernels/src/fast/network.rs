@@ -4,7 +4,8 @@ use super::Cpu;
 use super::algorithm::Problem;
 use super::conv;
 use super::gemm::Update;
-use super::norm::{ChannelSums, Mask, Normalization, Shortcut, finish_block, mask_and_sum};
+use super::norm::{ChannelSums, Mask, Shortcut, finish_block, mask_and_sum};
+use super::parameters::{BlockTape, Output};
 use super::pool::{MaxPooled, PooledGradient, average_pool, average_pool_backward};
 use super::read::Source;
 use super::shape::Map;
@@ -14,33 +15,12 @@ use crate::ImageBatch;
 use crate::flat::Network;
 use pulp::Simd;
 
-/// A layer's outcome: the convolution's output and the batch norm of it.
-struct Output {
-    z: Vec<f32>,
-    norm: Normalization,
-}
-
-/// A block's outcome.
-struct BlockTape {
-    /// Those of its convolutions, without the shortcut's.
-    layers: Vec<Output>,
-    downsample: Option<Output>,
-    out: Vec<f32>,
-}
-
-impl BlockTape {
-    /// The outcome of the last convolution.
-    fn last(&self) -> &Output {
-        self.layers.last().expect("a block has layers")
-    }
-}
-
 /// What the backward pass needs.
 pub(crate) struct NetworkTape {
     images: Padded,
-    stem: Output,
+    stem: Output<f32>,
     pooled: MaxPooled,
-    blocks: Vec<BlockTape>,
+    blocks: Vec<BlockTape<f32>>,
 }
 
 /// What a convolution sums for its batch norm.
@@ -59,7 +39,7 @@ impl Network<Cpu> {
         Problem { simd, conv, weights, input, arena: &self.machine.arena }
     }
 
-    fn layer<S: Simd>(&self, simd: S, layer: usize, (map, source): (Map, Source<'_>), training: bool) -> Output {
+    fn layer<S: Simd>(&self, simd: S, layer: usize, (map, source): (Map, Source<'_>), training: bool) -> Output<f32> {
         let problem = self.problem(simd, layer, map);
         let mut z = self.machine.arena.take(problem.output().pixels() * problem.conv.out_channels);
         let sums = conv::forward(&problem, source, &Target::new(&mut z, Update::Set, sums_of(training)));
@@ -67,14 +47,14 @@ impl Network<Cpu> {
     }
 
     /// With the statistics of the batch in training, the running ones otherwise.
-    fn normalized(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums, training: bool) -> Output {
+    fn normalized(&self, layer: usize, z: Vec<f32>, sums: &ChannelSums, training: bool) -> Output<f32> {
         let rows = z.len() / self.conv(layer).out_channels;
         let norm = if training { self.of_batch(layer, sums, rows) } else { self.of_running(layer) };
         Output { z, norm }
     }
 
     /// Normalised images, the stem over them, and the max-pooling.
-    fn stem<S: Simd>(&self, simd: S, images: &ImageBatch, training: bool) -> (Padded, Output, MaxPooled) {
+    fn stem<S: Simd>(&self, simd: S, images: &ImageBatch, training: bool) -> (Padded, Output<f32>, MaxPooled) {
         let (conv, Cpu { arena, bytes, .. }) = (&self.conv(0), &self.machine);
         let images = Padded::new(simd, images, conv.padding, arena);
         let wide = conv.output(images.map);
@@ -89,10 +69,10 @@ impl Network<Cpu> {
     }
 
     /// A block over `x` of extent `map`.
-    fn block<S: Simd>(&self, simd: S, block: usize, map: Map, x: &[f32], training: bool) -> BlockTape {
+    fn block<S: Simd>(&self, simd: S, block: usize, map: Map, x: &[f32], training: bool) -> BlockTape<f32> {
         let (block, input) = (self.blocks[block], (map, Source::Plain(x)));
         let maps = self.maps_within(&block, map);
-        let mut layers: Vec<Output> = Vec::with_capacity(maps.len() - 1);
+        let mut layers: Vec<Output<f32>> = Vec::with_capacity(maps.len() - 1);
         for (layer, map) in block.layers().zip(maps) {
             let source = layers.last().map_or(Source::Plain(x), |before| Source::Relu(&before.z, &before.norm.affine));
             let output = self.layer(simd, layer, (map, source), training);
@@ -106,14 +86,14 @@ impl Network<Cpu> {
         let last = layers.last().expect("a block has layers");
         let mut out = self.machine.arena.take(last.z.len());
         finish_block(simd, &last.z, &last.norm.affine, shortcut, &mut out);
-        BlockTape { layers, downsample, out }
+        BlockTape { layers, inner: Vec::new(), downsample, out }
     }
 
     /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
     pub(crate) fn forward_train<S: Simd>(&mut self, simd: S, images: &ImageBatch) -> (Vec<f32>, NetworkTape) {
         let maps = self.maps(Map::of(images));
         let (images, stem, pooled) = self.stem(simd, images, true);
-        let mut blocks: Vec<BlockTape> = Vec::with_capacity(self.blocks.len());
+        let mut blocks: Vec<BlockTape<f32>> = Vec::with_capacity(self.blocks.len());
         for index in 0..self.blocks.len() {
             let x = blocks.last().map_or(&pooled.out, |block| &block.out);
             blocks.push(self.block(simd, index, maps[index], x, true));
@@ -121,9 +101,7 @@ impl Network<Cpu> {
         let last = &blocks.last().expect("an encoder has blocks").out;
         let embeddings = average_pool(simd, maps[self.blocks.len()], self.dim, last);
 
-        let outputs = blocks.iter().flat_map(|block| block.layers.iter().chain(&block.downsample));
-        let norms = std::iter::once(&stem).chain(outputs).map(|Output { norm, .. }| norm);
-        Self::move_running(&self.layers, &mut self.running, norms);
+        self.move_running(&stem, &blocks);
         (embeddings, NetworkTape { images, stem, pooled, blocks })
     }
 
@@ -135,7 +113,7 @@ impl Network<Cpu> {
         self.give([images.values, stem.z, pooled.z]);
         let mut x = pooled.out;
         for index in 0..self.blocks.len() {
-            let BlockTape { layers, downsample, out } = self.block(simd, index, maps[index], &x, false);
+            let BlockTape { layers, downsample, out, .. } = self.block(simd, index, maps[index], &x, false);
             self.give(layers.into_iter().chain(downsample).map(|output| output.z));
             self.give([std::mem::replace(&mut x, out)]);
         }
@@ -183,12 +161,12 @@ impl Network<Cpu> {
         simd: S,
         block: usize,
         map: Map,
-        ([x, z_before, mean_before], tape): ([&[f32]; 3], BlockTape),
+        ([x, z_before, mean_before], tape): ([&[f32]; 3], BlockTape<f32>),
         (mut g, sums): (Vec<f32>, ChannelSums),
         gradients: &mut [f32],
     ) -> (Vec<f32>, ChannelSums) {
         let block = self.blocks[block];
-        let BlockTape { layers, downsample, out } = tape;
+        let BlockTape { layers, downsample, out, .. } = tape;
         let maps = self.maps_within(&block, map);
         // The gradient behind the ReLU of the layer at hand, with its sums; behind the last stands that of the block.
         let mut inner: Option<(Vec<f32>, ChannelSums)> = None;

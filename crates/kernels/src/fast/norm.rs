@@ -64,11 +64,14 @@ impl ChannelSums {
     /// The sum of `parts` in their order.
     pub(crate) fn total(channels: usize, parts: &[Self]) -> Self {
         let mut total = Self::zero(channels);
-        for part in parts {
-            total.first.iter_mut().zip(&part.first).for_each(|(sum, value)| *sum += value);
-            total.second.iter_mut().zip(&part.second).for_each(|(sum, value)| *sum += value);
-        }
+        parts.iter().for_each(|part| total.add(0, part));
         total
+    }
+
+    /// Adds the sums of some channels, from `channel` on.
+    pub(crate) fn add(&mut self, channel: usize, part: &Self) {
+        self.first[channel..].iter_mut().zip(&part.first).for_each(|(sum, value)| *sum += value);
+        self.second[channel..].iter_mut().zip(&part.second).for_each(|(sum, value)| *sum += value);
     }
 
     /// Adds a block's sums in f32 over the channels from `channel` on.

@@ -1,34 +1,33 @@
 //! AdamW over one flat buffer of all parameters, in one pass.
 
-use super::simd::{vectorized, with_instructions};
-use crate::flat::{Machine, Network};
-use crate::{AdamWStep, InstructionSet};
+use super::simd::vectorized;
+use crate::AdamWStep;
 use pulp::Simd;
 use rayon::prelude::*;
 
 /// Numbers in a piece of work.
 const PIECE: usize = 1 << 15;
 
-/// One step over all parameters of `network`, of which the convolutions' weights decay.
-pub(crate) fn apply<M: Machine<Buffer = Vec<f32>>>(
-    instructions: InstructionSet,
-    network: &mut Network<M>,
+/// One step over all parameters, of which the first `decayed` decay, with their moments and gradients.
+pub(crate) fn adamw<S: Simd>(
+    simd: S,
+    step: &AdamWStep,
+    decayed: usize,
+    parameters: &mut [f32],
     [m, v]: [&mut Vec<f32>; 2],
     gradients: &[f32],
-    step: &AdamWStep,
 ) {
-    let (decayed, keep) = (network.decayed, step.factors().keep);
-    for (range, keep) in [(0..decayed, keep), (decayed..gradients.len(), 1.0)] {
-        let (weights, gradient) = (&mut network.parameters[range.clone()], &gradients[range.clone()]);
+    for (range, keep) in [(0..decayed, step.factors().keep), (decayed..gradients.len(), 1.0)] {
+        let (weights, gradient) = (&mut parameters[range.clone()], &gradients[range.clone()]);
         let (m, v) = (&mut m[range.clone()], &mut v[range]);
-        with_instructions!(instructions, simd => adamw(simd, step, keep, weights, m, v, gradient));
+        adamw_part(simd, step, keep, weights, m, v, gradient);
     }
 }
 
-/// One step over one tensor: `weights`, which are first multiplied by `keep`, its moments and its gradient.
+/// One step over a part: `weights`, which are first multiplied by `keep`, its moments and its gradient.
 ///
 /// The order of operations is that of [`crate::AdamW`].
-fn adamw<S: Simd>(
+fn adamw_part<S: Simd>(
     simd: S,
     step: &AdamWStep,
     keep: f64,

@@ -1,10 +1,115 @@
-//! What the encoders for CPUs do with the parameters and statistics of their layers.
+//! What the encoders for CPUs share: parameters in the memory at hand, layers' outcomes, batch norms and their statistics.
 
 use super::norm::{Backward, ChannelSums, Normalization};
-use crate::flat::{Layer, Machine, Network};
-use crate::resnet::BATCH_NORM_MOMENTUM;
+use super::optimizer;
+use super::simd::{InstructionSet, with_instructions};
+use crate::flat::{self, Machine, Network};
+use crate::resnet::{BATCH_NORM_MOMENTUM, Convolution};
+use crate::{AdamWStep, ImageBatch, Result};
+use candle_core::{Device, Tensor};
+use pulp::Simd;
 
-impl<M: Machine<Buffer = Vec<f32>>> Network<M> {
+/// A layer's outcome: the convolution's output, numbers of type `T`, and the batch norm of it.
+pub(crate) struct Output<T> {
+    pub(crate) z: Vec<T>,
+    pub(crate) norm: Normalization,
+}
+
+/// A block's outcome.
+pub(crate) struct BlockTape<T> {
+    /// Those of its convolutions, without the shortcut's.
+    pub(crate) layers: Vec<Output<T>>,
+    /// What stands between them, where it is kept.
+    pub(crate) inner: Vec<Vec<T>>,
+    pub(crate) downsample: Option<Output<T>>,
+    pub(crate) out: Vec<T>,
+}
+
+impl<T> BlockTape<T> {
+    /// The outcome of the last convolution.
+    pub(crate) fn last(&self) -> &Output<T> {
+        self.layers.last().expect("a block has layers")
+    }
+}
+
+/// An encoder written by hand for CPUs, as far as it differs from others. Passes are compiled for the instructions of `S`.
+pub(crate) trait OnCpu: Sized + Send {
+    /// What the backward pass needs of a batch.
+    type Tape: Send + 'static;
+
+    fn instructions(&self) -> InstructionSet;
+    /// See [`Machine::packed_len`], and for the next two likewise.
+    fn packed_len(&self, conv: &Convolution) -> usize;
+    fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]);
+    fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32>;
+    /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
+    fn forward_train<S: Simd>(network: &mut Network<Self>, simd: S, images: &ImageBatch) -> (Vec<f32>, Self::Tape);
+    /// Embeddings `(images, dim)` with the running statistics.
+    fn forward<S: Simd>(network: &Network<Self>, simd: S, images: &ImageBatch) -> Vec<f32>;
+    /// The gradients of all parameters, laid out as the parameters, from that of the embeddings.
+    fn backward<S: Simd>(network: &Network<Self>, simd: S, tape: Self::Tape, grad: &[f32]) -> Vec<f32>;
+    /// Takes back the gradients of a step that has moved the weights.
+    fn moved(&mut self, gradients: Vec<f32>);
+}
+
+impl<C: OnCpu> Machine for C {
+    type Buffer = Vec<f32>;
+    type Tape = C::Tape;
+
+    fn packed_len(&self, conv: &Convolution) -> usize {
+        OnCpu::packed_len(self, conv)
+    }
+
+    fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]) {
+        OnCpu::pack(self, conv, weights, packed);
+    }
+
+    fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32> {
+        OnCpu::unpack(self, conv, packed)
+    }
+
+    fn upload(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
+    }
+
+    fn download(&self, buffer: &Vec<f32>) -> Result<Vec<f32>> {
+        Ok(buffer.clone())
+    }
+
+    fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, Self::Tape)> {
+        let instructions = network.machine.instructions();
+        let (embeddings, tape) = with_instructions!(instructions, simd => C::forward_train(network, simd, images));
+        Ok((Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?, tape))
+    }
+
+    fn forward(network: &Network<Self>, images: &ImageBatch) -> Result<Tensor> {
+        let instructions = network.machine.instructions();
+        let embeddings = with_instructions!(instructions, simd => C::forward(network, simd, images));
+        Ok(Tensor::from_vec(embeddings, (images.count(), network.dim), &Device::Cpu)?)
+    }
+
+    fn backward(network: &Network<Self>, tape: Self::Tape, grad: &Tensor) -> Result<Vec<f32>> {
+        let (instructions, grad) = (network.machine.instructions(), flat::numbers(grad)?);
+        Ok(with_instructions!(instructions, simd => C::backward(network, simd, tape, &grad)))
+    }
+
+    fn adamw(
+        network: &mut Network<Self>,
+        moments: [&mut Vec<f32>; 2],
+        gradients: Vec<f32>,
+        step: &AdamWStep,
+    ) -> Result<()> {
+        let Network { machine, parameters, decayed, .. } = network;
+        let instructions = machine.instructions();
+        with_instructions!(instructions, simd => {
+            optimizer::adamw(simd, step, *decayed, parameters, moments, &gradients);
+        });
+        machine.moved(gradients);
+        Ok(())
+    }
+}
+
+impl<C: OnCpu> Network<C> {
     pub(crate) fn weights(&self, layer: usize) -> &[f32] {
         &self.parameters[self.layers[layer].weights.clone()]
     }
@@ -33,21 +138,19 @@ impl<M: Machine<Buffer = Vec<f32>>> Network<M> {
         Normalization::new(mean, variance, weight, bias)
     }
 
-    /// Moves the running statistics by those of a batch: `norms` in the order of `layers`.
-    pub(crate) fn move_running<'a>(
-        layers: &[Layer],
-        running: &mut [f32],
-        norms: impl Iterator<Item = &'a Normalization>,
-    ) {
+    /// Moves the running statistics by those of a batch.
+    pub(crate) fn move_running<T>(&mut self, stem: &Output<T>, blocks: &[BlockTape<T>]) {
         let moved =
             |old: f32, new: f64| (f64::from(old) * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM) as f32;
-        for (layer, norm) in layers.iter().zip(norms) {
+        // The order of the layers.
+        let outputs = blocks.iter().flat_map(|block| block.layers.iter().chain(&block.downsample));
+        for (layer, Output { norm, .. }) in self.layers.iter().zip(std::iter::once(stem).chain(outputs)) {
             let unbiased = norm.rows as f64 / (norm.rows - 1) as f64;
             let [mean, variance] = layer.running.clone();
-            for (running, &mean) in running[mean].iter_mut().zip(&norm.mean) {
+            for (running, &mean) in self.running[mean].iter_mut().zip(&norm.mean) {
                 *running = moved(*running, f64::from(mean));
             }
-            for (running, &variance) in running[variance].iter_mut().zip(&norm.variance) {
+            for (running, &variance) in self.running[variance].iter_mut().zip(&norm.variance) {
                 *running = moved(*running, variance * unbiased);
             }
         }

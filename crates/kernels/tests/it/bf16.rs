@@ -1,5 +1,6 @@
 //! The encoder for CPUs in bf16: against the portable one in f64, and bit for bit against itself.
 
+use crate::fast::{all_numbers, error};
 use crate::portable::{direction, golden_images, golden_state, numbers, step};
 use candle_core::{DType, Device, Tensor};
 use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18};
@@ -8,14 +9,7 @@ use faceoff_kernels::{Architecture, Arithmetic, Encoder, PortableEncoder, State}
 const CPU: Device = Device::Cpu;
 
 fn encoder(architecture: &Architecture, state: &State, kernels: Option<&str>) -> Box<dyn Encoder> {
-    let state: State = state
-        .iter()
-        .map(|(name, tensor)| {
-            let dtype = if tensor.dtype() == DType::F64 { DType::F32 } else { tensor.dtype() };
-            (name.clone(), tensor.to_dtype(dtype).unwrap())
-        })
-        .collect();
-    faceoff_kernels::encoder(architecture, &state, &Arithmetic::resolve(&CPU, kernels, "bf16").unwrap()).unwrap()
+    faceoff_kernels::encoder(architecture, state, &Arithmetic::resolve(&CPU, kernels, "bf16").unwrap()).unwrap()
 }
 
 /// Weights as He et al. start them, of no pattern.
@@ -34,13 +28,6 @@ fn mixed_state(architecture: &Architecture) -> State {
         (name, mixed)
     };
     golden_state(architecture, DType::F64).into_iter().map(mix).collect()
-}
-
-/// Length of the difference relative to that of `expected`.
-fn distance(found: &Tensor, expected: &Tensor) -> f64 {
-    let (found, expected) = (numbers(found), numbers(expected));
-    let difference: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum();
-    (difference / expected.iter().map(|x| x * x).sum::<f64>().max(1e-30)).sqrt()
 }
 
 /// A step and inference.
@@ -66,33 +53,26 @@ fn is_as_near_to_f64_as_roundings_allow() {
 
             let mut encoder = encoder(architecture, &state, None);
             let (found, tape) = encoder.forward_train(&images).unwrap();
-            let error = distance(&found, &embeddings);
+            let off = error(&found, &embeddings);
             let allowed = 3.0 * 3.0 * (2.0 * depth / 3.0).sqrt() / 512.0;
-            assert!(error <= allowed, "{what}: embeddings {error}, allowed {allowed}");
+            assert!(off <= allowed, "{what}: embeddings {off}, allowed {allowed}");
             let found = encoder.backward(tape, &grad).unwrap();
             let found = encoder.named_gradients(&found).unwrap();
             let expected = oracle.named_gradients(&gradients).unwrap();
-            let allowed = 2.0 * (depth * error / std::f64::consts::PI).sqrt();
+            let allowed = 2.0 * (depth * off / std::f64::consts::PI).sqrt();
             for ((name, found), (other, expected)) in found.iter().zip(&expected) {
                 assert_eq!((name, found.dims()), (other, expected.dims()));
-                let error = distance(found, expected);
-                println!("{what}: {name} {error:.3} of {allowed:.3}");
-                assert!(error <= allowed, "{what}: gradient of {name} {error}, allowed {allowed}");
+                let off = error(found, expected);
+                assert!(off <= allowed, "{what}: gradient of {name} {off}, allowed {allowed}");
             }
             for ((name, found), (other, expected)) in encoder.state().unwrap().iter().zip(&oracle.state().unwrap()) {
-                let error = distance(found, expected);
-                assert!(name == other && error < 0.05, "{what}: {name} {error}");
+                let off = error(found, expected);
+                assert!(name == other && off < 0.05, "{what}: {name} {off}");
             }
-            let error = distance(&encoder.forward(&images).unwrap(), &oracle.forward(&images).unwrap());
-            assert!(error < 0.03, "{what}: inference {error}");
+            let off = error(&encoder.forward(&images).unwrap(), &oracle.forward(&images).unwrap());
+            assert!(off < 0.03, "{what}: inference {off}");
         }
     }
-}
-
-/// Weights, statistics and moments.
-fn all_numbers(encoder: &dyn Encoder) -> Vec<Vec<f64>> {
-    let state = encoder.state().unwrap().into_iter().chain(encoder.optimizer_state().unwrap());
-    state.map(|(_, tensor)| numbers(&tensor)).collect()
 }
 
 /// Steps in which the embeddings are their own gradient, and what comes of them.
@@ -147,6 +127,6 @@ fn kernels_follow_the_weights() {
     encoder.apply(gradients, &step(1)).unwrap();
     let after = encoder.forward(&images).unwrap();
     let anew = self::encoder(&RESNET18, &encoder.state().unwrap(), None).forward(&images).unwrap();
-    assert!(distance(&after, &before) > 1e-3);
+    assert!(error(&after, &before) > 1e-3);
     assert_eq!(numbers(&after), numbers(&anew));
 }

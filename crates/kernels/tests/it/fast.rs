@@ -31,13 +31,13 @@ fn on_gpu(precision: &str) -> Option<Arithmetic> {
 }
 
 /// Weights, statistics and moments.
-fn all_numbers(encoder: &dyn Encoder) -> Vec<Vec<f64>> {
+pub(crate) fn all_numbers(encoder: &dyn Encoder) -> Vec<Vec<f64>> {
     let state = encoder.state().unwrap().into_iter().chain(encoder.optimizer_state().unwrap());
     state.map(|(_, tensor)| numbers(&tensor)).collect()
 }
 
 /// Norm of the difference over the norm of `expected`.
-fn error(found: &Tensor, expected: &Tensor) -> f64 {
+pub(crate) fn error(found: &Tensor, expected: &Tensor) -> f64 {
     let (found, expected) = (numbers(found), numbers(expected));
     let difference: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum();
     let norm: f64 = expected.iter().map(|x| x * x).sum();

@@ -64,8 +64,7 @@ impl Cell {
         let Some(row) = outcome.summary(variant, metric) else {
             return Self { value: String::new(), mean: "\u{2013}".into(), interval: None };
         };
-        let over_seeds =
-            row.summary.interval.map(|found| format!("± {}", metric.format((found.high - found.low) / 2.0)));
+        let over_seeds = row.summary.interval.map(|found| format!("± {}", metric.format(found.half_width())));
         let over_images = || outcome.interval(variant, metric);
         let interval = over_seeds.or_else(|| {
             let (low, high) = over_images()?;
