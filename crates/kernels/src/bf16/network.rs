@@ -116,22 +116,18 @@ impl Network<Cpu> {
         let (mut layers, mut inner, mut pairs) = (Vec::new(), Vec::new(), pairs);
         for (place, layer) in block.layers().enumerate() {
             let output = self.layer(simd, layer, (maps[place], &pairs));
-            if layer == block.last {
-                let shortcut = match &downsample {
-                    Some(Output { z, norm }) => Shortcut::Projection(z, &norm.affine),
-                    None => Shortcut::Identity(plain),
-                };
-                let out = self.activate(simd, maps[place + 1], &output, shortcut);
-                self.give([pairs]);
-                layers.push(output);
-                return (BlockTape { layers, inner, downsample, out: out.plain }, out.pairs);
-            }
-            let between = self.activate(simd, maps[place + 1], &output, Shortcut::None);
-            self.give([std::mem::replace(&mut pairs, between.pairs)]);
-            inner.push(between.plain);
+            let shortcut = match &downsample {
+                _ if layer != block.last => Shortcut::None,
+                Some(Output { z, norm }) => Shortcut::Projection(z, &norm.affine),
+                None => Shortcut::Identity(plain),
+            };
+            let next = self.activate(simd, maps[place + 1], &output, shortcut);
+            self.give([std::mem::replace(&mut pairs, next.pairs)]);
             layers.push(output);
+            inner.push(next.plain);
         }
-        unreachable!("a block's layers end with its last")
+        let out = inner.pop().expect("a block has layers");
+        (BlockTape { layers, inner, downsample, out }, pairs)
     }
 
     /// Normalised images, and the stem over them with its sums.
@@ -156,7 +152,8 @@ impl Network<Cpu> {
         for (block, &map) in self.blocks.iter().zip(&maps) {
             let x = blocks.last().map_or(&pooled.plain, |block| &block.out);
             let (tape, next) = self.block(simd, block, map, x, pairs);
-            (pairs, _) = (next, blocks.push(tape));
+            pairs = next;
+            blocks.push(tape);
         }
         self.give([pairs]);
         let last = &blocks.last().expect("an encoder has blocks").out;
