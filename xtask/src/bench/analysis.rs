@@ -3,10 +3,10 @@
 //!
 //! Growth is measured in a process of its own for each analysis and size, whose peak memory is then that of the analysis.
 
-use super::{forget_peak_memory, median, peak_memory_mib, write_json};
+use super::{exponent, forget_peak_memory, median, peak_memory_mib, print_table, write_json};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use faceoff::{COMMIT, Program, plain_table, use_threads};
+use faceoff::{COMMIT, Program, use_threads};
 use faceoff_analysis::{
     clustering, geometry, neighbors, pca,
     probe::LinearProbe,
@@ -288,17 +288,6 @@ fn analysis(name: &str) -> Result<fn(&Split, &Split) -> faceoff_analysis::Result
     Ok(found.ok_or_else(|| anyhow!("there is no analysis `{name}`"))?.1)
 }
 
-/// The slope of the line through the last three points on logarithmic axes; `None` with less than two.
-fn exponent(points: &[(f64, f64)]) -> Option<f64> {
-    let last = &points[points.len().saturating_sub(3)..];
-    let count = last.len() as f64;
-    let mean = |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let covariance: f64 = last.iter().map(|point| (point.0.ln() - x) * (point.1.ln() - y)).sum();
-    let variance: f64 = last.iter().map(|point| (point.0.ln() - x).powi(2)).sum();
-    (variance > 0.0).then(|| covariance / variance)
-}
-
 /// scripts/peers_analysis.py at work: one line asks, one line answers.
 struct Peers {
     process: Child,
@@ -373,12 +362,6 @@ fn made_up(points: usize, stream: u64) -> Split {
     Split { rows, labels }
 }
 
-fn print_table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) {
-    let mut table = plain_table(header);
-    table.add_rows(rows);
-    println!("{table}");
-}
-
 fn save(args: &AnalysisArgs, report: &Value) -> Result<()> {
     args.json.as_ref().map_or(Ok(()), |path| write_json(path, report))
 }
@@ -386,15 +369,6 @@ fn save(args: &AnalysisArgs, report: &Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_exponent_is_that_of_the_last_three_sizes() {
-        let square: Vec<(f64, f64)> = [10.0, 30.0, 90.0].map(|n: f64| (n, 7.0 * n * n)).to_vec();
-        assert!((exponent(&square).unwrap() - 2.0).abs() < 1e-12);
-        let late = [vec![(1.0, 1e6)], square].concat();
-        assert!((exponent(&late).unwrap() - 2.0).abs() < 1e-12);
-        assert_eq!(exponent(&[(1.0, 1.0)]), None);
-    }
 
     #[test]
     fn every_analysis_has_a_value_on_made_up_embeddings() {

@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: how fast the parts are on this machine, one file a part.
 
 mod analysis;
+mod growth;
 mod kernels;
 mod statistics;
 
 use anyhow::Result;
 use clap::Subcommand;
-use faceoff::Program;
+use faceoff::{Program, plain_table};
 use faceoff_runs::write_atomically;
 use serde_json::Value;
 use std::path::Path;
@@ -17,6 +18,8 @@ use std::process::ExitCode;
 pub(crate) enum BenchCommand {
     /// The analyses of embeddings: neighbours, components, maps and the rest.
     Analysis(analysis::AnalysisArgs),
+    /// Whole benchmarks of more and more classes, embeddings and images.
+    Growth(growth::GrowthArgs),
     /// The encoder on the CPU: a training step, its parts and its operators.
     Kernels(kernels::KernelsArgs),
     /// The rules for the article's statements, on simulated runs whose true differences are known.
@@ -26,6 +29,7 @@ pub(crate) enum BenchCommand {
 pub(crate) fn run(program: &Program, command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Analysis(args) => analysis::run(program, args),
+        BenchCommand::Growth(args) => growth::run(program, args),
         BenchCommand::Kernels(args) => kernels::run(program, args),
         BenchCommand::Statistics(args) => statistics::run(args),
     }
@@ -36,6 +40,23 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) }
+}
+
+/// The slope of the line through the last three points on logarithmic axes; `None` with less than two.
+fn exponent(points: &[(f64, f64)]) -> Option<f64> {
+    let last = &points[points.len().saturating_sub(3)..];
+    let count = last.len() as f64;
+    let mean = |value: fn(&(f64, f64)) -> f64| last.iter().map(|point| value(point).ln()).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let covariance: f64 = last.iter().map(|point| (point.0.ln() - x) * (point.1.ln() - y)).sum();
+    let variance: f64 = last.iter().map(|point| (point.0.ln() - x).powi(2)).sum();
+    (variance > 0.0).then(|| covariance / variance)
+}
+
+fn print_table<const N: usize>(header: &[&str; N], rows: &[[String; N]]) {
+    let mut table = plain_table(header);
+    table.add_rows(rows);
+    println!("{table}");
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -61,4 +82,18 @@ pub(crate) fn kib_of(process: &str, row: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(':'))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponent_is_that_of_the_last_three_sizes() {
+        let square: Vec<(f64, f64)> = [10.0, 30.0, 90.0].map(|n: f64| (n, 7.0 * n * n)).to_vec();
+        assert!((exponent(&square).unwrap() - 2.0).abs() < 1e-12);
+        let late = [vec![(1.0, 1e6)], square].concat();
+        assert!((exponent(&late).unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(exponent(&[(1.0, 1.0)]), None);
+    }
 }
