@@ -220,7 +220,10 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     let work = run_work(experiment.training.epochs, train_images, val_images);
     let training: f64 = speeds.iter().map(|speed| work / speed).sum();
     let per_second = work * speeds.len() as f64 / training;
-    let report = speeds.len() as f64 * report_seconds([train_images, val_images], &experiment.analysis);
+    let [measuring, mapping] = report_seconds([train_images, val_images], plan.dim(), &experiment.analysis);
+    // Maps are of the first seed of each.
+    let mapped = speeds.len().div_ceil(experiment.training.seeds.len().max(1));
+    let report = speeds.len() as f64 * measuring + mapped as f64 * mapping;
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
@@ -277,14 +280,14 @@ fn fastest(seconds: impl IntoIterator<Item = f64>) -> f64 {
     seconds.into_iter().fold(f64::MAX, f64::min)
 }
 
-/// About how long a run takes in the report, from a few made-up embeddings: pairs of images decide the time of the measures, the
-/// evaluated images that of the maps.
-fn report_seconds([train, val]: [usize; 2], settings: &AnalysisConfig) -> f64 {
+/// About how long a run takes in the report to be measured, and to be mapped, from some made-up embeddings. What it takes to measure is
+/// part of it in proportion to images, part to pairs of them: two sizes tell how much.
+fn report_seconds([train, val]: [usize; 2], dim: usize, settings: &AnalysisConfig) -> [f64; 2] {
     const CLASSES: usize = 10;
-    const DIMENSIONS: usize = 512;
+    const SAMPLE: [usize; 2] = [600, 300];
     let made_up = |count: usize| {
         let labels: Vec<u32> = (0..count).map(|index| (index % CLASSES) as u32).collect();
-        let mut points = Array2::from_shape_fn((count, DIMENSIONS), |(row, column)| {
+        let mut points = Array2::from_shape_fn((count, dim), |(row, column)| {
             let (class, noise) = (row % CLASSES, (row * 7919 + column * 104_729) % 1009);
             noise as f32 / 1009.0 + if column % CLASSES == class { 1.0 } else { 0.0 }
         });
@@ -294,25 +297,33 @@ fn report_seconds([train, val]: [usize; 2], settings: &AnalysisConfig) -> f64 {
         });
         (points, labels)
     };
-    let [(index_points, index_labels), (query_points, query_labels)] = [train.min(600), val.min(300)].map(made_up);
-    let subject = Subject {
-        index: Some(Points { unit: index_points.view(), labels: &index_labels }),
-        queries: Points { unit: query_points.view(), labels: &query_labels },
-        classifier: None,
-        held_out: None,
-        classes: CLASSES,
-        seed: 0,
-        settings,
+    let measured = |[train, val]: [usize; 2]| {
+        let [(index_points, index_labels), (query_points, query_labels)] = [train, val].map(made_up);
+        let subject = Subject {
+            index: Some(Points { unit: index_points.view(), labels: &index_labels }),
+            queries: Points { unit: query_points.view(), labels: &query_labels },
+            classifier: None,
+            held_out: None,
+            classes: CLASSES,
+            seed: 0,
+            settings,
+        };
+        let started = Instant::now();
+        measure(&subject, &Registry::standard());
+        started.elapsed().as_secs_f64()
     };
+    let [once, twice] = [1, 2].map(|times| measured(SAMPLE.map(|images| times * images)));
+    // once = linear + quadratic, twice = 2 linear + 4 quadratic.
+    let quadratic = (0.5 * twice - once).clamp(0.0, once);
+    let linear = once - quadratic;
+    let images = (train + val) as f64 / SAMPLE.iter().sum::<usize>() as f64;
+    let pairs = (val * (train + val)) as f64 / (SAMPLE[1] * SAMPLE.iter().sum::<usize>()) as f64;
+
+    let mapped = val.min(settings.tsne_most_points.unwrap_or(usize::MAX));
+    let (points, labels) = made_up(mapped.min(SAMPLE[1]));
+    let ids = (0..labels.len()).map(|index| index.to_string()).collect();
     let started = Instant::now();
-    measure(&subject, &Registry::standard());
-    let measured = started.elapsed().as_secs_f64();
-    let started = Instant::now();
-    let ids = (0..query_labels.len()).map(|index| index.to_string()).collect();
-    lay_out(query_points.view(), ValImages { ids, labels: query_labels.clone() }, settings);
-    let mapped = started.elapsed().as_secs_f64();
-    let times = |all: usize, some: usize| all as f64 / some.max(1) as f64;
-    let pairs = |train: usize, val: usize| val * (train + val);
-    measured * times(pairs(train, val), pairs(index_labels.len(), query_labels.len()))
-        + mapped * times(val, query_labels.len())
+    lay_out(points.view(), ValImages { ids, labels }, settings);
+    let map = started.elapsed().as_secs_f64() * mapped as f64 / points.nrows().max(1) as f64;
+    [linear * images + quadratic * pairs, map]
 }

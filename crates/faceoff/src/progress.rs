@@ -77,7 +77,7 @@ impl Shown {
                 "{} is left alone, and the others go on: {problem}",
                 spec.folder_name()
             )),
-            Event::Runs(to_do, _, work) => (self.runs, self.work_left) = (to_do, work),
+            Event::Runs(to_do, _, work) => (self.runs, self.work_left, self.since) = (to_do, work, Instant::now()),
             Event::Run(number, spec) => {
                 self.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
                 (self.epochs, self.batch) = (spec.training.epochs, spec.training.batch_size);
@@ -144,7 +144,9 @@ impl Shown {
     }
 
     fn start(&mut self, epochs_done: usize, steps_per_epoch: usize) {
-        (self.since, self.last_line) = (Instant::now(), Instant::now());
+        // The run before was measured meanwhile, as every one will be: that is part of the time that each takes.
+        self.work(0.0);
+        self.last_line = Instant::now();
         self.steps_per_epoch = steps_per_epoch;
         self.work_left -= (epochs_done * steps_per_epoch * self.batch) as f64;
         if epochs_done > 0 {

@@ -24,6 +24,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Of /proc/PID/stat: Linux counts in hundredths of a second on every processor that Rust knows.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Numbers to which embeddings are projected.
+const OUTPUTS: usize = 128;
 /// A row's noise beside a class centre of length 1.
 const NOISE: f32 = 2.0;
 /// Side of made-up images.
@@ -36,9 +38,9 @@ enum Axis {
     Classes,
     /// The same with `class_sampling = 0.1`.
     SampledClasses,
-    /// Embeddings of 512 numbers in 100 classes.
+    /// Embeddings of 512 numbers in 100 classes, a fifth for validation.
     Embeddings,
-    /// Images of 32 px in 300 classes.
+    /// Images of 32 px in 300 classes, a fifth for validation.
     Images,
 }
 
@@ -63,7 +65,7 @@ impl Axis {
     const fn sizes(self) -> &'static [usize] {
         match self {
             Self::Classes | Self::SampledClasses => &[100, 300, 1_000, 3_000, 11_000],
-            Self::Embeddings => &[3_000, 10_000, 30_000, 100_000],
+            Self::Embeddings => &[3_000, 10_000, 30_000, 100_000, 300_000],
             Self::Images => &[1_000, 3_000, 10_000, 30_000, 100_000],
         }
     }
@@ -115,7 +117,8 @@ fn benchmark(program: &Program, axis: Axis, size: usize, folder: &Path) -> Resul
     let experiment = folder.join("growth.toml");
     let head = if axis == Axis::Images { "Classification" } else { "CosFace" };
     let sampling = if axis == Axis::SampledClasses { "class_sampling = 0.1\n" } else { "" };
-    std::fs::write(&experiment, format!("extends = \"quick\"\nname = \"growth\"\n[training]\n{sampling}"))?;
+    let text = format!("extends = \"quick\"\nname = \"growth\"\n[training]\n{sampling}[projection]\noutputs = {OUTPUTS}\n");
+    std::fs::write(&experiment, text)?;
     let mut command = Command::new(std::env::current_exe().context("the program does not find itself")?);
     command.arg("--root").arg(&program.root).arg("benchmark").arg(&experiment);
     command.args(["--heads", head, "--epochs", "1", "--threads", "1", "--device", "cpu", "--thumbnails", "none"]);
@@ -208,7 +211,8 @@ fn made_up_embeddings(folder: &Path, classes: usize, rows: usize, numbers: usize
     let mut matrix = BufWriter::new(std::fs::File::create(table.with_extension("npy"))?);
     let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {numbers}), }}");
     // The magic string, version 1.0, and a header that ends at 128 bytes: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-    write!(matrix, "{header:<117}\n")?;
+    matrix.write_all(b"\x93NUMPY\x01\x00\x76\x00")?;
+    writeln!(matrix, "{header:<117}")?;
     writeln!(labels, "label")?;
     for row in 0..rows {
         let mut values = normal(NOISE * scale);
