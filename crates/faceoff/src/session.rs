@@ -20,6 +20,9 @@ const INTERRUPTED: u8 = 130;
 /// What a scheduler is told of a program that its SIGTERM ended: start it again. EX_TEMPFAIL of sysexits.h.
 const GO_ON_LATER: u8 = 75;
 
+/// Above so many classes a step takes several times as long with all of their weights as with a tenth (docs/own-data.md).
+const MANY_CLASSES: usize = 2_000;
+
 /// A session of training.
 pub(crate) struct Session {
     pub(crate) arithmetic: Arithmetic,
@@ -239,6 +242,12 @@ pub(crate) fn adapted(experiment: Experiment, sizes: &Sizes) -> Result<(Experime
     let dim = EncoderPlan::of(&experiment.training)?.dim();
     let (experiment, changed) = experiment.adapted(sizes, dim)?;
     changed.iter().for_each(|sentence| eprintln!("warning: {sentence}"));
+    if sizes.classes > MANY_CLASSES && experiment.training.class_sampling.is_none() {
+        let classes = sizes.classes;
+        eprintln!(
+            "hint: with {classes} classes most of a step goes to the class weights; class_sampling = 0.1 in [training] lets a step see a tenth of them (Partial FC)"
+        );
+    }
     Ok((experiment, changed))
 }
 

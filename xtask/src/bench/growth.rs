@@ -117,7 +117,8 @@ fn benchmark(program: &Program, axis: Axis, size: usize, folder: &Path) -> Resul
     let experiment = folder.join("growth.toml");
     let head = if axis == Axis::Images { "Classification" } else { "CosFace" };
     let sampling = if axis == Axis::SampledClasses { "class_sampling = 0.1\n" } else { "" };
-    let text = format!("extends = \"quick\"\nname = \"growth\"\n[training]\n{sampling}[projection]\noutputs = {OUTPUTS}\n");
+    let text =
+        format!("extends = \"quick\"\nname = \"growth\"\n[training]\n{sampling}[projection]\noutputs = {OUTPUTS}\n");
     std::fs::write(&experiment, text)?;
     let mut command = Command::new(std::env::current_exe().context("the program does not find itself")?);
     command.arg("--root").arg(&program.root).arg("benchmark").arg(&experiment);
@@ -129,7 +130,8 @@ fn benchmark(program: &Program, axis: Axis, size: usize, folder: &Path) -> Resul
             made_up_images(&folder.join("images"), size)?
         }
         Axis::Classes | Axis::SampledClasses | Axis::Embeddings => {
-            let (classes, rows, numbers) = if axis == Axis::Embeddings { (100, size, 512) } else { (size, 55_000, 128) };
+            let (classes, rows, numbers) =
+                if axis == Axis::Embeddings { (100, size, 512) } else { (size, 55_000, 128) };
             let table = made_up_embeddings(folder, classes, rows, numbers)?;
             command.arg("--labels").arg(&table).arg("--embeddings");
             table.with_extension("npy")
@@ -202,9 +204,8 @@ fn processor_seconds(child: &Child) -> Result<f64> {
 fn made_up_embeddings(folder: &Path, classes: usize, rows: usize, numbers: usize) -> Result<PathBuf> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let scale = (numbers as f32).sqrt().recip();
-    let mut normal = |scale: f32| -> Vec<f32> {
-        (0..numbers).map(|_| scale * random.sample::<f32, _>(StandardNormal)).collect()
-    };
+    let mut normal =
+        |scale: f32| -> Vec<f32> { (0..numbers).map(|_| scale * random.sample::<f32, _>(StandardNormal)).collect() };
     let centers: Vec<Vec<f32>> = (0..classes).map(|_| normal(scale)).collect();
     let table = folder.join("made-up.csv");
     let mut labels = BufWriter::new(std::fs::File::create(&table)?);

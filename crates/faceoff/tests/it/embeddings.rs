@@ -156,3 +156,25 @@ fn options_that_would_have_no_effect_and_wrong_files_are_refused() {
     assert!(complaint(&mut without).contains("--labels"));
     assert!(!out.exists());
 }
+
+#[test]
+fn with_thousands_of_classes_sampling_is_recommended_until_it_is_chosen() {
+    const CLASSES: usize = 2_001;
+    let (folder, path) = own();
+    let rows =
+        Array2::from_shape_fn((3 * CLASSES, 2), |(row, column)| if (row + column) % 2 == 0 { 0.6_f32 } else { 0.8 });
+    write_npy(folder.path().join("clip.npy"), &rows).unwrap();
+    let labels: String = (0..3 * CLASSES).map(|row| format!("{}\n", row % CLASSES)).collect();
+    std::fs::write(folder.path().join("clip.csv"), format!("label\n{labels}")).unwrap();
+    let dry_run = || {
+        let mut command = benchmark(folder.path(), &path, &folder.path().join("out"));
+        stderr(&succeed(command.arg("--dry-run")))
+    };
+    let hint = "hint: with 2001 classes most of a step goes to the class weights; class_sampling = 0.1";
+    let said = dry_run();
+    assert!(said.contains(hint), "{said}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("[training]\n", "[training]\nclass_sampling = 0.1\n")).unwrap();
+    let said = dry_run();
+    assert!(!said.contains("hint:"), "{said}");
+}
