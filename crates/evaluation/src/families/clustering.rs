@@ -13,6 +13,9 @@ rows! { METRICS in "Clustering":
         "How much nearer (cosine distance) a validation image lies to its own class than to the next, from -1 to 1, averaged." "Rousseeuw 1987";
 }
 
+/// Images times clusters of k-means at most: each of its starts holds a number for each, and takes time for each in every iteration.
+const MOST_DISTANCES: usize = 1 << 26;
+
 /// As many clusters as the validation images have classes.
 pub const FAMILY: Family =
     Family { name: "clustering", version: 1, metrics: METRICS, headline: |_| Vec::new(), measure };
@@ -20,9 +23,17 @@ pub const FAMILY: Family =
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let val = subject.queries;
     let classes = val.labels.iter().collect::<BTreeSet<_>>().len();
-    let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
-    found.add(KMEANS_NMI.id(), clustering::normalized_mutual_information(val.labels, &clusters)?);
-    found.add(KMEANS_AMI.id(), clustering::adjusted_mutual_information(val.labels, &clusters)?);
+    let images = val.labels.len();
+    if images.saturating_mul(classes) > MOST_DISTANCES {
+        found.notes.push(format!(
+            "no k-means: {classes} clusters of {images} images would take it hours; it is run where the product of both is at most \
+             {MOST_DISTANCES}."
+        ));
+    } else {
+        let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
+        found.add(KMEANS_NMI.id(), clustering::normalized_mutual_information(val.labels, &clusters)?);
+        found.add(KMEANS_AMI.id(), clustering::adjusted_mutual_information(val.labels, &clusters)?);
+    }
     let silhouette = clustering::silhouette(val.unit, val.labels)?;
     found.add(SILHOUETTE.id(), silhouette.iter().sum::<f64>() / silhouette.len() as f64);
     Ok(())

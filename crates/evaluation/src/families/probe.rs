@@ -2,6 +2,10 @@
 
 use super::{Family, Findings, Result, Subject, rows};
 use faceoff_analysis::probe::LinearProbe;
+use std::collections::BTreeSet;
+
+/// Images times numbers of an embedding times classes that a probe is fitted to at most: some minutes of one processor.
+const MOST_PRODUCTS: usize = 1 << 33;
 
 rows! { METRICS in "Linear probe":
     LINEAR_PROBE_ACCURACY "linear_probe_accuracy" "Linear probe accuracy" Percent Higher
@@ -16,6 +20,14 @@ pub const FAMILY: Family =
 
 fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let Some(train) = subject.index else { return Ok(()) };
+    let ((images, numbers), classes) = (train.unit.dim(), train.labels.iter().collect::<BTreeSet<_>>().len());
+    if images.saturating_mul(numbers).saturating_mul(classes) > MOST_PRODUCTS {
+        found.notes.push(format!(
+            "no linear probe: {images} images of {numbers} numbers in {classes} classes would take it hours; it is fitted where the product of \
+             the three is at most {MOST_PRODUCTS}."
+        ));
+        return Ok(());
+    }
     let probe = LinearProbe::fit(train.unit, train.labels)?;
     let score = probe.evaluate(subject.queries.unit, subject.queries.labels)?;
     found.add(LINEAR_PROBE_ACCURACY.id(), score.accuracy);
