@@ -1,7 +1,7 @@
 // The explorer: linked maps on canvases. Its data are those that crates/report/src/page/explorer.rs writes, in the same order.
+"use strict";
 addEventListener("DOMContentLoaded", async () => {
   const root = document.querySelector(".explorer");
-  if (!root) return;
   if (!("DecompressionStream" in window)) {
     root.replaceWith("To look at single images, this page needs a newer browser.");
     return;
@@ -76,9 +76,9 @@ addEventListener("DOMContentLoaded", async () => {
     createImageBitmap(new Blob([bytes(element)], { type: "image/jpeg" }))));
 
   // ---- state ----
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const dark = matchMedia("(prefers-color-scheme: dark)"), still = matchMedia("(prefers-reduced-motion)");
   const inputs = Object.fromEntries(["set", "map", "show", "a", "b", "by", "class", "search", "lasso"].map(name => [name, part(name)]));
-  let set, views, chosen, order, hovered = -1, kept = -1, lasso = null, cell = null, turn = 0.6, tilt = 0.42;
+  let set, views, chosen, order, layers, hovered = -1, kept = -1, lasso = null, cell = null, turn = 0.6, tilt = 0.42;
   const color = label => names.colors[dark.matches ? 1 : 0][label % names.colors[0].length];
   let styles = new Map();
   const style = name => {
@@ -94,6 +94,11 @@ addEventListener("DOMContentLoaded", async () => {
     if (!order.length) return;
     const place = order.indexOf(kept);
     keep(order[place < 0 ? (by > 0 ? 0 : order.length - 1) : (place + by + order.length) % order.length]);
+    // The large map follows to an image beyond what it shows.
+    const [large] = views, at = large.place?.(kept);
+    if (at && zoomed.apply(at).some(share => share < 0 || share > 1)) {
+      d3.select(large.canvas).call(zoom.translateTo, ...at.map(share => share * large.canvas.clientWidth));
+    }
   };
   const current = () => (hovered >= 0 ? hovered : kept);
   const percent = value => `${(100 * value).toFixed(1)} %`;
@@ -107,148 +112,159 @@ addEventListener("DOMContentLoaded", async () => {
   // ---- maps ----
   // A map is a canvas with the points, a ring around the image at hand, and a line that is being drawn.
   function mapOf(run, large) {
-    const title = make("button", { type: "button", className: "title", textContent: run.name });
     const canvas = make("canvas", { className: "points" });
     const ring = make("span", { className: "ring", hidden: true });
     const box = make("div", { className: "box" }, canvas, ring);
     box.insertAdjacentHTML("beforeend", "<svg class=line><polygon></polygon></svg>");
-    const outline = box.querySelector("polygon");
-    const view = { run, large, title, canvas, ring, outline, box, element: make("div", { className: "view" }, title, box) };
-    // While one map turns the others wait, but for WebGL.
-    view.redraw = () => draw(view);
+    const view = { run, large, canvas, ring, outline: box.querySelector("polygon"), element: box };
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Map of the validation images by ${run.name}`);
     if (large) {
       canvas.tabIndex = 0;
-      canvas.addEventListener("keydown", event => {
-        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-        if (!step) return;
-        event.preventDefault();
-        go(step);
-      });
+      canvas.addEventListener("keydown", onKey);
     } else {
+      const title = make("button", { type: "button", className: "title", textContent: run.name });
       title.addEventListener("click", () => enlarge(run));
       title.setAttribute("aria-label", `Show the map of ${run.name} large`);
+      view.element = make("div", {}, title, box);
     }
     listen(view);
     return view;
   }
 
+  // The part that all maps show, in sides of a map.
+  let zoomed = d3.zoomIdentity;
+  const LINKED = {}, zoom = d3.zoom(), [within, speed] = [zoom.constrain(), zoom.wheelDelta()];
+  zoom.scaleExtent([1, 16])
+    .constrain((transform, extent) => within(transform, extent, extent))
+    // A notch of a wheel is no more than 1.3 times.
+    .wheelDelta(event => Math.max(-0.4, Math.min(0.4, speed(event))))
+    // A wheel alone and one finger scroll the page.
+    .filter(event => {
+      if (path) return false;
+      if (event.touches) return event.touches.length > 1;
+      return event.type === "wheel" ? event.ctrlKey || event.metaKey : event.shiftKey && !event.button;
+    })
+    .on("zoom", function ({ transform: { k, x, y }, sourceEvent }) {
+      if (sourceEvent === LINKED) return;
+      zoomed = d3.zoomIdentity.translate(x / this.clientWidth, y / this.clientWidth).scale(k);
+      link(this);
+      drawAll();
+    });
+  // Tells all maps but the one that knows what part is shown.
+  function link(known) {
+    const { k, x, y } = zoomed;
+    for (const { canvas } of views) {
+      const side = canvas.clientWidth;
+      if (canvas !== known) d3.select(canvas).call(zoom.transform, d3.zoomIdentity.translate(x * side, y * side).scale(k), null, LINKED);
+    }
+    part("whole").disabled = k === 1;
+    part("scale").textContent = `${k.toFixed(1)}\u00d7`;
+  }
+  // Zooms around the image at hand, or the middle; by 0 to the whole map.
+  function zoomBy(factor) {
+    const [{ canvas, place }] = views, image = current();
+    const around = image >= 0 && place ? zoomed.apply(place(image)).map(at => at * canvas.clientWidth) : null;
+    d3.select(canvas).transition().duration(still.matches ? 0 : 200).call(zoom.scaleTo, factor ? zoomed.k * factor : 1, around);
+  }
+  function onKey(event) {
+    const step = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] }[event.key];
+    const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || (!step && factor === undefined)) return;
+    event.preventDefault();
+    if (!step) return zoomBy(factor);
+    const by = -this.clientWidth / 5 / zoomed.k;
+    if (event.shiftKey) d3.select(this).call(zoom.translateBy, step[0] * by, step[1] * by);
+    else go(step[0] + step[1]);
+  }
+
+  // The line that is being drawn.
+  let path = null;
+  const outline = (view, points) => { view.outline.setAttribute("points", points.join(" ")); };
   function listen(view) {
-    let path = null, last = null;
-    const place = event => {
-      const box = view.canvas.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top];
-    };
-    view.canvas.addEventListener("pointermove", event => {
-      const here = place(event);
-      if (!path) return hover(nearest(view, here, event.pointerType === "touch" ? 20 : 12));
-      if (inputs.map.value === "solid") {
-        turn += (here[0] - last[0]) / 150;
-        tilt = Math.max(-1.5, Math.min(1.5, tilt + (here[1] - last[1]) / 150));
-        last = here;
-        path.push(here);
-        later(webgl ? drawAll : view.redraw);
-      } else {
-        path.push(here);
-        view.outline.setAttribute("points", path.join(" "));
-      }
-    });
-    view.canvas.addEventListener("pointerleave", () => { if (!path) hover(-1); });
-    view.canvas.addEventListener("pointerdown", event => {
-      if (event.button || (event.pointerType === "touch" && !inputs.lasso.checked && inputs.map.value !== "solid")) return;
-      path = [last = place(event)];
-      view.canvas.setPointerCapture(event.pointerId);
-    });
-    const end = event => {
-      if (event.button) return;
-      const drawn = path;
-      path = null;
-      view.outline.setAttribute("points", "");
-      const box = drawn && [0, 1].map(axis => Math.max(...drawn.map(p => p[axis])) - Math.min(...drawn.map(p => p[axis])));
-      if (!drawn || Math.max(...box) < 6) {
-        const image = nearest(view, place(event), 20);
-        return keep(image === kept ? -1 : image);
-      }
-      if (inputs.map.value === "solid") return later(drawAll);
-      lasso = { inside: Uint8Array.from({ length: set.images }, (_, image) => inside(drawn, view.x[image], view.y[image])) };
-      choose();
-    };
-    view.canvas.addEventListener("pointerup", end);
-    view.canvas.addEventListener("pointercancel", () => { path = null; view.outline.setAttribute("points", ""); });
+    const drag = d3.drag().clickDistance(6)
+      .filter(event => !event.button && !event.shiftKey && !event.ctrlKey && (!event.touches || (inputs.lasso.checked && event.touches.length === 1)))
+      .on("start", event => { path = [[event.x, event.y]]; })
+      .on("drag", event => {
+        path.push([event.x, event.y]);
+        if (!solid()) return outline(view, path);
+        [turn, tilt] = [turn + event.dx / 150, Math.max(-1.5, Math.min(1.5, tilt + event.dy / 150))];
+        drawAll();
+      })
+      .on("end", () => {
+        const [drawn, side] = [path, view.canvas.clientWidth];
+        path = null;
+        outline(view, []);
+        if (solid() || !view.place || Math.abs(d3.polygonArea(drawn)) < 30) return;
+        const around = drawn.map(point => zoomed.invert(point.map(at => at / side)));
+        lasso = Uint8Array.from({ length: set.images }, (_, image) => d3.polygonContains(around, view.place(image)));
+        choose();
+      });
+    d3.select(view.canvas).call(zoom).on("dblclick.zoom", null).call(drag).style("touch-action", null)
+      .on("pointermove", event => { if (!event.buttons) hover(nearest(view, event, 12)); })
+      .on("pointerleave", () => hover(-1))
+      .on("click", event => {
+        const image = nearest(view, event, 20);
+        keep(image === kept ? -1 : image);
+      });
   }
 
-  function inside(path, x, y) {
-    let odd = false;
-    for (let i = 0, j = path.length - 1; i < path.length; j = i++) {
-      const [[ax, ay], [bx, by]] = [path[i], path[j]];
-      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+  function nearest(view, event, reach) {
+    const { canvas, place } = view, side = canvas.clientWidth;
+    if (!place) return -1;
+    if (view.order !== order || view.treeOf !== place) {
+      [view.order, view.treeOf] = [order, place];
+      view.tree = d3.quadtree(order, image => place(image)[0], image => place(image)[1]);
     }
-    return odd;
+    const [x, y] = zoomed.invert(d3.pointer(event, canvas).map(at => at / side));
+    return view.tree.find(x, y, reach / side / zoomed.k) ?? -1;
   }
 
-  function nearest(view, [x, y], reach) {
-    let found = -1, best = reach * reach;
-    if (view.x) for (let image = 0; image < set.images; image++) {
-      if (!chosen[image]) continue;
-      const distance = (view.x[image] - x) ** 2 + (view.y[image] - y) ** 2;
-      if (distance < best) [found, best] = [image, distance];
-    }
-    return found;
-  }
-
-  // How a place on the axes of a map falls on its canvas: two rows of a matrix, across and down, in CSS pixels.
-  function projection(view) {
-    const [side, pad] = [view.canvas.clientWidth, view.large ? 14 : 8];
-    const scale = (side - 2 * pad) / names.steps;
-    if (inputs.map.value !== "solid") return [[scale, 0, 0, pad], [0, -scale, 0, side - pad]];
+  const solid = () => inputs.map.value === "solid";
+  // How a place on the axes of a map falls on a map that is not zoomed, in sides of it: two rows of a matrix, across and down.
+  function projection() {
+    const scale = 0.94 / names.steps;
+    if (!solid()) return [[scale, 0, 0, 0.03], [0, -scale, 0, 0.97]];
     const [ct, st, cl, sl] = [Math.cos(turn), Math.sin(turn), Math.cos(tilt), Math.sin(tilt)];
     const rows = [[ct, st, 0], [st * sl, -ct * sl, -cl]].map(row => row.map(value => value * scale / 1.5));
-    return rows.map(row => [...row, side / 2 - names.steps / 2 * row.reduce((sum, value) => sum + value)]);
+    return rows.map(row => [...row, 0.5 - names.steps / 2 * row.reduce((sum, value) => sum + value)]);
   }
 
-  // Where every image is on a map, in CSS pixels.
-  function lay(view, [x, y, z], rows) {
-    [view.x, view.y] = rows.map(([a, b, c, d]) => {
-      const places = new Float32Array(set.images);
-      for (let image = 0; image < places.length; image++) places[image] = a * x[image] + b * y[image] + (z ? c * z[image] : 0) + d;
-      return places;
-    });
-  }
-
-  // What lies on a map, the lowest first: color, opacity, size in CSS pixels, images.
-  function layers(view) {
-    if (view.layers?.order === order) return view.layers.all;
-    const all = order.length === set.images, size = view.large ? 4.5 : 2.5;
-    const left = all ? [] : [[style("--line"), 1, size * 0.7, [...chosen.keys()].filter(image => !chosen[image])]];
-    // In rounds, so that no class lies on top of all others.
-    const rounds = [...Array(8).keys()].flatMap(round => set.classes.map((_, c) =>
-      [color(c), all ? 0.75 : 0.95, size, view.byClass[c][round].filter(image => chosen[image])]));
-    view.layers = { order, all: [...left, ...rounds] };
-    return view.layers.all;
+  // What lies on a map, the lowest first: color, opacity, share of the size, images.
+  function layersOf() {
+    const all = order.length === set.images;
+    const left = all ? [] : [[style("--line"), 1, 0.7, [...chosen.keys()].filter(image => !chosen[image])]];
+    // In rounds and by a fixed shuffle, as the pictures have it, so that no class lies on top of all others.
+    const count = set.classes.length, rounds = Array.from({ length: 8 * count }, () => []);
+    for (const image of order) rounds[(Math.imul(image, 0x9e3779b1) >>> 29) * count + label(image)]?.push(image);
+    return [...left, ...rounds.map((images, at) => [color(at % count), all ? 0.75 : 0.95, 1, images])];
   }
 
   function draw(view) {
     const { canvas } = view, side = canvas.clientWidth, dots = Math.min(2, devicePixelRatio || 1);
     if (!side) return;
     const axes = view.run.maps[inputs.map.value];
-    canvas.width = canvas.height = Math.round(side * dots);
+    const width = canvas.width = canvas.height = Math.round(side * dots);
     const context = canvas.getContext("2d");
     if (!axes) {
-      view.x = view.y = null;
+      view.place = null;
       context.scale(dots, dots);
       context.fillStyle = style("--soft");
       return context.fillText("no such map", 10, 20);
     }
-    const rows = projection(view);
-    lay(view, axes, rows);
-    const width = canvas.width;
-    if (webgl) context.drawImage(webgl(view, axes, rows, dots), 0, 0, width, width, 0, 0, width, width);
+    const rows = projection(), [[a, b, c, d], [e, f, g, h]] = rows, [x, y, z = x] = axes;
+    view.place = image => [a * x[image] + b * y[image] + c * z[image] + d, e * x[image] + f * y[image] + g * z[image] + h];
+    // Points grow with the map, but less.
+    const size = (view.large ? 4.5 : 2.5) * Math.cbrt(zoomed.k);
+    if (webgl) context.drawImage(webgl(view, axes, rows, size * dots), 0, 0, width, width, 0, 0, width, width);
     else {
       context.scale(dots, dots);
-      for (const [color, opacity, size, images] of layers(view)) {
+      for (const [color, opacity, share, images] of layers) {
         [context.fillStyle, context.globalAlpha] = [color, opacity];
-        for (const image of images) context.fillRect(view.x[image] - size / 2, view.y[image] - size / 2, size, size);
+        for (const image of images) {
+          const [across, down] = zoomed.apply(view.place(image));
+          context.fillRect(across * side - size * share / 2, down * side - size * share / 2, size * share, size * share);
+        }
       }
     }
     point(view);
@@ -262,13 +278,13 @@ addEventListener("DOMContentLoaded", async () => {
     // Not every browser owns up to a processor that plays the GPU, but for the name.
     const name = gl?.getParameter(gl.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER);
     if (!gl || (how !== "#webgl" && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name))) return null;
-    canvas.addEventListener("webglcontextlost", () => { webgl = null; later(drawAll); });
+    canvas.addEventListener("webglcontextlost", () => { webgl = null; drawAll(); });
     const program = gl.createProgram();
-    const shaders = [[gl.VERTEX_SHADER, `attribute vec4 place; attribute vec4 color; attribute float size;
-        uniform vec4 across, down; uniform float dots; varying lowp vec4 shade;
+    const shaders = [[gl.VERTEX_SHADER, `attribute vec4 place; attribute vec4 color; attribute float share;
+        uniform vec4 across, down; uniform float full; varying lowp vec4 shade;
         void main() {
           gl_Position = vec4(dot(across, place), dot(down, place), 0.0, 1.0);
-          gl_PointSize = size * dots;
+          gl_PointSize = share * full;
           shade = vec4(color.rgb * color.a, color.a);
         }`], [gl.FRAGMENT_SHADER, "varying lowp vec4 shade; void main() { gl_FragColor = shade; }"]];
     for (const [type, source] of shaders) {
@@ -282,21 +298,21 @@ addEventListener("DOMContentLoaded", async () => {
     gl.useProgram(program);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    const [across, down, dots] = ["across", "down", "dots"].map(name => gl.getUniformLocation(program, name));
-    const attributes = [["place", 3, gl.FLOAT, 0], ["size", 1, gl.FLOAT, 12], ["color", 4, gl.UNSIGNED_BYTE, 16]]
+    const [across, down, full] = ["across", "down", "full"].map(name => gl.getUniformLocation(program, name));
+    const attributes = [["place", 3, gl.FLOAT, 0], ["share", 1, gl.FLOAT, 12], ["color", 4, gl.UNSIGNED_BYTE, 16]]
       .map(([name, ...rest]) => [gl.getAttribLocation(program, name), ...rest]);
     const probe = make("canvas").getContext("2d");
 
-    // Twenty bytes a point, in the order of the layers: place, size, color.
+    // Twenty bytes a point, in the order of the layers: place, share of the size, color.
     function load(view, [x, y, z]) {
       const packed = new ArrayBuffer(20 * set.images), floats = new Float32Array(packed), words = new Uint8Array(packed);
       let at = 0;
-      for (const [color, opacity, size, images] of layers(view)) {
+      for (const [color, opacity, share, images] of layers) {
         // A browser gives a color back as #rrggbb.
         probe.fillStyle = color;
         const shade = [1, 3, 5].map(from => parseInt(probe.fillStyle.slice(from, from + 2), 16));
         for (const image of images) {
-          floats.set([x[image], y[image], z ? z[image] : 0, size], 5 * at);
+          floats.set([x[image], y[image], z ? z[image] : 0, share], 5 * at);
           words.set([...shade, 255 * opacity], 20 * at++ + 16);
         }
       }
@@ -305,22 +321,22 @@ addEventListener("DOMContentLoaded", async () => {
       gl.bufferData(gl.ARRAY_BUFFER, packed, gl.DYNAMIC_DRAW);
     }
 
-    return (view, axes, rows, scale) => {
-      const side = view.canvas.clientWidth, width = view.canvas.width;
+    return (view, axes, rows, size) => {
+      const width = view.canvas.width;
       // As large as the largest map: another size costs a new buffer. A picture stands in the upper left corner.
       if (canvas.width < width) canvas.width = canvas.height = width;
-      if (view.loaded !== layers(view) || view.axes !== axes) load(view, axes);
-      [view.loaded, view.axes] = [layers(view), axes];
+      if (view.loaded !== layers || view.axes !== axes) load(view, axes);
+      [view.loaded, view.axes] = [layers, axes];
       gl.bindBuffer(gl.ARRAY_BUFFER, view.buffer);
       for (const [place, count, type, from] of attributes) {
         gl.enableVertexAttribArray(place);
         gl.vertexAttribPointer(place, count, type, type === gl.UNSIGNED_BYTE, 20, from);
       }
-      // From CSS pixels to the square from -1 to 1, upwards.
-      const [right, low] = rows.map(row => row.map(value => 2 * value / side));
-      gl.uniform4f(across, right[0], right[1], right[2], right[3] - 1);
-      gl.uniform4f(down, -low[0], -low[1], -low[2], 1 - low[3]);
-      gl.uniform1f(dots, scale);
+      // From sides of a map to the square from -1 to 1, upwards.
+      const [right, low] = rows.map(row => row.map(value => 2 * zoomed.k * value));
+      gl.uniform4f(across, right[0], right[1], right[2], right[3] + 2 * zoomed.x - 1);
+      gl.uniform4f(down, -low[0], -low[1], -low[2], 1 - low[3] - 2 * zoomed.y);
+      gl.uniform1f(full, size);
       gl.clear(gl.COLOR_BUFFER_BIT);
       gl.viewport(0, canvas.height - width, width, width);
       gl.drawArrays(gl.POINTS, 0, set.images);
@@ -332,8 +348,10 @@ addEventListener("DOMContentLoaded", async () => {
 
   function point(view) {
     const image = current();
-    view.ring.hidden = image < 0 || !view.x;
-    if (!view.ring.hidden) view.ring.style.transform = `translate(${view.x[image]}px, ${view.y[image]}px)`;
+    view.ring.hidden = image < 0 || !view.place;
+    if (view.ring.hidden) return;
+    const [x, y] = zoomed.apply(view.place(image)).map(at => at * view.canvas.clientWidth);
+    view.ring.style.transform = `translate(${x}px, ${y}px)`;
   }
 
   let waiting = new Set();
@@ -345,7 +363,20 @@ addEventListener("DOMContentLoaded", async () => {
     });
     waiting.add(what);
   }
-  const drawAll = () => views.forEach(draw);
+  // Maps that are not as they should be are drawn for some 10 ms a frame: the large one always, then those that have waited longest.
+  const stale = new Set();
+  function drawAll() {
+    for (const view of views) stale.add(view);
+    later(drawStale);
+  }
+  function drawStale() {
+    const end = performance.now() + 10;
+    for (const view of [views[0], ...stale]) {
+      if (stale.delete(view)) draw(view);
+      if (performance.now() > end) break;
+    }
+    if (stale.size) later(drawStale);
+  }
   // Rings follow at once, the card some 20 times a second.
   let carded = 0, due = 0;
   const pointAll = () => {
@@ -471,12 +502,13 @@ addEventListener("DOMContentLoaded", async () => {
     };
     const show = says(a) || inputs.show.value === "twin" ? inputs.show.value : "all";
     chosen = Uint8Array.from({ length: set.images }, (_, image) =>
-      (only === "" || label(image) === +only) && (!text || file(image).toLowerCase().includes(text)) && (!lasso || lasso.inside[image]) &&
+      (only === "" || label(image) === +only) && (!text || file(image).toLowerCase().includes(text)) && (!lasso || lasso[image]) &&
       (!cell || (label(image) === cell[0] && says(a)[image] === cell[1])) && tests[show](image));
     order = [...chosen.keys()].filter(image => chosen[image]);
     if (show === "twin") order.sort((x, y) => twins()[y] - twins()[x] || x - y);
     if (show === "sure" && a.sure) order.sort((x, y) => a.sure[y] - a.sure[x] || x - y);
     if (kept >= 0 && !chosen[kept]) kept = -1;
+    layers = layersOf();
     const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
     part("count").textContent = `${order.length.toLocaleString("en")} of ${set.images.toLocaleString("en")} images` +
       (names.length ? `: ${names.join(", ")}` : "");
@@ -577,18 +609,10 @@ addEventListener("DOMContentLoaded", async () => {
   function enlarge(run) {
     const large = mapOf(run, true);
     views = [large, ...views.filter(view => !view.large)];
-    large.byClass = rounds();
+    part("title").textContent = run.name;
     part("large").replaceChildren(large.element);
-    later(() => { draw(large); });
-  }
-  let cached;
-  function rounds() {
-    if (cached?.set === set) return cached.rounds;
-    const byClass = set.classes.map(() => Array.from({ length: 8 }, () => []));
-    // A fixed shuffle, as the pictures have it.
-    for (let image = 0; image < set.images; image++) byClass[label(image)]?.[Math.imul(image, 0x9e3779b1) >>> 29].push(image);
-    cached = { set, rounds: byClass };
-    return byClass;
+    link(null);
+    drawAll();
   }
   function legend() {
     part("legend").replaceChildren(...set.classes.map((name, index) => {
@@ -617,11 +641,10 @@ addEventListener("DOMContentLoaded", async () => {
     if (twin.hidden && inputs.show.value === "twin") inputs.show.value = "all";
     inputs.show.closest("label").hidden = inputs.by.options.length === 0 && twin.hidden;
     views = set.runs.map(run => mapOf(run, false));
-    for (const view of views) view.byClass = rounds();
     part("maps").replaceChildren(...views.map(view => view.element));
     legend();
     layCard();
-    [chosen, order] = [new Uint8Array(set.images).fill(1), [...Array(set.images).keys()]];
+    zoomed = d3.zoomIdentity;
     enlarge(set.runs[0]);
     choose();
   }
@@ -631,7 +654,12 @@ addEventListener("DOMContentLoaded", async () => {
   inputs.set.addEventListener("change", begin);
   for (const name of ["show", "a", "b", "by", "class"]) inputs[name].addEventListener("change", () => { cell = null; choose(); });
   inputs.search.addEventListener("input", choose);
-  inputs.map.addEventListener("change", () => { lasso = null; choose(); });
+  inputs.map.addEventListener("change", () => {
+    [lasso, zoomed] = [null, d3.zoomIdentity];
+    link(null);
+    choose();
+  });
+  for (const [name, factor] of Object.entries({ nearer: 1.5, farther: 1 / 1.5, whole: 0 })) part(name).addEventListener("click", () => zoomBy(factor));
   inputs.lasso.addEventListener("change", () => root.classList.toggle("drawing", inputs.lasso.checked));
   part("clear").addEventListener("click", () => {
     [lasso, cell] = [null, null];
@@ -642,5 +670,5 @@ addEventListener("DOMContentLoaded", async () => {
   root.querySelector("form").addEventListener("submit", event => event.preventDefault());
   dark.addEventListener("change", () => { styles = new Map(); legend(); choose(); });
   let width = innerWidth;
-  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; later(drawAll); } });
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; link(null); drawAll(); } });
 });

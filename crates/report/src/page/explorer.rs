@@ -21,6 +21,28 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::io::Write as _;
 
+/// Modules of d3 with their licences, each after those that it needs, and what links the maps by them.
+const SCRIPT: &str = concat!(
+    "/*\n",
+    include_str!("../../assets/d3/LICENSE"),
+    "*/\n",
+    include_str!("../../assets/d3/d3-dispatch.min.js"),
+    include_str!("../../assets/d3/d3-selection.min.js"),
+    include_str!("../../assets/d3/d3-drag.min.js"),
+    include_str!("../../assets/d3/d3-color.min.js"),
+    include_str!("../../assets/d3/d3-interpolate.min.js"),
+    include_str!("../../assets/d3/d3-timer.min.js"),
+    "/*\n",
+    include_str!("../../assets/d3/LICENSE-ease"),
+    "*/\n",
+    include_str!("../../assets/d3/d3-ease.min.js"),
+    include_str!("../../assets/d3/d3-transition.min.js"),
+    include_str!("../../assets/d3/d3-zoom.min.js"),
+    include_str!("../../assets/d3/d3-quadtree.min.js"),
+    include_str!("../../assets/d3/d3-polygon.min.js"),
+    include_str!("../../assets/explorer.js"),
+);
+
 /// With more validation images than this there is no explorer: a page of that size opens slowly.
 const MOST_IMAGES: usize = 20_000;
 /// Steps along the longest side of a map.
@@ -233,7 +255,8 @@ impl<'a> Images<'a> {
 /// Numbers of 16 bits, one list behind the other, of each first all lower bytes and then all upper ones: that deflates better.
 #[derive(Default)]
 struct Numbers {
-    bytes: Vec<u8>,
+    /// A half of a list each.
+    bytes: Vec<Vec<u8>>,
     wide: bool,
 }
 
@@ -241,7 +264,7 @@ impl Numbers {
     /// Numbers below 65536.
     fn plain(&mut self, values: impl IntoIterator<Item = u32>) {
         let values: Vec<u32> = values.into_iter().collect();
-        [0, 8].iter().for_each(|shift| self.bytes.extend(values.iter().map(|value| (value >> shift) as u8)));
+        self.bytes.extend([0, 8].map(|shift| values.iter().map(|value| (value >> shift) as u8).collect()));
     }
 
     /// Places of images: all lower halves, and behind them all upper halves where there are so many images.
@@ -270,12 +293,13 @@ impl Numbers {
     }
 }
 
-/// Length of the names, names, numbers; deflated, in base64.
-fn packed(names: &Names<'_>, numbers: &[u8]) -> String {
+/// Length of the names, names, numbers; deflated, in base64. Each half of a list has codes of its own, which saves a twentieth.
+fn packed(names: &Names<'_>, numbers: &[Vec<u8>]) -> String {
     let names = serde_json::to_vec(names).expect("plain data is always valid JSON");
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    for part in [&(names.len() as u32).to_le_bytes()[..], &names, numbers] {
-        encoder.write_all(part).expect("memory takes everything");
+    let head = [&(names.len() as u32).to_le_bytes()[..], &names];
+    for part in head.into_iter().chain(numbers.iter().map(Vec::as_slice)) {
+        encoder.write_all(part).and_then(|()| encoder.flush()).expect("memory takes everything");
     }
     STANDARD.encode(encoder.finish().expect("memory takes everything"))
 }

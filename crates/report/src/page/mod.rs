@@ -50,7 +50,7 @@ struct Page<'a> {
 }
 
 const STYLE: &str = include_str!("../../assets/page.css");
-const SCRIPT: &str = concat!(include_str!("../../assets/page.js"), include_str!("../../assets/explorer.js"));
+const SCRIPT: &str = include_str!("../../assets/page.js");
 
 /// A heading, what it is called in the list of contents, and a template with what stands below it.
 struct Section<'a> {

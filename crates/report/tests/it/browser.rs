@@ -43,8 +43,20 @@ trait Browser {
 
     fn mouse(&mut self, what: Mouse, at: (f64, f64));
 
-    /// Presses and releases `ArrowRight` or `Enter`.
+    /// Presses and releases a key that [`KEYS`] names.
     fn key(&mut self, name: &str);
+
+    /// Presses a key, or releases it.
+    fn hold(&mut self, name: &str, is_down: bool);
+
+    /// Turns the wheel; upwards is negative.
+    fn wheel(&mut self, at: (f64, f64), down: f64);
+
+    /// Pages opened from now on are on a screen that knows fingers.
+    fn has_fingers(&mut self);
+
+    /// Puts fingers down, moves them, and lifts them: where each is at every step.
+    fn fingers(&mut self, steps: &[Vec<(f64, f64)>]);
 
     fn dark(&mut self, is_dark: bool);
 
@@ -95,12 +107,27 @@ trait Browser {
         self.mouse(Mouse::Pressed, corners[0]);
         corners.iter().for_each(|&corner| self.mouse(Mouse::Held, corner));
         self.mouse(Mouse::Released, corners[4]);
+        self.rest();
     }
 
     fn click(&mut self, selector: &str) {
         let [x, y, width, height] = self.place(selector);
         let middle = (x + width / 2.0, y + height / 2.0);
         [Mouse::Moved, Mouse::Pressed, Mouse::Released].into_iter().for_each(|what| self.mouse(what, middle));
+    }
+
+    /// Presses at a place, moves to another and lets go.
+    fn drag(&mut self, from: (f64, f64), to: (f64, f64)) {
+        self.mouse(Mouse::Moved, from);
+        self.mouse(Mouse::Pressed, from);
+        self.mouse(Mouse::Held, to);
+        self.mouse(Mouse::Released, to);
+        self.rest();
+    }
+
+    /// Waits as no person could act faster: a click that follows a drag at once counts as its end.
+    fn rest(&mut self) {
+        self.js("new Promise(done => setTimeout(done, 100))");
     }
 
     /// How many images are chosen.
@@ -128,6 +155,20 @@ trait Browser {
         assert!(wide <= window, "{name}, {what}: the page is {wide} px wide in a window of {window}");
         assert_eq!(self.problems(), [""; 0], "{name}, {what}");
     }
+}
+
+/// Keys by name: code in Chromium, its number there, its bit as a modifier, and letter of WebDriver.
+const KEYS: [(&str, &str, u32, u32, &str); 6] = [
+    ("ArrowRight", "ArrowRight", 39, 0, "\u{E014}"),
+    ("Enter", "Enter", 13, 0, "\u{E007}"),
+    ("+", "NumpadAdd", 107, 0, "+"),
+    ("0", "Digit0", 48, 0, "0"),
+    ("Control", "ControlLeft", 17, 2, "\u{E009}"),
+    ("Shift", "ShiftLeft", 16, 8, "\u{E008}"),
+];
+
+fn key_of(name: &str) -> (&'static str, &'static str, u32, u32, &'static str) {
+    *KEYS.iter().find(|key| key.0 == name).unwrap_or_else(|| panic!("{name} is not known here"))
 }
 
 /// Every browser that is installed, each with an empty page; says what is missing.
@@ -167,6 +208,8 @@ struct Chromium {
     from: BufReader<ChildStdout>,
     session: Option<String>,
     last: u64,
+    /// Keys that are held.
+    modifiers: u32,
     problems: Vec<String>,
     _profile: tempfile::TempDir,
 }
@@ -188,8 +231,16 @@ impl Chromium {
             .spawn();
         let mut child = Running(child.unwrap());
         let (to, from) = (child.0.stdin.take().unwrap(), BufReader::new(child.0.stdout.take().unwrap()));
-        let mut browser =
-            Self { _child: child, to, from, session: None, last: 0, problems: Vec::new(), _profile: profile };
+        let mut browser = Self {
+            _child: child,
+            to,
+            from,
+            session: None,
+            last: 0,
+            modifiers: 0,
+            problems: Vec::new(),
+            _profile: profile,
+        };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = attached["sessionId"].as_str().map(String::from);
@@ -257,19 +308,48 @@ impl Browser for Chromium {
             Mouse::Held => ("mouseMoved", "left", 1, 0),
             Mouse::Released => ("mouseReleased", "left", 0, 1),
         };
-        let event = json!({"type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": count});
+        let mut event =
+            json!({"type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": count});
+        event["modifiers"] = json!(self.modifiers);
         self.call("Input.dispatchMouseEvent", event);
     }
 
     fn key(&mut self, name: &str) {
-        for kind in ["keyDown", "keyUp"] {
-            let mut event = json!({"type": kind, "key": name, "code": name});
-            if name == "Enter" {
-                event["text"] = json!("\r");
-                event["windowsVirtualKeyCode"] = json!(13);
-            }
-            self.call("Input.dispatchKeyEvent", event);
+        [true, false].into_iter().for_each(|is_down| self.hold(name, is_down));
+    }
+
+    fn hold(&mut self, name: &str, is_down: bool) {
+        let (_, code, number, modifier, _) = key_of(name);
+        self.modifiers = if is_down { self.modifiers | modifier } else { self.modifiers & !modifier };
+        let kind = if is_down { "keyDown" } else { "keyUp" };
+        let mut event = json!({"type": kind, "key": name, "code": code, "windowsVirtualKeyCode": number});
+        event["modifiers"] = json!(self.modifiers);
+        match name {
+            "Enter" => event["text"] = json!("\r"),
+            "+" | "0" => event["text"] = json!(name),
+            _ => (),
         }
+        self.call("Input.dispatchKeyEvent", event);
+    }
+
+    fn wheel(&mut self, (x, y): (f64, f64), down: f64) {
+        let mut event = json!({"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": down});
+        event["modifiers"] = json!(self.modifiers);
+        self.call("Input.dispatchMouseEvent", event);
+    }
+
+    fn has_fingers(&mut self) {
+        self.call("Emulation.setTouchEmulationEnabled", json!({"enabled": true, "maxTouchPoints": 2}));
+    }
+
+    fn fingers(&mut self, steps: &[Vec<(f64, f64)>]) {
+        for (index, step) in steps.iter().enumerate() {
+            let kind = if index == 0 { "touchStart" } else { "touchMove" };
+            let points = step.iter().enumerate().map(|(id, (x, y))| json!({"x": x, "y": y, "id": id}));
+            let points: Vec<Value> = points.collect();
+            self.call("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points}));
+        }
+        self.call("Input.dispatchTouchEvent", json!({"type": "touchEnd", "touchPoints": []}));
     }
 
     fn dark(&mut self, is_dark: bool) {
@@ -359,8 +439,9 @@ impl Firefox {
         found
     }
 
-    fn act(&mut self, device: Value) {
-        self.call("WebDriver:PerformActions", json!({"actions": [device]}));
+    /// What devices do, at the same time.
+    fn act(&mut self, devices: Value) {
+        self.call("WebDriver:PerformActions", json!({"actions": devices}));
     }
 }
 
@@ -397,17 +478,40 @@ impl Browser for Firefox {
             Mouse::Moved | Mouse::Held => (),
         }
         let mouse = json!({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps});
-        self.act(mouse);
+        self.act(json!([mouse]));
     }
 
     fn key(&mut self, name: &str) {
-        let letter = match name {
-            "ArrowRight" => "\u{E014}",
-            "Enter" => "\u{E007}",
-            other => panic!("{other} is not known here"),
+        [true, false].into_iter().for_each(|is_down| self.hold(name, is_down));
+    }
+
+    fn hold(&mut self, name: &str, is_down: bool) {
+        let kind = if is_down { "keyDown" } else { "keyUp" };
+        let step = json!({"type": kind, "value": key_of(name).4});
+        self.act(json!([{"type": "key", "id": "keys", "actions": [step]}]));
+    }
+
+    fn wheel(&mut self, (x, y): (f64, f64), down: f64) {
+        let step = json!({"type": "scroll", "x": x.round(), "y": y.round(), "deltaX": 0, "deltaY": down});
+        self.act(json!([{"type": "wheel", "id": "wheel", "actions": [step]}]));
+    }
+
+    fn has_fingers(&mut self) {
+        self.chrome(
+            "Services.prefs.setIntPref('dom.w3c_touch_events.enabled', 1); \
+             Services.prefs.setIntPref('dom.maxtouchpoints.testing.value', 2)",
+        );
+    }
+
+    fn fingers(&mut self, steps: &[Vec<(f64, f64)>]) {
+        let path = |finger: usize| {
+            let to = |step: &Vec<(f64, f64)>| json!({"type": "pointerMove", "x": step[finger].0.round(), "y": step[finger].1.round(), "duration": 0});
+            let mut path: Vec<Value> = steps.iter().map(to).collect();
+            path.insert(1, json!({"type": "pointerDown", "button": 0}));
+            path.push(json!({"type": "pointerUp", "button": 0}));
+            json!({"type": "pointer", "id": format!("finger{finger}"), "parameters": {"pointerType": "touch"}, "actions": path})
         };
-        let steps = ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": letter}));
-        self.act(json!({"type": "key", "id": "keys", "actions": steps}));
+        self.act((0..steps[0].len()).map(path).collect());
     }
 
     fn dark(&mut self, is_dark: bool) {
@@ -681,6 +785,152 @@ fn three_heads_show_near_duplicates_and_the_images_at_each_weight() {
         assert_eq!(page.js(is_hidden), json!(true));
         assert_eq!(page.problems(), [""; 0]);
     }
+}
+
+/// Where the ring around the image at hand is on the large map and on the others, in sides of the map.
+fn rings(page: &mut dyn Browser) -> Vec<[f64; 2]> {
+    let places = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => \
+        done([...document.querySelectorAll('.ring:not([hidden])')].map(ring => { \
+        const side = ring.parentNode.clientWidth, at = new DOMMatrix(ring.style.transform); \
+        return [at.e / side, at.f / side]; })))))";
+    serde_json::from_value(page.js(places)).unwrap()
+}
+
+/// The rings once the pointer has left the maps and these have come to rest at a scale.
+fn rings_at(page: &mut dyn Browser, scale: &str) -> Vec<[f64; 2]> {
+    page.mouse(Mouse::Moved, (1.0, 1.0));
+    page.wait(&format!("document.querySelector('[data-scale]').textContent === '{scale}\u{d7}'"));
+    page.wait(&format!("document.querySelector('[data-whole]').disabled === {}", scale == "1.0"));
+    let mut before = Vec::new();
+    loop {
+        let found = rings(page);
+        if found == before {
+            return found;
+        }
+        before = found;
+    }
+}
+
+/// Whether every ring went from where it was to where a zoom by `scale` around `center`, or a move by `by`, brings it.
+#[track_caller]
+fn assert_moved(before: &[[f64; 2]], after: &[[f64; 2]], scale: f64, center: [f64; 2], by: [f64; 2]) {
+    assert_eq!((before.len(), after.len()), (3, 3));
+    for (before, after) in before.iter().zip(after) {
+        for axis in 0..2 {
+            let expected = center[axis] + scale * (before[axis] - center[axis]) + by[axis];
+            assert!((after[axis] - expected).abs() < 0.02, "{before:?} to {after:?}, not {expected} on axis {axis}");
+        }
+    }
+}
+
+#[test]
+fn all_maps_zoom_and_move_together() {
+    let made = Reported::of(&experiment(&[0]));
+    for mut page in browsers() {
+        zoomed_and_moved(&mut *page, &made.path("index.html"));
+    }
+}
+
+fn zoomed_and_moved(page: &mut dyn Browser, index: &Path) {
+    let focus = "document.querySelector('[data-large] canvas').focus()";
+    page.has_fingers();
+    page.window(1280, 900);
+    page.open(index);
+    page.wait("document.querySelector('.explorer:not([hidden])')");
+    page.js(focus);
+    page.key("ArrowRight");
+    page.wait("!document.querySelector('.card.empty')");
+    let name = page.text(".card .mono");
+    let whole = rings_at(page, "1.0");
+    // The large map is that of the first head.
+    assert_moved(&[whole[0]; 3], &[whole[1]; 3], 1.0, [0.0, 0.0], [0.0, 0.0]);
+
+    // The wheel alone scrolls the page.
+    let [x, y, side, _] = page.place("[data-large] canvas");
+    let before = page.number("scrollY");
+    page.wheel((x + side / 2.0, y + side / 2.0), 120.0);
+    page.wait(&format!("scrollY > {before} + 50"));
+    assert_eq!(rings_at(page, "1.0"), whole);
+
+    // With Ctrl it zooms all maps around the pointer, which stands on the image: there it stays, and is found.
+    let [x, y, side, _] = page.place("[data-large] canvas");
+    let ring = (x + whole[0][0] * side, y + whole[0][1] * side);
+    let zoom_in = |page: &mut dyn Browser, at: (f64, f64)| {
+        page.hold("Control", true);
+        (0..4).for_each(|_| page.wheel(at, -100.0));
+        page.hold("Control", false);
+    };
+    zoom_in(page, ring);
+    let factor = f64::powf(2.0, 4.0 * 0.4);
+    assert_moved(&whole, &rings_at(page, "3.0"), factor, whole[0], [0.0, 0.0]);
+    [Mouse::Moved, Mouse::Pressed, Mouse::Released].into_iter().for_each(|what| page.mouse(what, ring));
+    page.wait("document.querySelector('.card.empty')");
+    page.mouse(Mouse::Moved, (ring.0 + 2.0, ring.1));
+    page.wait("!document.querySelector('.card.empty')");
+    assert_eq!(page.text(".card .mono"), name, "the click let go of this image, and pointing finds it again");
+    page.assert_open_to_all("zoomed");
+
+    // What is drawn around on the zoomed map are the images that the same part of the whole map has.
+    page.draw_around([0.1, 0.1, 0.9, 0.9]);
+    let chosen = page.chosen();
+    page.js("document.querySelector('[data-clear]').click()");
+    page.click("[data-whole]");
+    page.wait("document.querySelector('[data-whole]').disabled");
+    let part = |share: f64, axis: usize| whole[0][axis] + (share - whole[0][axis]) / factor;
+    page.draw_around([part(0.1, 0), part(0.1, 1), part(0.9, 0), part(0.9, 1)]);
+    let found = page.chosen();
+    assert!((1..60).contains(&chosen) && found.abs_diff(chosen) <= 1, "{chosen} and {found}");
+    page.js("document.querySelector('[data-clear]').click()");
+
+    // By keys and a button: nearer, around the image at hand, and the whole again.
+    page.js(focus);
+    page.key("ArrowRight");
+    page.wait("!document.querySelector('.card.empty')");
+    let whole = rings_at(page, "1.0");
+    page.key("+");
+    assert_moved(&whole, &rings_at(page, "1.5"), 1.5, whole[0], [0.0, 0.0]);
+    page.click("[data-nearer]");
+    assert_moved(&whole, &rings_at(page, "2.3"), 2.25, whole[0], [0.0, 0.0]);
+    page.js(focus);
+    page.key("0");
+    assert_moved(&whole, &rings_at(page, "1.0"), 1.0, [0.0, 0.0], [0.0, 0.0]);
+
+    // Moved by Shift with the mouse and with an arrow.
+    let [x, y, side, _] = page.place("[data-large] canvas");
+    let at = |u: f64, v: f64| (x + u * side, y + v * side);
+    zoom_in(page, at(0.5, 0.5));
+    let close = rings_at(page, "3.0");
+    page.hold("Shift", true);
+    page.drag(at(0.5, 0.5), at(0.7, 0.4));
+    let moved = rings_at(page, "3.0");
+    assert_moved(&close, &moved, 1.0, [0.0, 0.0], [0.2, -0.1]);
+    assert_eq!(page.chosen(), 80, "nothing was drawn");
+    page.js(focus);
+    page.key("ArrowRight");
+    page.hold("Shift", false);
+    assert_moved(&moved, &rings_at(page, "3.0"), 1.0, [0.0, 0.0], [-0.2, 0.0]);
+    page.key("0");
+
+    // Two fingers zoom; one is left to the page, which it scrolls, unless it is said to draw.
+    let whole = rings_at(page, "1.0");
+    let [x, y, side, _] = page.place("[data-large] canvas");
+    let at = |u: f64, v: f64| (x + u * side, y + v * side);
+    let apart = |by: f64| vec![at(0.5 - by, 0.5), at(0.5 + by, 0.5)];
+    page.fingers(&[apart(0.1), apart(0.15), apart(0.2)]);
+    assert_moved(&whole, &rings_at(page, "2.0"), 2.0, [0.5, 0.5], [0.0, 0.0]);
+    page.js("document.querySelector('[data-lasso]').click()");
+    page.fingers(&[[0.02, 0.02], [0.98, 0.02], [0.98, 0.98], [0.02, 0.98]].map(|[u, v]| vec![at(u, v)]));
+    page.wait("document.querySelector('[data-count]').textContent.includes('drawn around')");
+    assert!((1..80).contains(&page.chosen()), "{}", page.chosen());
+    page.js("document.querySelector('[data-lasso]').click()");
+    page.js("document.querySelector('[data-clear]').click()");
+    let [x, y, side, _] = page.place("[data-large] canvas");
+    page.js("window.moves = []; addEventListener('touchmove', event => moves.push(event.defaultPrevented)); 0");
+    page.fingers(&[0.6, 0.55, 0.5].map(|v| vec![(x + 0.5 * side, y + v * side)]));
+    page.wait("moves.length > 0 && moves.every(prevented => !prevented)");
+    rings_at(page, "2.0");
+    assert_eq!(page.chosen(), 80);
+    assert_eq!(page.problems(), [""; 0]);
 }
 
 /// The large map in 32 x 32 squares, as numbers from 0 to 255 of its three colours and its opacity.

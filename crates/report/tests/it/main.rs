@@ -13,6 +13,7 @@ mod mutations;
 mod pages;
 mod protocols;
 mod tables;
+mod vendored;
 
 use faceoff_evaluation::Registry;
 use faceoff_report::{Extras, ReportSummary};
