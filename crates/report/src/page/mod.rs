@@ -201,7 +201,7 @@ fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String
         ("Images", each(images)),
         ("Classes", each(|manifest| manifest.data.classes.len().to_string())),
         ("Size", format!("{} px", manifest.spec.data.image_size_px)),
-        ("Epochs", manifest.spec.training.epochs.to_string()),
+        ("Epochs", each(|manifest| manifest.spec.training.epochs.to_string())),
         ("Variants", outcome.selection.variants.len().to_string()),
         (
             if seeds.len() == 1 { "Seed (n = 1)" } else { "Seeds" },
