@@ -14,6 +14,7 @@ use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, dige
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -205,10 +206,10 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
             // Seconds of an image, by its side.
             let mut of_side: BTreeMap<usize, f64> = BTreeMap::new();
             for side_px in sides.chain([full_px]) {
-                if !of_side.contains_key(&side_px) {
+                if let Entry::Vacant(entry) = of_side.entry(side_px) {
                     let batch = made_up_batch(experiment.training.batch_size, side_px)?;
                     let times = time_steps(encoder.as_mut(), &batch, 2)?;
-                    of_side.insert(side_px, fastest(times.iter().map(StepSeconds::step)) / batch.count() as f64);
+                    entry.insert(fastest(times.iter().map(StepSeconds::step)) / batch.count() as f64);
                 }
             }
             let run = |spec: &RunSpec| {
