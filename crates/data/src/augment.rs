@@ -4,7 +4,7 @@
 //! to the view: a training crop is a window into the stored bytes, and evaluation computes only what its centre crop keeps.
 
 use crate::Rgb;
-use faceoff_runs::AugmentationConfig;
+use faceoff_runs::{AugmentationConfig, Flip};
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
@@ -52,7 +52,8 @@ pub(crate) fn stream(seed: u64, epoch: usize, id: &str) -> ChaCha8Rng {
 /// One worker's means of making views: its buffers are used again.
 pub(crate) struct Viewer {
     resizer: Resizer,
-    size_px: usize,
+    /// Side of the views.
+    pub(crate) size_px: usize,
     config: AugmentationConfig,
 }
 
@@ -62,14 +63,21 @@ impl Viewer {
         Self { resizer: Resizer::new(), size_px, config: config.clone() }
     }
 
-    /// Random resized crop (Szegedy et al., arXiv:1409.4842, section 6) and flip, into `out` (size, size, 3).
-    pub(crate) fn train(&mut self, image: Pixels, random: &mut ChaCha8Rng, out: &mut [u8]) {
-        let Crop { left, top, width, height } = random_crop(image.width, image.height, &self.config, random);
+    /// Random resized crop (Szegedy et al., arXiv:1409.4842, section 6) and flip, into `out` (size, size, 3): the view of the image `id` in
+    /// an epoch, counted from 0.
+    pub(crate) fn train(&mut self, image: Pixels, (seed, epoch, id): (u64, usize, &str), out: &mut [u8]) {
+        let mut random = stream(seed, epoch, id);
+        let Crop { left, top, width, height } = random_crop(image.width, image.height, &self.config, &mut random);
         let stored = image.view();
         // torchvision crops first: the filter must not see what lies beside the crop.
         let crop = TypedCroppedImage::from_ref(&stored, left, top, width, height).expect("the crop lies in the image");
         self.resize(&crop, &bilinear(), out);
-        if random.random::<f64>() < self.config.flip_probability {
+        let drawn = |random: &mut ChaCha8Rng| random.random::<f64>() < self.config.flip_probability;
+        let mirrored = match self.config.flip {
+            Flip::Random => drawn(&mut random),
+            Flip::Alternating => drawn(&mut stream(seed, 0, &format!("{id} flip"))) != (epoch % 2 == 1),
+        };
+        if mirrored {
             flip(out, self.size_px);
         }
     }
@@ -154,6 +162,7 @@ mod tests {
         crop_scale: [0.35, 1.0],
         crop_aspect: [0.75, 4.0 / 3.0],
         flip_probability: 0.5,
+        flip: Flip::Random,
         eval_resize_factor: 1.14,
     };
 
@@ -162,9 +171,9 @@ mod tests {
         Rgb { width, height, pixels: (0..width * height * 3).map(pixel).collect() }
     }
 
-    fn train_view(image: &Rgb, size: usize, config: &AugmentationConfig, random: &mut ChaCha8Rng) -> Vec<u8> {
+    fn train_view(image: &Rgb, size: usize, config: &AugmentationConfig, view: (u64, usize, &str)) -> Vec<u8> {
         let mut out = vec![0; size * size * 3];
-        Viewer::new(size, config).train(image.into(), random, &mut out);
+        Viewer::new(size, config).train(image.into(), view, &mut out);
         out
     }
 
@@ -174,7 +183,7 @@ mod tests {
         let flip_probability = if mirrored { 1.0 } else { 0.0 };
         let whole =
             AugmentationConfig { crop_scale: [1.0, 1.0], crop_aspect: [aspect, aspect], flip_probability, ..CONFIG };
-        train_view(image, size, &whole, &mut stream(0, 0, "x"))
+        train_view(image, size, &whole, (0, 0, "x"))
     }
 
     /// Asserts that a view is near the pixels that the golden samples.
@@ -212,7 +221,7 @@ mod tests {
         for (width, height, size) in [(160, 213, 64), (240, 160, 128), (40, 33, 48), (17, 90, 16)] {
             let image = image(width, height);
             for (seed, epoch, id) in [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b"), (7, 3, "c")] {
-                let view = train_view(&image, size, &CONFIG, &mut stream(seed, epoch, id));
+                let view = train_view(&image, size, &CONFIG, (seed, epoch, id));
                 let mut random = stream(seed, epoch, id);
                 let crop = random_crop(width, height, &CONFIG, &mut random);
                 let row = |y: u32| &image.pixels[3 * (y * width + crop.left) as usize..][..3 * crop.width as usize];
@@ -228,11 +237,36 @@ mod tests {
     #[test]
     fn views_are_a_function_of_seed_epoch_and_name() {
         let image = image(60, 50);
-        let view = |seed, epoch, id| train_view(&image, 32, &CONFIG, &mut stream(seed, epoch, id));
+        let view = |seed, epoch, id| train_view(&image, 32, &CONFIG, (seed, epoch, id));
         assert_eq!(view(0, 0, "a"), view(0, 0, "a"));
         for other in [view(1, 0, "a"), view(0, 1, "a"), view(0, 0, "b")] {
             assert_ne!(view(0, 0, "a"), other);
         }
+    }
+
+    /// Alternating flips begin by chance and change sides with every epoch; the crops stay those of random flips.
+    #[test]
+    fn alternating_flips_change_sides_every_epoch() {
+        let (image, size) = (image(60, 50), 32);
+        let alternating = AugmentationConfig { flip: Flip::Alternating, ..CONFIG };
+        let never = AugmentationConfig { flip_probability: 0.0, ..CONFIG };
+        let mut first = 0;
+        for id in 0..200 {
+            let id = id.to_string();
+            let mirrored: Vec<bool> = (0..5)
+                .map(|epoch| {
+                    let view = train_view(&image, size, &alternating, (3, epoch, &id));
+                    let mut plain = train_view(&image, size, &never, (3, epoch, &id));
+                    let same = view == plain;
+                    flip(&mut plain, size);
+                    assert!(same != (view == plain), "one of both sides");
+                    !same
+                })
+                .collect();
+            assert!(mirrored.windows(2).all(|pair| pair[0] != pair[1]), "{mirrored:?}");
+            first += usize::from(mirrored[0]);
+        }
+        assert!((70..=130).contains(&first), "{first} of 200 begin mirrored");
     }
 
     /// Crops lie inside the image and have the areas and aspects asked for, up to the rounding of their sides.

@@ -188,7 +188,15 @@ impl Dataset {
         })
     }
 
-    /// One epoch of training: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
+    /// One epoch of training on images of the data set's own size, see [`Dataset::train_epoch_of`].
+    ///
+    /// # Errors
+    /// Those of [`Dataset::train_epoch_of`].
+    pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize, sampler: Option<Sampler>) -> Result<Loader> {
+        self.train_epoch_of(seed, epoch, batch_size, sampler, |_| self.size_px())
+    }
+
+    /// One epoch of training, of images with the side `side_px` of the batch, which counts from 0: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
     /// each of some classes with as many images each, see [`Sampler`].
     ///
     /// A batch takes the classes of which most images are left, so that in an epoch nearly every image comes once. A class with
@@ -196,7 +204,14 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Setting`] where the data set has fewer classes than the sampler, or a class has fewer images.
-    pub fn train_epoch(&self, seed: u64, epoch: usize, batch_size: usize, sampler: Option<Sampler>) -> Result<Loader> {
+    pub fn train_epoch_of(
+        &self,
+        seed: u64,
+        epoch: usize,
+        batch_size: usize,
+        sampler: Option<Sampler>,
+        side_px: impl Fn(usize) -> usize,
+    ) -> Result<Loader> {
         let mut items = self.arranged.training.clone();
         let mut random = ChaCha8Rng::from_seed(Sha256::digest(format!("shuffle {seed} {epoch}")).into());
         items.shuffle(&mut random);
@@ -205,7 +220,7 @@ impl Dataset {
             None => items.truncate(batches * batch_size),
             Some(sampler) => items = self.by_class(items, batches, sampler, &mut random)?,
         }
-        self.load(items, batch_size, self.size_px(), View::Train { seed, epoch })
+        self.load(items, batch_size, side_px, View::Train { seed, epoch })
     }
 
     /// `batches` batches of the training images as `sampler` says.
@@ -253,16 +268,22 @@ impl Dataset {
 
     /// The same of images with another side.
     pub fn eval_batches_of(&self, split: SplitName, batch_size: usize, size_px: usize) -> Result<Loader> {
-        self.load(self.items(split).to_vec(), batch_size, size_px, View::Eval)
+        self.load(self.items(split).to_vec(), batch_size, |_| size_px, View::Eval)
     }
 
-    fn load(&self, items: Vec<Item>, batch_size: usize, size_px: usize, view: View) -> Result<Loader> {
+    fn load(
+        &self,
+        items: Vec<Item>,
+        batch_size: usize,
+        side_px: impl Fn(usize) -> usize,
+        view: View,
+    ) -> Result<Loader> {
         Loader::start(Job {
             contents: self.contents.clone(),
+            sides_px: (0..items.len().div_ceil(batch_size)).map(side_px).collect(),
             items,
             batch_size,
             view,
-            size_px,
             augmentation: self.config.augmentation.clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! Batches made on background threads, in order, a few ahead of who takes them.
 
-use crate::augment::{Viewer, stream};
+use crate::augment::Viewer;
 use crate::cache::Store;
 use crate::rows::Rows;
 use crate::{Error, Item, Result};
@@ -17,8 +17,10 @@ const MOST_WORKERS: usize = 8;
 /// Images and their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `(n, size, size, 3)`, RGB; empty where rows stand for the images.
+    /// `(n, side, side, 3)`, RGB; empty where rows stand for the images.
     pub pixels: Vec<u8>,
+    /// Side of the images; 0 where rows stand for them.
+    pub side_px: usize,
     /// `(n, numbers)`, the rows that stand for the images; empty where there are images.
     pub rows: Vec<f32>,
     /// Class of each image: the labels trained on in training, the true ones in evaluation.
@@ -45,7 +47,8 @@ pub(crate) struct Job {
     pub(crate) items: Vec<Item>,
     pub(crate) batch_size: usize,
     pub(crate) view: View,
-    pub(crate) size_px: usize,
+    /// Side of the images, by batch.
+    pub(crate) sides_px: Vec<usize>,
     pub(crate) augmentation: AugmentationConfig,
 }
 
@@ -60,7 +63,7 @@ pub struct Loader {
 
 impl Loader {
     pub(crate) fn start(job: Job) -> Result<Self> {
-        let batches = job.items.len().div_ceil(job.batch_size);
+        let batches = job.sides_px.len();
         let count = rayon::current_num_threads().clamp(1, MOST_WORKERS).min(batches.max(1));
         let job = Arc::new(job);
         let mut workers = Vec::with_capacity(count);
@@ -98,7 +101,7 @@ impl Iterator for Loader {
 }
 
 fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sender<Result<Batch>>) {
-    let mut viewer = Viewer::new(job.size_px, &job.augmentation);
+    let mut viewer = Viewer::new(0, &job.augmentation);
     let mut buffer = Vec::new();
     for batch in (worker..batches).step_by(workers) {
         // Nobody takes batches any more once the loader is dropped.
@@ -111,19 +114,21 @@ fn work(job: &Job, worker: usize, workers: usize, batches: usize, sender: &Sende
 fn make(job: &Job, batch: usize, viewer: &mut Viewer, buffer: &mut Vec<u8>) -> Result<Batch> {
     let end = job.items.len().min((batch + 1) * job.batch_size);
     let items = &job.items[batch * job.batch_size..end];
-    let (mut pixels, mut rows) = (Vec::new(), Vec::new());
+    let (mut pixels, mut rows, mut side_px) = (Vec::new(), Vec::new(), 0);
     match &*job.contents {
         Contents::Images(store) => {
-            let bytes = job.size_px * job.size_px * 3;
+            side_px = job.sides_px[batch];
+            viewer.size_px = side_px;
+            let bytes = side_px * side_px * 3;
             pixels.resize(items.len() * bytes, 0);
             for (item, out) in items.iter().zip(pixels.chunks_exact_mut(bytes)) {
                 store.with(item.stored, buffer, |image| match job.view {
-                    View::Train { seed, epoch } => viewer.train(image, &mut stream(seed, epoch, &item.id), out),
+                    View::Train { seed, epoch } => viewer.train(image, (seed, epoch, &item.id), out),
                     View::Eval => viewer.eval(image, out),
                 })?;
             }
         }
         Contents::Rows(stored) => items.iter().try_for_each(|item| stored.read(item.stored, buffer, &mut rows))?,
     }
-    Ok(Batch { pixels, rows, labels: items.iter().map(|item| item.label).collect() })
+    Ok(Batch { pixels, side_px, rows, labels: items.iter().map(|item| item.label).collect() })
 }

@@ -9,11 +9,12 @@ use clap::Args;
 use faceoff_data::{Preview, expected_images, preview, profile};
 use faceoff_evaluation::Registry;
 use faceoff_evaluation::measured::{Points, Subject, ValImages, lay_out, measure};
-use faceoff_pipeline::{Error, keeps_scores, run_work};
+use faceoff_pipeline::{EMBEDDING_WORK, Error, keeps_scores};
 use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,6 +22,8 @@ use std::time::Instant;
 const KNOWN_CLASSES: usize = 10;
 /// Weights and two moments in the checkpoint of the run at hand, and in its successor while that is written.
 const WEIGHTS_IN_CHECKPOINTS: u64 = 6;
+/// The average of the weights in both, where there is one.
+const AVERAGES_IN_CHECKPOINTS: u64 = 2;
 
 /// In the report's folder: which runs a benchmark's report is of, so that processes that worked on them together make it once.
 const REPORTED: &str = ".faceoff-reported";
@@ -191,13 +194,31 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     }
     let specs = RunSpec::of(experiment, &Compute::unknown());
     let plan = EncoderPlan::of(&experiment.training)?;
-    // Images a second of each run: of an encoder that sees images its head takes next to nothing, beside a projection it does.
-    let speeds: Vec<f64> = match plan {
+    // What embedding costs, in training images.
+    let embedded = EMBEDDING_WORK * (train_images + val_images) as f64;
+    let images = |spec: &RunSpec| [(spec.training.epochs * train_images) as f64, embedded];
+    // Images and seconds of each run: of an encoder that sees images its head takes next to nothing, beside a projection it does.
+    let runs: Vec<(f64, f64)> = match plan {
         EncoderPlan::ResNet(_) => {
-            let batch = made_up_batch(experiment.training.batch_size, experiment.data.image_size_px)?;
             let mut encoder = plan.build(&plan.initial(&experiment.training, 0)?, &session.arithmetic)?;
-            let times = time_steps(encoder.as_mut(), &batch, 2)?;
-            vec![batch.count() as f64 / fastest(times.iter().map(StepSeconds::step)); specs.len()]
+            let full_px = experiment.data.image_size_px;
+            let sides = specs.iter().flat_map(|spec| spec.training.sides_px(full_px)).map(|(side_px, _)| side_px);
+            // Seconds of an image, by its side.
+            let mut of_side: BTreeMap<usize, f64> = BTreeMap::new();
+            for side_px in sides.chain([full_px]) {
+                if let Entry::Vacant(entry) = of_side.entry(side_px) {
+                    let batch = made_up_batch(experiment.training.batch_size, side_px)?;
+                    let times = time_steps(encoder.as_mut(), &batch, 2)?;
+                    entry.insert(fastest(times.iter().map(StepSeconds::step)) / batch.count() as f64);
+                }
+            }
+            let run = |spec: &RunSpec| {
+                let [trained, embedded] = images(spec);
+                let sides = spec.training.sides_px(full_px);
+                let image: f64 = sides.iter().map(|(side_px, share)| share * of_side[side_px]).sum();
+                (trained + embedded, trained * image + embedded * of_side[&full_px])
+            };
+            specs.iter().map(run).collect()
         }
         EncoderPlan::Projection(_) => {
             let classes = own.as_ref().map_or(2, |own| own.sizes.classes);
@@ -205,25 +226,28 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
             for spec in specs.iter().filter(|spec| spec.seed == specs[0].seed) {
                 match time_training(spec, classes, &session.arithmetic, 5) {
                     Ok(times) => {
-                        of_variant.insert(&spec.variant.name, spec.training.batch_size as f64 / fastest(times));
+                        of_variant.insert(&spec.variant.name, fastest(times) / spec.training.batch_size as f64);
                     }
                     // As in a benchmark: such runs are named and left out, the others go on.
                     Err(error) => eprintln!("warning: {} cannot be trained: {error}", spec.variant.name),
                 }
             }
-            specs.iter().filter_map(|spec| of_variant.get(spec.variant.name.as_str()).copied()).collect()
+            let run = |spec: &RunSpec| {
+                let all: f64 = images(spec).iter().sum();
+                Some((all, all * of_variant.get(spec.variant.name.as_str())?))
+            };
+            specs.iter().filter_map(run).collect()
         }
     };
-    if speeds.is_empty() {
+    if runs.is_empty() {
         bail!("no head of `{}` can be trained on these data; see above, and name others with --heads", experiment.name);
     }
-    let work = run_work(experiment.training.epochs, train_images, val_images);
-    let training: f64 = speeds.iter().map(|speed| work / speed).sum();
-    let per_second = work * speeds.len() as f64 / training;
+    let (all, training) = runs.iter().fold((0.0, 0.0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
+    let per_second = all / training;
     let [measuring, mapping] = report_seconds([train_images, val_images], plan.dim(), &experiment.analysis);
     // Maps are of the first seed of each.
-    let mapped = speeds.len().div_ceil(experiment.training.seeds.len().max(1));
-    let report = speeds.len() as f64 * measuring + mapped as f64 * mapping;
+    let mapped = runs.len().div_ceil(experiment.training.seeds.len().max(1));
+    let report = runs.len() as f64 * measuring + mapped as f64 * mapping;
     let hours = (training + report) / 3600.0;
 
     println!("experiment  {}: {}", experiment.name, experiment.description);
@@ -259,7 +283,9 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     let scored = val_images + if keeps_scores(compared, classes) { compared } else { 0 };
     let numbers = (compared + val_images) * plan.dim() + scored * 2 * classes;
     let of_run = plan.bytes() + (numbers * size_of::<f32>()) as u64;
-    let results = (speeds.len() as u64 * of_run + WEIGHTS_IN_CHECKPOINTS * plan.bytes()) >> 20;
+    let averages = specs.iter().any(|spec| spec.training.ema.is_some());
+    let in_checkpoints = WEIGHTS_IN_CHECKPOINTS + if averages { AVERAGES_IN_CHECKPOINTS } else { 0 };
+    let results = (runs.len() as u64 * of_run + in_checkpoints * plan.bytes()) >> 20;
     let images = match (&own, profile.disk_mib) {
         (Some(_), _) if experiment.data.is_embeddings() => String::new(),
         (Some(Preview { decoded_bytes: Some(bytes), .. }), _) => {

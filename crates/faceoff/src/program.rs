@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 pub const COMMIT: &str = env!("FACEOFF_COMMIT");
 
 /// Name and text of the experiments that are built in, so that the program needs no folder beside it.
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 11] = [
     ("heads-all", include_str!("../../../experiments/heads-all.toml")),
     ("imagewoof", include_str!("../../../experiments/imagewoof.toml")),
     ("label-noise", include_str!("../../../experiments/label-noise.toml")),
     ("parity", include_str!("../../../experiments/parity.toml")),
     ("quick", include_str!("../../../experiments/quick.toml")),
+    ("recipe", include_str!("../../../experiments/recipe.toml")),
     ("reproduction", include_str!("../../../experiments/reproduction.toml")),
     ("reproduction-tuned", include_str!("../../../experiments/reproduction-tuned.toml")),
     ("scale-margin", include_str!("../../../experiments/scale-margin.toml")),

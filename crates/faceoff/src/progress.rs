@@ -1,7 +1,7 @@
 //! Progress on stderr, from the events of a job: bars on a terminal, plain lines elsewhere.
 
-use faceoff_pipeline::{EMBEDDING_WORK, Event};
-use faceoff_runs::{EpochRecord, Failure, RunSpec};
+use faceoff_pipeline::{EMBEDDING_WORK, Event, image_work};
+use faceoff_runs::{EpochRecord, Failure, RunSpec, TrainingConfig};
 use faceoff_training::{Event as TrainingEvent, Timing};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -17,7 +17,7 @@ const IMAGES_BAR: &str = "{prefix}  {wide_msg}\n{wide_bar:.cyan} {per_sec}";
 /// What is shown of a job. It hears events from any thread.
 pub(crate) struct Progress(Mutex<Shown>);
 
-/// Work is counted in training images.
+/// Work is counted in training images of `data.image_size_px`.
 struct Shown {
     terminal: bool,
     bar: ProgressBar,
@@ -30,6 +30,8 @@ struct Shown {
     trained: Timing,
     // Of the run at hand.
     title: String,
+    /// Its recipe, and `data.image_size_px`.
+    recipe: Option<(TrainingConfig, usize)>,
     epochs: usize,
     batch: usize,
     steps_per_epoch: usize,
@@ -48,6 +50,7 @@ impl Progress {
             last_line: Instant::now(),
             trained: Timing::default(),
             title: String::new(),
+            recipe: None,
             epochs: 0,
             batch: 0,
             steps_per_epoch: 0,
@@ -80,6 +83,7 @@ impl Shown {
             Event::Runs(to_do, _, work) => (self.runs, self.work_left, self.since) = (to_do, work, Instant::now()),
             Event::Run(number, spec) => {
                 self.title = format!("[{number}/{}] {} seed {}", self.runs, spec.variant.name, spec.seed);
+                self.recipe = Some((spec.training.clone(), spec.data.image_size_px));
                 (self.epochs, self.batch) = (spec.training.epochs, spec.training.batch_size);
             }
             // Its measures are said by whoever makes them.
@@ -148,7 +152,7 @@ impl Shown {
         self.work(0.0);
         self.last_line = Instant::now();
         self.steps_per_epoch = steps_per_epoch;
-        self.work_left -= (epochs_done * steps_per_epoch * self.batch) as f64;
+        self.work_left -= (0..epochs_done * steps_per_epoch).map(|step| self.work_of(step)).sum::<f64>();
         if epochs_done > 0 {
             self.line(&format!("{}: goes on after epoch {epochs_done} of {}", self.title, self.epochs));
         }
@@ -159,7 +163,7 @@ impl Shown {
             let title = format!("{} epoch {epoch}/{}", self.title, self.epochs);
             self.start_bar(IMAGES_BAR, title, (self.steps_per_epoch * self.batch) as u64);
         }
-        self.work(self.batch as f64);
+        self.work(self.work_of((epoch - 1) * self.steps_per_epoch + step - 1));
         self.bar.set_position((step * self.batch) as u64);
         let text = format!("loss {loss:.3}  lr {learning_rate:.1e}  {}", self.time_left());
         self.bar.set_message(text.clone());
@@ -215,6 +219,14 @@ impl Shown {
         let style = ProgressStyle::with_template(template).expect("the template is valid");
         let style = style.with_key("per_sec", per_second);
         self.bar = ProgressBar::with_draw_target(Some(length), target).with_style(style).with_prefix(title);
+    }
+
+    /// The work of a step, which counts from 0.
+    fn work_of(&self, step: usize) -> f64 {
+        let steps = self.epochs * self.steps_per_epoch;
+        let image =
+            |(recipe, full_px): &(TrainingConfig, usize)| image_work(recipe.side_px(step, steps, *full_px), *full_px);
+        self.batch as f64 * self.recipe.as_ref().map_or(1.0, image)
     }
 
     fn work(&mut self, images: f64) {

@@ -45,6 +45,17 @@ pub enum Error {
         /// The share asked for.
         share: f64,
     },
+    /// The labels of a loss that has no softmax cannot be smoothed.
+    #[error(
+        "training.label_smoothing is {epsilon}, but the loss of {head} is no cross-entropy over classes, whose targets could be smoothed; leave it \
+         out, or this head"
+    )]
+    Smoothing {
+        /// Kind of the head.
+        head: &'static str,
+        /// The share asked for.
+        epsilon: f64,
+    },
     /// A tensor of the wrong shape.
     #[error("{what} have shape {found:?}; this head needs {expected}")]
     Shape {

@@ -54,7 +54,7 @@ mod sup_con;
 mod tensors;
 mod triplet;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor, Var};
 pub use error::Error;
 use faceoff_runs::{Experiment, HeadConfig, HeadInit};
 use initialise::{Draw, Initialiser};
@@ -142,14 +142,33 @@ pub struct Loss {
     pub value: Tensor,
     /// What it is the sum of, by name, each a scalar; empty where it is one thing.
     pub parts: Vec<(&'static str, Tensor)>,
-    /// The logits that it was made from, `(batch, classes)`, without gradient; `None` where there are none.
+    /// The logits that it was made from, `(batch, classes)`; `None` where there are none.
     pub logits: Option<Tensor>,
 }
 
 impl Loss {
     /// A loss made from logits.
     pub(crate) fn new(value: Tensor, logits: &Tensor) -> Self {
-        Self { logits: Some(logits.detach()), ..value.into() }
+        Self { logits: Some(logits.clone()), ..value.into() }
+    }
+
+    /// The same with smoothed labels (Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, section 7): the targets of
+    /// the cross-entropy are `1 - epsilon + epsilon / C` at the label and `epsilon / C` at each other of C classes. An image's cross-entropy is
+    /// `ln sum exp z - target . z`, so that adds `epsilon (z_y - mean of z)`, y the label, in the batch's mean. The logits z are those of the loss, scale and margin applied; a margin stays on the label alone. What else is in the loss stays.
+    ///
+    /// # Errors
+    /// Labels that are none. The head must have a softmax: see [`check_smoothing`].
+    pub fn smoothed(mut self, labels: &Tensor, epsilon: f64) -> Result<Self> {
+        if let Some(logits) = self.logits.as_ref().filter(|_| epsilon > 0.0) {
+            let mask = tensors::label_mask(labels, logits)?;
+            let labelled = (logits * mask)?.sum(D::Minus1)?;
+            let added = ((labelled - logits.mean(D::Minus1)?)?.mean_all()? * epsilon)?;
+            self.value = (&self.value + &added)?;
+            if !self.parts.is_empty() {
+                self.parts.push(("label_smoothing", added));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -257,6 +276,8 @@ pub(crate) trait Definition: Head + Sized + 'static {
     const CHOOSE: &'static str;
     /// Whether a random share of the negative classes stands for all of them: not where sums over classes are no softmax.
     const SAMPLED: bool = true;
+    /// Whether its loss is a cross-entropy over classes, whose labels can be smoothed.
+    const SOFTMAX: bool = true;
     /// What an experiment has to state.
     type Parameters: ParameterSet;
 
@@ -285,6 +306,8 @@ pub struct HeadInfo {
     pub choose: &'static str,
     /// Whether a step may see a share of the classes (`training.class_sampling`).
     pub sampled: bool,
+    /// Whether labels can be smoothed (`training.label_smoothing`): its loss is a cross-entropy over classes.
+    pub softmax: bool,
     build: fn(&HeadConfig, &Initialiser) -> Result<Box<dyn Head>>,
 }
 
@@ -300,6 +323,7 @@ impl HeadInfo {
             fails: H::FAILS,
             choose: H::CHOOSE,
             sampled: H::SAMPLED,
+            softmax: H::SOFTMAX,
             build: |head, start| Ok(Box::new(H::new(H::Parameters::of(head), start)?)),
         }
     }
@@ -374,6 +398,18 @@ pub fn check(config: &HeadConfig, dim: usize, classes: usize, init: HeadInit, sh
         return Err(Error::Sampling { head: info.name, share });
     }
     made(config, dim, classes, init, None, &Device::Cpu, DType::F32).map(drop)
+}
+
+/// Whether the labels of a head can be smoothed by `epsilon`.
+///
+/// # Errors
+/// [`Error::Smoothing`] for more than 0 where the loss is no cross-entropy over classes; an unknown kind.
+pub fn check_smoothing(config: &HeadConfig, epsilon: f64) -> Result<()> {
+    let info = HeadInfo::find(config.kind())?;
+    if epsilon > 0.0 && !info.softmax {
+        return Err(Error::Smoothing { head: info.name, epsilon });
+    }
+    Ok(())
 }
 
 /// The head of `config` for embeddings of width `dim`, with fresh weights that depend on `seed` and their shape alone.

@@ -45,6 +45,8 @@ impl Definition for ProxyAnchor {
     const ANGLES: &'static str = "Draws a class's images to its proxy and pushes the others away, those most that are furthest on the wrong side.";
     const FAILS: &'static str = "The pull is of the batch as a whole: small batches have few images of a class. Proxies learn slowly; the paper gives them a hundred times the learning rate, which here is one for all.";
     const CHOOSE: &'static str = "Retrieval among many fine classes, with larger batches.";
+    /// The loss is of the batch as a whole.
+    const SOFTMAX: bool = false;
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

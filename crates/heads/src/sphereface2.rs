@@ -73,6 +73,8 @@ impl Definition for SphereFace2 {
         "The question is whether two images are of one class, at one threshold for all classes.";
     /// The loss sums over all classes, and b balances them with the label.
     const SAMPLED: bool = false;
+    /// Binary decisions.
+    const SOFTMAX: bool = false;
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, start: &Initialiser) -> Result<Self> {

@@ -37,6 +37,8 @@ impl Definition for SupCon {
         "Narrows the angles between images of one class and widens all others, with no weight in between.";
     const FAILS: &'static str = "An image without another of its class in the batch learns nothing: it needs the sampler. A low temperature is all about the hardest pair, a high one about none.";
     const CHOOSE: &'static str = "Unseen classes and neighbours matter, scores do not.";
+    /// A loss of pairs.
+    const SOFTMAX: bool = false;
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, &Initialiser { dim, classes, .. }: &Initialiser) -> Result<Self> {

@@ -41,6 +41,8 @@ impl Definition for Triplet {
     const ANGLES: &'static str = "Asks images of one class to be nearer than those of others by m, as distances between unit vectors, and leaves triplets alone that are.";
     const FAILS: &'static str = "All embeddings in one place give a loss of m and hardly a direction to leave by; late in training few triplets are left, and noise decides. It needs the sampler.";
     const CHOOSE: &'static str = "As SupCon, where a margin in distance is what is used later.";
+    /// A loss of pairs.
+    const SOFTMAX: bool = false;
     type Parameters = Parameters;
 
     fn new(parameters: Parameters, &Initialiser { dim, classes, .. }: &Initialiser) -> Result<Self> {

@@ -55,7 +55,7 @@ pub(crate) fn embed(
     let mut loader = images.eval_batches(split, batch_size)?;
     while let Some(batch) = loader.next().transpose()? {
         let done = embeddings.norms.len();
-        let (batch, _) = inputs(batch, images.size_px())?;
+        let (batch, _) = inputs(batch)?;
         let count = batch.count();
         let labels = Tensor::from_slice(&embeddings.labels[done..done + count], count, &Device::Cpu)?;
         let features = model.encoder.forward(&batch)?;

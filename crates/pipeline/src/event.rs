@@ -6,9 +6,17 @@ use faceoff_runs::{Failure, RunSpec, SplitName};
 /// What embedding an image costs, in training images: forward alone, not forward and backward.
 pub const EMBEDDING_WORK: f64 = 1.0 / 3.0;
 
-/// What a run costs, in training images.
-pub fn run_work(epochs: usize, train_images: usize, val_images: usize) -> f64 {
-    (epochs * train_images) as f64 + EMBEDDING_WORK * (train_images + val_images) as f64
+/// What training on an image of `side_px` costs, in images of `full_px`, `data.image_size_px`: its share of their pixels.
+pub fn image_work(side_px: usize, full_px: usize) -> f64 {
+    (side_px as f64 / full_px as f64).powi(2)
+}
+
+/// What a run costs, in training images of `data.image_size_px`.
+pub fn run_work(spec: &RunSpec, train_images: usize, val_images: usize) -> f64 {
+    let full_px = spec.data.image_size_px;
+    let sides = spec.training.sides_px(full_px);
+    let image: f64 = sides.iter().map(|&(side_px, share)| share * image_work(side_px, full_px)).sum();
+    (spec.training.epochs * train_images) as f64 * image + EMBEDDING_WORK * (train_images + val_images) as f64
 }
 
 /// Something that happened.

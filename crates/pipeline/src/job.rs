@@ -92,7 +92,7 @@ impl Job<'_> {
         left.iter().try_for_each(|spec| self.check_scores(spec))?;
         let work = |spec: &RunSpec| {
             let data = self.images.of(spec).record();
-            run_work(spec.training.epochs, data.train_images, data.val_images)
+            run_work(spec, data.train_images, data.val_images)
         };
         on_event(Event::Runs(left.len(), specs.len(), left.iter().map(|spec| work(spec)).sum()));
         let (mut done, mut waited_for) = (0, Vec::new());
@@ -279,7 +279,8 @@ impl Job<'_> {
         let encoder = EncoderPlan::of(training).map_err(|error| Error::Run(spec.folder_name(), Box::new(error)))?;
         let (dim, classes, kind) = (encoder.dim(), self.images.of(spec).classes(), variant.head.kind());
         let share = training.class_sampling.unwrap_or(1.0);
-        let fits = faceoff_heads::check(&variant.head, dim, classes, training.head_init, share);
+        let fits = faceoff_heads::check(&variant.head, dim, classes, training.head_init, share)
+            .and_then(|()| faceoff_heads::check_smoothing(&variant.head, training.label_smoothing));
         Ok(fits.err().map(|error| Failure {
             spec_hash: spec.hash(),
             head: kind.into(),

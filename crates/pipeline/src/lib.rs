@@ -18,7 +18,7 @@ mod search;
 
 pub use embed::{extend_by_unit, keeps_scores};
 pub use error::Error;
-pub use event::{EMBEDDING_WORK, Event, EventFn, run_work};
+pub use event::{EMBEDDING_WORK, Event, EventFn, image_work, run_work};
 pub use images::ImageSets;
 pub use job::{Job, Shard};
 pub use machine::describe_machine;

@@ -414,6 +414,7 @@ addEventListener("DOMContentLoaded", async () => {
   }
 
   // ---- the image at hand ----
+  const MOST_NAMED = 20; // classes of a legend
   const SIDE = innerWidth < 1400 ? 22 : 30;
   let shown = null;
   function card() {
@@ -512,6 +513,8 @@ addEventListener("DOMContentLoaded", async () => {
     const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
     part("count").textContent = `${order.length.toLocaleString("en")} of ${set.images.toLocaleString("en")} images` +
       (names.length ? `: ${names.join(", ")}` : "");
+    // A legend of all classes stays, with the key that has the focus.
+    if (set.classes.length > MOST_NAMED) legend();
     pick();
     cells();
     pairs();
@@ -614,15 +617,25 @@ addEventListener("DOMContentLoaded", async () => {
     link(null);
     drawAll();
   }
+  // All classes, or of too many those with the most chosen images.
   function legend() {
-    part("legend").replaceChildren(...set.classes.map((name, index) => {
-      const button = make("button", { type: "button" }, make("i", { style: `background:${color(index)}` }), name);
+    let [named, rest] = [[...set.classes.keys()], ""];
+    if (named.length > MOST_NAMED) {
+      const counts = set.classes.map(() => 0);
+      for (const image of order) counts[label(image)] += 1;
+      named = named.filter(index => counts[index] > 0).sort((x, y) => counts[y] - counts[x] || x - y);
+      const more = named.length - MOST_NAMED;
+      rest = more > 0 ? `and ${more.toLocaleString("en")} more classes` : "";
+      named.length = Math.min(named.length, MOST_NAMED);
+    }
+    part("legend").replaceChildren(...named.map(index => {
+      const button = make("button", { type: "button" }, make("i", { style: `background:${color(index)}` }), set.classes[index]);
       button.addEventListener("click", () => {
         inputs.class.value = inputs.class.value === String(index) ? "" : index;
         choose();
       });
       return button;
-    }));
+    }), rest);
   }
   function begin() {
     set = names.sets[inputs.set.value || 0];
@@ -642,11 +655,11 @@ addEventListener("DOMContentLoaded", async () => {
     inputs.show.closest("label").hidden = inputs.by.options.length === 0 && twin.hidden;
     views = set.runs.map(run => mapOf(run, false));
     part("maps").replaceChildren(...views.map(view => view.element));
-    legend();
     layCard();
     zoomed = d3.zoomIdentity;
     enlarge(set.runs[0]);
     choose();
+    legend();
   }
   fill(inputs.set, names.sets.map((set, index) => [index, set.condition]));
   root.hidden = false;

@@ -17,6 +17,7 @@ use crate::{Error, HeadInit, HeadVariant, Result, integers, list_folder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::f64::consts::FRAC_PI_2;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// A whole experiment: `experiments/<name>.toml`.
@@ -96,7 +97,7 @@ pub struct Trial {
     pub chosen: bool,
 }
 
-/// `[[conditions]]`: what of `[data]` changes, under a name that is appended to the variants' names.
+/// `[[conditions]]`: what of `[data]` and `[training]` changes, under a name that is appended to the variants' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
@@ -108,6 +109,21 @@ pub struct Condition {
     /// Instead of `data.held_out_classes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_classes: Option<Vec<String>>,
+    /// Factor of `training.epochs`, rounded to whole epochs, so that conditions whose steps cost less take the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs_factor: Option<f64>,
+    /// Instead of `training.progressive_resizing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progressive_resizing: Option<Vec<(f64, usize)>>,
+    /// Instead of `data.augmentation.flip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flip: Option<Flip>,
+    /// Instead of `training.label_smoothing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_smoothing: Option<f64>,
+    /// Instead of `training.ema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Averaging>,
 }
 
 /// Name of the set that is made on the fly, as `[data.synthetic]` says.
@@ -220,8 +236,29 @@ pub struct AugmentationConfig {
     pub crop_aspect: [f64; 2],
     /// Probability of a horizontal flip.
     pub flip_probability: f64,
+    /// How the flips of an image in several epochs hang together.
+    #[serde(default, skip_serializing_if = "Flip::is_random")]
+    pub flip: Flip,
     /// Evaluation resizes the shorter side to this factor times the image size, then crops the centre.
     pub eval_resize_factor: f64,
+}
+
+/// How the flips of an image in several epochs hang together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flip {
+    /// Not at all: every view is mirrored with `flip_probability`.
+    #[default]
+    Random,
+    /// Chance decides the first epoch; from then on every view is mirrored that was not in the epoch before (Jordan,
+    /// arXiv:2404.00498), so that two epochs in a row show both sides of every image.
+    Alternating,
+}
+
+impl Flip {
+    fn is_random(&self) -> bool {
+        *self == Self::Random
+    }
 }
 
 impl AugmentationConfig {
@@ -243,6 +280,10 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Images a step; the last incomplete batch of an epoch is dropped.
     pub batch_size: usize,
+    /// Progressive resizing (Howard 2018; Tan and Le, arXiv:2104.00298): from which share of all steps on the training images have which side
+    /// in pixels, `[[0.0, 32], [0.6, 64]]`. Empty means `data.image_size_px` throughout, which evaluation sees in any case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub progressive_resizing: Vec<(f64, usize)>,
     /// Batches of some classes with some images each, for losses of pairs; absent means all images shuffled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
@@ -250,6 +291,13 @@ pub struct TrainingConfig {
     /// absent means all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_sampling: Option<f64>,
+    /// Share of each label's weight that all classes, the label's own among them, get alike in the cross-entropy (Szegedy et al.,
+    /// arXiv:1512.00567, section 7).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+    /// An exponential moving average of the weights, which embeds in the place of the last ones; absent means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Averaging>,
     /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
     pub encoder: String,
     /// File that the encoder's weights start from: safetensors with torchvision's names; absent means fresh weights from the seed.
@@ -291,6 +339,51 @@ pub struct TrainingConfig {
     pub weight_decay: f64,
 }
 
+impl TrainingConfig {
+    /// Side of the training images in pixels at `step` of `steps`, which counts from 0; `full_px` is `data.image_size_px`.
+    pub fn side_px(&self, step: usize, steps: usize, full_px: usize) -> usize {
+        let begun = |(share, _): &&(f64, usize)| share * steps as f64 <= step as f64;
+        self.progressive_resizing.iter().rev().find(begun).map_or(full_px, |&(_, side_px)| side_px)
+    }
+
+    /// The sides of the training images in pixels, each with the share of all steps that see it.
+    pub fn sides_px(&self, full_px: usize) -> Vec<(usize, f64)> {
+        let stages = &self.progressive_resizing;
+        let ends = stages.iter().skip(1).map(|&(share, _)| share).chain([1.0]);
+        let sides: Vec<_> = stages.iter().zip(ends).map(|(&(from, side_px), to)| (side_px, to - from)).collect();
+        if sides.is_empty() { vec![(full_px, 1.0)] } else { sides }
+    }
+
+    /// Checks what conditions may change, for the images of `data`; `table` is where it stands.
+    fn validate_recipe(&self, table: &str, data: &DataConfig) -> Result<()> {
+        let (stages, key) = (&self.progressive_resizing, &format!("{table}.progressive_resizing"));
+        let shown = || format!("{stages:?}").replace('(', "[").replace(')', "]");
+        let rises = stages.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let lie_within = stages.iter().all(|&(share, _)| (0.0..1.0).contains(&share));
+        let valid = stages.first().is_none_or(|&(share, _)| share == 0.0) && rises && lie_within;
+        let rule = "it must list [share of the steps, side in pixels], the first share 0, each above the one before and below 1";
+        require(valid, key, shown(), rule)?;
+        let valid = stages.iter().all(|(_, side_px)| SIDES_PX.contains(side_px));
+        require(valid, key, shown(), "each side must lie in 16 ..= 1024 pixels")?;
+        let rule = "embeddings of another model have no size to change; leave it out";
+        require(stages.is_empty() || !data.is_embeddings(), key, shown(), rule)?;
+        let (smoothing, key) = (self.label_smoothing, format!("{table}.label_smoothing"));
+        let rule = "it must lie in [0, 1): with 1 all classes would be alike; leave it out for none";
+        require((0.0..1.0).contains(&smoothing), &key, smoothing, rule)?;
+        let rule =
+            "it shares weight among all classes, of which training.class_sampling hides some; leave one of the two out";
+        require(smoothing == 0.0 || self.class_sampling.is_none_or(|share| share == 1.0), key, smoothing, rule)?;
+        if let Some(ema) = self.ema {
+            let valid = ema.decay > 0.0 && ema.decay < 1.0 && (1..=MOST_EPOCHS).contains(&ema.every_steps);
+            let rule =
+                format!("decay must lie in (0, 1) and every_steps in 1 ..= {MOST_EPOCHS}; leave it out for none");
+            require(valid, format!("{table}.ema"), ema, &rule)?;
+        }
+        let rule = format!("it must lie in 1 ..= {MOST_EPOCHS}; more would take days or memory and change nothing");
+        require((1..=MOST_EPOCHS).contains(&self.epochs), format!("{table}.epochs"), self.epochs, &rule)
+    }
+}
+
 /// `sampler = { classes = 8, images = 8 }`: each batch holds 8 images of each of 8 classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +392,22 @@ pub struct Sampler {
     pub classes: usize,
     /// Images of each of them.
     pub images: usize,
+}
+
+/// `ema = { decay = 0.9, every_steps = 8 }`: after every 8th step the average keeps 0.9 of itself and takes 0.1 of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Averaging {
+    /// What the average keeps of itself in an update; less in the first ones.
+    pub decay: f64,
+    /// Steps from one update to the next: an update copies all weights to the CPU.
+    pub every_steps: usize,
+}
+
+impl std::fmt::Display for Averaging {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{{ decay = {}, every_steps = {} }}", self.decay, self.every_steps)
+    }
 }
 
 impl std::fmt::Display for Sampler {
@@ -521,9 +630,9 @@ impl Experiment {
         let share = training.class_sampling.unwrap_or(1.0);
         let rule = "it must lie in (0, 1]: a share of the classes; leave it out for all of them";
         require(share > 0.0 && share <= 1.0, "training.class_sampling", share, rule)?;
+        training.validate_recipe("training", &self.data)?;
         // Far above what helps; beyond lies what takes days or fills the memory by a slip of the finger.
         for (key, value, most) in [
-            ("training.epochs", training.epochs, 100_000),
             ("training.batch_size", training.batch_size, 65_536),
             ("tuning.trials", tuning.as_ref().map_or(1, |tuning| tuning.trials), 10_000),
             ("analysis.headline_neighbors", analysis.headline_neighbors, 100_000),
@@ -625,7 +734,11 @@ impl Experiment {
         require_distinct(&names, "conditions.name", "another condition has the same name")?;
         for condition in conditions {
             require(is_plain_name(&condition.name), "conditions.name", &condition.name, NAME_RULE)?;
-            self.data_under(Some(condition)).validate()?;
+            let factor = condition.epochs_factor.unwrap_or(1.0);
+            require(is_positive(factor), "conditions.epochs_factor", factor, POSITIVE)?;
+            let data = self.data_under(Some(condition));
+            data.validate()?;
+            self.training_under(Some(condition)).validate_recipe("conditions", &data)?;
         }
         let mut files = BTreeMap::new();
         for (condition, HeadVariant { name, .. }) in
@@ -656,11 +769,25 @@ impl Experiment {
     /// `[data]` as `condition` changes it.
     pub(crate) fn data_under(&self, condition: Option<&Condition>) -> DataConfig {
         let mut data = self.data.clone();
-        if let Some(Condition { label_noise_percent, held_out_classes, .. }) = condition {
+        if let Some(Condition { label_noise_percent, held_out_classes, flip, .. }) = condition {
             data.label_noise_percent = label_noise_percent.unwrap_or(data.label_noise_percent);
             data.held_out_classes = held_out_classes.clone().unwrap_or(data.held_out_classes);
+            data.augmentation.flip = flip.unwrap_or(data.augmentation.flip);
         }
         data
+    }
+
+    /// `[training]` as `condition` changes it.
+    pub(crate) fn training_under(&self, condition: Option<&Condition>) -> TrainingConfig {
+        let mut training = self.training.clone();
+        if let Some(Condition { epochs_factor, progressive_resizing, label_smoothing, ema, .. }) = condition {
+            // A cast holds what is too large at the largest, which is refused.
+            training.epochs = (training.epochs as f64 * epochs_factor.unwrap_or(1.0)).round() as usize;
+            training.progressive_resizing = progressive_resizing.clone().unwrap_or(training.progressive_resizing);
+            training.ema = ema.or(training.ema);
+            training.label_smoothing = label_smoothing.unwrap_or(training.label_smoothing);
+        }
+        training
     }
 }
 
@@ -730,6 +857,10 @@ const POSITIVE: &str = "it must be a finite number above 0";
 /// Runs and variants of one experiment.
 const MOST_RUNS: usize = 10_000;
 const MOST_HEADS: usize = 500;
+/// Far above what helps.
+const MOST_EPOCHS: usize = 100_000;
+/// Sides of images.
+const SIDES_PX: RangeInclusive<usize> = 16..=1024;
 
 /// What a head is called under a condition: its runs and pictures have this name.
 pub(crate) fn variant_name(head: &str, condition: Option<&Condition>) -> String {
@@ -740,6 +871,11 @@ pub(crate) fn variant_name(head: &str, condition: Option<&Condition>) -> String 
 fn is_plain_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// Whether a number that is left out where it is 0 is so.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn is_positive(value: f64) -> bool {
@@ -785,7 +921,7 @@ impl DataConfig {
     fn validate(&self) -> Result<()> {
         let (size, noise) = (self.image_size_px, self.label_noise_percent);
         require(is_plain_name(&self.dataset), "data.dataset", &self.dataset, NAME_RULE)?;
-        require((16..=1024).contains(&size), "data.image_size_px", size, "it must lie in 16 ..= 1024")?;
+        require(SIDES_PX.contains(&size), "data.image_size_px", size, "it must lie in 16 ..= 1024")?;
         let rule = "it must be at least 1, or absent for all images";
         require(self.images_per_split != Some(0), "data.images_per_split", 0, rule)?;
         let rule = "the data set has columns for 0, 1, 5, 25 and 50 only";
@@ -813,13 +949,19 @@ impl DataConfig {
         let rule =
             "embeddings need a table [data.own], which `benchmark --embeddings` writes; pass that option instead";
         require(self.own.is_some() || !self.is_embeddings(), "data.dataset", &self.dataset, rule)?;
-        let AugmentationConfig { crop_scale, crop_aspect, flip_probability, eval_resize_factor } = self.augmentation;
+        let AugmentationConfig { crop_scale, crop_aspect, flip_probability, flip, eval_resize_factor } =
+            self.augmentation;
         let rule =
             "0.001 <= low <= high <= 1: shares of the image's area, of which less than a thousandth shows nothing";
         require_range(crop_scale, "data.augmentation.crop_scale", Some((0.001, 1.0)), rule)?;
         require_range(crop_aspect, "data.augmentation.crop_aspect", None, "0 < low <= high")?;
         let (valid, key) = ((0.0..=1.0).contains(&flip_probability), "data.augmentation.flip_probability");
         require(valid, key, flip_probability, "it must lie in [0, 1]")?;
+        let rule = "with flip = \"alternating\" every view is mirrored in every second epoch: set it to 0.5";
+        require(flip.is_random() || flip_probability == 0.5, key, flip_probability, rule)?;
+        let rule = "embeddings of another model are not mirrored; leave it out";
+        let valid = flip.is_random() || !self.is_embeddings();
+        require(valid, "data.augmentation.flip", "alternating", rule)?;
         let (valid, key) = ((1.0..=4.0).contains(&eval_resize_factor), "data.augmentation.eval_resize_factor");
         require(valid, key, eval_resize_factor, "it must lie in [1, 4]")
     }

@@ -37,9 +37,9 @@ pub use check::Contents;
 pub use embeddings::{Embeddings, SplitName};
 pub use error::{Error, did_you_mean, remedy};
 pub use experiment::{
-    AnalysisConfig, AugmentationConfig, Condition, DataConfig, EMBEDDINGS, Engine, Experiment, ExperimentFile, FOLDER,
-    Overrides, OwnData, OwnSplit, Precision, ProjectionConfig, SYNTHETIC, Sampler, SyntheticConfig, TrainingConfig,
-    Trial, TuningConfig,
+    AnalysisConfig, AugmentationConfig, Averaging, Condition, DataConfig, EMBEDDINGS, Engine, Experiment,
+    ExperimentFile, FOLDER, Flip, Overrides, OwnData, OwnSplit, Precision, ProjectionConfig, SYNTHETIC, Sampler,
+    SyntheticConfig, TrainingConfig, Trial, TuningConfig,
 };
 pub use files::{
     FolderLock, list_folder, unfinished_folder, warn_of_local_locks, write_atomically, write_file_atomically,

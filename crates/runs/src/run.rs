@@ -105,7 +105,7 @@ impl RunSpec {
                 if !data.is_synthetic() {
                     data.synthetic = None;
                 }
-                let mut training = TrainingConfig { seeds: vec![seed], ..experiment.training.clone() };
+                let mut training = TrainingConfig { seeds: vec![seed], ..experiment.training_under(condition) };
                 let mut variant = variant.clone();
                 if let Some(rate) = variant.peak_learning_rate.take() {
                     training.peak_learning_rate = rate;

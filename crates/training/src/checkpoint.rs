@@ -4,6 +4,7 @@
 //! One safetensors file, replaced by rename: weights, moments and buffers as tensors, the rest as JSON in its header.
 //! No state of a random generator is needed: everything random is a function of seed, epoch and image.
 
+use crate::average::Average;
 use crate::model::Model;
 use crate::weights::{load, save, unusable};
 use crate::{Result, Timing};
@@ -27,12 +28,20 @@ pub struct Progress {
 }
 
 /// How the names of tensors begin, by what they are of.
-pub const PARTS: [&str; 4] = ["encoder.", "encoder_optimizer.", "head.", "head_optimizer."];
+pub const PARTS: [&str; 6] =
+    ["encoder.", "encoder_optimizer.", "head.", "head_optimizer.", "encoder_average.", "head_average."];
 
-/// Writes the checkpoint of `model` after the epochs in `progress`.
-pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<()> {
-    let states =
-        [model.encoder.state()?, model.encoder.optimizer_state()?, model.head_state()?, model.head_optimizer.state()?];
+/// Writes the checkpoint of `model` and the average of its weights, where there is one, after the epochs in `progress`.
+pub(crate) fn write(path: &Path, model: &Model, average: Option<&Average>, progress: &Progress) -> Result<()> {
+    let [encoder_average, head_average] = average.map(Average::states).unwrap_or_default();
+    let states = [
+        model.encoder.state()?,
+        model.encoder.optimizer_state()?,
+        model.head_state()?,
+        model.head_optimizer.state()?,
+        encoder_average,
+        head_average,
+    ];
     let mut all = State::new();
     for (part, state) in PARTS.iter().zip(states) {
         all.extend(state.into_iter().map(|(name, tensor)| (format!("{part}{name}"), tensor)));
@@ -43,7 +52,7 @@ pub(crate) fn write(path: &Path, model: &Model, progress: &Progress) -> Result<(
 
 /// Reads the checkpoint at `path`, if there is one, and checks that it belongs to this run and these images: its tensors by
 /// part, as in `PARTS`, and the rest.
-pub fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<([State; 4], Progress)>> {
+pub fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Option<([State; PARTS.len()], Progress)>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -54,7 +63,7 @@ pub fn read(path: &Path, spec_hash: &str, data_fingerprint: &str) -> Result<Opti
         return Err(unusable(path, "it was made with another configuration or other images"));
     }
     EpochRecord::check(&progress.history).map_err(|problem| unusable(path, format!("of its history, {problem}")))?;
-    let mut states = [const { State::new() }; 4];
+    let mut states = [const { State::new() }; PARTS.len()];
     for (name, tensor) in all {
         let part = PARTS.iter().zip(&mut states).find_map(|(part, state)| Some((state, name.strip_prefix(part)?)));
         let (state, rest) = part.ok_or_else(|| unusable(path, format!("unknown tensor `{name}`")))?;

@@ -82,11 +82,11 @@ impl EncoderPlan {
 ///
 /// # Errors
 /// [`Error::Kernels`] for a batch that is none.
-pub fn inputs(batch: Batch, size_px: usize) -> Result<(Inputs, Vec<u32>)> {
-    let Batch { pixels, rows, labels } = batch;
+pub fn inputs(batch: Batch) -> Result<(Inputs, Vec<u32>)> {
+    let Batch { pixels, side_px, rows, labels } = batch;
     let count = labels.len();
     let inputs = match rows.is_empty() {
-        true => ImageBatch::new(pixels, count, size_px).map_err(Error::from)?.into(),
+        true => ImageBatch::new(pixels, count, side_px).map_err(Error::from)?.into(),
         false => RowBatch::new(rows, count)?.into(),
     };
     Ok((inputs, labels))

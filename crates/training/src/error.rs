@@ -14,6 +14,16 @@ pub enum Error {
         /// Images a batch.
         batch_size: usize,
     },
+    /// The average of the weights would stay at their start.
+    #[error(
+        "training.ema updates the average after every {every_steps}th step, but the training has {steps}; lower every_steps, or leave `ema` out"
+    )]
+    NoUpdate {
+        /// Steps from one update to the next.
+        every_steps: usize,
+        /// Steps of the training.
+        steps: usize,
+    },
     /// The embedding of an image or its scores hold NaN or infinity.
     #[error("the embedding of {0} or its scores are not finite; the training has diverged: lower its learning rate")]
     NotFinite(String),

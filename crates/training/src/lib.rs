@@ -2,6 +2,7 @@
 //!
 //! [`train`] is a function of a run's specification, its images and an arithmetic. It knows nothing of reports.
 
+mod average;
 mod checkpoint;
 mod classes;
 mod encoder;

@@ -14,6 +14,8 @@ pub struct Model {
     /// Embeddings and labels to a loss.
     pub head: Box<dyn Head>,
     pub(crate) head_optimizer: AdamW,
+    /// Share of each label's weight that all classes get alike.
+    pub(crate) label_smoothing: f64,
 }
 
 impl Model {
@@ -54,7 +56,9 @@ impl Model {
             DType::F32,
         )?;
         let head_optimizer = AdamW::new(head.variables())?;
-        Ok(Self { encoder, head, head_optimizer })
+        let label_smoothing = recipe.label_smoothing;
+        faceoff_heads::check_smoothing(&spec.variant.head, label_smoothing)?;
+        Ok(Self { encoder, head, head_optimizer, label_smoothing })
     }
 
     /// The head's weights and state, by name.

@@ -1,5 +1,6 @@
 //! The training loop: one function, readable from top to bottom.
 
+use crate::average::Average;
 use crate::checkpoint::{self, Progress};
 use crate::classes::SampledClasses;
 use crate::health;
@@ -9,7 +10,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use faceoff_data::Dataset;
 use faceoff_heads::{Head, Loss};
 use faceoff_kernels::{AdamW, AdamWStep, Arithmetic, Encoder, Inputs};
-use faceoff_runs::{EpochRecord, Failure, RunFolder, RunSpec};
+use faceoff_runs::{Averaging, EpochRecord, Failure, RunFolder, RunSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -105,22 +106,27 @@ pub fn train(
     if steps_per_epoch == 0 {
         return Err(Error::TooFewImages { images: train_images, batch_size });
     }
-    let schedule = Schedule::new(recipe, recipe.epochs * steps_per_epoch);
+    let steps = recipe.epochs * steps_per_epoch;
+    if let Some(Averaging { every_steps, .. }) = recipe.ema.filter(|ema| ema.every_steps > steps) {
+        return Err(Error::NoUpdate { every_steps, steps });
+    }
+    let schedule = Schedule::new(recipe, steps);
     folder.begin(spec)?;
-    let (mut model, mut state) = start(spec, folder, images, arithmetic)?;
+    let (mut model, mut average, mut state) = start(spec, folder, images, arithmetic)?;
     let (dim, classes) = (model.encoder.dim(), images.classes());
     let mut sampled = SampledClasses::of(spec, model.head.as_ref(), dim, classes, arithmetic.device())?;
     progress(Event::Start { epochs_done: state.history.len(), steps_per_epoch });
 
     for epoch in state.history.len()..recipe.epochs {
         let started = Instant::now();
-        let mut loader = images.train_epoch(spec.seed, epoch, recipe.batch_size, recipe.sampler)?;
+        let side_px = |batch| recipe.side_px(epoch * steps_per_epoch + batch, steps, spec.data.image_size_px);
+        let mut loader = images.train_epoch_of(spec.seed, epoch, recipe.batch_size, recipe.sampler, side_px)?;
         let (mut loss_sum, mut correct) = (0.0, Some(0));
         let mut health = health::Epoch::new(&spec.variant.head);
         let mut step = epoch * steps_per_epoch;
         while let Some(batch) = loader.next().transpose()? {
             let optimizer_step = schedule.at(step);
-            let (batch, labels) = inputs(batch, spec.data.image_size_px)?;
+            let (batch, labels) = inputs(batch)?;
             let (loss, hits) = step_of(&mut model, sampled.as_mut(), &batch, &labels, &optimizer_step, &mut health)?;
             let AdamWStep { learning_rate, .. } = optimizer_step;
             step += 1;
@@ -135,6 +141,9 @@ pub fn train(
                 };
                 folder.fail(&failure)?;
                 return Ok(TrainingEnd::Diverged(failure));
+            }
+            if let Some(average) = &mut average {
+                average.follow(&model, step)?;
             }
             loss_sum += loss;
             correct = correct.zip(hits).map(|(correct, hits)| correct + hits);
@@ -165,31 +174,42 @@ pub fn train(
         state.history.push(record);
         state.timing.add(&timing);
         let started = Instant::now();
-        checkpoint::write(&folder.checkpoint_path(), &model, &state)?;
+        checkpoint::write(&folder.checkpoint_path(), &model, average.as_ref(), &state)?;
         timing.checkpoint_seconds = started.elapsed().as_secs_f64();
         state.timing.checkpoint_seconds += timing.checkpoint_seconds;
         progress(Event::Epoch { record: state.history.last().expect("an epoch is done"), timing });
     }
     folder.write_history(spec, &state.history)?;
+    if let Some(average) = average {
+        model = average.model(spec, classes, arithmetic)?;
+    }
     model.save(folder)?;
     Ok(TrainingEnd::Done(Box::new(model), state.timing))
 }
 
-/// The model at the start of training, or as the checkpoint holds it.
-fn start(spec: &RunSpec, folder: &RunFolder, images: &Dataset, arithmetic: &Arithmetic) -> Result<(Model, Progress)> {
+/// The model and the average of its weights at the start of training, or as the checkpoint holds them.
+fn start(
+    spec: &RunSpec,
+    folder: &RunFolder,
+    images: &Dataset,
+    arithmetic: &Arithmetic,
+) -> Result<(Model, Option<Average>, Progress)> {
     let (spec_hash, data_fingerprint) = (spec.hash(), images.record().fingerprint.clone());
     let classes = images.classes();
-    match checkpoint::read(&folder.checkpoint_path(), &spec_hash, &data_fingerprint)? {
-        Some(([encoder, encoder_optimizer, head, head_optimizer], progress)) => {
+    let (path, ema) = (folder.checkpoint_path(), spec.training.ema);
+    match checkpoint::read(&path, &spec_hash, &data_fingerprint)? {
+        Some(([encoder, encoder_optimizer, head, head_optimizer, encoder_average, head_average], progress)) => {
             let mut model = Model::with_encoder(&encoder, spec, classes, arithmetic)?;
             model.encoder.load_optimizer_state(&encoder_optimizer)?;
             model.head.load(&head)?;
             model.head_optimizer.load_state(&head_optimizer)?;
-            Ok((model, progress))
+            let average = Average::restored(&model, ema, [encoder_average, head_average], &path)?;
+            Ok((model, average, progress))
         }
         None => {
             let model = Model::new(spec, classes, arithmetic)?;
-            Ok((model, Progress { spec_hash, data_fingerprint, ..Progress::default() }))
+            let average = Average::of(&model, ema)?;
+            Ok((model, average, Progress { spec_hash, data_fingerprint, ..Progress::default() }))
         }
     }
 }
@@ -203,14 +223,16 @@ pub(crate) fn step_of(
     step: &AdamWStep,
     health: &mut health::Epoch,
 ) -> Result<(f64, Option<usize>)> {
-    let Model { encoder, head, head_optimizer } = model;
+    let Model { encoder, head, head_optimizer, label_smoothing } = model;
+    let (encoder, smoothing) = (encoder.as_mut(), *label_smoothing);
     let tensor = |labels: &[u32]| Tensor::from_slice(labels, labels.len(), &Device::Cpu);
     let Some(part) = sampled else {
-        return train_step(encoder.as_mut(), head.as_mut(), head_optimizer, inputs, &tensor(labels)?, step, health);
+        let labels = (&tensor(labels)?, smoothing);
+        return train_step(encoder, head.as_mut(), head_optimizer, inputs, labels, step, health);
     };
     let places = part.take(head_optimizer, labels, step.step)?;
     let (head, optimizer) = (part.head.as_mut(), &mut part.optimizer);
-    let done = train_step(encoder.as_mut(), head, optimizer, inputs, &tensor(&places)?, step, health)?;
+    let done = train_step(encoder, head, optimizer, inputs, (&tensor(&places)?, smoothing), step, health)?;
     part.give(head_optimizer)?;
     Ok(done)
 }
@@ -225,7 +247,7 @@ fn train_step(
     head: &mut dyn Head,
     head_optimizer: &mut AdamW,
     images: &Inputs,
-    labels: &Tensor,
+    (labels, smoothing): (&Tensor, f64),
     step: &AdamWStep,
     health: &mut health::Epoch,
 ) -> Result<(f64, Option<usize>)> {
@@ -237,7 +259,7 @@ fn train_step(
 
     // The seam: the head's graph starts at the embeddings, and its gradient there goes back to the encoder.
     let embeddings = Var::from_tensor(&embeddings)?;
-    let Loss { value: loss, logits, .. } = head.loss(&embeddings, labels)?;
+    let Loss { value: loss, logits, .. } = head.loss(&embeddings, labels)?.smoothed(labels, smoothing)?;
     let value = f64::from(loss.to_scalar::<f32>()?);
     if !value.is_finite() {
         return Ok((value, None));
@@ -246,6 +268,7 @@ fn train_step(
     health.settle()?;
     let gradients = loss.backward()?;
     let at_embeddings = gradients.get(&embeddings).expect("the loss depends on the embeddings");
+    let logits = logits.map(|logits| logits.detach());
     health.note(head, &embeddings, scores, logits, at_embeddings, labels)?;
     let encoder_gradients = encoder.backward(tape, at_embeddings)?;
     encoder.apply(encoder_gradients, step)?;

@@ -36,7 +36,9 @@ pub(super) fn open(_: &Program, folder: &Path) -> Result<Box<dyn Target>> {
             ("bn.num_batches_tracked".into(), Tensor::new(7_i64, &Device::Cpu)?),
         ];
         let moments: State = vec![("conv.weight.m".into(), weight.clone()), ("conv.weight.v".into(), weight)];
-        let states = [encoder, moments, head.tensors()?, AdamW::new(head.variables())?.state()?];
+        let average = encoder.clone();
+        let optimizer = AdamW::new(head.variables())?.state()?;
+        let states = [encoder, moments, head.tensors()?, optimizer, average, head.tensors()?];
         let record = |epoch: usize| EpochRecord {
             epoch,
             step: 5 * epoch,
@@ -58,7 +60,7 @@ pub(super) fn open(_: &Program, folder: &Path) -> Result<Box<dyn Target>> {
 }
 
 /// The bytes of a checkpoint.
-fn written(path: &Path, states: &[State; 4], progress: &Progress) -> Result<Vec<u8>> {
+fn written(path: &Path, states: &[State; CHECKPOINT_PARTS.len()], progress: &Progress) -> Result<Vec<u8>> {
     let named = CHECKPOINT_PARTS
         .iter()
         .zip(states)

@@ -61,6 +61,20 @@ fn batches_do_not_depend_on_the_number_of_workers() {
     assert!(whole.iter().all(|batch| batch.pixels.len() == batch.labels.len() * 32 * 32 * 3));
 }
 
+/// A batch of another side has the same images, crops and flips: only their pixels are fewer.
+#[test]
+fn each_batch_of_an_epoch_may_have_its_own_side() {
+    let cache = tempfile::tempdir().unwrap();
+    let images = open(&synthetic(), cache.path());
+    let of = |sides: [usize; 3]| batches(images.train_epoch_of(0, 1, 16, None, |batch| sides[batch]).unwrap());
+    let (mixed, full, small) = (of([16, 24, 32]), of([32; 3]), of([16; 3]));
+    assert_eq!(mixed.iter().map(|batch| batch.side_px).collect::<Vec<_>>(), [16, 24, 32]);
+    assert_eq!(mixed[1].pixels.len(), 16 * 24 * 24 * 3);
+    assert_eq!((&mixed[0], &mixed[2]), (&small[0], &full[2]));
+    assert!(mixed.iter().zip(&full).all(|(one, other)| one.labels == other.labels));
+    assert_eq!(full, batches(images.train_epoch(0, 1, 16, None).unwrap()));
+}
+
 /// 60 images of 10 classes: an epoch of 15 batches of 2 x 2.
 #[test]
 fn a_sampler_fills_batches_class_by_class() {

@@ -11,7 +11,7 @@ mod profiles;
 mod rows;
 
 use faceoff_data::{Dataset, Error, ImageSource};
-use faceoff_runs::{AugmentationConfig, DataConfig, SYNTHETIC, SyntheticConfig};
+use faceoff_runs::{AugmentationConfig, DataConfig, Flip, SYNTHETIC, SyntheticConfig};
 use std::path::Path;
 
 fn quiet(_: &str, _: u64, _: u64) {}
@@ -31,6 +31,7 @@ fn synthetic() -> DataConfig {
             crop_scale: [0.35, 1.0],
             crop_aspect: [0.75, 4.0 / 3.0],
             flip_probability: 0.5,
+            flip: Flip::Random,
             eval_resize_factor: 1.14,
         },
         own: None,

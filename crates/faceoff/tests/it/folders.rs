@@ -56,6 +56,7 @@ fn experiments_are_listed_and_shown_as_they_are_run() {
         "label-noise",
         "parity",
         "quick",
+        "recipe",
         "reproduction",
         "reproduction-tuned",
         "scale-margin",

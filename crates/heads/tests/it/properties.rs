@@ -1,8 +1,8 @@
 //! What must hold for any batch.
 
 use crate::{all, defaults, device, head, loss_and_gradients, values};
-use candle_core::{DType, Tensor};
-use faceoff_heads::{Head, build, resolve};
+use candle_core::{DType, Tensor, Var};
+use faceoff_heads::{HEADS, Head, build, check_smoothing, resolve};
 use faceoff_runs::{HeadConfig, HeadInit};
 use proptest::prelude::*;
 
@@ -116,6 +116,88 @@ proptest! {
             }
         }
     }
+}
+
+/// Embeddings, at whose rows the logits of no head have a kink near by, and their labels.
+fn smooth_batch() -> (Tensor, Tensor) {
+    tensors(6, &(0..24).map(|x| 2.0 * (x as f64 * 1.3 + 0.2).sin()).collect::<Vec<_>>(), &[0, 3, 1, 4])
+}
+
+/// The value of a step of training with labels smoothed by `epsilon`, and its gradient at the embeddings.
+fn smoothed(config: &HeadConfig, embeddings: &Tensor, labels: &Tensor, epsilon: f64) -> (f64, Vec<f64>) {
+    let embeddings = Var::from_tensor(embeddings).unwrap();
+    let mut head = head(config, 6, CLASSES, DType::F64);
+    let loss = head.loss(&embeddings, labels).unwrap().smoothed(labels, epsilon).unwrap().value;
+    let gradients = loss.backward().unwrap();
+    (values(&loss)[0], values(gradients.get(&embeddings).unwrap()))
+}
+
+/// By the definition: what smoothing adds is the cross-entropy with targets 1 - e + e / C and e / C less that with the labels.
+#[test]
+fn smoothed_labels_are_the_cross_entropy_of_smoothed_targets() {
+    let (embeddings, labels) = smooth_batch();
+    let labelled: Vec<u32> = labels.to_vec1().unwrap();
+    for info in HEADS.iter().filter(|info| info.softmax) {
+        let (config, epsilon) = (info.defaults(), 0.1);
+        let logits = values(&head(&config, 6, CLASSES, DType::F64).loss(&embeddings, &labels).unwrap().logits.unwrap());
+        let cross_entropy = |epsilon: f64| -> f64 {
+            let of_image = |(row, label): (&[f64], &u32)| {
+                let highest = row.iter().copied().fold(f64::MIN, f64::max);
+                let log_sum = highest + row.iter().map(|z| (z - highest).exp()).sum::<f64>().ln();
+                let target =
+                    |class| epsilon / CLASSES as f64 + if class == *label as usize { 1.0 - epsilon } else { 0.0 };
+                row.iter().enumerate().map(|(class, z)| target(class) * (log_sum - z)).sum::<f64>()
+            };
+            logits.chunks(CLASSES).zip(&labelled).map(of_image).sum::<f64>() / labelled.len() as f64
+        };
+        let added = smoothed(&config, &embeddings, &labels, epsilon).0 - smoothed(&config, &embeddings, &labels, 0.0).0;
+        let expected = cross_entropy(epsilon) - cross_entropy(0.0);
+        assert!((added - expected).abs() < 1e-9 * expected.abs().max(1.0), "{}: {added} {expected}", info.name);
+        assert_ne!(added, 0.0, "{}", info.name);
+    }
+}
+
+#[test]
+fn gradients_of_smoothed_labels_equal_finite_differences() {
+    let (embeddings, labels) = smooth_batch();
+    let numbers = values(&embeddings);
+    for info in HEADS.iter().filter(|info| info.softmax) {
+        let mut config = info.defaults();
+        if config.scale().is_some() {
+            // Low scales, so that differences stay smooth over the step.
+            config = config.with("scale", 4.0);
+        }
+        // What these take from the batch besides has no gradient by their definition: scale, t, quality, psi.
+        if ["AdaCos", "CurricularFace", "AdaFace", "SphereFaceR"].contains(&info.name) {
+            continue;
+        }
+        let (_, gradient) = smoothed(&config, &embeddings, &labels, 0.2);
+        let (_, plain) = smoothed(&config, &embeddings, &labels, 0.0);
+        assert!(!close(&gradient, &plain, 1e-9), "{} has the gradient of hard labels", info.name);
+        let h = 1e-6;
+        for index in 0..numbers.len() {
+            let loss = |by: f64| {
+                let mut moved = numbers.clone();
+                moved[index] += by;
+                let moved = Tensor::from_vec(moved, embeddings.dims(), device()).unwrap();
+                smoothed(&config, &moved, &labels, 0.2).0
+            };
+            let difference = (loss(h) - loss(-h)) / (2.0 * h);
+            let found = gradient[index];
+            assert!((difference - found).abs() < 1e-5, "{}: {difference} {found}", info.name);
+        }
+    }
+}
+
+#[test]
+fn labels_of_a_loss_without_softmax_are_not_smoothed() {
+    let refused: Vec<&str> =
+        HEADS.iter().map(|info| info.name).filter(|name| check_smoothing(&defaults(name), 0.1).is_err()).collect();
+    assert_eq!(refused, ["SphereFace2", "ProxyAnchor", "SupCon", "Triplet"]);
+    assert!(HEADS.iter().all(|info| check_smoothing(&info.defaults(), 0.0).is_ok()));
+    let message = check_smoothing(&defaults("SupCon"), 0.1).unwrap_err().to_string();
+    let expected = "training.label_smoothing is 0.1, but the loss of SupCon is no cross-entropy over classes";
+    assert!(message.starts_with(expected) && message.ends_with("leave it out, or this head"), "{message}");
 }
 
 /// The specification keeps the word; the head has the number.

@@ -27,7 +27,7 @@ use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::answer::PROGRAM;
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::families::classifier::LABELS_GIVEN;
-use faceoff_runs::{Experiment, Manifest};
+use faceoff_runs::{Experiment, Manifest, RunSpec};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -187,6 +187,15 @@ fn look(outcome: &Evaluation, extras: &Extras<'_>) -> Option<Section<'static>> {
     Some(Section::new("look", "Look", "Look at images", explorer))
 }
 
+/// The side of the images that the encoder saw, or how many numbers of another model were projected to how many.
+fn size(spec: &RunSpec) -> (&'static str, String) {
+    let rows = spec.training.projection.and_then(|projection| Some((projection.inputs?, projection.outputs)));
+    match rows {
+        Some((inputs, outputs)) => ("Numbers", format!("{inputs}, projected to {outputs}")),
+        None => ("Size", format!("{} px", spec.data.image_size_px)),
+    }
+}
+
 fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String)> {
     let runs = &outcome.selection.runs;
     let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed()).collect();
@@ -199,9 +208,9 @@ fn facts(manifest: &Manifest, outcome: &Evaluation) -> Vec<(&'static str, String
     let mut facts = vec![
         ("Data set", manifest.data.name.clone()),
         ("Images", each(images)),
-        ("Classes", each(|manifest| manifest.data.classes.len().to_string())),
-        ("Size", format!("{} px", manifest.spec.data.image_size_px)),
-        ("Epochs", manifest.spec.training.epochs.to_string()),
+        ("Classes", each(|manifest| thousands(manifest.data.classes.len()))),
+        size(&manifest.spec),
+        ("Epochs", each(|manifest| manifest.spec.training.epochs.to_string())),
         ("Variants", outcome.selection.variants.len().to_string()),
         (
             if seeds.len() == 1 { "Seed (n = 1)" } else { "Seeds" },

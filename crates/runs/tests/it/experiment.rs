@@ -1,7 +1,8 @@
 //! Experiment files: the committed ones are valid, wrong ones are answered with value, rule and remedy.
 
 use faceoff_runs::{
-    Compute, Error, Experiment, ExperimentFile, HeadConfig, Overrides, Precision, RunSpec, Sampler, parse_integers,
+    Averaging, Compute, Error, Experiment, ExperimentFile, Flip, HeadConfig, Overrides, Precision, RunSpec, Sampler,
+    parse_integers,
 };
 use std::path::{Path, PathBuf};
 
@@ -117,6 +118,27 @@ fn values_out_of_range_are_explained() {
         ("label_noise_percent = 0", "label_noise_percent = 7", "0, 1, 5, 25 and 50"),
         ("crop_scale = [0.35, 1.0]", "crop_scale = [0.9, 0.35]", "0.001 <= low <= high <= 1"),
         ("flip_probability = 0.5", "flip_probability = 1.5", "it must lie in [0, 1]"),
+        ("flip_probability = 0.5", "flip_probability = 0.4\nflip = \"alternating\"", "set it to 0.5"),
+        (
+            "epochs = 2",
+            "epochs = 2\nprogressive_resizing = [[0.1, 32]]",
+            "[[0.1, 32]], but it must list [share of the steps",
+        ),
+        ("epochs = 2", "epochs = 2\nprogressive_resizing = [[0, 32], [0, 64]]", "each above the one before"),
+        ("epochs = 2", "epochs = 2\nprogressive_resizing = [[0, 32], [1, 64]]", "and below 1"),
+        ("epochs = 2", "epochs = 2\nprogressive_resizing = [[0, 8]]", "each side must lie in 16 ..= 1024 pixels"),
+        (
+            "epochs = 2",
+            "epochs = 2\nlabel_smoothing = 1.0",
+            "`training.label_smoothing` is 1, but it must lie in [0, 1)",
+        ),
+        ("epochs = 2", "epochs = 2\nlabel_smoothing = 0.1\nclass_sampling = 0.5", "leave one of the two out"),
+        (
+            "epochs = 2",
+            "epochs = 2\nema = { decay = 1.0, every_steps = 1 }",
+            "{ decay = 1, every_steps = 1 }, but decay must",
+        ),
+        ("epochs = 2", "epochs = 2\nema = { decay = 0.9, every_steps = 0 }", "every_steps in 1 ..= 100000"),
         ("knn_neighbors = [1, 5, 20]", "knn_neighbors = []", "at least 1"),
         ("headline_neighbors = 5", "headline_neighbors = 0", "`analysis.headline_neighbors` is 0"),
         ("vote_temperature = 0.07", "vote_temperature = 0.0", "finite number above 0"),
@@ -127,8 +149,23 @@ fn values_out_of_range_are_explained() {
     ] {
         let text = message(from, to);
         assert!(text.contains(expected), "{to}: {text}");
-        assert!(text.starts_with("smoke.toml: line ") && text.contains(to), "{to}: {text}");
+        let named = to.lines().any(|line| text.contains(line));
+        assert!(text.starts_with("smoke.toml: line ") && named, "{to}: {text}");
     }
+}
+
+/// Sides begin with the first step that a share has passed; the shares of the steps that see them add up to all.
+#[test]
+fn progressive_resizing_gives_every_step_its_side() {
+    let stages = "epochs = 2\nprogressive_resizing = [[0, 32], [0.5, 48], [0.8, 64]]";
+    let training = changed("epochs = 2", stages).unwrap().training;
+    let sides: Vec<usize> = (0..10).map(|step| training.side_px(step, 10, 99)).collect();
+    assert_eq!(sides, [32, 32, 32, 32, 32, 48, 48, 48, 64, 64]);
+    let shares = training.sides_px(99);
+    let expected = [(32, 0.5), (48, 0.3), (64, 0.2)];
+    assert!(shares.iter().zip(expected).all(|(one, other)| one.0 == other.0 && (one.1 - other.1).abs() < 1e-12));
+    let plain = smoke().training;
+    assert_eq!((plain.side_px(3, 10, 99), plain.sides_px(99)), (99, vec![(99, 1.0)]));
 }
 
 #[test]
@@ -231,6 +268,50 @@ fn lists_of_whole_numbers_may_be_ranges() {
     assert_eq!(analysis.knn_neighbors, (1..=50).collect::<Vec<_>>());
     assert!(message("seeds = [0]", "seeds = \"4..0\"").contains("at least one number"));
     assert!(message("seeds = [0]", "seeds = 4").contains("a list of whole numbers, or a range"));
+}
+
+/// What is left out of the recipe, or set to what it is without, stands in no specification.
+#[test]
+fn conditions_change_the_recipe_and_what_is_off_leaves_no_trace() {
+    let with = |conditions: &str| Experiment::parse(&(smoke_text() + conditions), Path::new("smoke.toml"));
+    let all = "[[conditions]]\nname = \"plain\"\n[[conditions]]\nname = \"off\"\nflip = \"random\"\nlabel_smoothing = 0\n\
+        progressive_resizing = []\nepochs_factor = 1\n[[conditions]]\nname = \"all\"\nflip = \"alternating\"\nlabel_smoothing = 0.1\n\
+        progressive_resizing = [[0, 16], [0.5, 32]]\nepochs_factor = 1.5\nema = { decay = 0.9, every_steps = 2 }\n";
+    let experiment = with(all).unwrap();
+    assert_eq!(Experiment::parse(&experiment.to_toml(), Path::new("smoke.toml")).unwrap(), experiment);
+    let specs = RunSpec::of(&experiment, &compute());
+    let plain = &RunSpec::of(&smoke(), &compute())[0];
+    for spec in [&specs[0], &specs[7]] {
+        assert_eq!((&spec.training, &spec.data), (&plain.training, &plain.data));
+    }
+    let text = serde_json::to_string(&specs[7]).unwrap();
+    for key in ["flip\"", "label_smoothing", "progressive_resizing", "ema"] {
+        assert!(!text.contains(key), "{key} in {text}");
+    }
+    let spec = &specs[14];
+    assert_eq!((spec.training.epochs, spec.training.label_smoothing), (3, 0.1));
+    assert_eq!(spec.training.progressive_resizing, [(0.0, 16), (0.5, 32)]);
+    assert_eq!(spec.training.ema, Some(Averaging { decay: 0.9, every_steps: 2 }));
+    assert_eq!(spec.data.augmentation.flip, Flip::Alternating);
+
+    for (from, to, expected) in [
+        ("smoothing = 0.1", "smoothing = 1.5", "`conditions.label_smoothing` is 1.5, but it must lie in [0, 1)"),
+        ("factor = 1.5", "factor = 0.0", "`conditions.epochs_factor` is 0, but it must be a finite number above 0"),
+        ("factor = 1.5", "factor = 1e9", "`conditions.epochs` is 2000000000, but it must lie in 1 ..= 100000"),
+    ] {
+        let refused = with(&all.replace(from, to)).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let embeddings = |change: fn(&mut Experiment)| {
+        let mut experiment = smoke();
+        change(&mut experiment);
+        experiment.on_own_embeddings("rows", "rows", 7).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(embeddings(|experiment| experiment.training.label_smoothing = 0.1), Ok(()));
+    let refused = embeddings(|experiment| experiment.training.progressive_resizing = vec![(0.0, 32)]).unwrap_err();
+    assert!(refused.contains("[[0.0, 32]], but embeddings of another model have no size to change"), "{refused}");
+    let refused = embeddings(|experiment| experiment.data.augmentation.flip = Flip::Alternating).unwrap_err();
+    assert!(refused.contains("embeddings of another model are not mirrored"), "{refused}");
 }
 
 /// Every head under every condition, with the condition in the run's name and its data, and in nothing else.

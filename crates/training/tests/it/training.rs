@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use faceoff_data::{Dataset, ImageSource};
 use faceoff_kernels::resnet::RESNET18;
 use faceoff_kernels::{Arithmetic, ImageBatch};
-use faceoff_runs::{RunFolder, RunSpec};
+use faceoff_runs::{Averaging, Flip, RunFolder, RunSpec};
 use faceoff_training::{Event, Model, TrainingEnd, initial_encoder, load_weights, save_weights, train};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,8 +45,36 @@ fn a_stopped_training_goes_on_bit_for_bit() {
     }
 }
 
+/// Sides that change in the middle of an epoch, flips that remember the epoch, smoothed labels, averaged weights: each and all.
+#[test]
+fn a_stopped_training_goes_on_bit_for_bit_under_every_recipe() {
+    type Change = fn(&mut RunSpec);
+    let changes: [Change; 4] = [
+        |spec| spec.training.progressive_resizing = vec![(0.0, 16), (0.3, 24), (0.75, 32)],
+        |spec| spec.data.augmentation.flip = Flip::Alternating,
+        |spec| spec.training.label_smoothing = 0.1,
+        |spec| spec.training.ema = Some(Averaging { decay: 0.9, every_steps: 3 }),
+    ];
+    let mut weights: Vec<Vec<u8>> = Vec::new();
+    for some in [&changes[..0], &changes[..1], &changes[1..2], &changes[2..3], &changes[3..], &changes] {
+        let change = |spec: &mut RunSpec| some.iter().for_each(|change| change(spec));
+        weights.push(goes_on_bit_for_bit_with("AdaCos", &change));
+    }
+    for (index, one) in weights.iter().enumerate() {
+        assert!(!weights[..index].contains(one), "recipe {index} learns what another one does");
+    }
+}
+
 fn goes_on_bit_for_bit(head: &str) {
-    let (folder, spec, images, whole) = begun(head);
+    goes_on_bit_for_bit_with(head, &|_| {});
+}
+
+/// The same of a changed specification; the encoder's bytes.
+fn goes_on_bit_for_bit_with(head: &str, change: &dyn Fn(&mut RunSpec)) -> Vec<u8> {
+    let (folder, mut spec, _, _) = begun(head);
+    change(&mut spec);
+    let images = Dataset::open(&spec.data, &ImageSource::cached(folder.path().to_path_buf()), &|_, _, _| {}).unwrap();
+    let whole = RunFolder::new(folder.path(), &spec);
     let resumed = RunFolder::new(&folder.path().join("resumed"), &spec);
     let (outcome, losses) = run(&spec, &whole, &images, usize::MAX);
     assert!(matches!(outcome, TrainingEnd::Done(..)));
@@ -74,6 +102,57 @@ fn goes_on_bit_for_bit(head: &str) {
         }
         assert!(fields[14..16].iter().all(|length| length.parse::<f64>().unwrap() > 0.0), "{row}");
     }
+    std::fs::read(whole.encoder_path()).unwrap()
+}
+
+/// What is saved is the average that the formula gives from the weights after each step, which themselves stay what they are without it.
+#[test]
+fn averaged_weights_are_those_of_the_formula_and_change_nothing_that_is_learnt() {
+    let (folder, mut spec, images, _) = begun("Classification");
+    spec.training.epochs = 1;
+    let state_of = |model: &Model| {
+        let values =
+            |tensor: Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let all = model.encoder.state().unwrap().into_iter().chain(model.head.tensors().unwrap());
+        all.map(|(name, tensor)| (name, values(tensor))).collect::<Vec<_>>()
+    };
+    let trained = |ema: Option<Averaging>| {
+        let mut spec = spec.clone();
+        spec.training.ema = ema;
+        let run_folder = RunFolder::new(&folder.path().join(format!("{ema:?}")), &spec);
+        let (TrainingEnd::Done(model, _), losses) = run(&spec, &run_folder, &images, usize::MAX) else {
+            panic!("it ends")
+        };
+        (state_of(&model), losses)
+    };
+    let (last, losses) = trained(None);
+    assert_eq!(losses.len(), 4);
+    let start = state_of(&Model::new(&spec, images.classes(), &cpu()).unwrap());
+    // One update, after the last of four steps: (1 + 1) / (10 + 1) of the start is kept, or the decay where it is less.
+    for (decay, keep) in [(0.9, 2.0 / 11.0), (0.1, 0.1)] {
+        let (averaged, same_losses) = trained(Some(Averaging { decay, every_steps: 4 }));
+        assert_eq!(same_losses, losses);
+        for (((name, averaged), (_, last)), (_, start)) in averaged.iter().zip(&last).zip(&start) {
+            for ((averaged, last), start) in averaged.iter().zip(last).zip(start) {
+                let counts = name.ends_with("num_batches_tracked");
+                let expected = if counts { *last } else { keep * start + (1.0 - keep) * last };
+                assert!((averaged - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{name}: {averaged} {expected}");
+            }
+        }
+    }
+    // Beyond the last step there is no update, and the start would embed.
+    spec.training.ema = Some(Averaging { decay: 0.9, every_steps: 5 });
+    let run_folder = RunFolder::new(&folder.path().join("none"), &spec);
+    let message = train(&spec, &run_folder, &images, &cpu(), &AtomicBool::new(false), &mut |_| {}).err().unwrap();
+    assert!(message.to_string().contains("after every 5th step, but the training has 4"), "{message}");
+}
+
+#[test]
+fn labels_of_a_loss_of_pairs_are_not_smoothed() {
+    let (_folder, mut spec, images, run_folder) = begun("SupCon");
+    spec.training.label_smoothing = 0.1;
+    let message = train(&spec, &run_folder, &images, &cpu(), &AtomicBool::new(false), &mut |_| {}).err().unwrap();
+    assert!(message.to_string().contains("training.label_smoothing is 0.1, but the loss of SupCon"), "{message}");
 }
 
 /// Of all classes nothing changes, to the bit; of some it goes on bit for bit too. Heads whose loss is no softmax are refused.
