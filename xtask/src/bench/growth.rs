@@ -36,8 +36,6 @@ const IMAGE_PX: usize = 32;
 enum Axis {
     /// Classes of 55,000 embeddings of 128 numbers.
     Classes,
-    /// The same with `class_sampling = 0.1`.
-    SampledClasses,
     /// Embeddings of 512 numbers in 100 classes, a fifth for validation.
     Embeddings,
     /// Images of 32 px in 300 classes, a fifth for validation.
@@ -48,7 +46,7 @@ enum Axis {
 #[derive(Args)]
 pub(crate) struct GrowthArgs {
     /// Only these.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Axis::Classes, Axis::SampledClasses, Axis::Embeddings, Axis::Images])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Axis::Classes, Axis::Embeddings, Axis::Images])]
     axes: Vec<Axis>,
     /// The largest size of any axis.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -56,7 +54,7 @@ pub(crate) struct GrowthArgs {
     /// Folder of the pictures and the table [default: reports/bench/ in the root folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder for made-up data and reports, some gigabytes [default: a temporary one, removed at the end]
+    /// Folder for made-up data and reports, some gigabytes, which are removed again [default: that of temporary files]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
 }
@@ -64,8 +62,8 @@ pub(crate) struct GrowthArgs {
 impl Axis {
     const fn sizes(self) -> &'static [usize] {
         match self {
-            Self::Classes | Self::SampledClasses => &[100, 300, 1_000, 3_000, 11_000],
-            Self::Embeddings => &[3_000, 10_000, 30_000, 100_000, 300_000],
+            Self::Classes => &[100, 300, 1_000, 3_000, 11_000],
+            Self::Embeddings => &[3_000, 10_000, 30_000, 100_000],
             Self::Images => &[1_000, 3_000, 10_000, 30_000, 100_000],
         }
     }
@@ -73,7 +71,6 @@ impl Axis {
     const fn title(self) -> &'static str {
         match self {
             Self::Classes => "classes of 55,000 embeddings of 128 numbers",
-            Self::SampledClasses => "classes of 55,000 embeddings of 128 numbers, a tenth in a step",
             Self::Embeddings => "embeddings of 512 numbers in 100 classes",
             Self::Images => "images of 32 px in 300 classes",
         }
@@ -92,17 +89,14 @@ type Costs = [(f64, f64); PARTS.len()];
 
 /// Measures, prints a table, writes a CSV and two pictures for each axis.
 pub(crate) fn run(program: &Program, args: &GrowthArgs) -> Result<ExitCode> {
-    let temporary = tempfile::tempdir()?;
-    let work = args.work.as_deref().unwrap_or(temporary.path());
     let out = args.out.clone().unwrap_or_else(|| program.path("reports/bench"));
     for &axis in &args.axes {
         let mut measured: Vec<(usize, Costs)> = Vec::new();
         for &size in axis.sizes().iter().filter(|&&size| size <= args.largest) {
             eprintln!("bench: {size} {}", axis.title());
-            let folder = work.join(format!("{}-{size}", axis.name()));
-            let costs = benchmark(program, axis, size, &folder)
+            let folder = args.work.as_ref().map_or_else(tempfile::tempdir, tempfile::tempdir_in)?;
+            let costs = benchmark(program, axis, size, folder.path())
                 .with_context(|| format!("the benchmark of {size} {} failed", axis.title()))?;
-            std::fs::remove_dir_all(&folder)?;
             measured.push((size, costs));
             // What is measured is written at once: the largest take long.
             write(&out, axis, &measured)?;
@@ -113,12 +107,9 @@ pub(crate) fn run(program: &Program, args: &GrowthArgs) -> Result<ExitCode> {
 
 /// One benchmark on made-up data below `folder`.
 fn benchmark(program: &Program, axis: Axis, size: usize, folder: &Path) -> Result<Costs> {
-    std::fs::create_dir_all(folder)?;
     let experiment = folder.join("growth.toml");
     let head = if axis == Axis::Images { "Classification" } else { "CosFace" };
-    let sampling = if axis == Axis::SampledClasses { "class_sampling = 0.1\n" } else { "" };
-    let text =
-        format!("extends = \"quick\"\nname = \"growth\"\n[training]\n{sampling}[projection]\noutputs = {OUTPUTS}\n");
+    let text = format!("extends = \"quick\"\nname = \"growth\"\n[projection]\noutputs = {OUTPUTS}\n");
     std::fs::write(&experiment, text)?;
     let mut command = Command::new(std::env::current_exe().context("the program does not find itself")?);
     command.arg("--root").arg(&program.root).arg("benchmark").arg(&experiment);
@@ -129,7 +120,7 @@ fn benchmark(program: &Program, axis: Axis, size: usize, folder: &Path) -> Resul
             command.args(["--image-size", &IMAGE_PX.to_string()]).arg("--data");
             made_up_images(&folder.join("images"), size)?
         }
-        Axis::Classes | Axis::SampledClasses | Axis::Embeddings => {
+        Axis::Classes | Axis::Embeddings => {
             let (classes, rows, numbers) =
                 if axis == Axis::Embeddings { (100, size, 512) } else { (size, 55_000, 128) };
             let table = made_up_embeddings(folder, classes, rows, numbers)?;
