@@ -196,8 +196,8 @@ impl Dataset {
         self.train_epoch_of(seed, epoch, batch_size, sampler, |_| self.size_px())
     }
 
-    /// One epoch of training, of images with the side `side_px` of the batch, which counts from 0: augmented, shuffled, the last incomplete batch dropped. With a sampler there are as many batches,
-    /// each of some classes with as many images each, see [`Sampler`].
+    /// One epoch of training, of images with the side `side_px` of the batch, which counts from 0: augmented, shuffled, the last
+    /// incomplete batch dropped. With a sampler there are as many batches, each of some classes with as many images each, see [`Sampler`].
     ///
     /// A batch takes the classes of which most images are left, so that in an epoch nearly every image comes once. A class with
     /// too few left begins again, shuffled anew; no image stands twice in a batch.

@@ -5,12 +5,15 @@
 //! `store.rs`. Exported runs have it with fewer neighbours, and with the coordinates of their maps to 1/2047 of their range.
 
 use crate::measured::{Maps, Points, Splits, Subject, ValImages};
+use faceoff_analysis::neighbors::{self, Neighbors};
 pub use faceoff_analysis::pairs::Pair;
-use faceoff_analysis::{Result, accuracy, class_weights, neighbors, pairs};
+use faceoff_analysis::{Result, accuracy, class_weights, pairs};
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use ndarray::ArrayView1;
 use std::io::{Read as _, Write as _};
 
+/// Of more validation images than this none is looked at by itself: a page of them would open slowly, and no neighbours are sought.
+pub const MOST_IMAGES: usize = 20_000;
 /// So many neighbours of an image are kept.
 pub const NEIGHBORS: usize = 10;
 /// So many of them go into an exported run: those that KNN accuracy counts.
@@ -73,14 +76,14 @@ impl Look {
     /// Of embeddings alone: the neighbours and pairs. `index` are the images of the subject's index.
     pub(crate) fn of(subject: &Subject<'_>, index: Option<ValImages>) -> Result<Self> {
         let queries = subject.queries;
+        let count = queries.labels.len();
         let found = match subject.index {
-            Some(index) => neighbors::nearest(index.unit, queries.unit, NEIGHBORS.min(index.labels.len()))?,
-            None => {
-                let others = queries.labels.len().saturating_sub(1);
-                neighbors::nearest_excluding_self(queries.unit, NEIGHBORS.min(others))?
-            }
+            _ if count > MOST_IMAGES => None,
+            Some(index) => Some(neighbors::nearest(index.unit, queries.unit, NEIGHBORS.min(index.labels.len()))?),
+            None => Some(neighbors::nearest_excluding_self(queries.unit, NEIGHBORS.min(count.saturating_sub(1)))?),
         };
-        let neighbors = found.indices.rows().into_iter().map(|row| row.to_vec()).collect();
+        let rows = |found: Neighbors| found.indices.rows().into_iter().map(|row| row.to_vec()).collect();
+        let neighbors = found.map_or_else(|| vec![Vec::new(); count], rows);
         let [near, far] = hardest(&queries)?;
         Ok(Self { index, neighbors, near, far, ..Self::default() })
     }
@@ -348,6 +351,29 @@ mod tests {
 
     fn images(ids: &[&str]) -> ValImages {
         ValImages { ids: ids.iter().map(|id| id.to_string()).collect(), labels: (0..ids.len() as u32).collect() }
+    }
+
+    #[test]
+    fn no_neighbours_are_sought_for_more_images_than_a_page_shows() {
+        let settings = crate::families::settings_of_quick();
+        let neighbors = |images: usize| {
+            let unit = ndarray::Array2::from_shape_fn((images, 2), |(image, axis)| f32::from(image % 2 == axis));
+            let labels: Vec<u32> = (0..images as u32).map(|image| image % 2).collect();
+            let points = Points { unit: unit.view(), labels: &labels };
+            let index = Some(Points { unit: unit.slice(ndarray::s![..12, ..]), labels: &labels[..12] });
+            let subject = Subject {
+                index,
+                queries: points,
+                classifier: None,
+                held_out: None,
+                classes: 2,
+                seed: 0,
+                settings: &settings,
+            };
+            Look::of(&subject, None).unwrap().neighbors
+        };
+        assert_eq!(neighbors(MOST_IMAGES + 1), vec![Vec::<u32>::new(); MOST_IMAGES + 1]);
+        assert!(neighbors(MOST_IMAGES).iter().all(|near| near.len() == NEIGHBORS));
     }
 
     #[test]

@@ -513,8 +513,7 @@ addEventListener("DOMContentLoaded", async () => {
     const names = [lasso && "drawn around", cell && `${set.classes[cell[0]]} taken for ${set.classes[cell[1]]}`].filter(Boolean);
     part("count").textContent = `${order.length.toLocaleString("en")} of ${set.images.toLocaleString("en")} images` +
       (names.length ? `: ${names.join(", ")}` : "");
-    // A legend of all classes stays, with the key that has the focus.
-    if (set.classes.length > MOST_NAMED) legend();
+    legend();
     pick();
     cells();
     pairs();
@@ -617,7 +616,7 @@ addEventListener("DOMContentLoaded", async () => {
     link(null);
     drawAll();
   }
-  // All classes, or of too many those with the most chosen images.
+  // All classes, or of too many those with the most chosen images. Keys that stay keep the focus.
   function legend() {
     let [named, rest] = [[...set.classes.keys()], ""];
     if (named.length > MOST_NAMED) {
@@ -628,6 +627,9 @@ addEventListener("DOMContentLoaded", async () => {
       rest = more > 0 ? `and ${more.toLocaleString("en")} more classes` : "";
       named.length = Math.min(named.length, MOST_NAMED);
     }
+    const shown = [inputs.set.value, dark.matches, ...named, rest].join();
+    if (shown === legend.shown) return;
+    legend.shown = shown;
     part("legend").replaceChildren(...named.map(index => {
       const button = make("button", { type: "button" }, make("i", { style: `background:${color(index)}` }), set.classes[index]);
       button.addEventListener("click", () => {
@@ -659,7 +661,6 @@ addEventListener("DOMContentLoaded", async () => {
     zoomed = d3.zoomIdentity;
     enlarge(set.runs[0]);
     choose();
-    legend();
   }
   fill(inputs.set, names.sets.map((set, index) => [index, set.condition]));
   root.hidden = false;
@@ -681,7 +682,7 @@ addEventListener("DOMContentLoaded", async () => {
   });
   for (const [name, fill] of Object.entries({ cells, pairs, centers })) part(name).addEventListener("toggle", fill);
   root.querySelector("form").addEventListener("submit", event => event.preventDefault());
-  dark.addEventListener("change", () => { styles = new Map(); legend(); choose(); });
+  dark.addEventListener("change", () => { styles = new Map(); choose(); });
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; link(null); drawAll(); } });
 });

@@ -26,8 +26,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let images = val.labels.len();
     if images.saturating_mul(classes) > MOST_DISTANCES {
         found.notes.push(format!(
-            "no k-means: {classes} clusters of {images} images would take it hours; it is run where the product of both is at most \
-             {MOST_DISTANCES}."
+            "no k-means: {classes} clusters of {images} images would take it too long; it is run where the product of both is at \
+             most {MOST_DISTANCES}."
         ));
     } else {
         let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
@@ -37,4 +37,40 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let silhouette = clustering::silhouette(val.unit, val.labels)?;
     found.add(SILHOUETTE.id(), silhouette.iter().sum::<f64>() / silhouette.len() as f64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings_of_quick;
+    use super::*;
+    use crate::measured::{Points, measure_family};
+    use ndarray::Array2;
+
+    #[test]
+    fn too_many_clusters_of_too_many_images_are_left_out_and_said_and_the_silhouette_stays() {
+        let images = 11_600;
+        let labels: Vec<u32> = (0..images as u32).map(|image| image / 2).collect();
+        let angle = |image: usize| 0.0005 * image as f32;
+        let unit = Array2::from_shape_fn(
+            (images, 2),
+            |(image, axis)| {
+                if axis == 0 { angle(image).cos() } else { angle(image).sin() }
+            },
+        );
+        let settings = settings_of_quick();
+        let subject = Subject {
+            index: None,
+            queries: Points { unit: unit.view(), labels: &labels },
+            classifier: None,
+            held_out: None,
+            classes: images / 2,
+            seed: 0,
+            settings: &settings,
+        };
+        let found = measure_family(&subject, &FAMILY);
+        let metrics: Vec<_> = found.values.iter().map(|(metric, _)| *metric).collect();
+        assert_eq!(metrics, [SILHOUETTE.id()], "{:?}", found.notes);
+        let said = "no k-means: 5800 clusters of 11600 images would take it too long";
+        assert!(found.notes[0].starts_with(said), "{:?}", found.notes);
+    }
 }

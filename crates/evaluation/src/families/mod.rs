@@ -93,7 +93,7 @@ fn rising(mut sizes: Vec<usize>) -> Vec<usize> {
 
 /// Those of `quick`.
 #[cfg(test)]
-fn settings_of_quick() -> AnalysisConfig {
+pub(crate) fn settings_of_quick() -> AnalysisConfig {
     let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/../../experiments");
     faceoff_runs::Experiment::load(std::path::Path::new(experiments), "quick").unwrap().analysis
 }

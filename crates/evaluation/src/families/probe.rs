@@ -23,8 +23,8 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let ((images, numbers), classes) = (train.unit.dim(), train.labels.iter().collect::<BTreeSet<_>>().len());
     if images.saturating_mul(numbers).saturating_mul(classes) > MOST_PRODUCTS {
         found.notes.push(format!(
-            "no linear probe: {images} images of {numbers} numbers in {classes} classes would take it hours; it is fitted where the product of \
-             the three is at most {MOST_PRODUCTS}."
+            "no linear probe: {images} images of {numbers} numbers in {classes} classes would take it too long; it is fitted where the product \
+             of the three is at most {MOST_PRODUCTS}."
         ));
         return Ok(());
     }
@@ -33,4 +33,34 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     found.add(LINEAR_PROBE_ACCURACY.id(), score.accuracy);
     found.add(LINEAR_PROBE_LOG_LOSS.id(), score.log_loss);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings_of_quick;
+    use super::*;
+    use crate::measured::{Points, measure_family};
+    use ndarray::Array2;
+
+    #[test]
+    fn a_probe_of_too_many_images_numbers_and_classes_is_left_out_and_said() {
+        // One image more often than the limit allows for so many numbers, each in a class of its own.
+        let (images, numbers) = (4_096, 513);
+        let (row, labels) = (Array2::<f32>::ones((1, numbers)), Vec::from_iter(0..images as u32));
+        let points = Points { unit: row.broadcast((images, numbers)).unwrap(), labels: &labels };
+        let settings = settings_of_quick();
+        let subject = Subject {
+            index: Some(points),
+            queries: points,
+            classifier: None,
+            held_out: None,
+            classes: images,
+            seed: 0,
+            settings: &settings,
+        };
+        let found = measure_family(&subject, &FAMILY);
+        assert!(found.values.is_empty());
+        let said = "no linear probe: 4096 images of 513 numbers in 4096 classes would take it too long";
+        assert!(found.notes[0].starts_with(said), "{:?}", found.notes);
+    }
 }

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::groups::Group;
-use faceoff_evaluation::look::NEIGHBORS;
+use faceoff_evaluation::look::{MOST_IMAGES, NEIGHBORS};
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
 use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
@@ -43,8 +43,6 @@ const SCRIPT: &str = concat!(
     include_str!("../../assets/explorer.js"),
 );
 
-/// With more validation images than this there is no explorer: a page of that size opens slowly.
-const MOST_IMAGES: usize = 20_000;
 /// Steps along the longest side of a map.
 const STEPS: f64 = 2047.0;
 /// The label of an image that is not of a set.
