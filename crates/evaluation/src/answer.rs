@@ -6,6 +6,7 @@
 
 use crate::choice::Choice;
 use crate::comparisons::Pair;
+use crate::effects::Effect;
 use crate::families::neighbors;
 use crate::groups::Group;
 use crate::health::{Finding, Verdict};
@@ -145,7 +146,15 @@ fn answer(evaluation: &Evaluation, group: &Group, metric: MetricId) -> Option<An
     let mut answer = Answer { condition, metric, standings, decided, tested, sentences, command: None };
     let words = Words { evaluation, group, answer: &answer, seeds, is_even };
     let (next, command) = words.next().unzip();
-    let sentences = [Some(words.verdict()), words.of_means(), words.chance(), words.by_others(), words.health(), next];
+    let sentences = [
+        Some(words.verdict()),
+        words.of_means(),
+        words.chance(),
+        words.by_others(),
+        words.effect(),
+        words.health(),
+        next,
+    ];
     (answer.sentences, answer.command) = (sentences.into_iter().flatten().collect(), command.flatten());
     Some(answer)
 }
@@ -352,6 +361,34 @@ impl Words<'_> {
         };
         let sentences: Vec<String> = others.filter_map(highest).collect();
         (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    /// What this condition changes against the first one.
+    fn effect(&self) -> Option<String> {
+        let effects = self.evaluation.comparisons.effects.iter();
+        let of_group = |effect: &&Effect| effect.condition == self.answer.condition;
+        let mut effects: Vec<&Effect> = effects.filter(of_group).collect();
+        // The mean over heads says it for all of them.
+        if effects.iter().any(|effect| effect.is_mean()) {
+            effects.retain(|effect| effect.is_mean());
+        }
+        let points = |effect: &&Effect| {
+            let interval = effect.test.interval().map(|interval| {
+                format!(", 95 % interval {:+.1} to {:+.1}", 100.0 * interval.low, 100.0 * interval.high)
+            });
+            let verdict = match effect.differs() {
+                Some(true) => "differs at 5 % after Holm\u{2019}s correction",
+                Some(false) => "no difference is shown",
+                None => "too few seeds for a test",
+            };
+            let mean = 100.0 * effect.test.paired.difference.mean;
+            format!("{} {mean:+.1} points ({verdict}{})", effect.metric.title(), interval.unwrap_or_default())
+        };
+        let first = effects.first()?;
+        let heads =
+            if first.is_mean() { format!("on the mean of {} heads, ", first.pairs.len()) } else { String::new() };
+        let each = join(effects.iter().map(points));
+        Some(format!("Against {}, {heads}with the same seeds and images: {each}.", first.reference))
     }
 
     /// Verdicts of variants of this group.

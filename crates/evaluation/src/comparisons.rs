@@ -1,15 +1,15 @@
-//! Heads against heads over seeds: paired differences, ranks, and the article's statements.
-//!
-//! Only runs under the same condition are compared.
+//! Heads against heads over seeds, those under the same condition: paired differences, ranks, and the article's statements.
+//! [`crate::effects`] has what conditions change.
 
 use crate::choice::{Choice, choose};
+use crate::effects::{Effect, effects};
 use crate::families::{classifier, neighbors};
 use crate::groups::Group;
 use crate::measured::Measured;
 use crate::registry::{Headline, MetricId};
 use crate::selection::Selection;
 use crate::statements::{self, Accuracy, Judgement, RunMetrics, Setting};
-use faceoff_analysis::statistics::{self, PairedTest, RankTest};
+use faceoff_analysis::statistics::{self, PairedTest, RankTest, Summary};
 use faceoff_runs::{AnalysisConfig, HeadConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 pub struct Comparisons {
     /// Every two variants of a group, in every metric compared.
     pub pairs: Vec<Pair>,
+    /// What conditions change, in every metric compared.
+    pub effects: Vec<Effect>,
     /// Of every group, in every metric compared.
     pub ranks: Vec<Ranks>,
     /// For every group, in every accuracy compared of which is known which images are right.
@@ -81,8 +83,15 @@ pub(crate) fn compare(
     settings: &AnalysisConfig,
 ) -> Comparisons {
     let mut all = Comparisons::default();
+    let compared = || headline.iter().filter(|(_, rank)| *rank == Headline::Compared).map(|&(metric, _)| metric);
+    for metric in compared() {
+        match effects(metric, selection, groups, measured) {
+            Ok(found) => all.effects.extend(found),
+            Err(error) => all.notes.push(format!("No comparison of conditions in {metric}: {error}.")),
+        }
+    }
     for group in groups {
-        for &(metric, _) in headline.iter().filter(|(_, rank)| *rank == Headline::Compared) {
+        for metric in compared() {
             if let Err(error) = all.compare_metric(metric, &group.condition, &group.variants, measured) {
                 all.notes.push(format!("No comparison of {metric}: {error}."));
             }
@@ -101,6 +110,55 @@ pub(crate) fn compare(
 pub(crate) fn right_by_seed(measured: &[Measured], metric: MetricId, variant: usize) -> BTreeMap<u64, &[bool]> {
     let runs = measured.iter().filter(|run| run.variant == variant);
     runs.filter_map(|run| Some((run.seed, run.found.right(metric)?))).collect()
+}
+
+/// What runs of a variant have in a metric, by seed.
+fn values_by_seed(measured: &[Measured], metric: MetricId, variant: usize) -> BTreeMap<u64, f64> {
+    let runs = measured.iter().filter(|run| run.variant == variant);
+    runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
+}
+
+/// The mean over `pairs` of variants of "first minus second", over the seeds that all of them have; `None` where there is none.
+pub(crate) fn paired_test(
+    measured: &[Measured],
+    metric: MetricId,
+    pairs: &[(usize, usize)],
+) -> faceoff_analysis::Result<Option<PairedTest>> {
+    let of = |&variant: &usize| values_by_seed(measured, metric, variant);
+    let columns: Vec<_> = pairs.iter().map(|(a, b)| (of(a), of(b))).collect();
+    let Some((first, _)) = columns.first() else { return Ok(None) };
+    let in_all = |seed: &&u64| columns.iter().all(|(a, b)| a.contains_key(seed) && b.contains_key(seed));
+    let seeds: Vec<u64> = first.keys().filter(in_all).copied().collect();
+    if seeds.is_empty() {
+        return Ok(None);
+    }
+    let mean = |seed: &u64| {
+        let sums = columns.iter().fold((0.0, 0.0), |(a, b), of| (a + of.0[seed], b + of.1[seed]));
+        (sums.0 / columns.len() as f64, sums.1 / columns.len() as f64)
+    };
+    let (left, right): (Vec<f64>, Vec<f64>) = seeds.iter().map(mean).unzip();
+    let paired = statistics::paired_difference(&left, &right)?;
+    let mut images = Vec::new();
+    for &(a, b) in pairs {
+        let of_b = right_by_seed(measured, metric, b);
+        let both = right_by_seed(measured, metric, a).into_iter().filter(|(seed, _)| seeds.contains(seed));
+        images.extend(both.filter_map(|(seed, a)| Some((a, *of_b.get(&seed)?))));
+    }
+    let images = (!images.is_empty()).then(|| statistics::image_scatter(&images)).transpose()?;
+    Ok(Some(PairedTest { paired, images }))
+}
+
+/// Seeds that would show a difference of the size found.
+pub(crate) fn seeds_for(test: &PairedTest) -> faceoff_analysis::Result<Option<u64>> {
+    let Summary { mean, sd, .. } = test.paired.difference;
+    statistics::seeds_needed(mean, sd.unwrap_or(statistics::ASSUMED_SD))
+}
+
+/// The p values after Holm's correction over those that there are.
+pub(crate) fn holm(tested: &[Option<f64>]) -> Vec<Option<f64>> {
+    let known: Vec<f64> = tested.iter().flatten().copied().collect();
+    let mut corrected = statistics::holm(&known).into_iter();
+    tested.iter().map(|p| p.and_then(|_| corrected.next())).collect()
 }
 
 /// Where a head's fixed scale comes from; `None` for a head without one.
@@ -124,35 +182,19 @@ impl Comparisons {
         measured: &[Measured],
     ) -> faceoff_analysis::Result<()> {
         // The variants with values, each with these by seed.
-        let by_seed = |variant: usize| -> BTreeMap<u64, f64> {
-            let runs = measured.iter().filter(|run| run.variant == variant);
-            runs.filter_map(|run| Some((run.seed, run.value(metric)?))).collect()
-        };
-        let columns = variants.iter().map(|&variant| (variant, by_seed(variant)));
+        let columns = variants.iter().map(|&variant| (variant, values_by_seed(measured, metric, variant)));
         let columns: Vec<_> = columns.filter(|(_, values)| !values.is_empty()).collect();
         let first = self.pairs.len();
-        for (place, (a, of_a)) in columns.iter().enumerate() {
-            for (b, of_b) in &columns[place + 1..] {
-                let shared = of_a.iter().filter_map(|(seed, &value)| Some((value, *of_b.get(seed)?)));
-                let (left, right): (Vec<f64>, Vec<f64>) = shared.unzip();
-                if left.is_empty() {
-                    continue;
-                }
-                let paired = statistics::paired_difference(&left, &right)?;
-                let sd = paired.difference.sd.unwrap_or(statistics::ASSUMED_SD);
-                let seeds_needed = statistics::seeds_needed(paired.difference.mean, sd)?;
-                let right_b = right_by_seed(measured, metric, *b);
-                let both = right_by_seed(measured, metric, *a).into_iter();
-                let pairs: Vec<_> = both.filter_map(|(seed, a)| Some((a, *right_b.get(&seed)?))).collect();
-                let images = (!pairs.is_empty()).then(|| statistics::image_scatter(&pairs)).transpose()?;
-                let test = PairedTest { paired, images };
-                self.pairs.push(Pair { metric, a: *a, b: *b, test, p: test.p(), p_holm: None, seeds_needed });
+        for (place, &(a, _)) in columns.iter().enumerate() {
+            for &(b, _) in &columns[place + 1..] {
+                let Some(test) = paired_test(measured, metric, &[(a, b)])? else { continue };
+                let seeds_needed = seeds_for(&test)?;
+                self.pairs.push(Pair { metric, a, b, test, p: test.p(), p_holm: None, seeds_needed });
             }
         }
-        let tested = || self.pairs[first..].iter().filter_map(|pair| pair.p);
-        let mut corrected = statistics::holm(&tested().collect::<Vec<_>>()).into_iter();
-        for pair in &mut self.pairs[first..] {
-            pair.p_holm = pair.p.and_then(|_| corrected.next());
+        let tested: Vec<Option<f64>> = self.pairs[first..].iter().map(|pair| pair.p).collect();
+        for (pair, p_holm) in self.pairs[first..].iter_mut().zip(holm(&tested)) {
+            pair.p_holm = p_holm;
         }
 
         let [(_, of_first), _, ..] = &columns[..] else { return Ok(()) };

@@ -8,6 +8,7 @@
 //!     -> a table of all values, and numbers over seeds                   tables
 //!     -> variants that stand side by side                                groups
 //!     -> heads against heads, which to choose                            comparisons, choice
+//!     -> conditions against the first one                                effects
 //!     -> the article's statements, and how many seeds would settle them  statements, power
 //!     -> what ails heads                                                 health
 //!     -> Evaluation, which a report shows
@@ -18,6 +19,7 @@
 pub mod answer;
 pub mod choice;
 pub mod comparisons;
+pub mod effects;
 mod error;
 mod external;
 pub mod families;

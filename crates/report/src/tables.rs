@@ -5,6 +5,7 @@ use crate::parquet::parquet;
 use crate::pictures::{Map, grid_variants, noise_variants, pca_maps, tsne_maps};
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::comparisons::Pair;
+use faceoff_evaluation::effects::Effect;
 use faceoff_evaluation::selection::{Origin, Variant};
 use faceoff_evaluation::tables::{Columns, MetricSummary};
 use faceoff_runs::EpochRecord;
@@ -38,6 +39,7 @@ pub(crate) fn all(evaluation: &Evaluation) -> Result<Vec<(String, Vec<u8>)>> {
             ("history.csv".into(), history(evaluation)),
             ("angles.csv".into(), angles(evaluation)),
         ]);
+        tables.extend(conditions(evaluation).map(|bytes| ("conditions.csv".into(), bytes)));
         tables.extend(label_noise(evaluation).map(|bytes| ("label_noise.csv".into(), bytes)));
         tables.extend(scale_margin(evaluation).map(|bytes| ("scale_margin.csv".into(), bytes)));
         tables.extend((!evaluation.trials.is_empty()).then(|| ("trials.csv".into(), trials(evaluation))));
@@ -319,6 +321,36 @@ fn comparisons(evaluation: &Evaluation) -> Bytes {
         .with("cohens_d", |pair| pair.test.paired.cohens_d)
         .with("seeds_needed", |pair| pair.seeds_needed);
     csv(columns.frame()?, None)
+}
+
+/// Paired differences over seeds, condition minus reference: of each variant by its name without the
+/// condition, and of the mean over several.
+fn conditions(evaluation: &Evaluation) -> Option<Bytes> {
+    let effects = &evaluation.comparisons.effects;
+    let columns = || {
+        Columns::of(effects)
+            .with("condition", |effect| effect.condition.clone())
+            .with("reference", |effect| effect.reference.clone())
+            .with("base", |effect| effect_of(evaluation, effect))
+            .with("metric", |effect| effect.metric.to_string())
+            .with("n", |effect| effect.test.paired.difference.n as u64)
+            .with("mean_difference", |effect| effect.test.paired.difference.mean)
+            .with("sd", |effect| effect.test.paired.difference.sd)
+            .with("ci95_low", |effect| Some(effect.test.interval()?.low))
+            .with("ci95_high", |effect| Some(effect.test.interval()?.high))
+            .with("p", |effect| effect.p)
+            .with("p_holm", |effect| effect.p_holm)
+            .with("seeds_needed", |effect| effect.seeds_needed)
+    };
+    (!effects.is_empty()).then(|| csv(columns().frame()?, None))
+}
+
+/// What an effect is of: a head without its condition, or the mean of several.
+pub(crate) fn effect_of(evaluation: &Evaluation, effect: &Effect) -> String {
+    match effect.pairs[..] {
+        [(variant, _)] => evaluation.selection.variants[variant].base.clone(),
+        _ => format!("mean of {} heads", effect.pairs.len()),
+    }
 }
 
 /// The chance that each variant is the best of its condition, and what choosing it costs.

@@ -1,9 +1,11 @@
 //! Paired differences of all variants, a table for each metric.
 
+use crate::tables::effect_of;
 use askama::Template;
 use faceoff_analysis::statistics::ALPHA;
 use faceoff_evaluation::choice::Choice;
 use faceoff_evaluation::comparisons::Pair;
+use faceoff_evaluation::effects::Effect;
 use faceoff_evaluation::{Evaluation, MetricId};
 
 #[derive(Template)]
@@ -12,6 +14,8 @@ pub(super) struct Differences<'a> {
     outcome: &'a Evaluation,
     /// By metric and condition, the most likely best first.
     choices: Vec<(MetricId, Vec<&'a Choice>)>,
+    /// What conditions change, by metric.
+    effects: Vec<(MetricId, Vec<&'a Effect>)>,
     tables: Vec<(MetricId, Vec<&'a Pair>)>,
 }
 
@@ -53,6 +57,9 @@ impl<'a> Differences<'a> {
             })
         });
         let choices = choices.filter(|(_, choices)| !choices.is_empty()).collect();
-        Self { outcome, choices, tables: tables.filter(|(_, pairs)| !pairs.is_empty()).collect() }
+        let effects = |metric| outcome.comparisons.effects.iter().filter(move |effect| effect.metric == metric);
+        let effects = outcome.compared().map(|metric| (metric, effects(metric).collect::<Vec<_>>()));
+        let effects = effects.filter(|(_, effects)| !effects.is_empty()).collect();
+        Self { outcome, choices, effects, tables: tables.filter(|(_, pairs)| !pairs.is_empty()).collect() }
     }
 }

@@ -17,6 +17,24 @@ fn accuracy_is_drawn_against_label_noise() {
         row[5].parse().unwrap()
     };
     assert!(mean("Classification-noise-50") < mean("Classification-noise-0"));
+    // What noise changes against the first condition: both heads and their mean, in two accuracies; two seeds test nothing.
+    let effects = made.rows("conditions.csv");
+    assert_eq!(effects.len(), 1 + 2 * 2 * 3);
+    let change = |base: &str| -> f64 {
+        let row = ["noise-50", "noise-0", base, "knn_accuracy_k5", "2"];
+        effects.iter().find(|found| found[..5] == row).unwrap()[5].parse().unwrap()
+    };
+    let of = |base: &str| mean(&format!("{base}-noise-50")) - mean(&format!("{base}-noise-0"));
+    let heads = ["Classification", "cosface-s64"].map(|base| {
+        assert!((change(base) - of(base)).abs() < 1e-12, "{base}");
+        of(base)
+    });
+    let together = (heads[0] + heads[1]) / 2.0;
+    assert!((change("mean of 2 heads") - together).abs() < 1e-12);
+    let said = "Against noise-0, on the mean of 2 heads, with the same seeds and images: DNN accuracy";
+    let page = made.text("index.html");
+    assert!(page.contains("What conditions change in KNN accuracy") && page.matches(said).count() == 2);
+    assert!(page.contains(&format!("{:+.1} points (too few seeds for a test", 100.0 * together)));
     // One line a head: two in all, in each of the two pictures.
     for picture in ["noise_dnn_accuracy", "noise_knn_accuracy_k5"] {
         let svg = made.text(&format!("plots/{picture}.svg"));
@@ -65,6 +83,8 @@ fn unseen_classes_are_named_under_their_condition() {
     let errors = values("open_set_false_accept").into_iter().zip(values("open_set_false_reject"));
     assert!(errors.into_iter().all(|(accept, reject)| accept + reject < 1.0));
     assert_eq!(made.rows("statements.csv").len(), 1);
+    // Other classes are other images: nothing to compare.
+    assert!(!made.path("conditions.csv").exists());
     let page = made.text("index.html");
     assert!(page.contains("Not judged here") && !page.contains("DNN accuracy, labels given"));
     assert!(page.contains("are never trained on, and they alone are evaluated"));
