@@ -15,7 +15,7 @@ use crate::registry::{MetricId, Unit};
 use crate::selection::Origin;
 use crate::{Evaluation, tables::MetricSummary};
 use faceoff_analysis::statistics::{ALPHA, ASSUMED_SD, MIN_SEEDS};
-use faceoff_runs::Manifest;
+use faceoff_runs::{Manifest, thousands};
 use std::collections::BTreeSet;
 
 /// So far apart must two variants be, each with one seed, to be more than seeds alone can make: 95 % of differences that scatter by
@@ -290,7 +290,7 @@ impl Words<'_> {
         let Answer { metric, standings, tested, .. } = self.answer;
         let first = &standings[0];
         let images = self.evaluation.runs(first.variant).find_map(|run| Some(run.found.right(*metric)?.len()));
-        let images = images.map_or(String::new(), |images| format!(" of the {images} validation images"));
+        let images = images.map_or(String::new(), |images| format!(" of the {} validation images", thousands(images)));
         let interval = self.evaluation.interval(first.variant, *metric).map(|(low, high)| {
             let over_seeds = |row: &MetricSummary| row.summary.interval.is_some();
             let over = if self.evaluation.summary(first.variant, *metric).is_some_and(over_seeds) {

@@ -160,7 +160,7 @@ fn evaluate_without(
         ("No maps, since neither their coordinates nor embeddings are there", unmapped),
     ];
     let notes = notes.into_iter().filter(|(_, runs)| !runs.is_empty());
-    let notes: Vec<_> = notes.map(|(what, runs)| format!("{what}: {}.", runs.join(", "))).collect();
+    let notes: Vec<_> = notes.map(|(what, runs)| format!("{what}: {}.", few(&runs))).collect();
     drop(stores);
     let mut evaluation = Evaluation::new(selection, measured, groups, registry, settings)?;
     evaluation.trials.clone_from(&experiment.trials);
@@ -221,9 +221,17 @@ pub(crate) fn join<T: Borrow<str>>(items: impl IntoIterator<Item = T>) -> String
     }
 }
 
-/// What could not be measured, each with the runs that it holds for, of which a few are named.
-fn notes_of_runs(measured: &[Measured]) -> Vec<String> {
+/// The names of runs, of many a few: `A, B, C and 7 more runs`.
+pub(crate) fn few<T: Borrow<str>>(runs: &[T]) -> String {
     const NAMED: usize = 3;
+    match runs.len() {
+        0..=NAMED => runs.join(", "),
+        more => format!("{} and {} more runs", runs[..NAMED].join(", "), more - NAMED),
+    }
+}
+
+/// What could not be measured, each with the runs that it holds for.
+fn notes_of_runs(measured: &[Measured]) -> Vec<String> {
     let mut by_note: Vec<(&str, Vec<&str>)> = Vec::new();
     for run in measured {
         for note in run.notes() {
@@ -233,11 +241,7 @@ fn notes_of_runs(measured: &[Measured]) -> Vec<String> {
             }
         }
     }
-    let text = |(note, runs): (&str, Vec<&str>)| match runs.len() {
-        0..=NAMED => format!("{}: {note}", runs.join(", ")),
-        more => format!("{} and {} more runs: {note}", runs[..NAMED].join(", "), more - NAMED),
-    };
-    by_note.into_iter().map(text).collect()
+    by_note.into_iter().map(|(note, runs)| format!("{}: {note}", few(&runs))).collect()
 }
 
 impl Evaluation {
@@ -333,5 +337,14 @@ impl Evaluation {
             Array2::from_shape_vec((rows.len(), rows.len()), rows.concat()).ok()
         };
         self.runs(variant).filter_map(of_run).filter(|counts| !counts.is_empty()).reduce(|sum, of| sum + of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn of_many_runs_three_are_named() {
+        assert_eq!(super::few(&["A", "B", "C"]), "A, B, C");
+        assert_eq!(super::few(&["A", "B", "C", "D", "E"]), "A, B, C and 2 more runs");
     }
 }

@@ -9,7 +9,7 @@ pub use faceoff_analysis::geometry::CenterAngles;
 use faceoff_analysis::statistics::{self, Interval};
 use faceoff_analysis::tsne::{self, TsneConfig};
 use faceoff_analysis::{Error, Result, accuracy, geometry, pca, retrieval};
-use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName};
+use faceoff_runs::{AnalysisConfig, Embeddings, Engine, HeadConfig, Manifest, RunFolder, SplitName, thousands};
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -410,7 +410,9 @@ pub fn lay_out(data: ArrayView2<'_, f32>, images: ValImages, settings: &Analysis
     if let Some(most) = settings.tsne_most_points.filter(|&most| points > most) {
         let seed = settings.tsne_seed;
         found.notes.push(format!(
-            "t-SNE maps {most} of {points} images, a share of each class chosen by seed {seed}; everything else is measured on all."
+            "t-SNE maps {} of {} images, a share of each class chosen by seed {seed}; everything else is measured on all.",
+            thousands(most),
+            thousands(points)
         ));
         sample = stratified(&maps.images.labels, most, seed);
         sampled = Some(data.select(Axis(0), &sample));

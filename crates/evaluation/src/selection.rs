@@ -10,7 +10,7 @@
 //! Whatever is left out, unfinished, failed or missing is named in the notes.
 
 use crate::error::{Error, Result};
-use crate::join;
+use crate::{few, join};
 use faceoff_runs::{
     Compute, Difference, EpochRecord, Experiment, Failure, HeadConfig, Manifest, RunFolder, RunSpec, list_runs,
 };
@@ -276,8 +276,8 @@ impl Found {
 fn note_of_missing(runs: &[Run], wanted: &[RunSpec], folder: &Path) -> Option<String> {
     let is_there = |name: &String| runs.iter().any(|run| run.name == *name) || folder.join("runs").join(name).exists();
     let missing: Vec<String> = wanted.iter().map(RunSpec::folder_name).filter(|name| !is_there(name)).collect();
-    let (count, all, names) = (missing.len(), wanted.len(), missing.join(", "));
-    (count > 0).then(|| format!("{count} of the experiment's {all} runs not there yet: {names}."))
+    let (count, all) = (missing.len(), wanted.len());
+    (count > 0).then(|| format!("{count} of the experiment's {all} runs not there yet: {}.", few(&missing)))
 }
 
 /// Devices and kernels agree to rounding only, so that a mix is named.

@@ -244,7 +244,8 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     }
     let (all, training) = runs.iter().fold((0.0, 0.0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
     let per_second = all / training;
-    let [measuring, mapping] = report_seconds([train_images, val_images], plan.dim(), &experiment.analysis);
+    let classes = own.as_ref().map_or(KNOWN_CLASSES, |own| own.sizes.classes);
+    let [measuring, mapping] = report_seconds([train_images, val_images], classes, plan.dim(), &experiment.analysis);
     // Maps are of the first seed of each.
     let mapped = runs.len().div_ceil(experiment.training.seeds.len().max(1));
     let report = runs.len() as f64 * measuring + mapped as f64 * mapping;
@@ -308,14 +309,15 @@ fn fastest(seconds: impl IntoIterator<Item = f64>) -> f64 {
 
 /// About how long a run takes in the report to be measured, and to be mapped, from some made-up embeddings. What it takes to measure is
 /// part of it in proportion to images, part to pairs of them: two sizes tell how much.
-fn report_seconds([train, val]: [usize; 2], dim: usize, settings: &AnalysisConfig) -> [f64; 2] {
-    const CLASSES: usize = 10;
+fn report_seconds([train, val]: [usize; 2], classes: usize, dim: usize, settings: &AnalysisConfig) -> [f64; 2] {
     const SAMPLE: [usize; 2] = [600, 300];
+    // Some images of each: of more classes the time of those that fit is said, which is too short for the probe and k-means.
+    let classes = classes.clamp(2, SAMPLE[1] / 3);
     let made_up = |count: usize| {
-        let labels: Vec<u32> = (0..count).map(|index| (index % CLASSES) as u32).collect();
+        let labels: Vec<u32> = (0..count).map(|index| (index % classes) as u32).collect();
         let mut points = Array2::from_shape_fn((count, dim), |(row, column)| {
-            let (class, noise) = (row % CLASSES, (row * 7919 + column * 104_729) % 1009);
-            noise as f32 / 1009.0 + if column % CLASSES == class { 1.0 } else { 0.0 }
+            let (class, noise) = (row % classes, (row * 7919 + column * 104_729) % 1009);
+            noise as f32 / 1009.0 + if column % classes == class { 1.0 } else { 0.0 }
         });
         points.rows_mut().into_iter().for_each(|mut row| {
             let norm = row.dot(&row).sqrt();
@@ -330,7 +332,7 @@ fn report_seconds([train, val]: [usize; 2], dim: usize, settings: &AnalysisConfi
             queries: Points { unit: query_points.view(), labels: &query_labels },
             classifier: None,
             held_out: None,
-            classes: CLASSES,
+            classes,
             seed: 0,
             settings,
         };

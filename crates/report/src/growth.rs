@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::plots::curves::{Curve, Frame, chart};
-use crate::plots::{Axis, extent, thousands};
+use crate::plots::{Axis, extent};
+use faceoff_runs::thousands;
 use std::ops::Range;
 
 /// A named cost at several sizes, all above 0.

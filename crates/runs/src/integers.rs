@@ -1,4 +1,4 @@
-//! Lists of whole numbers, the same everywhere: `[1, 5, 20]`, or in quotes numbers and ranges, `"0..5"` without its end,
+//! Whole numbers: how people write many in a list, and how a large one is shown to them. Lists are the same everywhere: `[1, 5, 20]`, or in quotes numbers and ranges, `"0..5"` without its end,
 //! `"1..=50"` or `"1-50"` with it, `"0..3, 7"`.
 
 use crate::{Error, Result};
@@ -28,6 +28,14 @@ pub fn parse_integers(text: &str) -> Result<Vec<u64>> {
         numbers.extend(first..end);
     }
     Ok(numbers)
+}
+
+/// `12954` as `12,954`.
+pub fn thousands(number: usize) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
 }
 
 /// For `#[serde(deserialize_with)]`.

@@ -46,7 +46,7 @@ pub use files::{
 };
 pub use head::{AUTO, HeadConfig, HeadInit, HeadVariant, Margin, ParameterValue};
 pub use history::{EpochRecord, MARGIN_ACTS_FROM};
-pub use integers::parse_integers;
+pub use integers::{parse_integers, thousands};
 pub use labelled::LabelledRow;
 pub use manifest::{DataRecord, Failure, FileRecord, Machine, Manifest, SCHEMA, Speed};
 pub use npy::{BLOCK_BYTES, NpyMatrix, read_exact_at};

@@ -2,6 +2,7 @@
 
 use super::{Family, Findings, Result, Subject, rows};
 use faceoff_analysis::clustering;
+use faceoff_runs::thousands;
 use std::collections::BTreeSet;
 
 rows! { METRICS in "Clustering":
@@ -26,8 +27,10 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let images = val.labels.len();
     if images.saturating_mul(classes) > MOST_DISTANCES {
         found.notes.push(format!(
-            "no k-means: {classes} clusters of {images} images would take it too long; it is run where the product of both is at \
-             most {MOST_DISTANCES}."
+            "no k-means: {} clusters of {} images would take it too long; it is run where the product of both is at most {}.",
+            thousands(classes),
+            thousands(images),
+            thousands(MOST_DISTANCES)
         ));
     } else {
         let clusters = clustering::kmeans(val.unit, classes, subject.settings.kmeans_seed)?.assignments;
@@ -70,7 +73,7 @@ mod tests {
         let found = measure_family(&subject, &FAMILY);
         let metrics: Vec<_> = found.values.iter().map(|(metric, _)| *metric).collect();
         assert_eq!(metrics, [SILHOUETTE.id()], "{:?}", found.notes);
-        let said = "no k-means: 5800 clusters of 11600 images would take it too long";
+        let said = "no k-means: 5,800 clusters of 11,600 images would take it too long";
         assert!(found.notes[0].starts_with(said), "{:?}", found.notes);
     }
 }

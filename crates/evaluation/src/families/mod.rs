@@ -17,7 +17,7 @@ pub mod verification;
 use crate::measured::{Findings, Splits, Subject, at};
 use crate::registry::{Family, Headline, MetricId};
 use faceoff_analysis::Result;
-use faceoff_runs::AnalysisConfig;
+use faceoff_runs::{AnalysisConfig, thousands};
 
 /// Every family, in the order of the tables.
 pub(crate) const STANDARD: [Family; 14] = [
@@ -45,8 +45,10 @@ fn matrices_are_kept(classes: usize, what: &str, found: &mut Findings) -> bool {
     let kept = classes <= MOST_CLASSES_OF_MATRICES;
     if !kept {
         found.notes.push(format!(
-            "no matrix of {what}: {classes} classes would have {} cells, and it is kept of {MOST_CLASSES_OF_MATRICES} at most.",
-            classes * classes
+            "no matrix of {what}: {} classes would have {} cells, and it is kept of {} at most.",
+            thousands(classes),
+            thousands(classes * classes),
+            thousands(MOST_CLASSES_OF_MATRICES)
         ));
     }
     kept

@@ -2,6 +2,7 @@
 
 use super::{Family, Findings, Result, Subject, rows};
 use faceoff_analysis::probe::LinearProbe;
+use faceoff_runs::thousands;
 use std::collections::BTreeSet;
 
 /// Images times numbers of an embedding times classes that a probe is fitted to at most: some minutes of one processor.
@@ -23,8 +24,11 @@ fn measure(subject: &Subject<'_>, found: &mut Findings) -> Result<()> {
     let ((images, numbers), classes) = (train.unit.dim(), train.labels.iter().collect::<BTreeSet<_>>().len());
     if images.saturating_mul(numbers).saturating_mul(classes) > MOST_PRODUCTS {
         found.notes.push(format!(
-            "no linear probe: {images} images of {numbers} numbers in {classes} classes would take it too long; it is fitted where the product \
-             of the three is at most {MOST_PRODUCTS}."
+            "no linear probe: {} images of {numbers} numbers in {} classes would take it too long; it is fitted where the product of \
+             the three is at most {}.",
+            thousands(images),
+            thousands(classes),
+            thousands(MOST_PRODUCTS)
         ));
         return Ok(());
     }

@@ -16,6 +16,7 @@ use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::look::{MOST_IMAGES, NEIGHBORS};
 use faceoff_evaluation::measured::{Maps, Measured, ValImages};
+use faceoff_runs::thousands;
 use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -122,7 +123,9 @@ impl Explorer {
         let count = Images::of(evaluated).ids.len();
         if count > MOST_IMAGES {
             let note = format!(
-                "{count} validation images are too many to look at one by one on a page; {MOST_IMAGES} are the most."
+                "{} validation images are too many to look at one by one on a page; {} are the most.",
+                thousands(count),
+                thousands(MOST_IMAGES)
             );
             return Some(Self { data: None, sheets: Vec::new(), said: false, note: Some(note) });
         }

@@ -21,13 +21,13 @@ pub(crate) use external::external;
 use crate::Extras;
 use crate::error::Result;
 use crate::pictures::{self, distinct};
-use crate::plots::{Picture, thousands};
+use crate::plots::Picture;
 use askama::Template;
 use faceoff_evaluation::Evaluation;
 use faceoff_evaluation::answer::PROGRAM;
 use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::families::classifier::LABELS_GIVEN;
-use faceoff_runs::{Experiment, Manifest, RunSpec};
+use faceoff_runs::{Experiment, Manifest, RunSpec, thousands};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 

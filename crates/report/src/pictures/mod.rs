@@ -24,6 +24,7 @@ use faceoff_evaluation::groups::Group;
 use faceoff_evaluation::measured::Measured;
 use faceoff_evaluation::tables::MetricSummary;
 use faceoff_evaluation::{Evaluation, MetricId};
+use faceoff_runs::thousands;
 use std::ops::Range;
 
 pub(crate) use grid::grid_variants;
@@ -244,7 +245,8 @@ const MOST_CLASSES: usize = 50;
 /// Why a group has no matrices, if it has too many classes for them. `instead` says where the numbers stand.
 fn too_many_classes(group: &Group, classes: &[String], instead: &str) -> Option<String> {
     let count = classes.len();
-    let text = || format!("{count} classes{}: too many for cells that can be read. {instead}", under(group));
+    let text =
+        || format!("{} classes{}: too many for cells that can be read. {instead}", thousands(count), under(group));
     (count > MOST_CLASSES).then(text)
 }
 

@@ -4,9 +4,10 @@
 
 use super::{
     Canvas, Drawn, GRID, HEAD_PX, INK, MUTED, Name, Picture, SMALL_PX, TEXT_PX, Text, color, extent, grid, line, mark,
-    picture, rectangle, rgb, stroke, thousands,
+    picture, rectangle, rgb, stroke,
 };
 use crate::error::Result;
+use faceoff_runs::thousands;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
