@@ -7,6 +7,8 @@
 //! features or embedding -> class vectors, bias           scores (N, classes), where the head has one vector a class
 //! ```
 //!
+//! The blur of BlurPool is a convolution of each channel by itself, with the same fixed weights.
+//!
 //! Operators are those of opset 13, which every runtime has. A batch norm with running statistics is a factor and a shift a channel,
 //! `w' = w g / sqrt(v + e)` and `b' = b - m g / sqrt(v + e)`, worked out in f64. The normalisation of the pixels is not folded too: the
 //! border that the first convolution adds is of zeros behind it.
@@ -198,6 +200,14 @@ impl Builder<'_> {
         Ok(self.node("Conv", conv, &[input, &weight, &bias], attributes))
     }
 
+    /// The blur of so many channels; `name` is its own.
+    fn blur(&mut self, name: &str, channels: usize, input: &str) -> String {
+        let filter = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0].map(|weight: f32| weight / 16.0);
+        let weight = self.constant(&format!("{name} weight"), &[channels, 1, 3, 3], &filter.repeat(channels));
+        let attributes = [ints("kernel_shape", [3, 3]), ints("pads", [1; 4]), int("group", channels as i64)];
+        self.node("Conv", name, &[input, &weight], attributes)
+    }
+
     /// A ResNet; the name of the features.
     fn resnet(&mut self, architecture: &Architecture) -> Result<String, Error> {
         let plan = architecture.plan();
@@ -210,13 +220,22 @@ impl Builder<'_> {
         let pool = [ints("kernel_shape", [3, 3]), ints("pads", [1; 4]), ints("strides", [2, 2])];
         let mut x = self.node("MaxPool", "maxpool", &[&x], pool);
         for (place, block) in plan.blocks.iter().enumerate() {
-            let shortcut = match block.downsample {
-                Some(layer) => self.convolution(&plan.layers[layer], &x)?,
+            let channels = |layer: usize| plan.layers[layer].shape.in_channels;
+            let halved = match block.blurred {
+                Some(_) => self.blur(&format!("block {place} blur"), channels(block.first), &x),
                 None => x.clone(),
             };
-            let mut branch = self.convolution(&plan.layers[block.first], &x)?;
+            let shortcut = match block.downsample {
+                Some(layer) => self.convolution(&plan.layers[layer], &halved)?,
+                None => x.clone(),
+            };
+            let input = if block.blurred == Some(block.first) { &halved } else { &x };
+            let mut branch = self.convolution(&plan.layers[block.first], input)?;
             for layer in block.first + 1..=block.last {
-                let inner = self.node("Relu", &format!("{} relu", plan.layers[layer - 1].norm), &[&branch], []);
+                let mut inner = self.node("Relu", &format!("{} relu", plan.layers[layer - 1].norm), &[&branch], []);
+                if block.blurred == Some(layer) {
+                    inner = self.blur(&format!("{} blur", plan.layers[layer].conv), channels(layer), &inner);
+                }
                 branch = self.convolution(&plan.layers[layer], &inner)?;
             }
             let sum = self.node("Add", &format!("block {place} sum"), &[&branch, &shortcut], []);

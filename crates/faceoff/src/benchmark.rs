@@ -13,8 +13,7 @@ use faceoff_pipeline::{EMBEDDING_WORK, Error, keeps_scores};
 use faceoff_runs::{AnalysisConfig, Compute, Experiment, RunFolder, RunSpec, digest_of_ended, write_atomically};
 use faceoff_training::{EncoderPlan, StepSeconds, made_up_batch, time_steps, time_training};
 use ndarray::Array2;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -200,23 +199,31 @@ fn dry_run(program: &Program, experiment: Experiment, args: &BenchmarkArgs, sess
     // Images and seconds of each run: of an encoder that sees images its head takes next to nothing, beside a projection it does.
     let runs: Vec<(f64, f64)> = match plan {
         EncoderPlan::ResNet(_) => {
-            let mut encoder = plan.build(&plan.initial(&experiment.training, 0)?, &session.arithmetic)?;
             let full_px = experiment.data.image_size_px;
-            let sides = specs.iter().flat_map(|spec| spec.training.sides_px(full_px)).map(|(side_px, _)| side_px);
-            // Seconds of an image, by its side.
-            let mut of_side: BTreeMap<usize, f64> = BTreeMap::new();
-            for side_px in sides.chain([full_px]) {
-                if let Entry::Vacant(entry) = of_side.entry(side_px) {
-                    let batch = made_up_batch(experiment.training.batch_size, side_px)?;
+            let weights = plan.initial(&experiment.training, 0)?;
+            // Seconds of an image, by whether the encoder smooths maps, and by the image's side.
+            let mut seconds: BTreeMap<(bool, usize), f64> = BTreeMap::new();
+            for RunSpec { training, .. } in &specs {
+                let sides = training.sides_px(full_px).into_iter().map(|(side_px, _)| side_px).chain([full_px]);
+                let new: BTreeSet<usize> =
+                    sides.filter(|&side_px| !seconds.contains_key(&(training.blur_pool, side_px))).collect();
+                if new.is_empty() {
+                    continue;
+                }
+                let mut encoder = EncoderPlan::of(training)?.build(&weights, &session.arithmetic)?;
+                for side_px in new {
+                    let batch = made_up_batch(training.batch_size, side_px)?;
                     let times = time_steps(encoder.as_mut(), &batch, 2)?;
-                    entry.insert(fastest(times.iter().map(StepSeconds::step)) / batch.count() as f64);
+                    let image = fastest(times.iter().map(StepSeconds::step)) / batch.count() as f64;
+                    seconds.insert((training.blur_pool, side_px), image);
                 }
             }
             let run = |spec: &RunSpec| {
                 let [trained, embedded] = images(spec);
+                let of_side = |side_px: usize| seconds[&(spec.training.blur_pool, side_px)];
                 let sides = spec.training.sides_px(full_px);
-                let image: f64 = sides.iter().map(|(side_px, share)| share * of_side[side_px]).sum();
-                (trained + embedded, trained * image + embedded * of_side[&full_px])
+                let image: f64 = sides.iter().map(|&(side_px, share)| share * of_side(side_px)).sum();
+                (trained + embedded, trained * image + embedded * of_side(full_px))
             };
             specs.iter().map(run).collect()
         }

@@ -220,7 +220,14 @@ pub(crate) fn card(trained: &Trained, onnx: Option<(&str, bool)>) -> Result<Stri
         archive_md5: data.archive_md5.clone(),
         notes: data.notes.iter().map(|note| plain(note)).collect(),
         recipe: vec![
-            ("encoder", if takes_images { recipe.encoder.clone() } else { "projection".into() }),
+            (
+                "encoder",
+                match (takes_images, recipe.blur_pool) {
+                    (true, true) => format!("{}, maps smoothed before they are halved (BlurPool)", recipe.encoder),
+                    (true, false) => recipe.encoder.clone(),
+                    (false, _) => "projection".into(),
+                },
+            ),
             ("starts from", plain(recipe.encoder_init.as_deref().unwrap_or("random weights"))),
             (
                 "head",

@@ -64,7 +64,7 @@ impl TrainingArgs {
         let recipe = &mut experiment.training;
         if let (Some(path), EncoderPlan::ResNet(architecture)) = (&recipe.encoder_init, EncoderPlan::of(recipe)?) {
             let path = Path::new(path);
-            let found = read_pretrained(path, architecture, recipe.encoder_init_blake3.as_deref())?;
+            let found = read_pretrained(path, &architecture, recipe.encoder_init_blake3.as_deref())?;
             if !found.left_out.is_empty() {
                 eprintln!(
                     "encoder: {} of {} are left out: the head takes their place",

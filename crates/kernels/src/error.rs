@@ -46,9 +46,9 @@ pub enum Error {
         "the CUDA kernels do not compile for compute capability {capability}: {problem}; use a CUDA toolkit that supports this GPU, or the kernels `candle`"
     )]
     CudaKernels { capability: String, problem: String },
-    /// An encoder whose blocks the own CUDA kernels do not have.
-    #[error("{0} is not computed by the kernels `cuda`, which have no bottleneck blocks; take the kernels `candle`")]
-    NotByCuda(&'static str),
+    /// An encoder with an operator that the own CUDA kernels do not have.
+    #[error("{name} is not computed by the kernels `cuda`, which have no {missing}; {remedy}")]
+    NotByCuda { name: &'static str, missing: &'static str, remedy: &'static str },
     /// A gradient at the embeddings that does not fit them; a mistake of the calling program.
     #[error("the gradient's shape is {found:?}, the embeddings' {expected:?}: they must be equal")]
     GradientShape { found: Vec<usize>, expected: Vec<usize> },

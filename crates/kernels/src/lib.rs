@@ -46,7 +46,7 @@
 //! | `stem` | 7x7 over three channels, without patches |
 //! | `gemm` | the one matrix micro-kernel under all of them |
 //! | `read`, `write` | what happens while a convolution reads and writes |
-//! | `norm`, `pool`, `optimizer` | batch norm's statistics, pooling, AdamW |
+//! | `norm`, `pool`, `blur`, `optimizer` | batch norm's statistics, pooling, BlurPool, AdamW |
 //! | `simd` | instruction sets: AVX-512, AVX2 with FMA, NEON, and what the compiler makes of four lanes |
 //! | `arena` | buffers that are kept between steps |
 //! | `operators` | the operators one by one, for benches |
@@ -94,9 +94,7 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
     if let candle_core::Device::Cuda(device) = arithmetic.device() {
         cuda::keep_memory(device)?;
         if arithmetic.kernels == Kernels::Cuda {
-            if architecture.block == resnet::BlockKind::Bottleneck {
-                return Err(Error::NotByCuda(architecture.name));
-            }
+            check_for_cuda(architecture)?;
             let gpu = cuda::Gpu::new(device, arithmetic.precision)?;
             return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
         }
@@ -113,6 +111,19 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
     })
 }
 
+/// That the own CUDA kernels compute all of an encoder.
+#[cfg(any(feature = "cuda", test))]
+fn check_for_cuda(architecture: &Architecture) -> Result<()> {
+    let refused = |missing, remedy| Err(Error::NotByCuda { name: architecture.name, missing, remedy });
+    match (architecture.block, architecture.blur_pool) {
+        (resnet::BlockKind::Bottleneck, _) => refused("bottleneck blocks", "take the kernels `candle`"),
+        (resnet::BlockKind::Basic, true) => {
+            refused("blur (blur_pool is true)", "take the kernels `candle`, or leave blur_pool out")
+        }
+        (resnet::BlockKind::Basic, false) => Ok(()),
+    }
+}
+
 /// The operators of a step on `batch` images of `size_px`, one by one, on made-up numbers in the network's own shapes, and the floor of all
 /// of them: products on operands that stay in the first-level cache, on all threads of the current pool at once. `None` where Candle or a GPU
 /// computes.
@@ -126,5 +137,29 @@ pub fn operators(
         Kernels::Fast(set) => Some((fast::operators(architecture, set, size_px, batch), matrix_products(set))),
         Kernels::Bf16(engine) => Some((bf16::operators(architecture, engine, size_px, batch), bf16::squares(engine))),
         Kernels::Cuda | Kernels::Candle => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resnet::{RESNET18, RESNET50};
+    use super::*;
+
+    #[test]
+    fn what_own_cuda_kernels_lack_is_refused_with_the_remedy() {
+        assert!(check_for_cuda(&RESNET18).is_ok());
+        for (architecture, expected) in [
+            (
+                RESNET50,
+                "resnet50 is not computed by the kernels `cuda`, which have no bottleneck blocks; take the kernels `candle`",
+            ),
+            (
+                RESNET18.with_blur_pool(true),
+                "resnet18 is not computed by the kernels `cuda`, which have no blur (blur_pool is true); take the kernels `candle`, or \
+                 leave blur_pool out",
+            ),
+        ] {
+            assert_eq!(check_for_cuda(&architecture).unwrap_err().to_string(), expected);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The encoder through Candle's own operators and autograd: on the CPU the oracle of the tests, on CUDA and Metal the
 //! implementation.
 //!
-//! Layout NCHW, as Candle's convolutions want it. Two operators are written here from simpler ones, because Candle's
-//! have other gradients than PyTorch's: ReLU (Candle passes the gradient at 0) and max-pooling (Candle has none for
-//! overlapping windows, and spreads it over ties).
+//! Layout NCHW, as Candle's convolutions want it. Three operators are written here from simpler ones: ReLU and max-pooling, because Candle's
+//! have other gradients than PyTorch's (ReLU passes the gradient at 0; max-pooling has none for overlapping windows, and spreads it over
+//! ties), and the blur, because Candle computes a convolution of each channel by itself one channel after the other.
 
 use crate::adamw::{AdamW, AdamWStep};
 use crate::resnet::{self, Architecture, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Block, ConvBatchNorm};
@@ -191,12 +191,18 @@ impl Encoder for PortableEncoder {
 fn embed(blocks: &[Block], images: &Tensor, mut layer: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let mut x = max_pool(&relu(&layer(0, images)?)?)?;
     for block in blocks {
-        let mut branch = layer(block.first, &x)?;
+        let blurred = block.blurred.map(|_| blur(&x)).transpose()?;
+        let halved = blurred.as_ref().unwrap_or(&x);
+        let mut branch = layer(block.first, if block.blurred == Some(block.first) { halved } else { &x })?;
         for next in block.first + 1..=block.last {
-            branch = layer(next, &relu(&branch)?)?;
+            let mut inner = relu(&branch)?;
+            if block.blurred == Some(next) {
+                inner = blur(&inner)?;
+            }
+            branch = layer(next, &inner)?;
         }
         let shortcut = match block.downsample {
-            Some(projection) => layer(projection, &x)?,
+            Some(projection) => layer(projection, halved)?,
             None => x,
         };
         x = relu(&(branch + shortcut)?)?;
@@ -207,6 +213,15 @@ fn embed(blocks: &[Block], images: &Tensor, mut layer: impl FnMut(usize, &Tensor
 /// ReLU with gradient 0 at 0, as PyTorch's.
 fn relu(x: &Tensor) -> Result<Tensor> {
     Ok((x * x.gt(0.0)?.to_dtype(x.dtype())?)?)
+}
+
+/// See [`Architecture::blur_pool`].
+fn blur(x: &Tensor) -> Result<Tensor> {
+    let along = |x: &Tensor, dimension: usize| -> Result<Tensor> {
+        let (padded, len) = (x.pad_with_zeros(dimension, 1, 1)?, x.dim(dimension)?);
+        Ok(((x * 2.0)? + (padded.narrow(dimension, 0, len)? + padded.narrow(dimension, 2, len)?)?)?)
+    };
+    Ok((along(&along(x, 2)?, 3)? / 16.0)?)
 }
 
 /// Max-pooling, window 3, stride 2, padding 1; the gradient goes to the first of equal maxima, as PyTorch's.
@@ -246,4 +261,25 @@ fn pad(x: &Tensor, dimension: usize, length: usize) -> Result<Tensor> {
     };
     let after = length - 1 - x.dim(dimension)?;
     Ok(Tensor::cat(&[&fill(1)?, x, &fill(after)?], dimension)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against Candle's own convolution, of one channel after the other.
+    #[test]
+    fn the_blur_is_a_convolution_of_each_channel_by_itself() {
+        let cpu = Device::Cpu;
+        for (images, channels, height, width) in [(1, 64, 1, 1), (2, 64, 1, 6), (33, 4, 5, 7), (1, 128, 8, 3)] {
+            let count = images * channels * height * width;
+            let x: Vec<f64> = (0..count).map(|at| (at as f64 * 0.73).sin()).collect();
+            let x = Tensor::from_vec(x, (images, channels, height, width), &cpu).unwrap();
+            let filter = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0].map(|weight: f64| weight / 16.0);
+            let filters = Tensor::from_vec(filter.repeat(channels), (channels, 1, 3, 3), &cpu).unwrap();
+            let expected = x.conv2d(&filters, 1, 1, 1, channels).unwrap();
+            let apart = (blur(&x).unwrap() - expected).unwrap().abs().unwrap().flatten_all().unwrap();
+            assert!(apart.max(0).unwrap().to_scalar::<f64>().unwrap() < 1e-14);
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// An encoder described by its blocks: what every implementation computes, and every list of its tensors, follows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Architecture {
     /// torchvision's name.
     pub name: &'static str,
@@ -27,6 +27,10 @@ pub struct Architecture {
     pub block: BlockKind,
     /// The stages behind the max-pool, in the order of computation.
     pub stages: &'static [Stage],
+    /// Whether maps are smoothed before the convolutions of the blocks that halve them: BlurPool (Zhang, "Making convolutional networks
+    /// shift-invariant again", arXiv:1904.11486), as MosaicML Composer's `blur_first` has it. The filter of a channel is
+    /// `[1, 2, 1]` by `[1, 2, 1]`, divided by 16, with stride 1 and a border of zeros; so it is its own adjoint. It has no parameters.
+    pub blur_pool: bool,
 }
 
 /// The convolutions of a block, besides those of its shortcut.
@@ -51,14 +55,29 @@ pub struct Stage {
 }
 
 /// Table 1, 18-layer.
-pub static RESNET18: Architecture =
-    Architecture { name: "resnet18", stem: STEM, block: BlockKind::Basic, stages: &stages([2, 2, 2, 2], 64) };
+pub static RESNET18: Architecture = Architecture {
+    name: "resnet18",
+    stem: STEM,
+    block: BlockKind::Basic,
+    stages: &stages([2, 2, 2, 2], 64),
+    blur_pool: false,
+};
 /// Table 1, 34-layer.
-pub static RESNET34: Architecture =
-    Architecture { name: "resnet34", stem: STEM, block: BlockKind::Basic, stages: &stages([3, 4, 6, 3], 64) };
+pub static RESNET34: Architecture = Architecture {
+    name: "resnet34",
+    stem: STEM,
+    block: BlockKind::Basic,
+    stages: &stages([3, 4, 6, 3], 64),
+    blur_pool: false,
+};
 /// Table 1, 50-layer.
-pub static RESNET50: Architecture =
-    Architecture { name: "resnet50", stem: STEM, block: BlockKind::Bottleneck, stages: &stages([3, 4, 6, 3], 256) };
+pub static RESNET50: Architecture = Architecture {
+    name: "resnet50",
+    stem: STEM,
+    block: BlockKind::Bottleneck,
+    stages: &stages([3, 4, 6, 3], 256),
+    blur_pool: false,
+};
 /// All architectures.
 pub static ARCHITECTURES: [&Architecture; 3] = [&RESNET18, &RESNET34, &RESNET50];
 
@@ -157,6 +176,8 @@ pub struct Block {
     pub last: usize,
     /// The projection of the shortcut, absent for an identity.
     pub downsample: Option<usize>,
+    /// The convolution with a stride whose input is smoothed first, as is that of the shortcut's then; absent without BlurPool.
+    pub blurred: Option<usize>,
 }
 
 impl Block {
@@ -204,6 +225,11 @@ pub struct TensorPlan {
 }
 
 impl Architecture {
+    /// The same with BlurPool, or without.
+    pub fn with_blur_pool(self, blur_pool: bool) -> Self {
+        Self { blur_pool, ..self }
+    }
+
     /// Width of an embedding.
     pub fn dim(&self) -> usize {
         self.stages.last().map_or(self.stem.out_channels, |stage| stage.channels)
@@ -236,7 +262,9 @@ impl Architecture {
                 };
                 let downsample = (stride != 1 || ins != channels)
                     .then(|| layer(["downsample.0", "downsample.1"], [ins, channels], 1, stride));
-                blocks.push(Block { first, last, downsample });
+                let mut strided = (first..=last).filter(|&layer| layers[layer].shape.stride != 1);
+                let blurred = strided.next().filter(|_| self.blur_pool);
+                blocks.push(Block { first, last, downsample, blurred });
                 ins = channels;
             }
         }

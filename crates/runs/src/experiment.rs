@@ -124,6 +124,9 @@ pub struct Condition {
     /// Instead of `training.ema`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<Averaging>,
+    /// Instead of `training.blur_pool`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blur_pool: Option<bool>,
 }
 
 /// Name of the set that is made on the fly, as `[data.synthetic]` says.
@@ -300,6 +303,9 @@ pub struct TrainingConfig {
     pub ema: Option<Averaging>,
     /// Name of the encoder's architecture; [`Experiment::validate`] leaves it to the encoders to know theirs.
     pub encoder: String,
+    /// Whether the encoder smooths maps before the convolutions of its blocks that halve them (BlurPool; Zhang, arXiv:1904.11486).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blur_pool: bool,
     /// File that the encoder's weights start from: safetensors with torchvision's names; absent means fresh weights from the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_init: Option<String>,
@@ -373,6 +379,9 @@ impl TrainingConfig {
         let rule =
             "it shares weight among all classes, of which training.class_sampling hides some; leave one of the two out";
         require(smoothing == 0.0 || self.class_sampling.is_none_or(|share| share == 1.0), key, smoothing, rule)?;
+        let rule = "embeddings of another model have no encoder whose maps could be smoothed; leave it out";
+        let valid = !self.blur_pool || !data.is_embeddings();
+        require(valid, format!("{table}.blur_pool"), self.blur_pool, rule)?;
         if let Some(ema) = self.ema {
             let valid = ema.decay > 0.0 && ema.decay < 1.0 && (1..=MOST_EPOCHS).contains(&ema.every_steps);
             let rule =
@@ -780,11 +789,13 @@ impl Experiment {
     /// `[training]` as `condition` changes it.
     pub(crate) fn training_under(&self, condition: Option<&Condition>) -> TrainingConfig {
         let mut training = self.training.clone();
-        if let Some(Condition { epochs_factor, progressive_resizing, label_smoothing, ema, .. }) = condition {
+        if let Some(Condition { epochs_factor, progressive_resizing, label_smoothing, ema, blur_pool, .. }) = condition
+        {
             // A cast holds what is too large at the largest, which is refused.
             training.epochs = (training.epochs as f64 * epochs_factor.unwrap_or(1.0)).round() as usize;
             training.progressive_resizing = progressive_resizing.clone().unwrap_or(training.progressive_resizing);
             training.ema = ema.or(training.ema);
+            training.blur_pool = blur_pool.unwrap_or(training.blur_pool);
             training.label_smoothing = label_smoothing.unwrap_or(training.label_smoothing);
         }
         training

@@ -13,7 +13,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy)]
 pub enum EncoderPlan {
     /// A ResNet on images.
-    ResNet(&'static Architecture),
+    ResNet(Architecture),
     /// A projection of rows.
     Projection(Projection),
 }
@@ -31,7 +31,7 @@ impl EncoderPlan {
                 outputs: projection.outputs,
                 normalize: projection.normalize,
             }),
-            None => Self::ResNet(architecture(&recipe.encoder)?),
+            None => Self::ResNet(architecture(&recipe.encoder)?.with_blur_pool(recipe.blur_pool)),
         })
     }
 

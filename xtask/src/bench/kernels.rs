@@ -38,6 +38,9 @@ pub(crate) struct KernelsArgs {
     /// How often each is timed; the median counts.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeats: u16,
+    /// With BlurPool (`blur_pool = true`).
+    #[arg(long)]
+    blur_pool: bool,
     /// The step and the embedding alone, without operators and data.
     #[arg(long)]
     step_only: bool,
@@ -55,7 +58,8 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
     let arithmetic = Arithmetic::on_cpu_in(args.kernels.as_deref(), args.precision.as_str())?;
     let (size_px, count, repeats) = (args.image_size.into(), usize::from(args.batch), args.repeats.into());
     let batch = made_up_batch(count, size_px)?;
-    let mut encoder = encoder(&RESNET18, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;
+    let architecture = RESNET18.with_blur_pool(args.blur_pool);
+    let mut encoder = encoder(&architecture, &initial_encoder(&RESNET18, 0)?, &arithmetic)?;
     let steps = time_steps(encoder.as_mut(), &batch, repeats)?;
     drop(encoder);
     // Before anything else takes memory.
@@ -87,7 +91,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
         println!("the health of a head takes {:.2} ms of a step at most ({head}), {share:.2} % of it", watched * 1e3);
         println!("a batch of augmented images takes {:.1} ms when nothing else runs", seconds * 1e3);
         data_seconds = Some(seconds);
-        if let Some((operators, mut floor)) = operators(&RESNET18, &arithmetic, size_px, count) {
+        if let Some((operators, mut floor)) = operators(&architecture, &arithmetic, size_px, count) {
             let gflops = floor.flop / seconds_of(&mut floor, repeats) * 1e-9;
             for mut operator in operators {
                 let seconds = seconds_of(&mut operator, repeats);
@@ -107,6 +111,7 @@ pub(crate) fn run(program: &Program, args: &KernelsArgs) -> Result<ExitCode> {
             "precision": args.precision.as_str(),
             "image_size_px": size_px,
             "batch": count,
+            "blur_pool": args.blur_pool,
             "step": {
                 "images_per_second": count as f64 / step,
                 "seconds": step,

@@ -87,7 +87,10 @@ fn apart(found: &[f32], expected: &[Vec<f32>]) -> f32 {
 
 #[test]
 fn another_reader_gives_the_same_embeddings_for_batches_of_any_size() {
-    for (architecture, of_unit) in [(&RESNET18, true), (&RESNET18, false), (&RESNET50, true)] {
+    let [blurred18, blurred50] = [RESNET18, RESNET50].map(|architecture| architecture.with_blur_pool(true));
+    for (architecture, of_unit) in
+        [(&RESNET18, true), (&RESNET18, false), (&RESNET50, true), (&blurred18, true), (&blurred50, true)]
+    {
         let (encoder, state) = trained(architecture);
         let classes: Vec<f32> = (0..3 * architecture.dim()).map(|at| (at as f32 * 0.37).cos()).collect();
         let scores = Scores { vectors: classes.clone(), bias: vec![0.5, 0.0, -1.0], of_unit };

@@ -190,7 +190,7 @@ fn refuse_runs(runs: &Path, images: &Path, out: &Path) {
 #[test]
 fn a_run_with_held_out_classes_recommends_a_threshold() {
     let (folder, file, out) = experiment("unseen", |text| {
-        with_heads(&text, TWO_HEADS).replace("epochs = 2", "epochs = 1").replace(
+        with_heads(&text, TWO_HEADS).replace("epochs = 2", "epochs = 1\nblur_pool = true").replace(
             "dataset = \"synthetic\"",
             "dataset = \"synthetic\"\nheld_out_classes = [\"stripes-0\", \"stripes-1\", \"stripes-2\"]",
         )
@@ -207,4 +207,8 @@ fn a_run_with_held_out_classes_recommends_a_threshold() {
     let card = fs::read_to_string(folder.path().join("MODEL_CARD.md")).unwrap();
     assert!(card.contains("on, as a recommendation") && card.contains("whose classes training never saw"), "{card}");
     assert!(!card.contains("The output `scores`"), "{card}");
+    // What else is particular about it is said too.
+    assert!(card.contains("resnet18, maps smoothed before they are halved (BlurPool)"), "{card}");
+    let page = fs::read_to_string(out.join("unseen/index.html")).unwrap();
+    assert!(page.contains("Maps are smoothed before they are halved (BlurPool)."));
 }

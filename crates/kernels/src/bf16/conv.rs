@@ -80,18 +80,46 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
     let Operands { engine, kernels, blocks, source, windows, images } = *operands;
     let (pixels, taps) = (windows.pixels(), windows.taps);
     let results = kernels.len() / (LANES * taps * blocks);
-    let groups = images.div_ceil(LANES);
-    assert_eq!(source.len(), groups * blocks * windows.rows);
+    assert_eq!(source.len(), images.div_ceil(LANES) * blocks * windows.rows);
     let at_once = (DEPTH / (blocks * LANES)).max(1);
 
+    in_bands(simd, (pixels, results, images), finish, maps, |group, result, first_pixel, sums| {
+        let from = &source[group * blocks * windows.rows..][..blocks * windows.rows];
+        let kernels = &kernels[result * taps * blocks * LANES..][..taps * blocks * LANES];
+        let mut products = Vec::with_capacity(at_once * blocks);
+        for begin in (0..taps).step_by(at_once) {
+            let now = begin as u32..(begin + at_once) as u32;
+            for (pixel, sums) in sums.iter_mut().enumerate() {
+                products.clear();
+                for &(tap, place) in windows.of(first_pixel + pixel).iter().filter(|(tap, _)| now.contains(tap)) {
+                    products.extend((0..blocks).map(|block| Product {
+                        first: square(kernels, (tap as usize * blocks + block) * LANES),
+                        second: square(from, block * windows.rows + place as usize),
+                    }));
+                }
+                engine.multiply(simd, &products, sums, begin == 0);
+            }
+        }
+    })
+}
+
+/// Maps of so many pixels, blocks and images, finished from what `fill` gives for a group, a block, and the pixels of a band from one on: their
+/// squares' sums, which are 0 before; and the totals, channel by channel.
+pub(crate) fn in_bands<S: Simd, F: Finish<N>, const N: usize>(
+    simd: S,
+    (pixels, blocks, images): (usize, usize, usize),
+    finish: &F,
+    maps: [&mut [Row]; N],
+    fill: impl Fn(usize, usize, usize, &mut [Sums]) + Sync,
+) -> ChannelSums {
     // Each task has a band of one group and block in every map.
-    let bands = pixels.div_ceil(BAND);
-    let mut parts: Vec<[&mut [Row]; N]> = Vec::with_capacity(groups * results * bands);
+    let (groups, bands) = (images.div_ceil(LANES), pixels.div_ceil(BAND));
+    let mut parts: Vec<[&mut [Row]; N]> = Vec::with_capacity(groups * blocks * bands);
     let mut of_map = maps.map(|map| {
-        assert_eq!(map.len(), groups * results * pixels * LANES);
+        assert_eq!(map.len(), groups * blocks * pixels * LANES);
         map.chunks_mut(pixels * LANES).flat_map(|block| block.chunks_mut(BAND * LANES))
     });
-    for _ in 0..groups * results * bands {
+    for _ in 0..groups * blocks * bands {
         parts.push(of_map.each_mut().map(|bands| bands.next().expect("every map has as many bands")));
     }
 
@@ -100,30 +128,14 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
         .enumerate()
         .map(|(task, mut maps)| {
             let (index, first_pixel) = (task / bands, task % bands * BAND);
-            let (group, result) = (index / results, index % results);
+            let (group, block) = (index / blocks, index % blocks);
             let lanes = LANES.min(images - group * LANES);
-            let from = &source[group * blocks * windows.rows..][..blocks * windows.rows];
-            let kernels = &kernels[result * taps * blocks * LANES..][..taps * blocks * LANES];
-            let count = BAND.min(pixels - first_pixel);
-            let mut sums = vec![Sums::ZERO; count];
-            let mut products = Vec::with_capacity(at_once * blocks);
-            for begin in (0..taps).step_by(at_once) {
-                let now = begin as u32..(begin + at_once) as u32;
-                for (pixel, sums) in sums.iter_mut().enumerate() {
-                    products.clear();
-                    for &(tap, place) in windows.of(first_pixel + pixel).iter().filter(|(tap, _)| now.contains(tap)) {
-                        products.extend((0..blocks).map(|block| Product {
-                            first: square(kernels, (tap as usize * blocks + block) * LANES),
-                            second: square(from, block * windows.rows + place as usize),
-                        }));
-                    }
-                    engine.multiply(simd, &products, sums, begin == 0);
-                }
-            }
+            let mut sums = vec![Sums::ZERO; BAND.min(pixels - first_pixel)];
+            fill(group, block, first_pixel, &mut sums);
             vectorized!(simd, {
                 let mut totals = Totals([Sums::ZERO, Sums::ZERO]);
                 for (pixel, sums) in sums.iter().enumerate() {
-                    let place = Place { block: result, at: (index * pixels + first_pixel + pixel) * LANES, lanes };
+                    let place = Place { block, at: (index * pixels + first_pixel + pixel) * LANES, lanes };
                     let to = maps
                         .each_mut()
                         .map(|map| map[pixel * LANES..].first_chunk_mut().expect("a band holds whole squares"));
@@ -135,9 +147,9 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
             })
         })
         .collect();
-    let mut sums = ChannelSums::zero(results * LANES);
+    let mut sums = ChannelSums::zero(blocks * LANES);
     for (task, part) in totals.iter().enumerate() {
-        sums.add(task / bands % results * LANES, part);
+        sums.add(task / bands % blocks * LANES, part);
     }
     sums
 }

@@ -3,6 +3,7 @@
 //!
 //! Made for AMX, whose tiles multiply squares ([`engine`]); [`map`] says how numbers lie so that they do it without copies.
 
+mod blur;
 mod conv;
 mod engine;
 mod kernels;

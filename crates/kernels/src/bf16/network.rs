@@ -1,12 +1,14 @@
 //! The network: forward and backward of a training step, and inference, over the operators of this folder.
 
 use super::Cpu;
+use super::blur::blur;
 use super::conv::{Finish, Operands, convolve, weight_gradient};
 use super::kernels::Blocks;
 use super::map::Windows;
 use super::number::{AREA, LANES, Row};
 use super::passes::{
-    Activate, Gradient, Plain, Shortcut, Statistics, average_pool, average_pool_backward, mask_and_sum, norm_gradient,
+    Activate, Gradient, Paired, Plain, Shortcut, Statistics, average_pool, average_pool_backward, mask_and_sum,
+    norm_gradient,
 };
 use super::stem::{Images, MaxPooled};
 use crate::ImageBatch;
@@ -102,6 +104,13 @@ impl Network<Cpu> {
         Activation { plain, pairs }
     }
 
+    /// The blur of a map.
+    fn blur<S: Simd>(&self, simd: S, of: (Map, usize), plain: &[Row]) -> Activation {
+        let [mut blurred, mut pairs] = [(); 2].map(|()| self.machine.rows.take(plain.len()));
+        blur(simd, of, &[plain], &Paired, [&mut blurred, &mut pairs]);
+        Activation { plain: blurred, pairs }
+    }
+
     /// A block over `x` of extent `map`, whose pairs are not needed any more; its outcome, and the pairs of that.
     fn block<S: Simd>(
         &self,
@@ -112,9 +121,30 @@ impl Network<Cpu> {
         pairs: Vec<Row>,
     ) -> (BlockTape<Row>, Vec<Row>) {
         let maps = self.maps_within(block, map);
-        let downsample = block.downsample.map(|layer| self.layer(simd, layer, (map, &pairs)));
-        let (mut layers, mut inner, mut pairs) = (Vec::new(), Vec::new(), pairs);
+        let (mut layers, mut pairs) = (Vec::new(), pairs);
+        let [mut inner, mut blurred]: [Vec<Vec<Row>>; 2] = Default::default();
+        let channels = |layer: usize| self.conv(layer).in_channels;
+        // What the shortcut reads.
+        let mut halved = None;
+        if block.blurred.is_some() {
+            let Activation { plain, pairs } = self.blur(simd, (map, channels(block.first)), plain);
+            blurred.push(plain);
+            halved = Some(pairs);
+        }
+        let downsample =
+            block.downsample.map(|layer| self.layer(simd, layer, (map, halved.as_deref().unwrap_or(&pairs))));
         for (place, layer) in block.layers().enumerate() {
+            if block.blurred == Some(layer) {
+                let smooth = match inner.last() {
+                    None => halved.take().expect("the block's input is smoothed"),
+                    Some(before) => {
+                        let Activation { plain, pairs } = self.blur(simd, (maps[place], channels(layer)), before);
+                        blurred.push(plain);
+                        pairs
+                    }
+                };
+                self.give([std::mem::replace(&mut pairs, smooth)]);
+            }
             let output = self.layer(simd, layer, (maps[place], &pairs));
             let shortcut = match &downsample {
                 _ if layer != block.last => Shortcut::None,
@@ -127,7 +157,8 @@ impl Network<Cpu> {
             inner.push(next.plain);
         }
         let out = inner.pop().expect("a block has layers");
-        (BlockTape { layers, inner, downsample, out }, pairs)
+        self.give(halved);
+        (BlockTape { layers, inner, downsample, blurred, out }, pairs)
     }
 
     /// Normalised images, and the stem over them with its sums.
@@ -183,18 +214,31 @@ impl Network<Cpu> {
     /// A block in inference.
     fn infer_block<S: Simd>(&self, simd: S, block: &Block, map: Map, x: Activation) -> Activation {
         let maps = self.maps_within(block, map);
+        let Activation { plain, mut pairs } = x;
+        let mut halved = block.blurred.map(|_| self.blur(simd, (map, self.conv(block.first).in_channels), &plain));
         let downsample = block.downsample.map(|layer| {
             let output = self.conv(layer).output(map);
             let mut z = self.take(output, self.conv(layer).out_channels);
-            self.convolve(simd, layer, (map, &x.pairs), &Plain, [&mut z]);
+            let pairs = halved.as_ref().map_or(&pairs, |halved| &halved.pairs);
+            self.convolve(simd, layer, (map, pairs), &Plain, [&mut z]);
             Output { z, norm: self.of_running(layer) }
         });
-        let Activation { plain, mut pairs } = x;
+        if let Some(halved) = halved.as_mut().filter(|_| block.blurred == Some(block.first)) {
+            std::mem::swap(&mut pairs, &mut halved.pairs);
+        }
         for (place, layer) in (block.first..block.last).enumerate() {
             let norm = self.of_running(layer);
-            let mut next = self.take(maps[place + 1], self.conv(layer).out_channels);
+            let channels = self.conv(layer).out_channels;
+            let mut next = self.take(maps[place + 1], channels);
             let activate = Activate { affine: &norm.affine, shortcut: Shortcut::None };
-            self.convolve(simd, layer, (maps[place], &pairs), &activate, [&mut next]);
+            if block.blurred == Some(layer + 1) {
+                let mut sharp = self.take(maps[place + 1], channels);
+                self.convolve(simd, layer, (maps[place], &pairs), &activate, [&mut sharp, &mut next]);
+                let smooth = self.blur(simd, (maps[place + 1], channels), &sharp);
+                self.give([sharp, smooth.plain, std::mem::replace(&mut next, smooth.pairs)]);
+            } else {
+                self.convolve(simd, layer, (maps[place], &pairs), &activate, [&mut next]);
+            }
             self.give([std::mem::replace(&mut pairs, next)]);
         }
         let shortcut = match &downsample {
@@ -206,7 +250,21 @@ impl Network<Cpu> {
         let activate = Activate { affine: &norm.affine, shortcut };
         self.convolve(simd, block.last, (maps[place], &pairs), &activate, [&mut out, &mut out_pairs]);
         self.give([plain, pairs].into_iter().chain(downsample.map(|output| output.z)));
+        self.give(halved.into_iter().flat_map(|halved| [halved.plain, halved.pairs]));
         Activation { plain: out, pairs: out_pairs }
+    }
+
+    /// The gradient of a map from those of its blur, whose sum counts, finished by `target`, and its sums.
+    fn blur_backward<S: Simd, F: Finish<1>>(
+        &self,
+        simd: S,
+        (map, channels): (Map, usize),
+        gradients: &[&[Row]],
+        target: &F,
+    ) -> (Vec<Row>, ChannelSums) {
+        let mut dx = self.take(map, channels);
+        let sums = blur(simd, (map, channels), gradients, target, [&mut dx]);
+        (dx, sums)
     }
 
     /// The gradients of all parameters, laid out as the parameters, from that of the embeddings.
@@ -254,9 +312,11 @@ impl Network<Cpu> {
         gradients: &mut [f32],
     ) -> (Vec<Row>, ChannelSums) {
         let block = self.blocks[block];
-        let BlockTape { layers, inner, downsample, out } = tape;
+        let BlockTape { layers, inner, downsample, blurred, out } = tape;
         let maps = self.maps_within(&block, map);
         let end = maps[layers.len()];
+        // What the shortcut reads, and whether the first layer reads it too.
+        let (halved, first_blurs) = (blurred.first().map_or(before.x, |x| x), block.blurred == Some(block.first));
         // What the shortcut brings to the block's input, and `g` where that is another.
         let (brought, of_projection) = match block.downsample.zip(downsample) {
             Some((layer, output)) => {
@@ -264,9 +324,13 @@ impl Network<Cpu> {
                 let mut g = g;
                 let products = mask_and_sum(simd, end, &mut g, None, &output.z, &output.norm.mean).second;
                 let sums = ChannelSums { first: sums.first.clone(), second: products };
-                let source = (map, before.x);
-                let (dx, _) = self.backward_layer(simd, layer, source, &output, (&g, &sums), &Plain, gradients);
+                let source = (map, halved);
+                let (mut dx, _) = self.backward_layer(simd, layer, source, &output, (&g, &sums), &Plain, gradients);
                 self.give([output.z]);
+                if block.blurred.is_some() && !first_blurs {
+                    let (behind, _) = self.blur_backward(simd, (map, self.conv(layer).in_channels), &[&dx], &Plain);
+                    self.give([std::mem::replace(&mut dx, behind)]);
+                }
                 (dx, Some(g))
             }
             None => (g, None),
@@ -276,18 +340,33 @@ impl Network<Cpu> {
         let mut behind: Option<(Vec<Row>, ChannelSums)> = None;
         for place in (1..layers.len()).rev() {
             let found = behind.as_ref().map_or((&at_end[..], &sums), |(g, sums)| (&g[..], sums));
-            let (activation, input) = (&inner[place - 1], &layers[place - 1]);
+            let (activation, input, layer) = (&inner[place - 1], &layers[place - 1], block.first + place);
             let target = Gradient { shortcut: None, activation, z: &input.z, mean: &input.norm.mean };
-            let source = (maps[place], &activation[..]);
-            let next =
-                self.backward_layer(simd, block.first + place, source, &layers[place], found, &target, gradients);
+            let next = if block.blurred == Some(layer) {
+                let source = (maps[place], &blurred[1][..]);
+                let (dx, _) = self.backward_layer(simd, layer, source, &layers[place], found, &Plain, gradients);
+                let next = self.blur_backward(simd, (maps[place], input.norm.mean.len()), &[&dx], &target);
+                self.give([dx]);
+                next
+            } else {
+                let source = (maps[place], &activation[..]);
+                self.backward_layer(simd, layer, source, &layers[place], found, &target, gradients)
+            };
             self.give(behind.replace(next).map(|(g, _)| g));
         }
         let (first, of_first) = behind.expect("a block has two layers or more");
         let target = Gradient { shortcut: Some(&brought), activation: before.x, z: before.z, mean: before.mean };
-        let found = (&first[..], &of_first);
-        let next = self.backward_layer(simd, block.first, (map, before.x), &layers[0], found, &target, gradients);
-        self.give([first, out, brought].into_iter().chain(of_projection).chain(inner));
+        let (found, layer) = ((&first[..], &of_first), block.first);
+        let next = if first_blurs {
+            let (dx, _) = self.backward_layer(simd, layer, (map, halved), &layers[0], found, &Plain, gradients);
+            let target = Gradient { shortcut: None, ..target };
+            let next = self.blur_backward(simd, (map, before.mean.len()), &[&dx, &brought], &target);
+            self.give([dx]);
+            next
+        } else {
+            self.backward_layer(simd, layer, (map, before.x), &layers[0], found, &target, gradients)
+        };
+        self.give([first, out, brought].into_iter().chain(of_projection).chain(inner).chain(blurred));
         self.give(layers.into_iter().map(|output| output.z));
         next
     }

@@ -1,11 +1,12 @@
 //! The operators one by one, on made-up numbers in the network's own shapes, for benches; see [`crate::fast::Operator`].
 
+use super::blur::blur;
 use super::conv::{Operands, convolve, weight_gradient};
 use super::engine::{Engine, Product};
 use super::kernels::Blocks;
 use super::map::Windows;
 use super::number::{LANES, Row, Square, Sums};
-use super::passes::{Activate, Gradient, Shortcut, Statistics, norm_gradient};
+use super::passes::{Activate, Gradient, Paired, Shortcut, Statistics, norm_gradient};
 use super::stem::{Images, MaxPooled};
 use crate::fast::arena::Arena;
 use crate::fast::norm::{Affine, Backward};
@@ -25,6 +26,13 @@ pub(crate) fn operators(architecture: &Architecture, engine: Engine, size_px: us
         map,
         |name, conv| of_stem(simd, engine, name, conv, map),
         |name, shape, conv, map| of_layer(simd, engine, name, shape, conv, map),
+        |of, channels| {
+            let x = self::map(of.rows(channels) / LANES, 0.1);
+            let [mut plain, mut pairs] = [(); 2].map(|()| vec![Row::default(); x.len()]);
+            let numbers = 3 * x.len() * LANES / 2;
+            let run = move || drop(blur(simd, (of, channels), &[&x], &Paired, [&mut plain, &mut pairs]));
+            (numbers, Box::new(run))
+        },
     ))
 }
 

@@ -40,6 +40,17 @@ impl Finish<1> for Plain {
     }
 }
 
+/// Sums are stored as they are, and in pairs of channels.
+pub(crate) struct Paired;
+
+impl Finish<2> for Paired {
+    #[inline(always)]
+    fn finish(&self, place: Place, sums: &Sums, [plain, pairs]: [&mut Square; 2], totals: &mut Totals) {
+        Plain.finish(place, sums, [plain], totals);
+        pair_rows(plain, pairs);
+    }
+}
+
 /// Sums are the gradient of a layer's input, an activation, and become that of what stands in front of its ReLU.
 pub(crate) struct Gradient<'a> {
     /// What the shortcut brought, of the same map.

@@ -2,6 +2,7 @@
 
 mod algorithm;
 pub(crate) mod arena;
+mod blur;
 mod conv;
 mod gather;
 mod gemm;

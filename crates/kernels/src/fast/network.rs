@@ -2,6 +2,7 @@
 
 use super::Cpu;
 use super::algorithm::Problem;
+use super::blur::blur;
 use super::conv;
 use super::gemm::Update;
 use super::norm::{ChannelSums, Mask, Shortcut, finish_block, mask_and_sum};
@@ -68,17 +69,49 @@ impl Network<Cpu> {
         (images, stem, pooled)
     }
 
+    /// The blur of a map.
+    fn blur<S: Simd>(&self, simd: S, (map, source): (Map, Source<'_>), channels: usize) -> Vec<f32> {
+        let mut to = self.machine.arena.take(map.pixels() * channels);
+        blur(simd, map, channels, source, &mut to);
+        to
+    }
+
+    /// From the gradient `g` of the blur of a ReLU's output to that of what stands in front of the ReLU, with its sums for the batch norm
+    /// of `z` and `mean`.
+    fn blur_backward<S: Simd>(
+        &self,
+        simd: S,
+        (map, g): (Map, Vec<f32>),
+        mask: Mask<'_>,
+        z: &[f32],
+        mean: &[f32],
+    ) -> (Vec<f32>, ChannelSums) {
+        let mut behind = self.blur(simd, (map, Source::Plain(&g)), mean.len());
+        let sums = mask_and_sum(simd, &mut behind, Some(mask), z, mean);
+        self.give([g]);
+        (behind, sums)
+    }
+
     /// A block over `x` of extent `map`.
     fn block<S: Simd>(&self, simd: S, block: usize, map: Map, x: &[f32], training: bool) -> BlockTape<f32> {
-        let (block, input) = (self.blocks[block], (map, Source::Plain(x)));
+        let block = self.blocks[block];
         let maps = self.maps_within(&block, map);
+        let channels = |layer: usize| self.conv(layer).in_channels;
+        let smooth = block.blurred.map(|_| self.blur(simd, (map, Source::Plain(x)), channels(block.first)));
+        let halved = Source::Plain(smooth.as_deref().unwrap_or(x));
+        let mut inner = None;
         let mut layers: Vec<Output<f32>> = Vec::with_capacity(maps.len() - 1);
         for (layer, map) in block.layers().zip(maps) {
             let source = layers.last().map_or(Source::Plain(x), |before| Source::Relu(&before.z, &before.norm.affine));
+            let source = match block.blurred == Some(layer) {
+                true if layer == block.first => halved,
+                true => Source::Plain(inner.insert(self.blur(simd, (map, source), channels(layer)))),
+                false => source,
+            };
             let output = self.layer(simd, layer, (map, source), training);
             layers.push(output);
         }
-        let downsample = block.downsample.map(|layer| self.layer(simd, layer, input, training));
+        let downsample = block.downsample.map(|layer| self.layer(simd, layer, (map, halved), training));
         let shortcut = match &downsample {
             Some(projection) => Shortcut::Projection(&projection.z, &projection.norm.affine),
             None => Shortcut::Identity(x),
@@ -86,7 +119,8 @@ impl Network<Cpu> {
         let last = layers.last().expect("a block has layers");
         let mut out = self.machine.arena.take(last.z.len());
         finish_block(simd, &last.z, &last.norm.affine, shortcut, &mut out);
-        BlockTape { layers, inner: Vec::new(), downsample, out }
+        let blurred = smooth.into_iter().chain(inner).collect();
+        BlockTape { layers, inner: Vec::new(), downsample, blurred, out }
     }
 
     /// Embeddings `(images, dim)` with the batch's statistics, which move the running ones.
@@ -113,8 +147,8 @@ impl Network<Cpu> {
         self.give([images.values, stem.z, pooled.z]);
         let mut x = pooled.out;
         for index in 0..self.blocks.len() {
-            let BlockTape { layers, downsample, out, .. } = self.block(simd, index, maps[index], &x, false);
-            self.give(layers.into_iter().chain(downsample).map(|output| output.z));
+            let BlockTape { layers, downsample, blurred, out, .. } = self.block(simd, index, maps[index], &x, false);
+            self.give(layers.into_iter().chain(downsample).map(|output| output.z).chain(blurred));
             self.give([std::mem::replace(&mut x, out)]);
         }
         let embeddings = average_pool(simd, maps[self.blocks.len()], self.dim, &x);
@@ -134,7 +168,7 @@ impl Network<Cpu> {
 
         let NetworkTape { images, stem, pooled: first, mut blocks } = tape;
         let end = blocks.last().expect("an encoder has blocks");
-        let mut sums = mask_and_sum(simd, &mut g, Some(&end.out), &end.last().z, &end.last().norm.mean);
+        let mut sums = mask_and_sum(simd, &mut g, Some(Mask::Output(&end.out)), &end.last().z, &end.last().norm.mean);
         while let Some(tape) = blocks.pop() {
             let index = blocks.len();
             let before: [&[f32]; 3] = match blocks.last() {
@@ -166,7 +200,7 @@ impl Network<Cpu> {
         gradients: &mut [f32],
     ) -> (Vec<f32>, ChannelSums) {
         let block = self.blocks[block];
-        let BlockTape { layers, downsample, out, .. } = tape;
+        let BlockTape { layers, downsample, blurred, out, .. } = tape;
         let maps = self.maps_within(&block, map);
         // The gradient behind the ReLU of the layer at hand, with its sums; behind the last stands that of the block.
         let mut inner: Option<(Vec<f32>, ChannelSums)> = None;
@@ -176,21 +210,30 @@ impl Network<Cpu> {
             let (behind, sums) = inner.as_ref().map_or((&g, &sums), |(behind, sums)| (behind, sums));
             let backward = self.norm_backward(layer, &output.norm, sums, gradients);
             let dz = Source::Gradient(behind, &output.z, &backward);
-            let source = Source::Relu(&before.z, &before.norm.affine);
+            let (z, mean, mask) = (&before.z, &before.norm.mean, Mask::Normalized(&before.norm.affine));
+            let (source, then) = match block.blurred == Some(layer) {
+                true => (Source::Plain(&blurred[1]), Then::Nothing),
+                false => (Source::Relu(z, &before.norm.affine), Then::Mask { mask, z, mean }),
+            };
             conv::weight_gradient(&problem, source, dz, self.weights_of(layer, gradients));
-            let mut below = self.machine.arena.take(before.z.len());
-            let mask = Mask::Normalized(&before.norm.affine);
-            let then = Then::Mask { mask, z: &before.z, mean: &before.norm.mean };
+            let mut below = self.machine.arena.take(z.len());
             let sums = conv::input_gradient(&problem, dz, &Target::new(&mut below, Update::Set, then));
-            self.give(inner.replace((below, sums)).map(|(behind, _)| behind));
+            let next = match block.blurred == Some(layer) {
+                true => self.blur_backward(simd, (maps[place], below), mask, z, mean),
+                false => (below, sums),
+            };
+            self.give(inner.replace(next).map(|(behind, _)| behind));
         }
         let (g1, sums1) = inner.expect("a block has two layers or more");
         let first = &layers[0];
         let problem1 = self.problem(simd, block.first, map);
+        // What the shortcut reads, and whether the first layer reads it too.
+        let (halved, first_blurs) = (blurred.first().map_or(x, |x| &x[..]), block.blurred == Some(block.first));
+        let source = Source::Plain(if first_blurs { halved } else { x });
 
         let backward1 = self.norm_backward(block.first, &first.norm, &sums1, gradients);
         let dz1 = Source::Gradient(&g1, &first.z, &backward1);
-        conv::weight_gradient(&problem1, Source::Plain(x), dz1, self.weights_of(block.first, gradients));
+        conv::weight_gradient(&problem1, source, dz1, self.weights_of(block.first, gradients));
         if let (Some(layer), Some(projection)) = (block.downsample, downsample) {
             // The sum of `g` is known.
             let products = mask_and_sum(simd, &mut g, None, &projection.z, &projection.norm.mean).second;
@@ -198,17 +241,24 @@ impl Network<Cpu> {
             let backward = self.norm_backward(layer, &projection.norm, &sums, gradients);
             let dz = Source::Gradient(&g, &projection.z, &backward);
             let problem = self.problem(simd, layer, map);
-            conv::weight_gradient(&problem, Source::Plain(x), dz, self.weights_of(layer, gradients));
+            conv::weight_gradient(&problem, Source::Plain(halved), dz, self.weights_of(layer, gradients));
             let mut dx = self.machine.arena.take(x.len());
             let target = Target::new(&mut dx, Update::Set, Then::Nothing);
             conv::input_gradient(&problem, dz, &target);
             self.give([std::mem::replace(&mut g, dx), projection.z]);
+            if block.blurred.is_some() && !first_blurs {
+                let dx = self.blur(simd, (map, Source::Plain(&g)), problem.conv.in_channels);
+                self.give([std::mem::replace(&mut g, dx)]);
+            }
         }
         // What the shortcut brought stands in `g`.
-        let then = Then::Mask { mask: Mask::Output(x), z: z_before, mean: mean_before };
-        let target = Target::new(&mut g, Update::Add, then);
-        let sums = conv::input_gradient(&problem1, dz1, &target);
-        self.give([g1, out].into_iter().chain(layers.into_iter().map(|output| output.z)));
-        (g, sums)
+        let mask = Mask::Output(x);
+        let then = if first_blurs { Then::Nothing } else { Then::Mask { mask, z: z_before, mean: mean_before } };
+        let sums = conv::input_gradient(&problem1, dz1, &Target::new(&mut g, Update::Add, then));
+        self.give([g1, out].into_iter().chain(layers.into_iter().map(|output| output.z)).chain(blurred));
+        match first_blurs {
+            true => self.blur_backward(simd, (map, g), mask, z_before, mean_before),
+            false => (g, sums),
+        }
     }
 }

@@ -183,11 +183,11 @@ pub(crate) fn finish_block<S: Simd>(simd: S, z: &[f32], affine: &Affine, shortcu
     });
 }
 
-/// Sets `g` to 0 where `out`, the output of a ReLU, is not positive, and sums `g` and `g (z - mean)`.
+/// Sets `g` to 0 where the ReLU of `mask` was closed, and sums `g` and `g (z - mean)`.
 pub(crate) fn mask_and_sum<S: Simd>(
     simd: S,
     g: &mut [f32],
-    out: Option<&[f32]>,
+    mask: Option<Mask<'_>>,
     z: &[f32],
     mean: &[f32],
 ) -> ChannelSums {
@@ -208,10 +208,19 @@ pub(crate) fn mask_and_sum<S: Simd>(
                     for (row, g) in g.chunks_exact_mut(channels).enumerate() {
                         let at = start + (block * BLOCK_ROWS + row) * channels;
                         let (z, mean) = (&z[at..][..channels], &mean[..channels]);
-                        if let Some(out) = out {
-                            let out = &out[at..][..channels];
-                            for c in 0..channels {
-                                g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
+                        match mask {
+                            None => {}
+                            Some(Mask::Output(out)) => {
+                                let out = &out[at..][..channels];
+                                for c in 0..channels {
+                                    g[c] = if out[c] > 0.0 { g[c] } else { 0.0 };
+                                }
+                            }
+                            Some(Mask::Normalized(affine)) => {
+                                let (scale, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
+                                for c in 0..channels {
+                                    g[c] = if z[c] * scale[c] + shift[c] > 0.0 { g[c] } else { 0.0 };
+                                }
                             }
                         }
                         for c in 0..channels {

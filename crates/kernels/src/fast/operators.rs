@@ -2,6 +2,7 @@
 
 use super::algorithm::Problem;
 use super::arena::Arena;
+use super::blur::blur;
 use super::conv;
 use super::gemm::{Strided, Update, multiply_panel, panel_width};
 use super::norm::{Affine, Backward, Mask, Shortcut, finish_block};
@@ -69,8 +70,10 @@ pub(crate) fn operators(
             let images = ImageBatch::new(vec![90; map.pixels() * 3], batch, size_px).expect("the sizes agree");
             Vec::from(stem_operators(simd, name, conv, images))
         };
-        of_layers(architecture, map, of_stem, |name, shape, conv, map| {
-            Vec::from(convolution_operators(simd, name, shape, conv, map))
+        let of_layer = |name: &str, shape: &str, conv, map| Vec::from(convolution_operators(simd, name, shape, conv, map));
+        of_layers(architecture, map, of_stem, of_layer, |map, channels| {
+            let (x, mut to) = (numbers(map.pixels() * channels, 0.1), vec![0.0; map.pixels() * channels]);
+            (2 * x.len(), Box::new(move || blur(simd, map, channels, Source::Plain(&x), &mut to)))
         })
     })
 }
@@ -107,12 +110,14 @@ pub(crate) fn numbers(len: usize, phase: f64) -> Vec<f32> {
     (0..len).map(|index| (index as f64 * 0.73 + phase).sin() as f32).collect()
 }
 
-/// Those of the stem over images of extent `map`, and of each shape of the other layers, which the two functions make.
+/// Those of the stem over images of extent `map`, of each shape of the other layers, and of each shape that is smoothed, which the functions
+/// make.
 pub(crate) fn of_layers(
     architecture: &Architecture,
     map: Map,
     of_stem: impl Fn(&str, Convolution) -> Vec<Operator>,
     of_layer: impl Fn(&str, &str, Convolution, Map) -> Vec<Operator>,
+    of_blur: impl Fn(Map, usize) -> (usize, Box<dyn FnMut() + Send>),
 ) -> Vec<Operator> {
     let plan = architecture.plan();
     let (stem, conv) = (&plan.layers[0].conv, plan.layers[0].shape);
@@ -127,6 +132,14 @@ pub(crate) fn of_layers(
         }
         layers.sort_by_key(|(layer, _)| *layer);
         for (layer, map) in layers {
+            let of_shortcut = block.downsample == Some(layer) && block.blurred != Some(block.first);
+            if block.blurred.is_some() && (of_shortcut || block.blurred == Some(layer)) {
+                let (name, channels) = (&plan.layers[layer].conv, plan.layers[layer].shape.in_channels);
+                let shape = format!("{channels} {}x{}", map.height, map.width);
+                let pass = "blur, forward or gradient";
+                let (numbers, run) = of_blur(map, channels);
+                all.push(Operator::new(name, shape, pass, 0.0, numbers, run));
+            }
             let (name, conv) = (&plan.layers[layer].conv, plan.layers[layer].shape);
             let Convolution { in_channels, out_channels, kernel, stride, .. } = conv;
             let Map { height, width, .. } = map;

@@ -22,6 +22,9 @@ pub(crate) struct BlockTape<T> {
     /// What stands between them, where it is kept.
     pub(crate) inner: Vec<Vec<T>>,
     pub(crate) downsample: Option<Output<T>>,
+    /// With BlurPool the smoothed input, which the shortcut reads, and the smoothed input of the convolution with the stride, where that is
+    /// another map.
+    pub(crate) blurred: Vec<Vec<T>>,
     pub(crate) out: Vec<T>,
 }
 

@@ -3,7 +3,7 @@
 use crate::fast::{all_numbers, error};
 use crate::portable::{direction, golden_images, golden_state, numbers, step};
 use candle_core::{DType, Device, Tensor};
-use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18};
+use faceoff_kernels::resnet::{ARCHITECTURES, RESNET18, RESNET50};
 use faceoff_kernels::{Architecture, Arithmetic, Encoder, PortableEncoder, State};
 
 const CPU: Device = Device::Cpu;
@@ -41,10 +41,13 @@ fn mixed_state(architecture: &Architecture) -> State {
 /// and for gradients 0.39 (`conv1`), 0.34 (`layer3.0.conv1`), 0.23 (`layer4.1.conv1`); this encoder has 0.028, 0.40, 0.33 and 0.23.
 #[test]
 fn is_as_near_to_f64_as_roundings_allow() {
-    for (architecture, depth) in ARCHITECTURES.into_iter().zip([18.0_f64, 34.0, 50.0]) {
+    let [blurred18, blurred50] = [RESNET18, RESNET50].map(|architecture| architecture.with_blur_pool(true));
+    let blurred = [(&blurred18, 18.0), (&blurred50, 50.0)];
+    for (architecture, depth) in ARCHITECTURES.into_iter().zip([18.0_f64, 34.0, 50.0]).chain(blurred) {
         // 33 images are more than a group of them.
         for (count, size_px) in [(5, 47), (33, 33)] {
-            let what = format!("{}, {count} images of {size_px} px", architecture.name);
+            let (name, blur_pool) = (architecture.name, architecture.blur_pool);
+            let what = format!("{name}, blur_pool {blur_pool}, {count} images of {size_px} px");
             let (state, images) = (mixed_state(architecture), golden_images(count, size_px));
             let grad = direction(architecture, count);
             let mut oracle = PortableEncoder::new(architecture, &state, &CPU, DType::F64).unwrap();
@@ -76,8 +79,17 @@ fn is_as_near_to_f64_as_roundings_allow() {
 }
 
 /// Steps in which the embeddings are their own gradient, and what comes of them.
-fn trained(kernels: Option<&str>, (count, size_px): (usize, usize), steps: u64) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let mut encoder = encoder(&RESNET18, &mixed_state(&RESNET18), kernels);
+fn trained(kernels: Option<&str>, size: (usize, usize), steps: u64) -> (Vec<Vec<f64>>, Vec<f64>) {
+    trained_as(&RESNET18, kernels, size, steps)
+}
+
+fn trained_as(
+    architecture: &Architecture,
+    kernels: Option<&str>,
+    (count, size_px): (usize, usize),
+    steps: u64,
+) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let mut encoder = encoder(architecture, &mixed_state(architecture), kernels);
     let images = golden_images(count, size_px);
     for number in 1..=steps {
         let (embeddings, tape) = encoder.forward_train(&images).unwrap();
@@ -89,12 +101,15 @@ fn trained(kernels: Option<&str>, (count, size_px): (usize, usize), steps: u64) 
 
 #[test]
 fn threads_change_nothing() {
-    let with = |threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| trained(None, (35, 40), 2))
-    };
-    let one = with(1);
-    assert!(one.0.iter().flatten().chain(&one.1).all(|number| number.is_finite()));
-    assert_eq!(one, with(3));
+    for architecture in [RESNET18, RESNET18.with_blur_pool(true)] {
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| trained_as(&architecture, None, (35, 40), 2))
+        };
+        let one = with(1);
+        assert!(one.0.iter().flatten().chain(&one.1).all(|number| number.is_finite()));
+        assert_eq!(one, with(3));
+    }
 }
 
 /// Where the machine has tiles: the emulation gives the same bits.

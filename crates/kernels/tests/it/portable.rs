@@ -4,7 +4,7 @@
 
 use crate::device;
 use candle_core::{DType, Device, Tensor, Var};
-use faceoff_kernels::resnet::{ARCHITECTURES, BlockKind, RESNET18, Role, TensorPlan};
+use faceoff_kernels::resnet::{ARCHITECTURES, BlockKind, DEVIATION, MEAN, RESNET18, RESNET50, Role, TensorPlan};
 use faceoff_kernels::{
     AdamW, AdamWStep, Architecture, Arithmetic, Encoder, ImageBatch, Inputs, PortableEncoder, State,
 };
@@ -152,15 +152,20 @@ fn equals_torchvision_and_adamw_in_f64() {
 /// The derivative along a random direction of all parameters, against central differences.
 #[test]
 fn gradients_equal_finite_differences() {
+    check_finite_differences(&RESNET18);
+    check_finite_differences(&RESNET18.with_blur_pool(true));
+}
+
+fn check_finite_differences(architecture: &Architecture) {
     let images = golden_images(2, 33);
     let direction = direction(&RESNET18, 2).to_device(device()).unwrap();
     let state = golden_state(&RESNET18, DType::F64);
     let loss = |state: &State| {
-        let mut encoder = PortableEncoder::new(&RESNET18, state, device(), DType::F64).unwrap();
+        let mut encoder = PortableEncoder::new(architecture, state, device(), DType::F64).unwrap();
         let (embeddings, _) = encoder.forward_train(&images).unwrap();
         (embeddings * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
     };
-    let mut encoder = PortableEncoder::new(&RESNET18, &state, device(), DType::F64).unwrap();
+    let mut encoder = PortableEncoder::new(architecture, &state, device(), DType::F64).unwrap();
     let (_, tape) = encoder.forward_train(&images).unwrap();
     let gradients = encoder.backward(tape, &direction).unwrap();
     let gradients = encoder.named_gradients(&gradients).unwrap();
@@ -182,6 +187,73 @@ fn gradients_equal_finite_differences() {
         let difference = (loss(&moved(h)) - loss(&moved(-h))) / (2.0 * h);
         let error = (difference - expected).abs() / expected.abs().max(1e-3);
         assert!(error < 1e-4, "{name}: {difference} instead of {expected}");
+    }
+}
+
+/// With BlurPool the embeddings are those of the network written down once more, block by block as Composer's `blur_first` changes them, from
+/// convolutions of each channel by itself; at an odd size, so that the border counts. Without, they are others.
+#[test]
+fn blur_pool_smooths_before_every_convolution_of_a_block_with_a_stride() {
+    for (architecture, size_px) in [(RESNET18, 70), (RESNET50, 97)] {
+        let (images, state) = (golden_images(2, size_px), golden_state(&architecture, DType::F64));
+        let Inputs::Images(batch) = &images else { unreachable!("they are images") };
+        let tensor = |name: String| &state.iter().find(|(other, _)| *other == name).unwrap().1;
+        let layer = |conv: &str, norm: &str, x: &Tensor, stride: usize| {
+            let weight = tensor(format!("{conv}.weight"));
+            let z = x.conv2d(weight, weight.dim(2).unwrap() / 2, stride, 1, 1).unwrap();
+            let centered = z.broadcast_sub(&z.mean_keepdim((0, 2, 3)).unwrap()).unwrap();
+            let variance = centered.sqr().unwrap().mean_keepdim((0, 2, 3)).unwrap();
+            let normalized = centered.broadcast_div(&(variance + 1e-5).unwrap().sqrt().unwrap()).unwrap();
+            let of_channel = |part: &str| tensor(format!("{norm}.{part}")).reshape((1, (), 1, 1)).unwrap();
+            normalized.broadcast_mul(&of_channel("weight")).unwrap().broadcast_add(&of_channel("bias")).unwrap()
+        };
+        let blur = |x: &Tensor| {
+            let filter = [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0].map(|weight: f64| weight / 16.0);
+            let channels = x.dim(1).unwrap();
+            let filters = Tensor::from_vec(filter.repeat(channels), (channels, 1, 3, 3), &CPU).unwrap();
+            x.conv2d(&filters, 1, 1, 1, channels).unwrap()
+        };
+        let mut x = Tensor::from_slice(batch.pixels(), (2, size_px, size_px, 3), &CPU).unwrap();
+        x = (x.to_dtype(DType::F64).unwrap().permute((0, 3, 1, 2)).unwrap().contiguous().unwrap() / 255.0).unwrap();
+        let of_pixels =
+            |values: [f32; 3]| Tensor::new(&values.map(f64::from), &CPU).unwrap().reshape((1, 3, 1, 1)).unwrap();
+        x = x.broadcast_sub(&of_pixels(MEAN)).unwrap();
+        x = x.broadcast_div(&of_pixels(DEVIATION)).unwrap();
+        x = layer("conv1", "bn1", &x, 2).relu().unwrap();
+        // Behind a ReLU a border of zeros changes no maximum.
+        x = x.pad_with_zeros(2, 1, 1).unwrap().pad_with_zeros(3, 1, 1).unwrap().max_pool2d_with_stride(3, 2).unwrap();
+        for (stage, blocks) in architecture.stages.iter().enumerate() {
+            for block in 0..blocks.blocks {
+                let name = |part: &str| format!("layer{}.{block}.{part}", stage + 1);
+                let stride = if block == 0 { blocks.stride } else { 1 };
+                let smooth = |x: &Tensor| if stride == 2 { blur(x) } else { x.clone() };
+                let of = |number: usize, x: &Tensor, stride: usize| {
+                    layer(&name(&format!("conv{number}")), &name(&format!("bn{number}")), x, stride)
+                };
+                let branch = if is_deep(&architecture) {
+                    let inner = smooth(&of(1, &x, 1).relu().unwrap());
+                    of(3, &of(2, &inner, stride).relu().unwrap(), 1)
+                } else {
+                    of(2, &of(1, &smooth(&x), stride).relu().unwrap(), 1)
+                };
+                let changes = stride == 2 || x.dim(1).unwrap() != blocks.channels;
+                let shortcut = match changes {
+                    true => layer(&name("downsample.0"), &name("downsample.1"), &smooth(&x), stride),
+                    false => x,
+                };
+                x = (branch + shortcut).unwrap().relu().unwrap();
+            }
+        }
+        let expected = numbers(&x.mean((2, 3)).unwrap());
+        let largest = |blur_pool: bool| {
+            let architecture = architecture.with_blur_pool(blur_pool);
+            let mut encoder = PortableEncoder::new(&architecture, &state, &CPU, DType::F64).unwrap();
+            let found = numbers(&encoder.forward_train(&images).unwrap().0);
+            assert_eq!(found.len(), expected.len());
+            found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max)
+        };
+        let (with, without) = (largest(true), largest(false));
+        assert!(with < 1e-10 && without > 1e-3, "{}: {with:e} with, {without:e} without", architecture.name);
     }
 }
 

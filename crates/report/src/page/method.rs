@@ -54,6 +54,9 @@ fn recipe(training: &TrainingConfig, flip: Flip, epochs: usize) -> Vec<String> {
     if training.label_smoothing > 0.0 {
         sentences.push(format!("Labels are smoothed by {}.", training.label_smoothing));
     }
+    if training.blur_pool {
+        sentences.push("Maps are smoothed before they are halved (BlurPool).".into());
+    }
     if let Some(Averaging { decay, every_steps }) = training.ema {
         let update = if every_steps == 1 { "step".into() } else { format!("{every_steps} steps") };
         sentences.push(format!("What embeds is a moving average of the weights (decay {decay} every {update})."));

@@ -275,8 +275,9 @@ fn lists_of_whole_numbers_may_be_ranges() {
 fn conditions_change_the_recipe_and_what_is_off_leaves_no_trace() {
     let with = |conditions: &str| Experiment::parse(&(smoke_text() + conditions), Path::new("smoke.toml"));
     let all = "[[conditions]]\nname = \"plain\"\n[[conditions]]\nname = \"off\"\nflip = \"random\"\nlabel_smoothing = 0\n\
-        progressive_resizing = []\nepochs_factor = 1\n[[conditions]]\nname = \"all\"\nflip = \"alternating\"\nlabel_smoothing = 0.1\n\
-        progressive_resizing = [[0, 16], [0.5, 32]]\nepochs_factor = 1.5\nema = { decay = 0.9, every_steps = 2 }\n";
+        progressive_resizing = []\nepochs_factor = 1\nblur_pool = false\n[[conditions]]\nname = \"all\"\nflip = \"alternating\"\nlabel_smoothing = 0.1\n\
+        progressive_resizing = [[0, 16], [0.5, 32]]\nepochs_factor = 1.5\nema = { decay = 0.9, every_steps = 2 }\n\
+        blur_pool = true\n";
     let experiment = with(all).unwrap();
     assert_eq!(Experiment::parse(&experiment.to_toml(), Path::new("smoke.toml")).unwrap(), experiment);
     let specs = RunSpec::of(&experiment, &compute());
@@ -285,13 +286,14 @@ fn conditions_change_the_recipe_and_what_is_off_leaves_no_trace() {
         assert_eq!((&spec.training, &spec.data), (&plain.training, &plain.data));
     }
     let text = serde_json::to_string(&specs[7]).unwrap();
-    for key in ["flip\"", "label_smoothing", "progressive_resizing", "ema"] {
+    for key in ["flip\"", "label_smoothing", "progressive_resizing", "ema", "blur_pool"] {
         assert!(!text.contains(key), "{key} in {text}");
     }
     let spec = &specs[14];
     assert_eq!((spec.training.epochs, spec.training.label_smoothing), (3, 0.1));
     assert_eq!(spec.training.progressive_resizing, [(0.0, 16), (0.5, 32)]);
     assert_eq!(spec.training.ema, Some(Averaging { decay: 0.9, every_steps: 2 }));
+    assert!(spec.training.blur_pool && serde_json::to_string(spec).unwrap().contains("\"blur_pool\":true"));
     assert_eq!(spec.data.augmentation.flip, Flip::Alternating);
 
     for (from, to, expected) in [
@@ -310,6 +312,9 @@ fn conditions_change_the_recipe_and_what_is_off_leaves_no_trace() {
     assert_eq!(embeddings(|experiment| experiment.training.label_smoothing = 0.1), Ok(()));
     let refused = embeddings(|experiment| experiment.training.progressive_resizing = vec![(0.0, 32)]).unwrap_err();
     assert!(refused.contains("[[0.0, 32]], but embeddings of another model have no size to change"), "{refused}");
+    let refused = embeddings(|experiment| experiment.training.blur_pool = true).unwrap_err();
+    let expected = "`training.blur_pool` is true, but embeddings of another model have no encoder whose maps could be smoothed; leave it out";
+    assert!(refused.contains(expected), "{refused}");
     let refused = embeddings(|experiment| experiment.data.augmentation.flip = Flip::Alternating).unwrap_err();
     assert!(refused.contains("embeddings of another model are not mirrored"), "{refused}");
 }

@@ -45,18 +45,20 @@ fn a_stopped_training_goes_on_bit_for_bit() {
     }
 }
 
-/// Sides that change in the middle of an epoch, flips that remember the epoch, smoothed labels, averaged weights: each and all.
+/// Sides that change in the middle of an epoch, flips that remember the epoch, smoothed labels, averaged weights, smoothed maps: each and all.
 #[test]
 fn a_stopped_training_goes_on_bit_for_bit_under_every_recipe() {
     type Change = fn(&mut RunSpec);
-    let changes: [Change; 4] = [
+    let changes: [Change; 5] = [
         |spec| spec.training.progressive_resizing = vec![(0.0, 16), (0.3, 24), (0.75, 32)],
         |spec| spec.data.augmentation.flip = Flip::Alternating,
         |spec| spec.training.label_smoothing = 0.1,
         |spec| spec.training.ema = Some(Averaging { decay: 0.9, every_steps: 3 }),
+        |spec| spec.training.blur_pool = true,
     ];
     let mut weights: Vec<Vec<u8>> = Vec::new();
-    for some in [&changes[..0], &changes[..1], &changes[1..2], &changes[2..3], &changes[3..], &changes] {
+    for some in [&changes[..0], &changes[..1], &changes[1..2], &changes[2..3], &changes[3..4], &changes[4..], &changes]
+    {
         let change = |spec: &mut RunSpec| some.iter().for_each(|change| change(spec));
         weights.push(goes_on_bit_for_bit_with("AdaCos", &change));
     }
