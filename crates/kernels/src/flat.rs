@@ -149,7 +149,7 @@ impl<M: Machine> FlatEncoder<M> {
         let running = machine.upload(statistics)?;
         let (blocks, dim) = (plan.blocks, architecture.dim());
         let network = Network { machine, layers, blocks, dim, decayed, parameters, running };
-        Ok(Self { network, architecture: architecture.clone(), moments, owner: Owner::new() })
+        Ok(Self { network, architecture: *architecture, moments, owner: Owner::new() })
     }
 
     /// The tensors of `values`, laid out as the parameters, under torchvision's names with `suffix`, three a layer.
