@@ -64,7 +64,7 @@ mod tests {
         };
         let found = measure_family(&subject, &FAMILY);
         assert!(found.values.is_empty());
-        let said = "no linear probe: 4096 images of 513 numbers in 4096 classes would take it too long";
+        let said = "no linear probe: 4,096 images of 513 numbers in 4,096 classes would take it too long";
         assert!(found.notes[0].starts_with(said), "{:?}", found.notes);
     }
 }
