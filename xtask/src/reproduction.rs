@@ -1,10 +1,11 @@
-//! What README.md and docs/article.md say of the committed runs in reports/ and of the settings that were searched: blocks between
+//! What README.md, docs/article.md and docs/recipe.md say of the committed runs in reports/ and of the settings that were searched: blocks between
 //! two comments, filled in from an evaluation of those runs.
 
 use anyhow::{Context, Result, bail};
 use faceoff::Program;
 use faceoff_analysis::statistics::{Interval, Summary, paired_difference, pooled_summaries, summary};
 use faceoff_evaluation::comparisons::Judged;
+use faceoff_evaluation::effects::Effect;
 use faceoff_evaluation::selection::Variant;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
 use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate};
@@ -18,7 +19,7 @@ const PEER: &str = "reports/parity/pytorch.json";
 /// The accuracies of its variants.
 pub(crate) const PICTURE: &str = "docs/article/accuracy.svg";
 /// The pages with blocks.
-pub(crate) const PAGES: [&str; 2] = ["README.md", "docs/article.md"];
+pub(crate) const PAGES: [&str; 3] = ["README.md", "docs/article.md", "docs/recipe.md"];
 /// So many of a statement's comparisons are named, those that decide it first.
 const COMPARISONS: usize = 6;
 
@@ -31,6 +32,7 @@ pub(crate) struct Reproduction {
     parity: Evaluation,
     peer: Vec<PeerRun>,
     tuned: Evaluation,
+    recipe: Evaluation,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +67,7 @@ impl Reproduction {
             parity: evaluation("parity")?,
             peer: results,
             tuned: evaluation("reproduction-tuned")?,
+            recipe: evaluation("recipe")?,
         })
     }
 
@@ -98,6 +101,7 @@ impl Reproduction {
             }
             "label noise" => self.label_noise()?,
             "parity" => self.parity()?,
+            "recipe" => self.recipe()?,
             "tuned" => self.trials(),
             "tuned runs" => self.tuned()?,
             "runs" => self.runs(),
@@ -202,6 +206,53 @@ impl Reproduction {
                 }
                 text += "\n";
             }
+        }
+        Ok(text)
+    }
+
+    /// What each part of the recipe changes: of the plain one the accuracies, of the others the change too.
+    fn recipe(&self) -> Result<String> {
+        let evaluation = &self.recipe;
+        let effects = &evaluation.comparisons.effects;
+        let accuracies = accuracies()?;
+        let mut text = "| recipe | head |".to_string();
+        for (title, _) in accuracies {
+            text += &format!(" {title}, % | change in points | p, Holm |");
+        }
+        text += &format!("\n|---|---|{}\n", "---|".repeat(3 * accuracies.len()));
+        let base = |variant: usize| &evaluation.selection.variants[variant].base;
+        let mean = |variant: usize, metric| anyhow::Ok(percent(&summary(&values(evaluation, variant, metric)?)?));
+        let plain = evaluation.groups.first().context("`recipe` has no runs")?;
+        for &variant in &plain.variants {
+            text += &format!("| {} | {} |", plain.condition, base(variant));
+            for (_, metric) in accuracies {
+                text += &format!(" {} | | |", mean(variant, metric)?);
+            }
+            text += "\n";
+        }
+        for first in effects.iter().filter(|effect| effect.metric == accuracies[0].1) {
+            let head = match first.pairs[..] {
+                [(variant, _)] => base(variant).clone(),
+                _ => "mean of both".into(),
+            };
+            text += &format!("| {} | {head} |", first.condition);
+            for (_, metric) in accuracies {
+                let same = |effect: &&Effect| {
+                    effect.metric == metric && effect.condition == first.condition && effect.pairs == first.pairs
+                };
+                let effect = effects.iter().find(same).context("a part of the recipe lacks an accuracy")?;
+                let of_head = match effect.pairs[..] {
+                    [(variant, _)] => mean(variant, metric)?,
+                    _ => String::new(),
+                };
+                let interval = effect.test.interval().map_or(String::new(), |Interval { low, high }| {
+                    format!(" ({:+.1} to {:+.1})", 100.0 * low, 100.0 * high)
+                });
+                let p = effect.p_holm.map_or("-".into(), |p| format!("{p:.3}"));
+                let change = 100.0 * effect.test.paired.difference.mean;
+                text += &format!(" {of_head} | {change:+.1}{interval} | {p} |");
+            }
+            text += "\n";
         }
         Ok(text)
     }
