@@ -249,7 +249,8 @@ impl Reproduction {
                     format!(" ({:+.1} to {:+.1})", 100.0 * low, 100.0 * high)
                 });
                 let p = effect.p_holm.map_or("-".into(), |p| format!("{p:.3}"));
-                let change = 100.0 * effect.test.paired.difference.mean;
+                // No "-0.0".
+                let change = (1e3 * effect.test.paired.difference.mean).round() / 10.0 + 0.0;
                 text += &format!(" {of_head} | {change:+.1}{interval} | {p} |");
             }
             text += "\n";
