@@ -8,7 +8,7 @@ use faceoff_evaluation::comparisons::Judged;
 use faceoff_evaluation::effects::Effect;
 use faceoff_evaluation::selection::Variant;
 use faceoff_evaluation::statements::{Evidence, Judgement, Setting};
-use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate};
+use faceoff_evaluation::{Evaluation, MetricId, Registry, evaluate, points as in_points};
 use faceoff_report::accuracy_picture;
 use faceoff_runs::Trial;
 use serde::Deserialize;
@@ -246,12 +246,11 @@ impl Reproduction {
                     _ => String::new(),
                 };
                 let interval = effect.test.interval().map_or(String::new(), |Interval { low, high }| {
-                    format!(" ({:+.1} to {:+.1})", 100.0 * low, 100.0 * high)
+                    format!(" ({} to {})", in_points(low), in_points(high))
                 });
                 let p = effect.p_holm.map_or("-".into(), |p| format!("{p:.3}"));
-                // No "-0.0".
-                let change = (1e3 * effect.test.paired.difference.mean).round() / 10.0 + 0.0;
-                text += &format!(" {of_head} | {change:+.1}{interval} | {p} |");
+                let change = in_points(effect.test.paired.difference.mean);
+                text += &format!(" {of_head} | {change}{interval} | {p} |");
             }
             text += "\n";
         }

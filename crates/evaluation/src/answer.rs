@@ -13,7 +13,7 @@ use crate::health::{Finding, Verdict};
 use crate::join;
 use crate::registry::{MetricId, Unit};
 use crate::selection::Origin;
-use crate::{Evaluation, tables::MetricSummary};
+use crate::{Evaluation, points, tables::MetricSummary};
 use faceoff_analysis::statistics::{ALPHA, ASSUMED_SD, MIN_SEEDS};
 use faceoff_runs::{Manifest, thousands};
 use std::collections::BTreeSet;
@@ -259,11 +259,8 @@ impl Words<'_> {
             );
         }
         if self.answer.decided {
-            return format!(
-                "Decided: by {title}, {first} is ahead of all {} others over {} seeds ({holm}).",
-                count - 1,
-                self.seeds
-            );
+            let others = if count == 2 { "the other".into() } else { format!("all {} others", count - 1) };
+            return format!("Decided: by {title}, {first} is ahead of {others} over {} seeds ({holm}).", self.seeds);
         }
         let untested = self.in_place(Place::Untested);
         let left = if untested.is_empty() {
@@ -372,22 +369,23 @@ impl Words<'_> {
         if effects.iter().any(|effect| effect.is_mean()) {
             effects.retain(|effect| effect.is_mean());
         }
-        let points = |effect: &&Effect| {
-            let interval = effect.test.interval().map(|interval| {
-                format!(", 95 % interval {:+.1} to {:+.1}", 100.0 * interval.low, 100.0 * interval.high)
-            });
+        let said = |effect: &&Effect| {
+            let interval = effect
+                .test
+                .interval()
+                .map(|interval| format!(", 95 % interval {} to {}", points(interval.low), points(interval.high)));
             let verdict = match effect.differs() {
                 Some(true) => "differs at 5 % after Holm\u{2019}s correction",
-                Some(false) => "no difference is shown",
+                Some(false) => "no difference is shown after Holm\u{2019}s correction",
                 None => "too few seeds for a test",
             };
-            let mean = 100.0 * effect.test.paired.difference.mean;
-            format!("{} {mean:+.1} points ({verdict}{})", effect.metric.title(), interval.unwrap_or_default())
+            let mean = points(effect.test.paired.difference.mean);
+            format!("{}: {mean} points ({verdict}{})", effect.metric.title(), interval.unwrap_or_default())
         };
         let first = effects.first()?;
         let heads =
             if first.is_mean() { format!("on the mean of {} heads, ", first.pairs.len()) } else { String::new() };
-        let each = join(effects.iter().map(points));
+        let each = join(effects.iter().map(said));
         Some(format!("Against {}, {heads}with the same seeds and images: {each}.", first.reference))
     }
 

@@ -37,7 +37,7 @@ pub mod tables;
 
 pub use error::{Error, Result};
 pub use external::{External, LabelledFiles};
-pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit};
+pub use registry::{Direction, Family, Headline, Metric, MetricId, Registry, Unit, points};
 pub use store::verify_measured;
 
 use answer::Answer;
@@ -346,5 +346,10 @@ mod tests {
     fn of_many_runs_three_are_named() {
         assert_eq!(super::few(&["A", "B", "C"]), "A, B, C");
         assert_eq!(super::few(&["A", "B", "C", "D", "E"]), "A, B, C and 2 more runs");
+    }
+
+    #[test]
+    fn points_have_a_sign_but_where_they_are_zero() {
+        assert_eq!([0.0125, -0.2, 0.0, -0.0004, 0.0004].map(super::points), ["+1.2", "-20.0", "0.0", "0.0", "0.0"]);
     }
 }

@@ -129,10 +129,19 @@ impl MetricId {
             Unit::Degrees | Unit::Count => format!("{value:.1}"),
             Unit::Number => format!("{value:.3}"),
         };
-        // Nobody reads a difference into the sign of a zero.
-        let is_zero = text.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
-        if is_zero { text.trim_start_matches('-').into() } else { text }
+        without_sign_of_zero(text)
     }
+}
+
+/// Nobody reads a difference into the sign of a zero.
+fn without_sign_of_zero(text: String) -> String {
+    let is_zero = text.bytes().all(|byte| matches!(byte, b'-' | b'+' | b'0' | b'.'));
+    if is_zero { text.trim_start_matches(['-', '+']).into() } else { text }
+}
+
+/// A difference of shares in points, with its sign: `+1.2`.
+pub fn points(difference: f64) -> String {
+    without_sign_of_zero(format!("{:+.1}", 100.0 * difference))
 }
 
 /// How prominently a metric is shown.

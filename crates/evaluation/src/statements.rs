@@ -17,6 +17,7 @@
 //! conclusion rests on any one of them coming out.
 
 use crate::families::mean;
+use crate::points;
 use crate::power;
 use faceoff_analysis::statistics::{
     ALPHA, ImageScatter, PairedTest, holm, image_scatter, p_above, paired_difference, summary,
@@ -671,12 +672,11 @@ fn describe(part: &Part) -> String {
 }
 
 fn in_points(test: &PairedTest) -> String {
-    let mean = 100.0 * test.paired.difference.mean;
+    let mean = points(test.paired.difference.mean);
     match test.interval() {
         Some(interval) => {
-            let [low, high] = [interval.low, interval.high].map(|end| 100.0 * end);
-            format!("{mean:+.1} points (95 % interval {low:+.1} to {high:+.1})")
+            format!("{mean} points (95 % interval {} to {})", points(interval.low), points(interval.high))
         }
-        None => format!("{mean:+.1} points (one seed)"),
+        None => format!("{mean} points (one seed)"),
     }
 }

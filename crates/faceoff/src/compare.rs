@@ -42,7 +42,7 @@ pub(crate) fn print(folders: [&Path; 2]) -> Result<()> {
     for (variant, metric, seeds, mean) in &a.means {
         let other = b.means.iter().find(|row| (&row.0, &row.1) == (variant, metric));
         let seeds = other.map_or(seeds.clone(), |other| format!("{seeds} and {}", other.2));
-        let gap = other.map_or("-".into(), |other| format!("{:+.1}", 100.0 * (other.3 - mean)));
+        let gap = other.map_or("-".into(), |other| faceoff_evaluation::points(other.3 - mean));
         let row = [variant.clone(), metric.clone(), seeds, percent(Some(*mean)), percent(other.map(|o| o.3)), gap];
         table.add_row(row);
     }

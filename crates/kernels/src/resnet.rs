@@ -63,21 +63,10 @@ pub static RESNET18: Architecture = Architecture {
     blur_pool: false,
 };
 /// Table 1, 34-layer.
-pub static RESNET34: Architecture = Architecture {
-    name: "resnet34",
-    stem: STEM,
-    block: BlockKind::Basic,
-    stages: &stages([3, 4, 6, 3], 64),
-    blur_pool: false,
-};
+pub static RESNET34: Architecture = Architecture { name: "resnet34", stages: &stages([3, 4, 6, 3], 64), ..RESNET18 };
 /// Table 1, 50-layer.
-pub static RESNET50: Architecture = Architecture {
-    name: "resnet50",
-    stem: STEM,
-    block: BlockKind::Bottleneck,
-    stages: &stages([3, 4, 6, 3], 256),
-    blur_pool: false,
-};
+pub static RESNET50: Architecture =
+    Architecture { name: "resnet50", block: BlockKind::Bottleneck, stages: &stages([3, 4, 6, 3], 256), ..RESNET18 };
 /// All architectures.
 pub static ARCHITECTURES: [&Architecture; 3] = [&RESNET18, &RESNET34, &RESNET50];
 

@@ -1,5 +1,5 @@
-//! Whole numbers: how people write many in a list, and how a large one is shown to them. Lists are the same everywhere: `[1, 5, 20]`, or in quotes numbers and ranges, `"0..5"` without its end,
-//! `"1..=50"` or `"1-50"` with it, `"0..3, 7"`.
+//! Whole numbers as people write and read them. Lists, the same everywhere: `[1, 5, 20]`, or in quotes numbers and ranges, `"0..5"`
+//! without its end, `"1..=50"` or `"1-50"` with it, `"0..3, 7"`. Large ones: `12,954`.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, de::Error as _};

@@ -154,7 +154,7 @@ fn rises(curves: &[Curve]) -> impl Iterator<Item = (&str, f64)> {
 
 /// A share as points, with its sign.
 fn points(share: f64) -> String {
-    format!("{:+.1} points", 100.0 * share)
+    format!("{} points", faceoff_evaluation::points(share))
 }
 
 /// A share as percent.

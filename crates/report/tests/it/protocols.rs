@@ -31,7 +31,7 @@ fn accuracy_is_drawn_against_label_noise() {
     });
     let together = (heads[0] + heads[1]) / 2.0;
     assert!((change("mean of 2 heads") - together).abs() < 1e-12);
-    let said = "Against noise-0, on the mean of 2 heads, with the same seeds and images: DNN accuracy";
+    let said = "Against noise-0, on the mean of 2 heads, with the same seeds and images: DNN accuracy: ";
     let page = made.text("index.html");
     assert!(page.contains("What conditions change in KNN accuracy") && page.matches(said).count() == 2);
     assert!(page.contains(&format!("{:+.1} points (too few seeds for a test", 100.0 * together)));
