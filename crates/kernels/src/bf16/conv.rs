@@ -17,7 +17,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 /// Pixels of a task, at most: their sums, 4 KiB each, stay in the second-level cache.
-const BAND: usize = 16;
+pub(super) const BAND: usize = 16;
 /// Input channels times taps of the kernels that are taken at a time: 32 rows of them, 36 KiB, stay in the first-level cache.
 const DEPTH: usize = 576;
 /// Output pixels whose products a tap's weights sum before the next tap's turn: their squares stay in the first-level cache.
@@ -29,6 +29,8 @@ const TASKS: usize = 32;
 pub(crate) struct Totals([Sums; 2]);
 
 impl Totals {
+    pub(super) const ZERO: Self = Self([Sums::ZERO, Sums::ZERO]);
+
     /// Adds a row's numbers, and their products with `others`.
     #[inline(always)]
     pub(crate) fn add(&mut self, row: usize, values: &[f32; LANES], others: &[f32; LANES]) {
@@ -37,6 +39,23 @@ impl Totals {
             first.0[row][lane] += values[lane];
             second.0[row][lane] += values[lane] * others[lane];
         }
+    }
+
+    /// Summed over the lanes, in f64: eight sums side by side, then these.
+    #[inline(always)]
+    pub(super) fn of_channels(&self) -> ChannelSums {
+        const ABREAST: usize = 8;
+        let of_row = |row: &[f32; LANES]| {
+            let mut parts = [0.0_f64; ABREAST];
+            for numbers in row.as_chunks::<ABREAST>().0 {
+                for (part, &number) in parts.iter_mut().zip(numbers) {
+                    *part += f64::from(number);
+                }
+            }
+            parts.iter().sum()
+        };
+        let [first, second] = &self.0;
+        ChannelSums { first: first.0.iter().map(of_row).collect(), second: second.0.iter().map(of_row).collect() }
     }
 }
 
@@ -133,7 +152,7 @@ pub(crate) fn in_bands<S: Simd, F: Finish<N>, const N: usize>(
             let mut sums = vec![Sums::ZERO; BAND.min(pixels - first_pixel)];
             fill(group, block, first_pixel, &mut sums);
             vectorized!(simd, {
-                let mut totals = Totals([Sums::ZERO, Sums::ZERO]);
+                let mut totals = Totals::ZERO;
                 for (pixel, sums) in sums.iter().enumerate() {
                     let place = Place { block, at: (index * pixels + first_pixel + pixel) * LANES, lanes };
                     let to = maps
@@ -141,9 +160,7 @@ pub(crate) fn in_bands<S: Simd, F: Finish<N>, const N: usize>(
                         .map(|map| map[pixel * LANES..].first_chunk_mut().expect("a band holds whole squares"));
                     finish.finish(place, sums, to, &mut totals);
                 }
-                let of_row = |sums: &Sums| sums.0.iter().map(|row| row.iter().map(|&x| f64::from(x)).sum()).collect();
-                let [first, second] = totals.0.each_ref().map(of_row);
-                ChannelSums { first, second }
+                totals.of_channels()
             })
         })
         .collect();
@@ -234,7 +251,7 @@ mod tests {
         values.as_chunks::<LANES>().0.iter().enumerate().map(row).collect()
     }
 
-    fn paired(rows: &[Row], pair: fn(&Square, &mut Square)) -> Vec<Row> {
+    fn paired(rows: &[Row], pair: impl Fn(&Square, &mut Square)) -> Vec<Row> {
         let mut pairs = vec![Row::default(); rows.len()];
         rows.as_chunks::<LANES>().0.iter().zip(pairs.as_chunks_mut::<LANES>().0).for_each(|(from, to)| pair(from, to));
         pairs
@@ -313,7 +330,11 @@ mod tests {
         let [mut forward, mut backward] = [(); 2].map(|()| vec![Row::default(); blocks.len() / LANES]);
         blocks.forward(pulp::Scalar, &packed, &mut forward);
         blocks.backward(pulp::Scalar, &packed, &mut backward);
-        let (pairs, dz_pairs, dz_columns) = (paired(&x, pair_rows), paired(&dz, pair_rows), paired(&dz, pair_columns));
+        let (pairs, dz_pairs, dz_columns) = (
+            paired(&x, pair_rows),
+            paired(&dz, pair_rows),
+            paired(&dz, |from, to| pair_columns(pulp::Scalar, from, to)),
+        );
         for engine in Engine::available() {
             let what =
                 |what: &str, at: usize| format!("{what} of {conv:?} over {input:?} by {} at {at}", engine.name());
@@ -443,7 +464,7 @@ mod tests {
                     .enumerate()
                     .for_each(|(at, sum)| sum.check(number(&found, (at / LANES, at % LANES)), true, "stem"));
                 let mut found = vec![7.0; blocks.len()];
-                let operands = (&stem.plain[..], &paired(&dz, pair_columns)[..]);
+                let operands = (&stem.plain[..], &paired(&dz, |from, to| pair_columns(pulp::Scalar, from, to))[..]);
                 weight_gradient(pulp::Scalar, engine, blocks, windows, operands, &mut found, &Arena::default());
                 blocks.clear_unused(&mut found);
                 for (sum, found) in dw.iter().zip(blocks.unpack(&conv, &found)) {

@@ -94,7 +94,7 @@ fn emulate<S: Simd>(simd: S, products: &[Product<'_>], sums: &mut Sums, set: boo
             for (sums, Row(first)) in sums.0.iter_mut().zip(*first) {
                 let [mut even, mut odd] = [[0.0; LANES]; 2];
                 for (pair, rows) in first.as_chunks::<2>().0.iter().zip(&rows) {
-                    let [a, b] = pair.map(|x| flushed(widened(x)));
+                    let [a, b] = [flushed(widened(pair[0])), flushed(widened(pair[1]))];
                     for lane in 0..LANES {
                         even[lane] = flushed(a.mul_add(rows[0][lane], even[lane]));
                         odd[lane] = flushed(b.mul_add(rows[1][lane], odd[lane]));
@@ -278,12 +278,13 @@ mod avx512 {
             let mut wide = [[_mm512_setzero_ps(); 2]; ROWS];
             if !set {
                 for (wide, sums) in wide.iter_mut().zip(&*sums) {
-                    *wide = halves(sums).map(pack);
+                    let [low, high] = halves(sums);
+                    *wide = [pack(low), pack(high)];
                 }
             }
             for Product { first, second } in products {
                 for pair in 0..LANES / 2 {
-                    let second = [second[2 * pair], second[2 * pair + 1]].map(|row| numbers(&row));
+                    let second = [numbers(&second[2 * pair]), numbers(&second[2 * pair + 1])];
                     for (wide, Row(first)) in wide.iter_mut().zip(&first[block * ROWS..]) {
                         let both = u32::from(first[2 * pair]) | u32::from(first[2 * pair + 1]) << 16;
                         let both = as_pairs(_mm512_set1_epi32(both as i32));
@@ -294,9 +295,9 @@ mod avx512 {
                 }
             }
             for (wide, sums) in wide.iter().zip(sums) {
-                let [low, high] = wide.map(bytemuck::cast::<__m512, [f32; 16]>);
-                sums[..16].copy_from_slice(&low);
-                sums[16..].copy_from_slice(&high);
+                for (half, wide) in sums.as_chunks_mut::<16>().0.iter_mut().zip(wide) {
+                    *half = bytemuck::cast(*wide);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Trained weights and their gradients lie as gradients come out of the products, `(block of outputs, block of inputs, tap, input, output)`.
 //! The stem's taps are the lines of its kernel, and its inputs a line's numbers, filled up with zeros to a block.
 
-use super::number::{AREA, LANES, Row, rounded};
+use super::number::{AREA, LANES, Row, lanes, transpose};
 use crate::fast::simd::vectorized;
 use crate::resnet::Convolution;
 use pulp::Simd;
@@ -81,11 +81,9 @@ impl Blocks {
             let (out, tap, input) = (index / self.ins / self.taps, index / self.ins % self.taps, index % self.ins);
             let from = &weights[((out * self.ins + input) * self.taps + tap) * AREA..][..AREA];
             vectorized!(simd, {
-                for (input, from) in from.as_chunks::<LANES>().0.iter().enumerate() {
-                    for (row, &weight) in square.iter_mut().zip(from) {
-                        row.0[input] = rounded(weight);
-                    }
-                }
+                let inputs = from.as_chunks::<LANES>().0;
+                let square = square.first_chunk_mut().expect("kernels are whole squares");
+                transpose(simd, &lanes(|input| Row::rounded(&inputs[input])), square);
             });
         });
     }
@@ -106,7 +104,7 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::number::widened;
+    use super::super::number::{rounded, widened};
     use super::*;
 
     #[test]

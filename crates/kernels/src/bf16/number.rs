@@ -1,5 +1,7 @@
 //! Numbers in bf16: the upper half of an f32, 8 bits of mantissa, as rows of [`LANES`].
 
+use pulp::Simd;
+
 /// Images side by side in a row.
 pub(crate) const LANES: usize = 32;
 /// Numbers of a square of [`LANES`] rows.
@@ -22,13 +24,23 @@ impl Sums {
     pub(crate) const ZERO: Self = Self([[0.0; LANES]; LANES]);
 }
 
+/// A value a lane, by a plain loop, which becomes vector instructions: `array::map` and `array::from_fn` are calls into code for the baseline's.
+#[inline(always)]
+pub(crate) fn lanes<T: Copy + Default>(value: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut all = [T::default(); LANES];
+    for (lane, to) in all.iter_mut().enumerate() {
+        *to = value(lane);
+    }
+    all
+}
+
 /// The nearest bf16, the even one of two; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn rounded(x: f32) -> u16 {
     let bits = x.to_bits();
-    let nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    let quiet = bits >> 16 | 0x40;
-    (if x.is_nan() { quiet } else { nearest }) as u16
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    ((if x.is_nan() { quiet } else { nearest }) >> 16) as u16
 }
 
 /// The number itself.
@@ -40,12 +52,24 @@ pub(crate) fn widened(x: u16) -> f32 {
 impl Row {
     #[inline(always)]
     pub(crate) fn rounded(values: &[f32; LANES]) -> Self {
-        Self(values.map(rounded))
+        Self(lanes(|lane| rounded(values[lane])))
     }
 
     #[inline(always)]
     pub(crate) fn widened(&self) -> [f32; LANES] {
-        self.0.map(widened)
+        lanes(|lane| widened(self.0[lane]))
+    }
+}
+
+/// Sets the lanes of all rows from `used` on to 0.
+#[inline(always)]
+pub(crate) fn clear_lanes(square: &mut Square, used: usize) {
+    if used < LANES {
+        for Row(row) in square {
+            for (lane, number) in row.iter_mut().enumerate() {
+                *number = if lane < used { *number } else { 0 };
+            }
+        }
     }
 }
 
@@ -53,17 +77,30 @@ impl Row {
 /// matrix of a product has them.
 #[inline(always)]
 pub(crate) fn pair_rows(from: &Square, to: &mut Square) {
-    for ([even, odd], to) in from.as_chunks::<2>().0.iter().zip(to.as_chunks_mut::<2>().0) {
-        for at in 0..2 * LANES {
-            let lane = at / 2;
-            to[at / LANES].0[at % LANES] = if at % 2 == 0 { even.0[lane] } else { odd.0[lane] };
+    for ([Row(even), Row(odd)], to) in from.as_chunks::<2>().0.iter().zip(to.as_chunks_mut::<2>().0) {
+        let pairs = lanes(|lane| u32::from(even[lane]) | u32::from(odd[lane]) << 16);
+        for (Row(to), pairs) in to.iter_mut().zip(pairs.as_chunks::<{ LANES / 2 }>().0) {
+            for (at, pair) in pairs.iter().enumerate() {
+                [to[2 * at], to[2 * at + 1]] = [*pair as u16, (pair >> 16) as u16];
+            }
         }
     }
 }
 
+/// Whether `S` has AVX-512.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+fn has_avx512<S: Simd>() -> bool {
+    std::any::TypeId::of::<S>() == std::any::TypeId::of::<pulp::x86::V4>()
+}
+
 /// The transpose of `from` in pairs of rows: pairs of columns of `from`.
 #[inline(always)]
-pub(crate) fn pair_columns(from: &Square, to: &mut Square) {
+pub(crate) fn pair_columns<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512::<S>() {
+        return avx512::pair_columns(_simd, from, to);
+    }
     for pair in 0..LANES / 2 {
         for (column, from) in from.iter().enumerate() {
             let at = 2 * column;
@@ -73,9 +110,116 @@ pub(crate) fn pair_columns(from: &Square, to: &mut Square) {
     }
 }
 
+/// The transpose of `from`.
+#[inline(always)]
+pub(crate) fn transpose<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512::<S>() {
+        return avx512::transpose(_simd, from, to);
+    }
+    for (column, Row(from)) in from.iter().enumerate() {
+        for (Row(to), number) in to.iter_mut().zip(from) {
+            to[column] = *number;
+        }
+    }
+}
+
+/// Transposition by shuffles, 16 by 16 pairs of numbers in registers: without it the compiler moves them one by one.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{LANES, Row, Square, has_avx512, pair_rows};
+    use pulp::Simd;
+    use std::arch::x86_64::*;
+
+    /// Rows of pairs of numbers.
+    type Pairs = [__m512i; 16];
+
+    /// See [`super::pair_columns`].
+    #[inline(always)]
+    #[allow(unsafe_code)] // calls what is compiled for AVX-512
+    pub(super) fn pair_columns<S: Simd>(_: S, from: &Square, to: &mut Square) {
+        assert!(has_avx512::<S>());
+        // SAFETY: a token of AVX-512 is only had where the processor has it.
+        unsafe { pairs_of_columns(from, to) }
+    }
+
+    /// See [`super::transpose`].
+    #[inline(always)]
+    #[allow(unsafe_code)] // calls what is compiled for AVX-512
+    pub(super) fn transpose<S: Simd>(_: S, from: &Square, to: &mut Square) {
+        assert!(has_avx512::<S>());
+        let mut pairs = [Row::default(); LANES];
+        pair_rows(from, &mut pairs);
+        // SAFETY: a token of AVX-512 is only had where the processor has it.
+        unsafe { columns_of_pairs(&pairs, to) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pairs_of_columns(from: &Square, to: &mut Square) {
+        for half in 0..2 {
+            let mut pairs = [_mm512_setzero_si512(); 16];
+            for (at, pairs) in pairs.iter_mut().enumerate() {
+                *pairs = bytemuck::cast(from[16 * half + at].0);
+            }
+            for (at, pairs) in transposed(pairs).into_iter().enumerate() {
+                to[2 * at + half].0 = bytemuck::cast(pairs);
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn columns_of_pairs(from: &Square, to: &mut Square) {
+        for half in 0..2 {
+            let mut pairs = [_mm512_setzero_si512(); 16];
+            for (at, pairs) in pairs.iter_mut().enumerate() {
+                *pairs = bytemuck::cast(from[2 * at + half].0);
+            }
+            for (at, pairs) in transposed(pairs).into_iter().enumerate() {
+                to[16 * half + at].0 = bytemuck::cast(pairs);
+            }
+        }
+    }
+
+    /// In four steps: neighbours in turns by 4 and by 8 bytes, then quarters by 16 and by 32.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn transposed(mut rows: Pairs) -> Pairs {
+        let mut next = rows;
+        for at in 0..8 {
+            next[2 * at] = _mm512_unpacklo_epi32(rows[2 * at], rows[2 * at + 1]);
+            next[2 * at + 1] = _mm512_unpackhi_epi32(rows[2 * at], rows[2 * at + 1]);
+        }
+        for at in 0..4 {
+            for low in 0..2 {
+                let [a, b] = [next[4 * at + low], next[4 * at + 2 + low]];
+                rows[4 * at + 2 * low] = _mm512_unpacklo_epi64(a, b);
+                rows[4 * at + 2 * low + 1] = _mm512_unpackhi_epi64(a, b);
+            }
+        }
+        // Now row `4 i + j` holds, in each quarter `q`, column `4 q + j` of rows `4 i` to `4 i + 3`.
+        for at in 0..4 {
+            for upper in 0..2 {
+                let [a, b] = [rows[8 * upper + at], rows[8 * upper + 4 + at]];
+                next[8 * upper + at] = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+                next[8 * upper + 4 + at] = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
+            }
+        }
+        for at in 0..8 {
+            let [a, b] = [next[at], next[8 + at]];
+            rows[at] = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+            rows[8 + at] = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
+        }
+        rows
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InstructionSet;
+    use crate::fast::simd::{vectorized, with_instructions};
 
     #[test]
     fn the_nearest_number_is_taken() {
@@ -101,18 +245,34 @@ mod tests {
     }
 
     #[test]
-    fn squares_are_paired() {
-        let square: Square = std::array::from_fn(|row| Row(std::array::from_fn(|column| (row * 100 + column) as u16)));
-        let (mut rows, mut columns) = ([Row::default(); LANES], [Row::default(); LANES]);
-        pair_rows(&square, &mut rows);
-        pair_columns(&square, &mut columns);
-        for row in 0..LANES {
-            for column in 0..LANES {
-                let at =
-                    |first: usize, second: usize| [first / 2 * 2 + 2 * second / LANES, 2 * second % LANES + first % 2];
-                let ([i, j], [k, l]) = (at(row, column), at(column, row));
-                assert_eq!((rows[i].0[j], columns[k].0[l]), (square[row].0[column], square[row].0[column]));
-            }
+    fn squares_are_paired_and_transposed() {
+        let square: Square = lanes(|row| Row(lanes(|column| (row * 100 + column) as u16)));
+        let at = |first: usize, second: usize| [first / 2 * 2 + 2 * second / LANES, 2 * second % LANES + first % 2];
+        for set in InstructionSet::available() {
+            with_instructions!(set, simd => {
+                let [mut rows, mut columns, mut turned] = [[Row::default(); LANES]; 3];
+                vectorized!(simd, {
+                    pair_rows(&square, &mut rows);
+                    pair_columns(simd, &square, &mut columns);
+                    transpose(simd, &square, &mut turned);
+                });
+                for row in 0..LANES {
+                    for column in 0..LANES {
+                        let ([i, j], [k, l]) = (at(row, column), at(column, row));
+                        let found = [rows[i].0[j], columns[k].0[l], turned[column].0[row]];
+                        assert_eq!(found, [square[row].0[column]; 3], "{row}, {column} by {}", set.name());
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn lanes_without_images_are_cleared() {
+        for used in [1, 7, LANES] {
+            let mut square = [Row([5; LANES]); LANES];
+            clear_lanes(&mut square, used);
+            assert!(square.iter().all(|row| *row == Row(lanes(|lane| if lane < used { 5 } else { 0 }))), "{used}");
         }
     }
 }

@@ -4,8 +4,8 @@
 //! `k1 g + k2 z + k3`. Numbers are widened to f32, and rounded once when they are stored. There is no fused multiply-add and no sum whose order
 //! depends on the instructions, so that every machine computes the same bits.
 
-use super::conv::{Finish, Place, Totals};
-use super::number::{LANES, Row, Square, Sums, pair_columns, pair_rows, rounded};
+use super::conv::{BAND, Finish, Place, Totals};
+use super::number::{LANES, Row, Square, Sums, clear_lanes, lanes, pair_columns, pair_rows, rounded};
 use crate::fast::norm::{Affine, Backward, ChannelSums, relu};
 use crate::fast::simd::vectorized;
 use crate::resnet::Map;
@@ -20,10 +20,10 @@ pub(crate) struct Statistics;
 
 impl Finish<1> for Statistics {
     #[inline(always)]
-    fn finish(&self, Place { lanes, .. }: Place, sums: &Sums, [z]: [&mut Square; 1], totals: &mut Totals) {
-        for (row, (z, sums)) in z.iter_mut().zip(&sums.0).enumerate() {
-            *z = Row::rounded(sums);
-            z.0[lanes..].fill(0);
+    fn finish(&self, place: Place, sums: &Sums, [z]: [&mut Square; 1], totals: &mut Totals) {
+        z.iter_mut().zip(&sums.0).for_each(|(z, sums)| *z = Row::rounded(sums));
+        clear_lanes(z, place.lanes);
+        for (row, z) in z.iter().enumerate() {
             let values = z.widened();
             totals.add(row, &values, &values);
         }
@@ -78,7 +78,7 @@ impl Finish<1> for Gradient<'_> {
             }
             *to = Row::rounded(&values);
             let mean = self.mean[block * LANES + row];
-            totals.add(row, &to.widened(), &z.map(|z| z - mean));
+            totals.add(row, &to.widened(), &lanes(|lane| z[lane] - mean));
         }
     }
 }
@@ -128,9 +128,9 @@ impl Activate<'_> {
     #[inline(always)]
     fn row(&self, at: usize, channel: usize, z: &[f32; LANES]) -> Row {
         let (scale, shift) = (self.affine.scale[channel], self.affine.shift[channel]);
-        let mut values = z.map(|z| z * scale + shift);
+        let mut values = lanes(|lane| z[lane] * scale + shift);
         self.shortcut.add(at, channel, &mut values);
-        Row::rounded(&values.map(relu))
+        Row::rounded(&lanes(|lane| relu(values[lane])))
     }
 
     /// Over a whole map `z`, to the activation and the same in pairs of channels.
@@ -156,7 +156,7 @@ impl Activate<'_> {
 impl Finish<1> for Activate<'_> {
     #[inline(always)]
     fn finish(&self, Place { block, at, .. }: Place, sums: &Sums, [pairs]: [&mut Square; 1], _: &mut Totals) {
-        let rows = std::array::from_fn(|row| self.row(at + row, block * LANES + row, &sums.0[row]));
+        let rows = lanes(|row| self.row(at + row, block * LANES + row, &sums.0[row]));
         pair_rows(&rows, pairs);
     }
 }
@@ -202,7 +202,7 @@ pub(crate) fn norm_gradient<S: Simd>(
                 let at = (piece * PIECE + index) * LANES;
                 let rows = gradient_square(map, at, backward, |row| g[at + row].widened(), z);
                 pair_rows(&rows, channels);
-                pair_columns(&rows, images);
+                pair_columns(simd, &rows, images);
             }
         });
     });
@@ -217,14 +217,13 @@ pub(crate) fn gradient_square(
     g: impl Fn(usize) -> [f32; LANES],
     z: &[Row],
 ) -> Square {
-    let (first, lanes) = (channel_of(map, at, k1.len()), map.lanes(group_of(map, at, k1.len())));
-    std::array::from_fn(|row| {
+    let (first, used) = (channel_of(map, at, k1.len()), map.lanes(group_of(map, at, k1.len())));
+    let mut square = lanes(|row| {
         let (g, z, channel) = (g(row), z[at + row].widened(), first + row);
-        let mut to =
-            Row(std::array::from_fn(|lane| rounded(k1[channel] * g[lane] + (k2[channel] * z[lane] + k3[channel]))));
-        to.0[lanes..].fill(0);
-        to
-    })
+        Row(lanes(|lane| rounded(k1[channel] * g[lane] + (k2[channel] * z[lane] + k3[channel]))))
+    });
+    clear_lanes(&mut square, used);
+    square
 }
 
 /// Sets `g` to 0 where `out`, the output of a ReLU, is not positive, and sums `g` and `g (z - mean)`.
@@ -244,24 +243,20 @@ pub(crate) fn mask_and_sum<S: Simd>(
             let channel = channel_of(map, block * area, mean.len());
             vectorized!(simd, {
                 let mut sums = ChannelSums::zero(LANES);
-                for (index, g) in g.iter_mut().enumerate() {
-                    let (at, row) = (block * area + index, index % LANES);
-                    let mut values = g.widened();
-                    if let Some(out) = out {
-                        let out = out[at].widened();
-                        for lane in 0..LANES {
-                            values[lane] = if out[lane] > 0.0 { values[lane] } else { 0.0 };
+                for (band, g) in g.chunks_mut(BAND * LANES).enumerate() {
+                    let mut totals = Totals::ZERO;
+                    for (index, g) in g.iter_mut().enumerate() {
+                        let (at, row) = (block * area + band * BAND * LANES + index, index % LANES);
+                        let mut values = g.widened();
+                        if let Some(out) = out {
+                            let out = out[at].widened();
+                            values = lanes(|lane| if out[lane] > 0.0 { values[lane] } else { 0.0 });
+                            *g = Row::rounded(&values);
                         }
-                        *g = Row::rounded(&values);
+                        let (z, mean) = (z[at].widened(), mean[channel + row]);
+                        totals.add(row, &values, &lanes(|lane| z[lane] - mean));
                     }
-                    let (z, mean) = (z[at].widened(), mean[channel + row]);
-                    let [mut first, mut second] = [0.0_f64; 2];
-                    for lane in 0..LANES {
-                        first += f64::from(values[lane]);
-                        second += f64::from(values[lane] * (z[lane] - mean));
-                    }
-                    sums.first[row] += first;
-                    sums.second[row] += second;
+                    sums.add(0, &totals.of_channels());
                 }
                 sums
             })

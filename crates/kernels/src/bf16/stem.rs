@@ -4,7 +4,7 @@
 //! contiguous, and is a tap of [`super::kernels::Blocks`].
 
 use super::map::Windows;
-use super::number::{LANES, Row, pair_columns, pair_rows, rounded};
+use super::number::{LANES, Row, lanes, pair_columns, pair_rows};
 use super::passes::gradient_square;
 use crate::ImageBatch;
 use crate::fast::arena::Arena;
@@ -49,16 +49,21 @@ impl Images {
                 pairs.fill(Row::default());
                 return;
             }
-            for lane in 0..map.lanes(group) {
-                let pixels =
-                    &images.pixels()[((group * LANES + lane) * size + y) * size * CHANNELS..][..size * CHANNELS];
-                for (at, &pixel) in pixels.iter().enumerate() {
-                    let channel = at % CHANNELS;
-                    plain[padding * CHANNELS + at].0[lane] =
-                        rounded(f32::from(pixel) * scale[channel] + shift[channel]);
-                }
-            }
+            let (of_image, used) = (size * size * CHANNELS, map.lanes(group));
+            let of_group = &images.pixels()[group * LANES * of_image..][..used * of_image];
             vectorized!(simd, {
+                for (at, to) in plain[padding * CHANNELS..][..size * CHANNELS].iter_mut().enumerate() {
+                    let mut bytes = [0_u8; LANES];
+                    for (byte, image) in bytes.iter_mut().zip(of_group.chunks_exact(of_image)) {
+                        *byte = image[y * size * CHANNELS + at];
+                    }
+                    let (scale, shift) = (scale[at % CHANNELS], shift[at % CHANNELS]);
+                    *to = Row::rounded(&lanes(
+                        |lane| {
+                            if lane < used { f32::from(bytes[lane]) * scale + shift } else { 0.0 }
+                        },
+                    ));
+                }
                 let squares = plain.as_chunks::<LANES>().0.iter().zip(pairs.as_chunks_mut::<LANES>().0);
                 squares.for_each(|(plain, pairs)| pair_rows(plain, pairs));
             });
@@ -103,26 +108,27 @@ impl MaxPooled {
                 {
                     let (x, row) = (at / LANES, at % LANES);
                     let (scale, shift) = (affine.scale[channel + row], affine.shift[channel + row]);
-                    let (mut best, mut best_z, mut place) = ([0.0; LANES], [0_u16; LANES], [u16::from(NOWHERE); LANES]);
+                    // All in 32 bits, so that vectors of them have as many lanes.
+                    let [mut best, mut best_z] = [[0.0; LANES]; 2];
+                    let mut place = [u32::from(NOWHERE); LANES];
                     let (lines, columns) = (window(y, map.height), window(x, map.width));
                     for line in lines.0..lines.1 {
                         for column in columns.0..columns.1 {
-                            let here = &z[(line * map.width + column) * LANES + row];
-                            let (numbers, number) =
-                                (here.widened(), (3 * (line + 1 - 2 * y) + (column + 1 - 2 * x)) as u16);
+                            let numbers = z[(line * map.width + column) * LANES + row].widened();
+                            let number = (3 * (line + 1 - 2 * y) + (column + 1 - 2 * x)) as u32;
                             for lane in 0..LANES {
                                 let value = numbers[lane] * scale + shift;
                                 // NaN is not less than or equal to anything, so it is taken, and found later.
                                 let stays = value <= best[lane];
                                 best[lane] = if stays { best[lane] } else { value };
-                                best_z[lane] = if stays { best_z[lane] } else { here.0[lane] };
+                                best_z[lane] = if stays { best_z[lane] } else { numbers[lane] };
                                 place[lane] = if stays { place[lane] } else { number };
                             }
                         }
                     }
                     *plain = Row::rounded(&best);
-                    *picked = Row(best_z);
-                    *places = place.map(|place| place as u8);
+                    *picked = Row(lanes(|lane| (best_z[lane].to_bits() >> 16) as u16));
+                    *places = lanes(|lane| place[lane] as u8);
                 }
                 let squares = plain.as_chunks::<LANES>().0.iter().zip(pairs.as_chunks_mut::<LANES>().0);
                 squares.for_each(|(plain, pairs)| pair_rows(plain, pairs));
@@ -140,7 +146,7 @@ impl MaxPooled {
         backward: &Backward,
         images: &mut [Row],
     ) {
-        let small = map.pooled();
+        let (small, places) = (map.pooled(), self.places.as_chunks::<LANES>().0);
         // Windows that cover a line or column: the one it is in the middle of or begins, and the one it ends.
         let covering = |at: usize, len: usize| at / 2..(at / 2 + 1 + at % 2).min(len);
         images.par_chunks_mut(map.width * LANES).enumerate().for_each(|(index, images)| {
@@ -153,16 +159,16 @@ impl MaxPooled {
                         for line in covering(y, small.height) {
                             for column in covering(x, small.width) {
                                 let at = ((block * small.height + line) * small.width + column) * LANES + row;
-                                let place = (3 * (y + 1 - 2 * line) + (x + 1 - 2 * column)) as u8;
-                                let (g, places) = (g[at].widened(), &self.places[at * LANES..][..LANES]);
+                                let place = (3 * (y + 1 - 2 * line) + (x + 1 - 2 * column)) as u32;
+                                let (g, places) = (g[at].widened(), &places[at]);
                                 for lane in 0..LANES {
-                                    sum[lane] += if places[lane] == place { g[lane] } else { 0.0 };
+                                    sum[lane] += if u32::from(places[lane]) == place { g[lane] } else { 0.0 };
                                 }
                             }
                         }
                         sum
                     };
-                    pair_columns(&gradient_square(map, at, backward, of_row, z), images);
+                    pair_columns(simd, &gradient_square(map, at, backward, of_row, z), images);
                 }
             });
         });
