@@ -4,7 +4,7 @@
 //! stored; factors are powers of two, so that every machine computes the same bits.
 
 use super::conv::{Finish, in_bands};
-use super::number::{LANES, Row};
+use super::number::{LANES, Row, Sums};
 use crate::fast::norm::ChannelSums;
 use crate::fast::simd::vectorized;
 use crate::resnet::Map;
@@ -24,6 +24,7 @@ pub(crate) fn blur<S: Simd, F: Finish<N>, const N: usize>(
         let start = (group * blocks + block) * pixels;
         vectorized!(simd, {
             for (pixel, sums) in sums.iter_mut().enumerate() {
+                *sums = Sums::ZERO;
                 let (y, x) = ((first_pixel + pixel) / map.width, (first_pixel + pixel) % map.width);
                 for source in sources {
                     for line in y.saturating_sub(1)..(y + 2).min(map.height) {

@@ -16,10 +16,12 @@ use crate::fast::simd::vectorized;
 use pulp::Simd;
 use rayon::prelude::*;
 
-/// Pixels of a task, at most: their sums, 4 KiB each, stay in the second-level cache.
+/// Pixels of a task, at most.
 pub(super) const BAND: usize = 16;
-/// Input channels times taps of the kernels that are taken at a time: 32 rows of them, 36 KiB, stay in the first-level cache.
-const DEPTH: usize = 576;
+/// Pixels that are summed together: their sums, 4 KiB each, stay in the first-level cache until they are finished.
+const ABREAST: usize = 4;
+/// Squares of kernels that are taken at a time for all pixels abreast: 2 KiB each, beside the sums in the first-level cache.
+const AT_ONCE: usize = 8;
 /// Output pixels whose products a tap's weights sum before the next tap's turn: their squares stay in the first-level cache.
 const PIXELS: usize = 8;
 /// Tasks of a weight gradient, about: fixed, so that sums do not depend on the number of threads.
@@ -44,18 +46,22 @@ impl Totals {
     /// Summed over the lanes, in f64: eight sums side by side, then these.
     #[inline(always)]
     pub(super) fn of_channels(&self) -> ChannelSums {
-        const ABREAST: usize = 8;
-        let of_row = |row: &[f32; LANES]| {
-            let mut parts = [0.0_f64; ABREAST];
-            for numbers in row.as_chunks::<ABREAST>().0 {
-                for (part, &number) in parts.iter_mut().zip(numbers) {
-                    *part += f64::from(number);
+        const PARTS: usize = 8;
+        let mut sums = ChannelSums::zero(LANES);
+        for (Sums(rows), to) in self.0.iter().zip([&mut sums.first, &mut sums.second]) {
+            for (row, to) in rows.iter().zip(to) {
+                let mut parts = [0.0_f64; PARTS];
+                for numbers in row.as_chunks::<PARTS>().0 {
+                    for (part, &number) in parts.iter_mut().zip(numbers) {
+                        *part += f64::from(number);
+                    }
+                }
+                for part in parts {
+                    *to += part;
                 }
             }
-            parts.iter().sum()
-        };
-        let [first, second] = &self.0;
-        ChannelSums { first: first.0.iter().map(of_row).collect(), second: second.0.iter().map(of_row).collect() }
+        }
+        sums
     }
 }
 
@@ -100,30 +106,33 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
     let (pixels, taps) = (windows.pixels(), windows.taps);
     let results = kernels.len() / (LANES * taps * blocks);
     assert_eq!(source.len(), images.div_ceil(LANES) * blocks * windows.rows);
-    let at_once = (DEPTH / (blocks * LANES)).max(1);
+    let (blocks_at_once, taps_at_once) = (blocks.min(AT_ONCE), (AT_ONCE / blocks).max(1));
 
     in_bands(simd, (pixels, results, images), finish, maps, |group, result, first_pixel, sums| {
         let from = &source[group * blocks * windows.rows..][..blocks * windows.rows];
         let kernels = &kernels[result * taps * blocks * LANES..][..taps * blocks * LANES];
-        let mut products = Vec::with_capacity(at_once * blocks);
-        for begin in (0..taps).step_by(at_once) {
-            let now = begin as u32..(begin + at_once) as u32;
-            for (pixel, sums) in sums.iter_mut().enumerate() {
-                products.clear();
-                for &(tap, place) in windows.of(first_pixel + pixel).iter().filter(|(tap, _)| now.contains(tap)) {
-                    products.extend((0..blocks).map(|block| Product {
-                        first: square(kernels, (tap as usize * blocks + block) * LANES),
-                        second: square(from, block * windows.rows + place as usize),
-                    }));
+        let mut products = Vec::with_capacity(blocks_at_once * taps_at_once);
+        for first_tap in (0..taps).step_by(taps_at_once) {
+            let now = first_tap as u32..(first_tap + taps_at_once) as u32;
+            for first_block in (0..blocks).step_by(blocks_at_once) {
+                let of_blocks = first_block..blocks.min(first_block + blocks_at_once);
+                for (pixel, sums) in sums.iter_mut().enumerate() {
+                    products.clear();
+                    for &(tap, place) in windows.of(first_pixel + pixel).iter().filter(|(tap, _)| now.contains(tap)) {
+                        products.extend(of_blocks.clone().map(|block| Product {
+                            first: square(kernels, (tap as usize * blocks + block) * LANES),
+                            second: square(from, block * windows.rows + place as usize),
+                        }));
+                    }
+                    engine.multiply(simd, &products, sums, (first_tap, first_block) == (0, 0));
                 }
-                engine.multiply(simd, &products, sums, begin == 0);
             }
         }
     })
 }
 
-/// Maps of so many pixels, blocks and images, finished from what `fill` gives for a group, a block, and the pixels of a band from one on: their
-/// squares' sums, which are 0 before; and the totals, channel by channel.
+/// Maps of so many pixels, blocks and images, finished from what `fill` sets for a group, a block, and some pixels from one on: their squares'
+/// sums; and the totals, channel by channel.
 pub(crate) fn in_bands<S: Simd, F: Finish<N>, const N: usize>(
     simd: S,
     (pixels, blocks, images): (usize, usize, usize),
@@ -149,19 +158,23 @@ pub(crate) fn in_bands<S: Simd, F: Finish<N>, const N: usize>(
             let (index, first_pixel) = (task / bands, task % bands * BAND);
             let (group, block) = (index / blocks, index % blocks);
             let lanes = LANES.min(images - group * LANES);
-            let mut sums = vec![Sums::ZERO; BAND.min(pixels - first_pixel)];
-            fill(group, block, first_pixel, &mut sums);
-            vectorized!(simd, {
-                let mut totals = Totals::ZERO;
-                for (pixel, sums) in sums.iter().enumerate() {
-                    let place = Place { block, at: (index * pixels + first_pixel + pixel) * LANES, lanes };
-                    let to = maps
-                        .each_mut()
-                        .map(|map| map[pixel * LANES..].first_chunk_mut().expect("a band holds whole squares"));
-                    finish.finish(place, sums, to, &mut totals);
-                }
-                totals.of_channels()
-            })
+            let mut totals = Totals::ZERO;
+            let mut sums = [Sums::ZERO; ABREAST];
+            for first in (0..BAND.min(pixels - first_pixel)).step_by(ABREAST) {
+                let sums = &mut sums[..ABREAST.min(pixels - first_pixel - first)];
+                fill(group, block, first_pixel + first, sums);
+                vectorized!(simd, {
+                    for (pixel, sums) in sums.iter().enumerate() {
+                        let pixel = first + pixel;
+                        let place = Place { block, at: (index * pixels + first_pixel + pixel) * LANES, lanes };
+                        let to = maps
+                            .each_mut()
+                            .map(|map| map[pixel * LANES..].first_chunk_mut().expect("a band holds whole squares"));
+                        finish.finish(place, sums, to, &mut totals);
+                    }
+                });
+            }
+            vectorized!(simd, totals.of_channels())
         })
         .collect();
     let mut sums = ChannelSums::zero(blocks * LANES);
