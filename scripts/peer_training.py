@@ -1,15 +1,20 @@
 """Faceoff's recipe in PyTorch, to be run beside it: speed of a step, of an epoch, and what is learnt.
 
 usage: peer_training.py speed [--px 64 128] [--batch 64] [--device cuda] [--precision f32 tf32 bf16] [--channels-last]
+           [--graphs] [--compile [default reduce-overhead max-autotune-no-cudagraphs]] [--seconds 1]
        peer_training.py train DATA OUT.json [--head Classification CosFace] [--epochs 3] [--seed 0 1 2] [--workers 8] [--decoded]
-           and the options above
+           and the options of the first line
 
-`speed` times steps and inference on images that lie on the device. `train` trains ResNet-18 with a linear classifier, or with
+`speed` times steps and inference on images that lie on the device, in both layouts unless told one: as Python calls it, with `--graphs` as one
+CUDA graph a step, with `--compile` by torch.compile (both: what it compiles, in a graph), and says what is fastest. In bf16 a step runs under
+autocast, and inference has its weights in bf16. `train` trains ResNet-18 with a linear classifier, or with
 Catalyst's heads from its own files (folder CATALYST_LAYERS), on DATA/train and scores DATA/val: loss of every epoch, DNN and KNN
 accuracy (k = 5, cosine), seconds, the share of them spent waiting for images, memory. Needs torch and torchvision.
 """
 
 import argparse
+import copy
+import gc
 import importlib.util
 import itertools
 import json
@@ -34,7 +39,10 @@ parser.add_argument("--workers", type=int, default=8)
 parser.add_argument("--device", default="cuda")
 parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], nargs="+", default=["f32"])
 parser.add_argument("--channels-last", action="store_true")
-parser.add_argument("--steps", type=int, default=200)
+COMPILED = ["default", "reduce-overhead", "max-autotune-no-cudagraphs"]
+parser.add_argument("--graphs", action="store_true", help="speed: whole steps as CUDA graphs too")
+parser.add_argument("--compile", choices=COMPILED, nargs="*", help="speed: by torch.compile too, in these modes (the first two)")
+parser.add_argument("--seconds", type=float, default=1.0, help="speed: spent on each number, without warming up")
 parser.add_argument("--head", nargs="+", default=["Classification"])
 parser.add_argument("--decoded", action="store_true", help="decode every image once and keep it in memory")
 args = parser.parse_args()
@@ -72,7 +80,7 @@ HEADS = {
 }
 
 
-def model(classes, seed, name="Classification"):
+def model(classes, seed, name="Classification", layout=layout):
     torch.manual_seed(seed)
     encoder = torchvision.models.resnet18(weights=None)
     encoder.fc = nn.Identity()
@@ -80,11 +88,11 @@ def model(classes, seed, name="Classification"):
     return encoder.to(device, memory_format=layout), head.to(device)
 
 
-def optimizer(encoder, head):
+def optimizer(encoder, head, capturable=False):
     decay = [p for p in encoder.parameters() if p.dim() > 1]
     rest = [p for p in encoder.parameters() if p.dim() <= 1] + list(head.parameters())
     groups = [dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)]
-    return torch.optim.AdamW(groups, lr=3e-3, fused=True)
+    return torch.optim.AdamW(groups, lr=3e-3, fused=True, capturable=capturable)
 
 
 def scores(head, embeddings, labels):
@@ -121,29 +129,108 @@ class Decoded(torchvision.datasets.ImageFolder):
             self.image(path)
 
 
-def speed(px, half):
-    encoder, head = model(10, 0)
-    opt = optimizer(encoder, head)
-    x = torch.randn(args.batch, 3, px, px, device=device)
+def rate(call):
+    """Images a second: the median of five rounds, which take `--seconds` together."""
+    for _ in range(6):
+        synchronize()
+        started = time.perf_counter()
+        call()
+        synchronize()
+        once = time.perf_counter() - started
+    calls, rounds = max(1, round(args.seconds / 5 / once)), []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize()
+        rounds.append((time.perf_counter() - started) / calls)
+    return round(args.batch / sorted(rounds)[2])
+
+
+def captured(call, before):
+    """Replays `call` as one CUDA graph, which is warmed up and recorded as PyTorch's notes on CUDA graphs say."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    before()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def speed(px, precision, layout, how):
+    """Rates of steps and of inference, by how they are run: `how`, and where that can be recorded, in a graph."""
+    half = arithmetic(precision)
+    encoder, head = model(10, 0, layout=layout)
+    encoder.train()
+    opt = optimizer(encoder, head, capturable=device.type == "cuda")
+    still = copy.deepcopy(encoder).eval()
+    x = torch.randn(args.batch, 3, px, px, device=device).to(memory_format=layout)
     y = torch.randint(10, (args.batch,), device=device)
-    rates = {}
-    for name in ("step", "embed"):
-        encoder.train(name == "step")
-        times = []
-        for repeat in range(6):
-            synchronize()
+    still_x = x
+    if precision == "bf16":
+        still, still_x = still.to(torch.bfloat16), x.to(torch.bfloat16)
+
+    def loss(x, y):
+        with half:
+            embeddings = encoder(x)
+        return F.cross_entropy(head(embeddings.float()), y)
+
+    forget = lambda: opt.zero_grad(set_to_none=True)
+    if how != "eager":
+        torch._dynamo.reset()
+        loss, still = [torch.compile(of, mode=how, dynamic=False) for of in (loss, still)]
+
+    def training():
+        if how == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+        forget()
+        loss(x, y).backward()
+        opt.step()
+
+    def inference():
+        if how == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.no_grad():
+            still(still_x)
+
+    yield how, dict(step=rate(training), embed=rate(inference))
+    if args.graphs and device.type == "cuda" and how != "reduce-overhead":
+        yield f"{how}, graph", dict(step=rate(captured(training, forget)), embed=rate(captured(inference, forget)))
+
+
+def speeds():
+    """All combinations, what has to be compiled last; one that fails says so in a line. Then the fastest of each column."""
+    compiled = [] if args.compile is None else args.compile or COMPILED[:2]
+    layouts = dict(channels_last=torch.channels_last)
+    if not args.channels_last:
+        layouts["contiguous"] = torch.contiguous_format
+    found = []
+    for how, px, precision, layout in itertools.product(["eager"] + compiled, args.px, args.precision, layouts):
+        named = dict(px=px, batch=args.batch, precision=precision, layout=layout)
+        try:
             started = time.perf_counter()
-            for _ in range(args.steps):
-                if name == "step":
-                    step(encoder, head, opt, half, x, y)
-                else:
-                    with torch.no_grad(), half:
-                        encoder(x.to(memory_format=layout))
-            synchronize()
-            times.append(time.perf_counter() - started)
-        times = sorted(times[1:])
-        rates[name] = round(args.batch * args.steps / times[len(times) // 2])
-    return rates
+            for name, rates in speed(px, precision, layouts[layout], how):
+                seconds = round(time.perf_counter() - started, 1)
+                found.append(dict(**named, how=name, **rates, seconds=seconds))
+                print("speed", json.dumps(found[-1]), flush=True)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            print("failed", json.dumps(dict(**named, how=how, error=f"{type(error).__name__}: {lines[0]}")), flush=True)
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    for px, precision, column in itertools.product(args.px, args.precision + [None], ("step", "embed")):
+        of = [one for one in found if one["px"] == px and precision in (None, one["precision"])]
+        if of:
+            best = max(of, key=lambda one: one[column])
+            print(f"best {column} at {px} px, {precision or 'any precision'}: {best[column]} images/s", end="")
+            print(f" ({best['precision']}, {best['layout']}, {best['how']})", flush=True)
+    return found
 
 
 def train(px, half, seed, head_name):
@@ -210,20 +297,22 @@ def train(px, half, seed, head_name):
     return result
 
 
-results = []
-training = args.what == "train"
-for px, precision in itertools.product(args.px, args.precision):
-    for head_name, seed in itertools.product(args.head, args.seed) if training else [("Classification", 0)]:
+def trainings():
+    found = []
+    for px, precision, head_name, seed in itertools.product(args.px, args.precision, args.head, args.seed):
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        half = arithmetic(precision)
-        measured = train(px, half, seed, head_name) if training else speed(px, half)
+        measured = train(px, arithmetic(precision), seed, head_name)
         if device.type == "cuda":
             measured["allocated_mib"] = torch.cuda.max_memory_allocated() // 2**20
             measured["reserved_mib"] = torch.cuda.max_memory_reserved() // 2**20
-        results.append(dict(px=px, batch=args.batch, precision=precision, head=head_name, seed=seed, **measured))
-        print(args.what, json.dumps(results[-1]), flush=True)
+        found.append(dict(px=px, batch=args.batch, precision=precision, head=head_name, seed=seed, **measured))
+        print("train", json.dumps(found[-1]), flush=True)
+    return found
+
+
+results = trainings() if args.what == "train" else speeds()
 if args.out:
     with open(args.out, "w") as file:
         json.dump(dict(arguments=vars(args), torch=torch.__version__, results=results), file, indent=1)

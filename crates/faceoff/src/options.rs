@@ -42,8 +42,8 @@ pub(crate) struct TrainingArgs {
     /// and device unless stated.
     #[arg(long, env = KERNELS_VARIABLE, hide_env_values = true, value_name = "NAME")]
     pub(crate) kernels: Option<String>,
-    /// Arithmetic of matrix products, f32, tf32 (own CUDA kernels alone) or bf16 (CPUs alone, fast with AMX), instead of the experiment's; in
-    /// the environment 0 or 1.
+    /// Arithmetic of matrix products, f32, tf32 (own CUDA kernels alone) or bf16 (own CUDA kernels, and CPUs, fast with AMX), instead of the
+    /// experiment's; in the environment 0 or 1.
     #[arg(long, env = "FACEOFF_CUDA_TF32", hide_env_values = true, value_name = "NAME", value_parser = precision)]
     precision: Option<Precision>,
     #[command(flatten)]

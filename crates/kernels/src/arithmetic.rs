@@ -64,8 +64,8 @@ impl Kernels {
 impl Arithmetic {
     /// On `device`, the kernels of that name, or the fastest that the machine has for it. Names are those of the
     /// instruction sets (`avx512`, `avx2`, `neon`, `portable`) on the CPU, `cuda` for the own kernels on CUDA, and
-    /// `candle` (Candle's operators) everywhere. `precision` is `f32`, or `tf32` with own CUDA kernels, or `bf16` on the CPU, by kernels of
-    /// their own: `amx`, `avx512bf16`, or `emulated`, which every machine has.
+    /// `candle` (Candle's operators) everywhere. `precision` is `f32`, or `tf32` or `bf16` with own CUDA kernels, or `bf16` on the CPU, by
+    /// kernels of their own: `amx`, `avx512bf16`, or `emulated`, which every machine has.
     pub fn resolve(device: &Device, kernels: Option<&str>, precision: &str) -> Result<Self> {
         let wanted = match (precision, device) {
             ("bf16", Device::Cpu) => Precision::Bf16,
@@ -83,7 +83,7 @@ impl Arithmetic {
         }
         arithmetic.precision = match precision {
             "f32" => Precision::F32,
-            "bf16" if wanted == Precision::Bf16 => Precision::Bf16,
+            "bf16" if matches!(arithmetic.kernels, Kernels::Bf16(_) | Kernels::Cuda) => Precision::Bf16,
             "tf32" if arithmetic.kernels == Kernels::Cuda => Precision::Tf32,
             _ => {
                 let (name, arithmetic) = (precision.into(), arithmetic.to_string());
@@ -134,6 +134,7 @@ impl fmt::Display for Arithmetic {
         f.write_str(self.device_name())?;
         match (self.kernels, self.precision) {
             (_, Precision::Tf32) => f.write_str(" (tf32)"),
+            (Kernels::Cuda, Precision::Bf16) => f.write_str(" (bf16)"),
             (kernels, Precision::Bf16) => write!(f, " ({}, bf16)", kernels.name()),
             (Kernels::Cuda, Precision::F32) => Ok(()),
             (Kernels::Candle, _) if matches!(self.device, Device::Metal(_)) => Ok(()),

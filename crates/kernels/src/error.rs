@@ -32,7 +32,7 @@ pub enum Error {
     UnknownKernels { name: String, device: &'static str, known: String },
     /// No precision has this name, or the kernels do not compute in it.
     #[error(
-        "precision `{name}` with {arithmetic}: it may be f32, or tf32 with own CUDA kernels, or bf16 on the CPU; choose f32"
+        "precision `{name}` with {arithmetic}: it may be f32, or tf32 or bf16 with own CUDA kernels, or bf16 on the CPU; choose f32"
     )]
     Precision { name: String, arithmetic: String },
     /// A batch is too small for the batch norm of this name.
@@ -46,6 +46,9 @@ pub enum Error {
         "the CUDA kernels do not compile for compute capability {capability}: {problem}; use a CUDA toolkit that supports this GPU, or the kernels `candle`"
     )]
     CudaKernels { capability: String, problem: String },
+    /// A GPU without products of bf16.
+    #[error("bf16 needs a GPU of compute capability 8.0 or later, and this one has {0}; choose precision f32")]
+    CudaBf16(String),
     /// An encoder with an operator that the own CUDA kernels do not have.
     #[error("{name} is not computed by the kernels `cuda`, which have no {missing}; {remedy}")]
     NotByCuda { name: &'static str, missing: &'static str, remedy: &'static str },

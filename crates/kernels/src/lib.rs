@@ -95,8 +95,7 @@ pub fn encoder(architecture: &Architecture, state: &State, arithmetic: &Arithmet
         cuda::keep_memory(device)?;
         if arithmetic.kernels == Kernels::Cuda {
             check_for_cuda(architecture)?;
-            let gpu = cuda::Gpu::new(device, arithmetic.precision)?;
-            return Ok(Box::new(FlatEncoder::new(architecture, state, gpu)?));
+            return cuda::encoder(architecture, state, device, arithmetic.precision);
         }
     }
     Ok(match arithmetic.kernels {

@@ -433,7 +433,8 @@ pub enum Precision {
     F32,
     /// Factors rounded to 10 bits of mantissa, sums in 32-bit floating point: NVIDIA's tensor cores. Other devices have none.
     Tf32,
-    /// Activations, their gradients and factors rounded to 8 bits of mantissa, sums in 32-bit floating point: CPUs alone, fast with AMX.
+    /// Activations, their gradients and factors rounded to 8 bits of mantissa, sums in 32-bit floating point: own CUDA kernels, and CPUs, fast
+    /// with AMX.
     Bf16,
 }
 

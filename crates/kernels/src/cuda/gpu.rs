@@ -5,11 +5,12 @@
 use super::kernels::Kernels;
 use crate::{Error, Precision, Result};
 use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as blas};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits, sys};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Shape, Storage, Tensor};
-use std::cell::RefCell;
+use half::bf16;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -17,8 +18,42 @@ use std::ops::Range;
 /// A place in the device's memory; 0 is nowhere.
 pub(super) type Address = u64;
 
+/// What maps are made of: f32 or bf16. Vectors of numbers a channel, trained weights and their gradients are f32 always.
+pub(super) trait Number: Copy + DeviceRepr + ValidAsZeroBits + Send + 'static {
+    /// As cuBLAS names it.
+    const TYPE: blas::cudaDataType_t;
+    /// The module of the kernels that are compiled for it.
+    const MODULE: &'static str;
+
+    /// Numbers of a pack, 16 bytes, which a thread moves at once.
+    const PACK: usize = 16 / size_of::<Self>();
+    /// Channels that a thread sums, 4 bytes.
+    const WIDE: usize = 4 / size_of::<Self>();
+
+    /// The same numbers, where products need no others.
+    fn as_they_are(values: View<'_>) -> Option<View<'_, Self>>;
+}
+
+impl Number for f32 {
+    const TYPE: blas::cudaDataType_t = blas::cudaDataType_t::CUDA_R_32F;
+    const MODULE: &'static str = "faceoff";
+
+    fn as_they_are(values: View<'_>) -> Option<View<'_>> {
+        Some(values)
+    }
+}
+
+impl Number for bf16 {
+    const TYPE: blas::cudaDataType_t = blas::cudaDataType_t::CUDA_R_16BF;
+    const MODULE: &'static str = "faceoff_bf16";
+
+    fn as_they_are(_: View<'_>) -> Option<View<'_, Self>> {
+        None
+    }
+}
+
 /// Numbers on the device.
-pub(crate) struct Buffer<T = f32> {
+pub(super) struct Buffer<T = f32> {
     pub(super) slice: CudaSlice<T>,
     /// Where it begins.
     address: Address,
@@ -35,6 +70,15 @@ pub(super) struct View<'a, T = f32> {
     buffer: PhantomData<&'a T>,
 }
 
+impl<T> View<'_, T> {
+    /// A part.
+    pub(super) fn part(self, range: &Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        let address = self.address + (range.start * size_of::<T>()) as Address;
+        Self { address, len: range.len(), ..self }
+    }
+}
+
 impl<T> Buffer<T> {
     pub(super) fn new(slice: CudaSlice<T>) -> Self {
         let address = slice.device_ptr(slice.stream()).0;
@@ -48,9 +92,7 @@ impl<T> Buffer<T> {
 
     /// A part.
     pub(super) fn part(&self, range: &Range<usize>) -> View<'_, T> {
-        assert!(range.start <= range.end && range.end <= self.slice.len());
-        let address = self.address + (range.start * size_of::<T>()) as Address;
-        View { address, len: range.len(), buffer: PhantomData }
+        self.view().part(range)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,23 +100,19 @@ impl<T> Buffer<T> {
     }
 }
 
-/// The device with all that the encoder needs of it.
-pub(crate) struct Gpu {
-    pub(super) device: CudaDevice,
-    pub(super) kernels: Kernels,
-    precision: Precision,
-    /// Buffers to be handed out again, by length.
-    free: RefCell<HashMap<usize, Vec<Buffer>>>,
+/// Buffers to be handed out again, by length.
+pub(super) struct Pool<T> {
+    device: CudaDevice,
+    free: RefCell<HashMap<usize, Vec<Buffer<T>>>>,
 }
 
-impl Gpu {
-    pub(crate) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
-        let kernels = Kernels::load(device)?;
-        Ok(Self { device: device.clone(), kernels, precision, free: RefCell::default() })
+impl<T: DeviceRepr + ValidAsZeroBits> Pool<T> {
+    fn new(device: &CudaDevice) -> Self {
+        Self { device: device.clone(), free: RefCell::default() }
     }
 
     /// A buffer of `len` numbers: zeros, or whatever its last user left.
-    pub(super) fn take(&self, len: usize) -> Result<Buffer> {
+    pub(super) fn take(&self, len: usize) -> Result<Buffer<T>> {
         match self.free.borrow_mut().get_mut(&len).and_then(Vec::pop) {
             Some(buffer) => Ok(buffer),
             None => Ok(Buffer::new(self.device.alloc_zeros(len)?)),
@@ -82,11 +120,40 @@ impl Gpu {
     }
 
     /// Takes buffers back, to hand them out again.
-    pub(super) fn give(&self, buffers: impl IntoIterator<Item = Buffer>) {
+    pub(super) fn give(&self, buffers: impl IntoIterator<Item = Buffer<T>>) {
         let mut free = self.free.borrow_mut();
         for buffer in buffers {
             free.entry(buffer.len()).or_default().push(buffer);
         }
+    }
+}
+
+/// The device with all that the encoder needs of it; maps are made of `N`.
+pub(super) struct Gpu<N: Number> {
+    pub(super) device: CudaDevice,
+    pub(super) kernels: Kernels,
+    precision: Precision,
+    pub(super) maps: Pool<N>,
+    pub(super) vectors: Pool<f32>,
+    pub(super) bytes: Pool<u8>,
+    /// All convolutions' weights as products read them, made when they are first needed, where those are not the trained ones.
+    pub(super) rounded: OnceCell<Buffer<N>>,
+}
+
+impl<N: Number> Gpu<N> {
+    pub(super) fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
+        if precision == Precision::Bf16 {
+            sums_in_f32(device)?;
+        }
+        Ok(Self {
+            device: device.clone(),
+            kernels: Kernels::load::<N>(device)?,
+            precision,
+            maps: Pool::new(device),
+            vectors: Pool::new(device),
+            bytes: Pool::new(device),
+            rounded: OnceCell::new(),
+        })
     }
 
     /// A tensor that owns `buffer`.
@@ -114,11 +181,11 @@ impl Gpu {
     /// # Panics
     /// Where a matrix is not that large.
     #[allow(unsafe_code)]
-    pub(super) fn matmul(
+    pub(super) fn matmul<O: Number>(
         &self,
-        (a, op_a): (View<'_>, Operation),
-        (b, op_b): (View<'_>, Operation),
-        c: View<'_>,
+        (a, op_a): (View<'_, N>, Operation),
+        (b, op_b): (View<'_, N>, Operation),
+        c: View<'_, O>,
         [m, n, k]: [usize; 3],
     ) -> Result<()> {
         assert!((a.len, b.len, c.len) == (m * k, k * n, m * n));
@@ -127,11 +194,11 @@ impl Gpu {
         let ldb = if op_b == TRANSPOSED { n } else { k };
         let (one, zero) = (1f32, 0f32);
         let compute = match self.precision {
-            Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::F32 | Precision::Bf16 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         };
-        let f32_type = blas::cudaDataType_t::CUDA_R_32F;
-        // SAFETY: the views are of live buffers and hold `m * k`, `k * n` and `m * n` numbers, as was checked.
+        // SAFETY: the views are of live buffers and hold `m * k`, `k * n` and `m * n` numbers, as was checked, of the types
+        // that stand beside their addresses.
         unsafe {
             gemm_ex(
                 *self.device.cublas_handle().handle(),
@@ -142,14 +209,14 @@ impl Gpu {
                 k as i32,
                 (&raw const one).cast(),
                 a.address as *const _,
-                f32_type,
+                N::TYPE,
                 lda as i32,
                 b.address as *const _,
-                f32_type,
+                N::TYPE,
                 ldb as i32,
                 (&raw const zero).cast(),
                 c.address as *mut _,
-                f32_type,
+                O::TYPE,
                 m as i32,
                 compute,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
@@ -167,6 +234,19 @@ pub(super) const TRANSPOSED: Operation = Operation::CUBLAS_OP_T;
 /// Number of elements as the kernels count them.
 pub(super) fn count(elements: usize) -> Result<u32> {
     u32::try_from(elements).map_err(|_| Error::MapTooLarge(elements))
+}
+
+/// Has cuBLAS take sums of products of bf16 in f32 to their end; by default it may add parts of them in bf16. For GPUs that multiply bf16.
+#[allow(unsafe_code)]
+fn sums_in_f32(device: &CudaDevice) -> Result<()> {
+    let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
+    if major < 8 {
+        return Err(Error::CudaBf16(format!("{major}.{minor}")));
+    }
+    let mode = blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    // SAFETY: the handle is the device's own, which lives, and the mode is one that cuBLAS knows since CUDA 11.
+    unsafe { blas::cublasSetMathMode(*device.cublas_handle().handle(), mode) }.result().w()?;
+    Ok(())
 }
 
 /// What Candle does by default costs more than the kernels themselves, with one stream for nothing: two events for every

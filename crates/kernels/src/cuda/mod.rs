@@ -1,4 +1,4 @@
-//! The encoder written for CUDA: a ResNet in f32, forward, backward and AdamW, over own kernels and cuBLAS.
+//! The encoder written for CUDA: a ResNet in f32 or with maps in bf16, forward, backward and AdamW, over own kernels and cuBLAS.
 //!
 //! Candle's operators would do (see [`crate::PortableEncoder`]), and take several times as long: a step on small images is a
 //! matter of launches, and they launch several for what is one here. The plan is that of the CPU encoder: maps
@@ -10,28 +10,45 @@ mod gpu;
 mod kernels;
 mod network;
 
-use crate::flat::{Machine, Network};
-use crate::resnet::Convolution;
-use crate::{AdamWStep, ImageBatch, Result};
+use crate::flat::{FlatEncoder, Machine, Network};
+use crate::resnet::{Architecture, Convolution};
+use crate::{AdamWStep, Encoder, ImageBatch, Precision, Result, State};
 use candle_core::Tensor;
-use gpu::Buffer;
+use candle_core::cuda_backend::CudaDevice;
+use gpu::{Buffer, Gpu, Number};
+use half::bf16;
 use kernels::Step;
 use network::{NetworkTape, row};
 
-pub(crate) use gpu::{Gpu, keep_memory};
+pub(crate) use gpu::keep_memory;
 
-impl Machine for Gpu {
+/// The encoder of `state` on `device`.
+pub(crate) fn encoder(
+    architecture: &Architecture,
+    state: &State,
+    device: &CudaDevice,
+    precision: Precision,
+) -> Result<Box<dyn Encoder>> {
+    Ok(match precision {
+        Precision::Bf16 => Box::new(FlatEncoder::new(architecture, state, Gpu::<bf16>::new(device, precision)?)?),
+        Precision::F32 | Precision::Tf32 => {
+            Box::new(FlatEncoder::new(architecture, state, Gpu::<f32>::new(device, precision)?)?)
+        }
+    })
+}
+
+impl<N: Number> Machine for Gpu<N> {
     type Buffer = Buffer;
-    type Tape = NetworkTape;
+    type Tape = NetworkTape<N>;
 
     fn packed_len(&self, conv: &Convolution) -> usize {
-        conv.out_channels * row(conv)
+        conv.out_channels * row::<N>(conv)
     }
 
     /// A row of weights an output channel, the values of its window `(kernel, kernel, channel)`.
     fn pack(&self, conv: &Convolution, weights: &[f32], packed: &mut [f32]) {
         let (channels, window) = (conv.in_channels, conv.taps());
-        let rows = packed.chunks_exact_mut(row(conv));
+        let rows = packed.chunks_exact_mut(row::<N>(conv));
         for (row, values) in rows.zip(weights.chunks_exact(channels * window)) {
             for (index, &value) in values.iter().enumerate() {
                 row[index % window * channels + index / window] = value;
@@ -41,7 +58,7 @@ impl Machine for Gpu {
 
     fn unpack(&self, conv: &Convolution, packed: &[f32]) -> Vec<f32> {
         let (channels, window) = (conv.in_channels, conv.taps());
-        let rows = packed.chunks_exact(row(conv));
+        let rows = packed.chunks_exact(row::<N>(conv));
         rows.flat_map(|row| (0..channels * window).map(move |index| row[index % window * channels + index / window]))
             .collect()
     }
@@ -54,7 +71,7 @@ impl Machine for Gpu {
         Ok(self.device.clone_dtoh(&buffer.slice)?)
     }
 
-    fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape)> {
+    fn forward_train(network: &mut Network<Self>, images: &ImageBatch) -> Result<(Tensor, NetworkTape<N>)> {
         let (embeddings, tape) = network.forward_train(images)?;
         Ok((network.machine.tensor(embeddings, (images.count(), network.dim)), tape))
     }
@@ -63,7 +80,7 @@ impl Machine for Gpu {
         Ok(network.machine.tensor(network.forward(images)?, (images.count(), network.dim)))
     }
 
-    fn backward(network: &Network<Self>, tape: NetworkTape, grad: &Tensor) -> Result<Buffer> {
+    fn backward(network: &Network<Self>, tape: NetworkTape<N>, grad: &Tensor) -> Result<Buffer> {
         network.machine.with_tensor(grad, |grad| network.backward(tape, grad))
     }
 
@@ -81,7 +98,7 @@ impl Machine for Gpu {
         };
         let (parameters, moments) = (network.parameters.view(), [m.view(), v.view()]);
         network.machine.adamw(parameters, moments, gradients.view(), numbers, network.decayed)?;
-        network.machine.give([gradients]);
+        network.machine.vectors.give([gradients]);
         Ok(())
     }
 }
