@@ -139,6 +139,7 @@ def main():
     program = next(filter(None, map(shutil.which, [options.chromium] if options.chromium else BROWSERS)), None)
     program or sys.exit(f"no Chromium {options.chromium or 'on the path'}: scripts/browser.sh installs it, --chromium PATH names it")
     options.page.is_file() or sys.exit(f"there is no page {options.page}: `cargo xtask report <experiment>` makes one")
+    options.json is None or options.json.parent.is_dir() or sys.exit(f"there is no folder {options.json.parent} for --json")
     options.times >= 1 and 0 < options.seconds <= 600 or sys.exit("--times is 1 or more, --seconds more than 0 and at most 600")
     cpu = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else []
     found = {"page": options.page.name, "processor": (cpu or [os.uname().machine])[0], "processors": os.cpu_count(), "load_before": os.getloadavg()[0]}
