@@ -106,7 +106,9 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
     let (pixels, taps) = (windows.pixels(), windows.taps);
     let results = kernels.len() / (LANES * taps * blocks);
     assert_eq!(source.len(), images.div_ceil(LANES) * blocks * windows.rows);
-    let (blocks_at_once, taps_at_once) = (blocks.min(AT_ONCE), (AT_ONCE / blocks).max(1));
+    // As many turns as that takes, and the taps shared out evenly among them.
+    let blocks_at_once = blocks.min(AT_ONCE);
+    let taps_at_once = taps.div_ceil(taps.div_ceil((AT_ONCE / blocks).max(1)));
 
     in_bands(simd, (pixels, results, images), finish, maps, |group, result, first_pixel, sums| {
         let from = &source[group * blocks * windows.rows..][..blocks * windows.rows];
