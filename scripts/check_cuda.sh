@@ -3,7 +3,7 @@
 # kernels. Says nothing of what runs; see docs/gpu.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if ! cargo fetch --locked --quiet; then
+if ! cargo fetch --locked --quiet --target "$(rustc -vV | sed -n 's/^host: //p')"; then
     echo "skipped: the crates for CUDA cannot be fetched"
     exit 0
 fi

@@ -113,20 +113,23 @@ pub(crate) fn convolve<S: Simd, F: Finish<N>, const N: usize>(
     in_bands(simd, (pixels, results, images), finish, maps, |group, result, first_pixel, sums| {
         let from = &source[group * blocks * windows.rows..][..blocks * windows.rows];
         let kernels = &kernels[result * taps * blocks * LANES..][..taps * blocks * LANES];
-        let mut products = Vec::with_capacity(blocks_at_once * taps_at_once);
+        let mut products = [Product { first: square(kernels, 0), second: square(from, 0) }; AT_ONCE];
         for first_tap in (0..taps).step_by(taps_at_once) {
             let now = first_tap as u32..(first_tap + taps_at_once) as u32;
             for first_block in (0..blocks).step_by(blocks_at_once) {
                 let of_blocks = first_block..blocks.min(first_block + blocks_at_once);
                 for (pixel, sums) in sums.iter_mut().enumerate() {
-                    products.clear();
+                    let mut count = 0;
                     for &(tap, place) in windows.of(first_pixel + pixel).iter().filter(|(tap, _)| now.contains(tap)) {
-                        products.extend(of_blocks.clone().map(|block| Product {
-                            first: square(kernels, (tap as usize * blocks + block) * LANES),
-                            second: square(from, block * windows.rows + place as usize),
-                        }));
+                        for block in of_blocks.clone() {
+                            products[count] = Product {
+                                first: square(kernels, (tap as usize * blocks + block) * LANES),
+                                second: square(from, block * windows.rows + place as usize),
+                            };
+                            count += 1;
+                        }
                     }
-                    engine.multiply(simd, &products, sums, (first_tap, first_block) == (0, 0));
+                    engine.multiply(simd, &products[..count], sums, (first_tap, first_block) == (0, 0));
                 }
             }
         }
@@ -266,7 +269,11 @@ mod tests {
         values.as_chunks::<LANES>().0.iter().enumerate().map(row).collect()
     }
 
-    fn paired(rows: &[Row], pair: impl Fn(&Square, &mut Square)) -> Vec<Row> {
+    fn columns(from: &Square, to: &mut Square) {
+        pair_columns(pulp::Scalar, from, to);
+    }
+
+    fn paired(rows: &[Row], pair: fn(&Square, &mut Square)) -> Vec<Row> {
         let mut pairs = vec![Row::default(); rows.len()];
         rows.as_chunks::<LANES>().0.iter().zip(pairs.as_chunks_mut::<LANES>().0).for_each(|(from, to)| pair(from, to));
         pairs
@@ -345,11 +352,7 @@ mod tests {
         let [mut forward, mut backward] = [(); 2].map(|()| vec![Row::default(); blocks.len() / LANES]);
         blocks.forward(pulp::Scalar, &packed, &mut forward);
         blocks.backward(pulp::Scalar, &packed, &mut backward);
-        let (pairs, dz_pairs, dz_columns) = (
-            paired(&x, pair_rows),
-            paired(&dz, pair_rows),
-            paired(&dz, |from, to| pair_columns(pulp::Scalar, from, to)),
-        );
+        let (pairs, dz_pairs, dz_columns) = (paired(&x, pair_rows), paired(&dz, pair_rows), paired(&dz, columns));
         for engine in Engine::available() {
             let what =
                 |what: &str, at: usize| format!("{what} of {conv:?} over {input:?} by {} at {at}", engine.name());
@@ -479,7 +482,7 @@ mod tests {
                     .enumerate()
                     .for_each(|(at, sum)| sum.check(number(&found, (at / LANES, at % LANES)), true, "stem"));
                 let mut found = vec![7.0; blocks.len()];
-                let operands = (&stem.plain[..], &paired(&dz, |from, to| pair_columns(pulp::Scalar, from, to))[..]);
+                let operands = (&stem.plain[..], &paired(&dz, columns)[..]);
                 weight_gradient(pulp::Scalar, engine, blocks, windows, operands, &mut found, &Arena::default());
                 blocks.clear_unused(&mut found);
                 for (sum, found) in dw.iter().zip(blocks.unpack(&conv, &found)) {

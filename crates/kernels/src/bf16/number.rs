@@ -99,7 +99,7 @@ fn has_avx512<S: Simd>() -> bool {
 pub(crate) fn pair_columns<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
     #[cfg(target_arch = "x86_64")]
     if has_avx512::<S>() {
-        return avx512::pair_columns(_simd, from, to);
+        return avx512::turn(_simd, from, to, false);
     }
     for pair in 0..LANES / 2 {
         for (column, from) in from.iter().enumerate() {
@@ -115,7 +115,9 @@ pub(crate) fn pair_columns<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
 pub(crate) fn transpose<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
     #[cfg(target_arch = "x86_64")]
     if has_avx512::<S>() {
-        return avx512::transpose(_simd, from, to);
+        let mut pairs = [Row::default(); LANES];
+        pair_rows(from, &mut pairs);
+        return avx512::turn(_simd, &pairs, to, true);
     }
     for (column, Row(from)) in from.iter().enumerate() {
         for (Row(to), number) in to.iter_mut().zip(from) {
@@ -127,57 +129,34 @@ pub(crate) fn transpose<S: Simd>(_simd: S, from: &Square, to: &mut Square) {
 /// Transposition by shuffles, 16 by 16 pairs of numbers in registers: without it the compiler moves them one by one.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{LANES, Row, Square, has_avx512, pair_rows};
+    use super::{Square, has_avx512};
     use pulp::Simd;
     use std::arch::x86_64::*;
 
     /// Rows of pairs of numbers.
     type Pairs = [__m512i; 16];
 
-    /// See [`super::pair_columns`].
+    /// Pairs of columns of `from`, as pairs of rows have them; or the way back, where `from` is `paired`.
     #[inline(always)]
     #[allow(unsafe_code)] // calls what is compiled for AVX-512
-    pub(super) fn pair_columns<S: Simd>(_: S, from: &Square, to: &mut Square) {
+    pub(super) fn turn<S: Simd>(_: S, from: &Square, to: &mut Square, paired: bool) {
         assert!(has_avx512::<S>());
         // SAFETY: a token of AVX-512 is only had where the processor has it.
-        unsafe { pairs_of_columns(from, to) }
-    }
-
-    /// See [`super::transpose`].
-    #[inline(always)]
-    #[allow(unsafe_code)] // calls what is compiled for AVX-512
-    pub(super) fn transpose<S: Simd>(_: S, from: &Square, to: &mut Square) {
-        assert!(has_avx512::<S>());
-        let mut pairs = [Row::default(); LANES];
-        pair_rows(from, &mut pairs);
-        // SAFETY: a token of AVX-512 is only had where the processor has it.
-        unsafe { columns_of_pairs(&pairs, to) }
+        unsafe { turn_halves(from, to, paired) }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn pairs_of_columns(from: &Square, to: &mut Square) {
+    fn turn_halves(from: &Square, to: &mut Square, paired: bool) {
+        // Halves lie one below the other in a square, and side by side where rows are paired.
+        let row = |paired, half, at| if paired { 2 * at + half } else { 16 * half + at };
         for half in 0..2 {
             let mut pairs = [_mm512_setzero_si512(); 16];
             for (at, pairs) in pairs.iter_mut().enumerate() {
-                *pairs = bytemuck::cast(from[16 * half + at].0);
+                *pairs = bytemuck::cast(from[row(paired, half, at)].0);
             }
             for (at, pairs) in transposed(pairs).into_iter().enumerate() {
-                to[2 * at + half].0 = bytemuck::cast(pairs);
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn columns_of_pairs(from: &Square, to: &mut Square) {
-        for half in 0..2 {
-            let mut pairs = [_mm512_setzero_si512(); 16];
-            for (at, pairs) in pairs.iter_mut().enumerate() {
-                *pairs = bytemuck::cast(from[2 * at + half].0);
-            }
-            for (at, pairs) in transposed(pairs).into_iter().enumerate() {
-                to[16 * half + at].0 = bytemuck::cast(pairs);
+                to[row(!paired, half, at)].0 = bytemuck::cast(pairs);
             }
         }
     }
